@@ -1,0 +1,68 @@
+"""CPU time and extra peak memory of one piece of work, each side in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+"""What Linux wants written to forget the peak of resident memory."""
+SIDES = ("ours", "plain")
+MIB = 1024.0
+"""KiB in a MiB."""
+
+
+def _resident(key: str) -> float:
+    """MiB from the process's status: VmRSS now, VmHWM at most so far."""
+    line = next(x for x in STATUS.read_text().splitlines() if x.startswith(f"{key}:"))
+    return float(line.split()[1]) / MIB
+
+
+def measured(work: Callable[[], object], *, warm_up: Callable[[], object]) -> dict[str, float]:
+    """CPU seconds, and MiB of resident memory beyond what was there before.
+
+    Args:
+        warm_up: the same on tiny inputs, so that loading of library code is not counted.
+    """
+    warm_up()
+    before = _resident("VmRSS")
+    CLEAR.write_text(RESET_PEAK)
+    start = time.process_time()
+    work()
+    return {
+        "cpu_seconds": round(time.process_time() - start, 3),
+        "extra_peak_mib": round(_resident("VmHWM") - before, 1),
+    }
+
+
+def side_by_side(module: str, options: list[str], *, rounds: int) -> dict[str, Any]:
+    """Medians of `module --side ours` and `--side plain`, run in turn, and their ratios.
+
+    In turn, so that another load on the machine meets both.
+    """
+    runs = [{side: _run(module, ["--side", side, *options]) for side in SIDES}
+            for _ in range(rounds)]
+    ours, plain = (
+        {key: statistics.median(run[side][key] for run in runs) for key in runs[0][side]}
+        for side in SIDES
+    )
+    ratios = {key: round(ours[key] / plain[key], 4) for key in ours if plain[key]}
+    return {
+        "benchmark": module, "options": options, "rounds": rounds,
+        "ours": ours, "plain": plain, "ours_of_plain": ratios,
+    }
+
+
+def _run(module: str, options: list[str]) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *options], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout)

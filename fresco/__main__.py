@@ -1,0 +1,8 @@
+"""`python -m fresco` is the command line."""
+
+import sys
+
+from fresco.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

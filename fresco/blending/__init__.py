@@ -1,0 +1,1 @@
+"""Two propagated sides of a frame become one: selection, histogram blend, gradient blend."""

@@ -1,0 +1,42 @@
+"""Every error a person may see.
+
+A message says what, the value, and what to do. Anything else that escapes is a fault of ours.
+"""
+
+from __future__ import annotations
+
+
+class FrescoError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class SettingsError(FrescoError):
+    """An option is unknown, of the wrong type, or out of its range."""
+
+
+class VideoError(FrescoError):
+    """A source cannot be read or a result cannot be written."""
+
+
+class HostError(FrescoError):
+    """The model or its host cannot do what was asked."""
+
+
+class WeightsError(FrescoError):
+    """A weight file is absent, damaged, or not what it claims to be."""
+
+
+class PropagationError(FrescoError):
+    """Keyframes could not be carried to the other frames."""
+
+
+class WorkspaceError(FrescoError):
+    """The folder of a run cannot be used: read-only, full, or of another run."""
+
+
+class OutOfMemoryError(HostError):
+    """The device ran out of memory; a smaller batch may fit."""
+
+
+class Cancelled(FrescoError):  # noqa: N818 - the field's word, and no error
+    """The user asked to stop; everything finished so far is kept."""

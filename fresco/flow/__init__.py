@@ -1,0 +1,1 @@
+"""Optical flow, occlusion and what follows from them."""

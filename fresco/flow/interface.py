@@ -1,0 +1,38 @@
+"""What every estimator of optical flow can do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class FlowEstimator(Protocol):
+    """Finds the motion between two images."""
+
+    @property
+    def name(self) -> str:
+        """Short name, such as `dis`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that changes the flow: method, options, weights, library version."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """One sentence for people: which estimator this is and what it costs."""
+        ...
+
+    def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow of pairs of images in both directions.
+
+        Args:
+            source, target: [B, 3, H, W] RGB in 0..255.
+
+        Returns:
+            Forward (source to target) and backward flow, each [B, 2, H, W] pixels, x then y,
+            on the device of the images.
+        """
+        ...

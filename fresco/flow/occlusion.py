@@ -1,0 +1,133 @@
+"""Occlusion by forward-backward consistency, and the flow of a batch in a ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fresco.flow.warp import warp
+
+if TYPE_CHECKING:
+    from fresco.flow.interface import FlowEstimator
+
+RELATIVE_ERROR = 0.01
+"""Share of both flows' lengths that a round trip may miss (SPEC 4)."""
+ABSOLUTE_ERROR = 0.5
+"""Pixels that a round trip may always miss (SPEC 4)."""
+COLOUR_DIFFERENCE = 63.75
+"""Mean absolute difference of colours, of 255, above which a match is none (SPEC 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BidirectionalFlow:
+    """Flow and occlusion of the frames of a batch in a ring: pair i is (i, i + 1 mod N)."""
+
+    forward: Tensor
+    """[N, 2, H, W] pixels, x then y: frame i to i + 1."""
+    backward: Tensor
+    """[N, 2, H, W] pixels, x then y: frame i + 1 to i."""
+    forward_occlusion: Tensor
+    """[N, H, W], 1 = the pixel of frame i has no match in i + 1."""
+    backward_occlusion: Tensor
+    """[N, H, W], 1 = the pixel of frame i + 1 has no match in i."""
+
+    def to(self, device: torch.device | str) -> BidirectionalFlow:
+        """The same on another device."""
+        return BidirectionalFlow(
+            self.forward.to(device), self.backward.to(device),
+            self.forward_occlusion.to(device), self.backward_occlusion.to(device),
+        )
+
+
+class PairFlow(NamedTuple):
+    """Flow and occlusion of separate pairs; fields as in `BidirectionalFlow`."""
+
+    forward: Tensor
+    backward: Tensor
+    forward_occlusion: Tensor
+    backward_occlusion: Tensor
+
+
+@runtime_checkable
+class OcclusionEstimator(Protocol):
+    """An estimator that has the occlusion too, since it remembers both."""
+
+    def estimate_occluded(self, source: Tensor, target: Tensor) -> PairFlow:
+        """Flow and occlusion of pairs of images [B, 3, H, W] in 0..255, on their device."""
+        ...
+
+
+def _length(flow: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(flow, dim=1)
+
+
+def consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a round trip misses: |f + warp(b, f)| > 0.01 (|f| + |b|) + 0.5, and the reverse.
+
+    Args:
+        forward, backward: [N, 2, H, W] pixels.
+
+    Returns:
+        Masks [N, H, W] of the forward and the backward flow, 1 = occluded.
+    """
+    allowed = RELATIVE_ERROR * (_length(forward) + _length(backward)) + ABSOLUTE_ERROR
+    missed_forward = _length(forward + warp(backward, forward)) > allowed
+    missed_backward = _length(backward + warp(forward, backward)) > allowed
+    return missed_forward.to(forward.dtype), missed_backward.to(forward.dtype)
+
+
+def pair_occlusion(
+    source: Tensor, target: Tensor, forward: Tensor, backward: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Occlusion of pairs of images: inconsistent flow, or colours that differ by a quarter.
+
+    Args:
+        source, target: [N, 3, H, W] in 0..255.
+        forward, backward: [N, 2, H, W] pixels, source to target and back.
+
+    Returns:
+        Masks [N, H, W] on the source's and on the target's pixels, 1 = occluded.
+    """
+    missed_forward, missed_backward = consistency(forward, backward)
+    off_source = (source - warp(target, forward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
+    off_target = (target - warp(source, backward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
+    return (
+        torch.maximum(missed_forward, off_source.to(missed_forward.dtype)),
+        torch.maximum(missed_backward, off_target.to(missed_backward.dtype)),
+    )
+
+
+def occlusion(images: Tensor, forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
+    """Occlusion of a batch in a ring, see `pair_occlusion`; images [N, 3, H, W] in 0..255."""
+    return pair_occlusion(images, images.roll(-1, dims=0), forward, backward)
+
+
+def occluded_flow(source: Tensor, target: Tensor, estimator: FlowEstimator) -> PairFlow:
+    """Flow of pairs of images [B, 3, H, W] in 0..255 with its occlusion."""
+    if isinstance(estimator, OcclusionEstimator):
+        return estimator.estimate_occluded(source, target)
+    forward, backward = estimator.estimate(source, target)
+    return PairFlow(forward, backward, *pair_occlusion(source, target, forward, backward))
+
+
+def images_of(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float()
+
+
+def ring_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> BidirectionalFlow:
+    """Flow and occlusion of a batch in a ring, on the CPU; a single frame does not move.
+
+    Args:
+        frames: [N, H, W, 3] RGB.
+    """
+    images = images_of(frames)
+    if len(frames) == 1:
+        still = torch.zeros(1, 2, *images.shape[-2:])
+        return BidirectionalFlow(still, still.clone(), still[:, 0].clone(), still[:, 0].clone())
+    return BidirectionalFlow(*occluded_flow(images, images.roll(-1, dims=0), estimator))

@@ -1,0 +1,1 @@
+"""The method: attention, feature optimisation and smoothing inside the UNet."""

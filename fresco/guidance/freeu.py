@@ -1,0 +1,64 @@
+"""FreeU: stronger backbone, damped low frequencies of the skip (SPEC 11)."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def scale_backbone(h: Tensor, factor: float) -> Tensor:
+    """First half of the channels times 1 + (factor - 1) m, m = channel mean scaled to 0..1.
+
+    The scaling is by frame; a frame of constant mean is left as it is. Factor 1 returns `h`.
+
+    Args:
+        h: [N, C, H, W].
+    """
+    if factor == 1:
+        return h
+    mean = h.float().mean(dim=1, keepdim=True)  # [N, 1, H, W]
+    low, high = mean.amin((2, 3), keepdim=True), mean.amax((2, 3), keepdim=True)
+    share = torch.where(high > low, (mean - low) / (high - low), 0)
+    half = h.shape[1] // 2
+    strengthened = h[:, :half] * (1 + (factor - 1) * share).to(h.dtype)
+    return torch.cat([strengthened, h[:, half:]], dim=1)
+
+
+def _frequencies(size: int, radius: int) -> list[int]:
+    """Distinct frequencies of the window [-radius, radius) around the spectrum's centre."""
+    centre = size // 2
+    window = range(max(0, centre - radius), min(size, centre + radius))
+    return [place - centre for place in window]
+
+
+def _low_basis(height: int, width: int, radius: int, like: Tensor) -> Tensor:
+    """[HW, K] cosines and sines of the frequencies in the window."""
+    y = torch.arange(height, device=like.device, dtype=like.dtype)[:, None] / height
+    x = torch.arange(width, device=like.device, dtype=like.dtype) / width
+    waves = []
+    for v, u in product(_frequencies(height, radius), _frequencies(width, radius)):
+        angle = (2 * math.pi * (v * y + u * x)).flatten()
+        waves += [angle.cos(), angle.sin()]
+    return torch.stack(waves, dim=1)
+
+
+@torch.no_grad()
+def damp_low_frequencies(skip: Tensor, factor: float, *, radius: int = 1) -> Tensor:
+    """The window of 2 radius by 2 radius at the spectrum's centre times `factor`; 1 returns `skip`.
+
+    The few waves are projected out instead of transforming the whole picture: no complex
+    numbers, so it works for every dtype and device.
+
+    Args:
+        skip: [N, C, H, W].
+    """
+    if factor == 1:
+        return skip
+    flat = skip.float().flatten(2)  # [N, C, HW]
+    basis = _low_basis(skip.shape[-2], skip.shape[-1], radius, flat)
+    low = flat @ basis @ basis.T / flat.shape[-1]
+    return (flat + (factor - 1) * low).view(skip.shape).to(skip.dtype)

@@ -1,0 +1,220 @@
+"""The seam between guidance and hosts.
+
+Guidance never sees a module, a sampler or a file; adapters never see a flow.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from fresco.progress import Stage
+
+Chunk = Literal["positive", "negative"]
+"""Which conditioning a run of rows belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A self-attention layer of the decoder."""
+
+    stage: int
+    """Decoder level, 0 = coarsest."""
+    index: int
+    """Position among all guided self-attention layers, in the order they run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One evaluation of the model within a sampling."""
+
+    index: int
+    """Position among the model calls of this sampling, from 0."""
+    count: int
+    """Model calls of this sampling."""
+    sigma: float
+    """Noise level sqrt((1 - a) / a) of the model's own schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the rows of one UNet evaluation are laid out: chunk by chunk, all frames in each."""
+
+    frames: int
+    """Frames of the batch, N."""
+    chunks: tuple[Chunk, ...]
+    """Conditioning of each chunk, in the order of the rows."""
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return self.frames * len(self.chunks)
+
+
+class Projections(Protocol):
+    """The linear maps of one attention layer."""
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        ...
+
+    def query(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        ...
+
+    def key(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        ...
+
+    def value(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        ...
+
+    def output(self, x: Tensor) -> Tensor:
+        """[rows, tokens, heads * d] -> [rows, tokens, C], bias and rescale included."""
+        ...
+
+
+class UNetHooks(Protocol):
+    """What a host calls during one UNet evaluation. Rows are whole chunks of all frames."""
+
+    def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
+        """Input of a decoder level before the skip is joined, [rows, C, H, W]."""
+        ...
+
+    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
+        """First skip of a decoder level, [rows, C, H, W]; returned unchanged unless FreeU is on."""
+        ...
+
+    def self_attention(
+        self, site: Site, x: Tensor, project: Projections, rows: Rows
+    ) -> Tensor | None:
+        """Self-attention of the normed input [rows, tokens, C]; None: the host's own."""
+        ...
+
+
+class GuidedUNet(Protocol):
+    """A UNet that hooks can be installed on."""
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Decoder levels, coarsest first."""
+        ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Self-attention layers of the two finest attention levels, in the order they run."""
+        ...
+
+    def installed(self, hooks: UNetHooks) -> AbstractContextManager[None]:
+        """Install the hooks; on leaving, the model has no trace of them."""
+        ...
+
+
+class SamplingGuide(UNetHooks, Protocol):
+    """What a host's sampling loop calls besides the UNet hooks."""
+
+    def begin(self, sigmas: Sequence[float]) -> None:
+        """Before the first model call: the noise level of every call to come."""
+        ...
+
+    def capturing(self) -> AbstractContextManager[None]:
+        """Within: one UNet call whose inputs become the spatial reference; nothing is changed."""
+        ...
+
+    def step(self, step: Step) -> None:
+        """Before each model call."""
+        ...
+
+    @property
+    def wants_reference(self) -> bool:
+        """Whether a reference pass is of any use with the parts that are on."""
+        ...
+
+    def smooths(self, step: Step) -> bool:
+        """Whether the background of the denoised estimate is smoothed at this call."""
+        ...
+
+    def smooth(self, images: Tensor) -> Tensor:
+        """Smooth the background of [N, 3, H, W] in [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCarry:
+    """What a batch hands to the next: its first and last latent at every model call."""
+
+    latents: tuple[Tensor, ...]
+    """One [2, C, h, w] a model call, on the CPU: first frame, last frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """One batch of keyframes to translate."""
+
+    frames: NDArray[np.uint8]
+    """[N, H, W, 3] RGB at working size."""
+    prompts: tuple[str, ...]
+    """Prompt of every frame, N of them."""
+    negative_prompts: tuple[str, ...]
+    """Negative prompt of every frame, N of them."""
+    carry: BatchCarry | None
+    """From the batch before; None in the first. Rows 0 and 1 are pinned to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """A translated batch."""
+
+    images: NDArray[np.uint8]
+    """[N, H, W, 3] RGB, anchors included."""
+    carry: BatchCarry
+    """For the next batch."""
+
+
+class Host(Protocol):
+    """A loaded model with its sampling loop; `translate` receives it as an argument."""
+
+    @property
+    def name(self) -> str:
+        """Model and host for people, such as `diffusers: v1-5.safetensors`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over everything that changes pictures: weights, scheduler, options, dtype."""
+        ...
+
+    @property
+    def model_sigmas(self) -> tuple[float, ...]:
+        """Noise level of every training timestep, rising (1000 of them for SD)."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where tensors for the guide belong."""
+        ...
+
+    def sample(self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
+               ) -> BatchResult:
+        """Translate one batch. `guide=None` is the host alone, frame by frame.
+
+        Advances `stage` by one for every model call. Raises OutOfMemoryError if the device has
+        not enough memory, HostError on NaN.
+        """
+        ...
+
+    def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """VAE round trip of [N, H, W, 3]: the floor of every measure."""
+        ...
+
+

@@ -1,0 +1,54 @@
+"""What the reference pass over the source leaves behind (SPEC 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.guidance.optimization import unit_tokens
+from fresco.guidance.ports import Chunk, Site
+
+Place = TypeVar("Place", Site, int)
+
+
+class SpatialReference:
+    """The source seen by the model: inputs of attention layers and tokens of decoder features.
+
+    Kept by chunk, so that the host may evaluate both chunks in one call, in two, or only one.
+    Memory: at 512 x 512 and 8 frames a chunk holds 84 + 3 * 10.5 MiB or less of float32 tokens
+    (HW * C a frame; the 640 x 64 x 64 level is the largest) and six inputs in the model's dtype.
+    """
+
+    def __init__(self) -> None:
+        self._inputs: dict[tuple[Site, Chunk], Tensor] = {}
+        self._tokens: dict[tuple[int, Chunk], Tensor] = {}
+
+    def record_input(self, site: Site, x: Tensor, chunk: Chunk) -> None:
+        """Keep the input [N, HW, C] of an attention layer."""
+        self._inputs[site, chunk] = x.detach().clone()
+
+    def record_feature(self, stage: int, h: Tensor, chunk: Chunk) -> None:
+        """Keep the unit tokens of a decoder level's input [N, C, H, W]."""
+        self._tokens[stage, chunk] = unit_tokens(h)
+
+    def input(self, site: Site, chunk: Chunk) -> Tensor:
+        """[N, HW, C] input of an attention layer in the reference pass."""
+        return _found(self._inputs, (site, chunk), f"attention layer {site.index}")
+
+    def tokens(self, stage: int, chunk: Chunk) -> Tensor:
+        """[N, HW, C] float32 unit tokens of a decoder level in the reference pass."""
+        return _found(self._tokens, (stage, chunk), f"decoder level {stage}")
+
+
+def _found(kept: Mapping[tuple[Place, Chunk], Tensor], key: tuple[Place, Chunk], place: str
+           ) -> Tensor:
+    if key not in kept:
+        there = ", ".join(sorted({chunk for _, chunk in kept})) or "none"
+        raise HostError(
+            f"the reference pass left nothing for {place}, chunk {key[1]} (chunks it has: "
+            f"{there}); run it over the chunks that are sampled."
+        )
+    return kept[key]

@@ -1,0 +1,107 @@
+"""When each part of the guidance acts, as noise levels of the model's own schedule (SPEC 9).
+
+A share f of the schedule ends at timestep T (1 - f) of the T training timesteps; what counts is
+the noise level there, so every sampler, step count and strength follows the same rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from fresco.errors import HostError
+from fresco.guidance.ports import Step
+from fresco.settings import GuidanceSettings
+
+SAME_SIGMA = 1e-3
+"""Relative difference of one noise level in two number formats; neighbouring timesteps
+differ by 3e-3 or more."""
+SMOOTHING_BAND = (151, 101)
+"""Timesteps of 1000 between which denoised estimates are smoothed (positions 16, 17 of 20)."""
+PUBLISHED_TIMESTEPS = 1000
+"""Training timesteps that published timesteps count in."""
+
+
+def sigma_at(model_sigmas: Sequence[float], timestep: float) -> float:
+    """Noise level at a timestep of the model's schedule, between two of them linearly.
+
+    Past the noisiest timestep it is infinite, before the cleanest 0.
+
+    Args:
+        model_sigmas: noise level of every training timestep, rising.
+        timestep: in timesteps of this schedule.
+    """
+    if timestep <= 0:
+        return 0.0
+    if timestep > len(model_sigmas) - 1:
+        return math.inf
+    low = math.floor(timestep)
+    share = timestep - low
+    if share == 0:
+        return model_sigmas[low]
+    return (1 - share) * model_sigmas[low] + share * model_sigmas[low + 1]
+
+
+def _same(first: float, second: float) -> bool:
+    return math.isclose(first, second, rel_tol=SAME_SIGMA)
+
+
+def _reaches(sigma: float, bound: float) -> bool:
+    return sigma >= bound or _same(sigma, bound)
+
+
+class GuidanceSchedule:
+    """Which parts act at which model call."""
+
+    def __init__(self, settings: GuidanceSettings, model_sigmas: Sequence[float]) -> None:
+        count = len(model_sigmas)
+        if count < 2 or any(a > b for a, b in pairwise(model_sigmas)):
+            raise HostError(
+                f"the model's schedule has {count} noise levels that do not rise; "
+                "give one a training timestep, from clean to noisy."
+            )
+        self._optimization_end = sigma_at(model_sigmas, count * (1 - settings.optimization_end))
+        self._temporal_end = sigma_at(model_sigmas, count * (1 - settings.temporal_attention_end))
+        scale = count / PUBLISHED_TIMESTEPS
+        high, low = (sigma_at(model_sigmas, step * scale) for step in SMOOTHING_BAND)
+        self._band = (low, high)
+        self._first: float | None = None
+        self._smoothed: tuple[float, ...] = ()
+
+    def begin(self, sigmas: Sequence[float]) -> None:
+        """Take the noise level of every model call to come."""
+        if not sigmas:
+            raise HostError("the sampling has no model call; raise the strength or the steps.")
+        self._first = sigmas[0]
+        self._smoothed = self._smoothed_levels(sigmas)
+
+    def _smoothed_levels(self, sigmas: Sequence[float]) -> tuple[float, ...]:
+        """Levels in the band; if a run steps over it, the call nearest to it."""
+        low, high = self._band
+        inside = [s for s in sigmas if _reaches(s, low) and _reaches(high, s)]
+        if inside:
+            return tuple(inside)
+        if not (max(sigmas) > high and min(sigmas) < low):
+            return ()
+        middle = math.log(low * high) / 2
+        near = [s for s in sigmas if 0 < s < math.inf]
+        return (min(near, key=lambda s: abs(math.log(s) - middle)),) if near else ()
+
+    def optimizes(self, step: Step) -> bool:
+        """Whether features are optimised at this call."""
+        return _reaches(step.sigma, self._optimization_end)
+
+    def follows_chains(self, step: Step) -> bool:
+        """Whether temporal-guided attention acts at this call."""
+        return _reaches(step.sigma, self._temporal_end)
+
+    def is_first(self, step: Step) -> bool:
+        """Whether this call is of the first denoising step: spatial-guided attention acts."""
+        if self._first is None:
+            raise HostError("a step came before begin(); tell the guide all noise levels first.")
+        return step.index == 0 or _same(step.sigma, self._first)
+
+    def smooths(self, step: Step) -> bool:
+        """Whether the denoised estimate's background is smoothed at this call."""
+        return any(_same(step.sigma, level) for level in self._smoothed)

@@ -1,0 +1,57 @@
+"""Prompts to conditioning."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fresco.errors import HostError
+
+log = logging.getLogger("fresco")
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what would need several conditionings a frame."""
+    if re.search(r"\bAND\b", prompt):
+        raise HostError(
+            f"The prompt {prompt!r} holds AND, which composes several prompts; FRESCO guides one "
+            "prompt a frame. Write `and` in lower case or use a comma."
+        )
+
+
+class PromptEncoder:
+    """CLIP conditioning, computed once for each distinct prompt."""
+
+    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
+        self._tokenizer, self._model = tokenizer, text_encoder
+        self._known: dict[str, Tensor] = {}
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """[N, tokens, C] of N prompts."""
+        return torch.cat([self._encoded(prompt) for prompt in prompts])
+
+    def _encoded(self, prompt: str) -> Tensor:
+        if prompt not in self._known:
+            check_prompt(prompt)
+            self._known[prompt] = self._run(prompt)
+        return self._known[prompt]
+
+    @torch.no_grad()
+    def _run(self, prompt: str) -> Tensor:
+        length = self._tokenizer.model_max_length
+        ids = self._tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
+        whole = self._tokenizer(prompt, truncation=False, verbose=False).input_ids
+        if len(whole) > length:
+            lost = self._tokenizer.decode(whole[length - 1 : -1])
+            log.warning(
+                "A prompt has %d tokens, the model reads %d: %r is left out.",
+                len(whole) - 2, length - 2, lost,
+            )
+        return self._model(ids.to(self._model.device))[0]

@@ -1,0 +1,158 @@
+"""The seam on a UNet of diffusers: no copied forward, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from fresco.errors import HostError
+from fresco.guidance.ports import Rows, Site, UNetHooks
+from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+_GUIDED_LEVELS = 2
+"""Self-attention is guided at the two finest levels that have any (SPEC 6)."""
+
+
+class AttentionProjections:
+    """The linear maps of one attention layer of diffusers, LoRA and quantisation included."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return int(self._layer.heads)
+
+    def query(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_q(x)
+
+    def key(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_k(x)
+
+    def value(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_v(x)
+
+    def output(self, x: Tensor) -> Tensor:
+        """[rows, tokens, heads * d] -> [rows, tokens, C]."""
+        for layer in self._layer.to_out:
+            x = layer(x)
+        return x / self._layer.rescale_output_factor
+
+
+class DiffusersUNet:
+    """`GuidedUNet` for diffusers' UNet2DConditionModel."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.unet = unet
+        levels = [
+            (stage, layers)
+            for stage, block in enumerate(unet.up_blocks)
+            if (layers := _self_attention(block))
+        ]
+        guided = [
+            (stage, layer) for stage, layers in levels[-_GUIDED_LEVELS:] for layer in layers
+        ]
+        self._layers = tuple(
+            (Site(stage, index), layer) for index, (stage, layer) in enumerate(guided)
+        )
+        self._rows: Rows | None = None
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Decoder levels, coarsest first."""
+        return tuple(range(len(self.unet.up_blocks)))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Guided self-attention layers, in the order they run."""
+        return tuple(site for site, _ in self._layers)
+
+    @contextmanager
+    def installed(self, hooks: UNetHooks) -> Iterator[None]:
+        """Install the hooks; on leaving, the UNet has no trace of them."""
+        with ExitStack() as stack:
+            stack.enter_context(sole_owner(self.unet))
+            for stage, block in enumerate(self.unet.up_blocks):
+                stack.enter_context(pre_hook(block, self._entry(stage, hooks)))
+            for site, layer in self._layers:
+                stack.enter_context(_guided(self, site, layer, hooks))
+            yield
+
+    @contextmanager
+    def calling(self, rows: Rows) -> Iterator[None]:
+        """Within: calls of the UNet have this layout; calls outside are not guided."""
+        before, self._rows = self._rows, rows
+        try:
+            yield
+        finally:
+            self._rows = before
+
+    @property
+    def rows(self) -> Rows | None:
+        """Layout of the call under way; None outside of `calling`."""
+        return self._rows
+
+    def _entry(self, stage: int, hooks: UNetHooks) -> PreHook:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if self._rows is None:
+                return None
+            # hidden_states and res_hidden_states_tuple: keywords in every diffusers since 0.31.
+            h, skips = kwargs["hidden_states"], kwargs["res_hidden_states_tuple"]
+            guided = hooks.decoder_entry(stage, h, self._rows)
+            skip = hooks.decoder_skip(stage, skips[-1], self._rows)  # the block pops the last
+            joined = (*skips[:-1], skip)
+            return args, kwargs | {"hidden_states": guided, "res_hidden_states_tuple": joined}
+
+        return hook
+
+
+def _guided(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks: UNetHooks) -> Any:
+    """Self-attention of one layer asks the hooks first."""
+    project = AttentionProjections(layer)
+
+    def make(previous: Forward) -> Forward:
+        def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            rows = adapter.rows
+            if rows is not None:
+                guided = hooks.self_attention(site, hidden_states, project, rows)
+                if guided is not None:
+                    return guided
+            return previous(hidden_states, *args, **kwargs)
+
+        return forward
+
+    return replaced_forward(layer, make)
+
+
+def _self_attention(block: nn.Module) -> list[nn.Module]:
+    """The self-attention layers of a decoder level, in the order they run."""
+    layers: list[nn.Module] = []
+    for name, module in block.named_modules():
+        if name.rpartition(".")[2] == "attn1":
+            _require_plain(name, module)
+            layers.append(module)
+    return layers
+
+
+def _require_plain(name: str, layer: Any) -> None:
+    """Only layers whose whole work is q, k, v, attention, output can be guided."""
+    extras = ("group_norm", "spatial_norm", "norm_q", "norm_k")
+    found = [extra for extra in extras if getattr(layer, extra, None) is not None]
+    if found or getattr(layer, "residual_connection", False):
+        what = found[0] if found else "residual_connection"
+        raise HostError(
+            f"Attention layer {name} has a {what}, which Stable Diffusion 1.x and 2.x have not; "
+            "use a checkpoint of those."
+        )

@@ -1,0 +1,78 @@
+"""Patches of a model that undo themselves exactly.
+
+Two primitives, each a context manager: a torch hook, and a replaced `forward` of one instance.
+An adapter enters them in one `ExitStack`, so undo runs in reverse.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+from torch import nn
+
+from fresco.errors import HostError
+
+Forward = Callable[..., Any]
+"""A module's `forward`."""
+PreHook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Sees a module's arguments before it runs; returns None or (args, kwargs)."""
+
+_owned: WeakSet[nn.Module] = WeakSet()
+_lock = threading.Lock()
+
+
+@contextmanager
+def sole_owner(module: nn.Module) -> Iterator[None]:
+    """Claim a model for one set of patches; a second claim meanwhile raises."""
+    with _lock:
+        if module in _owned:
+            raise HostError(
+                f"FRESCO is already installed on this {type(module).__name__}; "
+                "wait for the other run to end."
+            )
+        _owned.add(module)
+    try:
+        yield
+    finally:
+        with _lock:
+            _owned.discard(module)
+
+
+@contextmanager
+def pre_hook(module: nn.Module, hook: PreHook) -> Iterator[None]:
+    """Run `hook` before every call of the module."""
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, make: Callable[[Forward], Forward]) -> Iterator[None]:
+    """Replace `forward` of this one instance by `make(previous forward)`.
+
+    A foreign patch laid over ours meanwhile stays in place; ours below it then only passes calls
+    on to what was there before us.
+    """
+    before = vars(module).get("forward")
+    previous: Forward = module.forward
+    inner, active = make(previous), True
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return (inner if active else previous)(*args, **kwargs)
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        active = False
+        if vars(module).get("forward") is forward:
+            if before is None:
+                del module.forward
+            else:
+                module.forward = before

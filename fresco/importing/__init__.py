@@ -1,0 +1,1 @@
+"""Configuration files of other tools, in the words of our settings."""

@@ -1,0 +1,104 @@
+"""Stages, the progress protocol and cancellation.
+
+Cancellation is an exception, so every `with` on the way out unwinds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fresco.errors import Cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """Where one stage stands. Replaced whole, never edited."""
+
+    stage: str
+    """Name of the stage, such as `keyframes`."""
+    done: int
+    """Units finished."""
+    total: int
+    """Units in all; 0 while unknown."""
+    seconds: float
+    """Seconds since the stage began."""
+    message: str = ""
+    """A sentence for people, or nothing."""
+    finished: bool = False
+    """True in the last status of a stage."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left at the present rate, or None while nothing is known."""
+        if not self.done or not self.total:
+            return None
+        return self.seconds / self.done * (self.total - self.done)
+
+
+Reporter = Callable[[StageStatus], None]
+
+
+class CancelToken:
+    """Asked from any thread, obeyed at the next check."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the run to stop."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if a stop was asked for."""
+        if self._event.is_set():
+            raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
+
+
+class Stage:
+    """One stage under way."""
+
+    def __init__(self, name: str, total: int, report: Reporter, token: CancelToken) -> None:
+        self._name, self._total, self._report, self._token = name, total, report, token
+        self._done, self._start = 0, time.monotonic()
+        self.say("")
+
+    def say(self, message: str, *, finished: bool = False) -> None:
+        """Report the present state with a message."""
+        seconds = time.monotonic() - self._start
+        status = StageStatus(self._name, self._done, self._total, seconds, message, finished)
+        self._report(status)
+
+    def advance(self, units: int = 1, message: str = "") -> None:
+        """Count finished units, report, and stop here if a stop was asked for."""
+        self._done += units
+        self.say(message)
+        self._token.check()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if a stop was asked for."""
+        self._token.check()
+
+
+class Progress:
+    """What a run tells the outside and hears from it."""
+
+    def __init__(self, report: Reporter | None = None, token: CancelToken | None = None) -> None:
+        self._report = report or (lambda status: None)
+        self.token = token or CancelToken()
+
+    @contextmanager
+    def stage(self, name: str, total: int = 0) -> Iterator[Stage]:
+        """Open a stage of `total` units (0: not known)."""
+        self.token.check()
+        stage = Stage(name, total, self._report, self.token)
+        yield stage
+        stage.say("", finished=True)

@@ -1,0 +1,207 @@
+"""Segments on a pool of processes: progress by the frame, cancel at once, nothing left behind.
+
+loky does not run the main module again in its workers, as spawn and forkserver do: a WebUI would
+start a second time. It comes with joblib; without it, processes are spawned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+
+from fresco.errors import Cancelled, PropagationError
+from fresco.flow.estimator import create_estimator
+from fresco.propagation.propagate import SegmentJob, propagate_segment, verify_segment
+from fresco.settings import FlowSettings
+
+if TYPE_CHECKING:
+    from fresco.flow.interface import FlowEstimator
+    from fresco.progress import Stage
+
+logger = logging.getLogger("fresco")
+
+POLL = 0.2
+"""Seconds between two looks at progress and cancellation."""
+ATTEMPTS = 2
+"""A pool whose worker died is opened once more: it may have been another program's hunger."""
+
+
+def worker_count(workers: int, jobs: int) -> int:
+    """Processes to use: 0 is as many as cores, and never more than jobs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(workers or cores or 1, jobs))
+
+
+def _begin_worker() -> None:
+    # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    """One thread a segment: cores are shared out by process, and the number of threads changes
+    the last digits of a flow."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _process_pool(workers: int) -> Executor:
+    try:
+        from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
+    except ImportError:
+        return ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=_begin_worker
+        )
+    return LokyPool(workers, initializer=_begin_worker)
+
+
+def _kill(pool: Executor) -> None:
+    """Stop the processes of a pool in the middle of their work."""
+    processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
+    for process in processes.values():
+        process.terminate()
+    for process in processes.values():
+        process.join()
+
+
+@contextlib.contextmanager
+def open_executor(workers: int) -> Iterator[Executor]:
+    """A pool of processes, or a single thread of this process for one worker.
+
+    Leaving with an exception drops what waits and, in processes, kills what runs. A thread cannot
+    be killed: its task must look for itself whether to stop.
+    """
+    pool = ThreadPoolExecutor(1) if workers == 1 else _process_pool(workers)
+    try:
+        yield pool
+    except BaseException:
+        if isinstance(pool, ThreadPoolExecutor):
+            pool.shutdown(cancel_futures=True)
+        else:
+            _kill(pool)
+            pool.shutdown()
+        raise
+    pool.shutdown()
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_estimator(flow: FlowSettings, device: str) -> FlowEstimator:
+    """The estimator of this worker process: weights are read once."""
+    return create_estimator(flow, device)
+
+
+def _work(job: SegmentJob) -> None:
+    """One segment in a worker process."""
+    propagate_segment(job, _worker_estimator(job.flow, job.device))
+    verify_segment(job)
+
+
+def _work_here(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
+    """One segment in a thread of this process."""
+    _use_one_thread()
+    propagate_segment(job, estimator, check)
+    verify_segment(job)
+
+
+class _Progress:
+    """Counts frames on disk and tells the stage."""
+
+    def __init__(self, jobs: Sequence[SegmentJob], stage: Stage) -> None:
+        self._left = {job.first: len(job.interior) for job in jobs}
+        self._stage = stage
+
+    def look(self, jobs: Sequence[SegmentJob]) -> None:
+        """Count again for these jobs; raises if the run was cancelled."""
+        finished = 0
+        for job in jobs:
+            left = len(job.missing())
+            finished += self._left[job.first] - left
+            self._left[job.first] = left
+        if finished > 0:
+            self._stage.advance(finished)
+        else:
+            self._stage.check()
+
+
+def _submit(
+    pool: Executor, jobs: Sequence[SegmentJob], stop: threading.Event, here: bool
+) -> dict[Future[None], SegmentJob]:
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
+
+    if here:
+        estimator = create_estimator(jobs[0].flow, jobs[0].device)
+        return {pool.submit(_work_here, job, estimator, check): job for job in jobs}
+    return {pool.submit(_work, job): job for job in jobs}
+
+
+def _run_once(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
+    """Run all jobs; the first exception of any of them stops the others."""
+    stop = threading.Event()
+    with open_executor(workers) as pool:
+        try:
+            waiting = _submit(pool, jobs, stop, workers == 1)
+            while waiting:
+                done, _ = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
+                # Only segments at work have a scratch folder: the others need no counting.
+                busy = [job for future, job in waiting.items()
+                        if future in done or job.scratch.exists()]
+                for future in done:
+                    future.result()
+                    del waiting[future]
+                progress.look(busy)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def run_segments(jobs: Sequence[SegmentJob], workers: int, stage: Stage) -> None:
+    """Fill all segments, `stage` advancing by every frame finished, those of before included.
+
+    Args:
+        jobs: segments of any number of shots; such without frames between their keys are fine.
+        workers: processes; 0: as many as cores, 1: none but this one.
+    """
+    # The longest first, so that none is left to a single process at the end.
+    jobs = sorted((job for job in jobs if job.interior), key=lambda job: -len(job.interior))
+    if not jobs:
+        return
+    if len({(job.flow, job.device) for job in jobs}) > 1 or jobs[0].flow.estimator == "auto":
+        raise ValueError("all segments need one flow estimator, given by name")
+    progress = _Progress(jobs, stage)
+    progress.look(jobs)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _run_once(jobs, worker_count(workers, len(jobs)), progress)
+        except (BrokenExecutor, MemoryError) as error:
+            broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
+            where = f"at work on frames {broken}" if broken else "before any frame was at work"
+            if attempt == ATTEMPTS:
+                raise PropagationError(
+                    f"A worker process died {attempt} times {where}; most likely memory ran out. "
+                    "What is finished is kept: start again with fewer workers (propagation."
+                    "workers) or a lower resolution."
+                ) from error
+            logger.warning("A worker process died %s; trying once more.", where)
+        else:
+            return

@@ -1,0 +1,386 @@
+"""Every option: its default, range and help.
+
+The command line, the README's table, the run file, and later the UI, the API and the infotext
+derive from these dataclasses; an option exists once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fresco.errors import SettingsError
+
+Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known about one option besides its type and default."""
+
+    help: str
+    """One sentence for people."""
+    low: float | None = None
+    """Smallest value allowed."""
+    high: float | None = None
+    """Largest value allowed."""
+    choices: tuple[str, ...] = ()
+    """Words allowed; empty means any."""
+    pictures: bool = True
+    """Whether another value gives other pictures (and so is part of a run's identity)."""
+
+
+def _option(default: Any, help: str, **rest: Any) -> Any:
+    return field(default=default, metadata={"option": Option(help, **rest)})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeSettings:
+    """Which frames are translated, and in which company."""
+
+    min_interval: int = _option(10, "Fewest frames between automatic keyframes.", low=0, high=1000)
+    max_interval: int = _option(30, "Most frames between keyframes.", low=1, high=1000)
+    batch_size: int = _option(
+        8, "Frames translated together, the two anchors included.", low=3, high=64
+    )
+    keys: str = _option(
+        "", "Keyframes by hand, such as 0,11,23, or a file of them; empty: automatic."
+    )
+    detect_shots: bool = _option(True, "Find scene cuts; nothing is shared across a cut.")
+    shot_threshold: float = _option(
+        27.0, "Change of content that makes a cut; higher finds fewer.", low=1.0, high=255.0
+    )
+    shot_min_length: int = _option(5, "Fewest frames of a shot.", low=1, high=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """How motion between frames is estimated."""
+
+    estimator: str = _option(
+        "auto",
+        "Optical flow: gmflow (best masks, weights of 19 MB), dis (no download), raft (needs "
+        "torchvision), auto (gmflow if its weights are there or can be had, else dis).",
+        choices=("auto", "gmflow", "dis", "raft"),
+    )
+    weights_dir: str = _option(
+        "", "Folder of weights; empty: $FRESCO_WEIGHTS, else ~/.cache/fresco.", pictures=False
+    )
+    offline: bool = _option(False, "Never use the network.", pictures=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceSettings:
+    """The parts of FRESCO, each switchable alone."""
+
+    spatial_attention: bool = _option(
+        True, "Spatial-guided attention: queries follow the source's self-similarity."
+    )
+    cross_frame_attention: bool = _option(
+        True, "Cross-frame attention: all frames look at the batch's unique regions."
+    )
+    temporal_attention: bool = _option(
+        True, "Temporal-guided attention: tokens attend along their motion path."
+    )
+    spatial_optimization: bool = _option(
+        True, "Optimise features toward the source's spatial correspondence."
+    )
+    temporal_optimization: bool = _option(
+        True, "Optimise features to agree along the optical flow."
+    )
+    background_smoothing: bool = _option(
+        False, "Smooth the background along the flow (features and late denoised estimates)."
+    )
+    saliency: str = _option(
+        "motion",
+        "Subject mask of background smoothing: motion (no weights) or u2netp (4.6 MB).",
+        choices=("motion", "u2netp"),
+    )
+    optimization_iterations: int = _option(20, "Adam iterations a call.", low=1, high=200)
+    optimization_rate: float = _option(0.2, "Adam learning rate.", low=0.001, high=2.0)
+    spatial_weight: float = _option(
+        100.0, "Weight of the spatial loss against the temporal one.", low=0.0, high=10000.0
+    )
+    optimization_end: float = _option(
+        0.75, "Share of the noise schedule, from its start, that is optimised.", low=0.0, high=1.0
+    )
+    temporal_attention_end: float = _option(
+        0.65, "Share of the schedule with temporal-guided attention.", low=0.0, high=1.0
+    )
+    plain_statistics: bool = _option(
+        False, "Restore plain feature statistics instead of the published ones (variance + 1)."
+    )
+    freeu_b1: float = _option(1.0, "FreeU backbone factor of level 0; 1 is off.", low=0.0, high=3.0)
+    freeu_b2: float = _option(1.0, "FreeU backbone factor of level 1; 1 is off.", low=0.0, high=3.0)
+    freeu_s1: float = _option(1.0, "FreeU skip factor of level 0; 1 is off.", low=0.0, high=3.0)
+    freeu_s2: float = _option(1.0, "FreeU skip factor of level 1; 1 is off.", low=0.0, high=3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """The diffusion model and its sampling; a WebUI brings its own instead."""
+
+    model: str = _option(
+        "", "Checkpoint: a .safetensors or .ckpt file, a diffusers folder, or a hub name."
+    )
+    vae: str = _option("", "Another VAE: a file, a folder, or a hub name.")
+    lora: tuple[str, ...] = _option((), "LoRA files, each FILE or FILE:WEIGHT.")
+    prompt: str = _option("", "What the result should show.")
+    added_prompt: str = _option("", "Words joined to every prompt after a comma.")
+    negative_prompt: str = _option("", "What the result should not show.")
+    key_prompts: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"option": Option("Words added to single keyframes' prompts, by frame number.")},
+    )
+    scheduler: str = _option("ddpm", "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m.")
+    steps: int = _option(20, "Steps of the full schedule.", low=1, high=1000)
+    strength: float = _option(
+        0.75, "How far from the source: 1 is all noise, 0 changes nothing.", low=0.0, high=1.0
+    )
+    guidance_scale: float = _option(
+        7.5, "Classifier-free guidance; at 1 or less the negative prompt is not used.",
+        low=0.0, high=50.0,
+    )
+    seed: int = _option(0, "Seed of all noise.", low=0, high=2**63 - 1)
+    resolution: int = _option(
+        512, "Short side of the frames the model sees; both sides round to 64.", low=64, high=4096
+    )
+    control: str = _option(
+        "none", "ControlNet's preprocessor.", choices=("none", "canny", "hed", "depth")
+    )
+    control_model: str = _option("", "ControlNet: a file, a diffusers folder, or a hub name.")
+    control_weight: float = _option(0.7, "Strength of ControlNet.", low=0.0, high=2.0)
+    canny_low: int = _option(50, "Lower threshold of canny.", low=0, high=255)
+    canny_high: int = _option(100, "Upper threshold of canny.", low=0, high=255)
+    device: str = _option("auto", "Device: auto, cpu, cuda, cuda:1, mps.")
+    dtype: str = _option(
+        "auto",
+        "Number format of the model: auto is float16 on CUDA, float32 elsewhere.",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PropagationSettings:
+    """How keyframes are carried to the frames between them."""
+
+    enabled: bool = _option(True, "Carry the keyframes to all frames; else keyframes only.")
+    method: str = _option("flow", "How: flow (warps along the optical flow).", choices=("flow",))
+    workers: int = _option(
+        0, "Processes at work; 0: as many as cores.", low=0, high=256, pictures=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BlendSettings:
+    """How the two propagated sides of a frame become one."""
+
+    histogram: bool = _option(True, "Histogram-preserving blend of the two sides.")
+    gradient: bool = _option(True, "Gradient (screened Poisson) blend that hides seams.")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """What is written."""
+
+    first_frame: int = _option(0, "First frame of the source to use.", low=0)
+    last_frame: int = _option(-1, "Last frame of the source to use; -1: its last.", low=-1)
+    crf: int = _option(17, "Quality of H.264; lower is better and larger.", low=0, high=51)
+    sound: bool = _option(True, "Copy the source's sound.")
+    source_size: bool = _option(True, "Write at the source's size instead of the working size.")
+    compare: bool = _option(
+        False, "Also translate frame by frame, without guidance, and write it beside."
+    )
+    measures: bool = _option(True, "Write the measures beside the result.")
+
+
+@dataclass(frozen=True, slots=True)
+class FrescoSettings:
+    """All options of a run."""
+
+    keyframes: KeyframeSettings = field(default_factory=KeyframeSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    propagation: PropagationSettings = field(default_factory=PropagationSettings)
+    blend: BlendSettings = field(default_factory=BlendSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+
+Group = (
+    KeyframeSettings | FlowSettings | GuidanceSettings | SamplingSettings
+    | PropagationSettings | BlendSettings | OutputSettings
+)
+
+PRESETS: Mapping[str, Mapping[str, bool]] = {
+    "full": {},
+    "attention": {"spatial_optimization": False, "temporal_optimization": False},
+    "off": {
+        "spatial_attention": False,
+        "cross_frame_attention": False,
+        "temporal_attention": False,
+        "spatial_optimization": False,
+        "temporal_optimization": False,
+        "background_smoothing": False,
+    },
+}
+"""Named choices of guidance; `attention` is the honest fast one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One option with its place."""
+
+    group: str
+    """Field of FrescoSettings."""
+    name: str
+    """Field of the group."""
+    type: type
+    """bool, int, float, str, tuple or dict."""
+    default: Value
+    """Its default."""
+    option: Option
+    """Help and range."""
+
+
+def entries() -> Iterator[Entry]:
+    """Every option, in the order of the classes."""
+    for group in dataclasses.fields(FrescoSettings):
+        cls = typing.get_type_hints(FrescoSettings)[group.name]
+        for item in dataclasses.fields(cls):
+            default = getattr(cls(), item.name)
+            yield Entry(group.name, item.name, type(default), default, item.metadata["option"])
+
+
+_KINDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text",
+    tuple: "a list of texts", dict: "a mapping of texts",
+}
+
+
+def _fits(value: Any, default: Value) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, type(default))
+
+
+def _retyped(value: Any, entry: Entry) -> Any:
+    """The value as files cannot say it: their lists are tuples here."""
+    return tuple(value) if entry.type is tuple and isinstance(value, list) else value
+
+
+def _parts(value: object) -> list[object]:
+    """What a list or mapping holds, which must be texts."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, tuple) else []
+
+
+def check_value(entry: Entry, value: Any) -> Any:
+    """The value in its own type, or SettingsError naming the option, the value and the range."""
+    name, option = f"{entry.group}.{entry.name}", entry.option
+    value = _retyped(value, entry)
+    if not _fits(value, entry.default):
+        raise SettingsError(
+            f"{name} is {value!r}, a {type(value).__name__}; give {_KINDS[entry.type]}."
+        )
+    if wrong := [part for part in _parts(value) if not isinstance(part, str)]:
+        raise SettingsError(f"{name} holds {wrong[0]!r}, a {type(wrong[0]).__name__}; give texts.")
+    if entry.type is float:
+        value = float(value)
+        if not math.isfinite(value):
+            raise SettingsError(f"{name} is {value}; give a finite number.")
+    if option.choices and value not in option.choices:
+        raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(option.choices)}.")
+    too_low = option.low is not None and value < option.low
+    too_high = option.high is not None and value > option.high
+    if too_low or too_high:
+        raise SettingsError(f"{name} is {value}; give {range_text(option)}.")
+    return value
+
+
+def range_text(option: Option) -> str:
+    """The range for people, such as `3 to 64`."""
+    low = "" if option.low is None else f"{option.low:g}"
+    high = "" if option.high is None else f"{option.high:g}"
+    if low and high:
+        return f"{low} to {high}"
+    return f"{low} or more" if low else f"{high} or less" if high else "any value"
+
+
+def to_dict(settings: FrescoSettings) -> dict[str, dict[str, Any]]:
+    """Plain nested dict, for JSON and YAML."""
+    return dataclasses.asdict(settings)
+
+
+def _unknown(name: str, known: list[str], where: str) -> SettingsError:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return SettingsError(f"{name!r} is no option of {where}; {hint}")
+
+
+def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
+    """Settings from a nested dict over `base`; unknown names and wrong values raise."""
+    base = base or FrescoSettings()
+    known = {(e.group, e.name): e for e in entries()}
+    groups = [f.name for f in dataclasses.fields(FrescoSettings)]
+    changed: dict[str, Any] = {}
+    for group, items in values.items():
+        if group not in groups:
+            raise _unknown(group, groups, "the settings")
+        if not isinstance(items, Mapping):
+            raise SettingsError(f"{group} is {items!r}; give a mapping of options.")
+        names = [name for g, name in known if g == group]
+        for name in items:
+            if name not in names:
+                raise _unknown(str(name), names, group)
+        checked = {name: check_value(known[group, name], v) for name, v in items.items()}
+        changed[group] = dataclasses.replace(getattr(base, group), **checked)
+    return validated(dataclasses.replace(base, **changed))
+
+
+def validated(settings: FrescoSettings) -> FrescoSettings:
+    """The settings themselves after every value and every pair of values was checked."""
+    for entry in entries():
+        check_value(entry, getattr(getattr(settings, entry.group), entry.name))
+    keys, out, sampling = settings.keyframes, settings.output, settings.sampling
+    if keys.min_interval > keys.max_interval:
+        raise SettingsError(
+            f"keyframes.min_interval is {keys.min_interval}, above max_interval "
+            f"{keys.max_interval}; lower the one or raise the other."
+        )
+    if out.last_frame != -1 and out.last_frame < out.first_frame:
+        raise SettingsError(
+            f"output.last_frame is {out.last_frame}, before first_frame {out.first_frame}; "
+            "give a later one, or -1 for the last."
+        )
+    if sampling.control != "none" and not sampling.control_model:
+        raise SettingsError(
+            f"sampling.control is {sampling.control!r} but control_model is empty; "
+            "name a ControlNet or set control to none."
+        )
+    if sampling.canny_low > sampling.canny_high:
+        raise SettingsError(
+            f"sampling.canny_low is {sampling.canny_low}, above canny_high "
+            f"{sampling.canny_high}; swap them."
+        )
+    return settings
+
+
+def picture_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
+    """The part of the settings that changes pictures, of some groups: the input of a hash."""
+    result: dict[str, dict[str, Any]] = {}
+    for entry in entries():
+        if entry.group in groups and entry.option.pictures:
+            value = getattr(getattr(settings, entry.group), entry.name)
+            result.setdefault(entry.group, {})[entry.name] = value
+    return result

@@ -1,0 +1,83 @@
+"""The part of a source that a run works on, at working size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import SettingsError
+from fresco.settings import FrescoSettings
+from fresco.video.reader import VideoInfo, open_source
+from fresco.video.size import resize, working_size
+from fresco.workspace import content_digest, digest
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingFrames:
+    """Frames at working size. Picklable: a worker process opens the source itself."""
+
+    path: str
+    """The source."""
+    size: tuple[int, int]
+    """Width and height of the frames given."""
+    end: int = -1
+    """Last frame that is ever asked for; a file cut off behind it will do. -1: its last."""
+
+    def __call__(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+        """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
+        with open_source(self.path, last_frame=self.end) as source:
+            for frame in source.frames(first, last):
+                yield resize(frame, self.size)
+
+    def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
+        """Single frames, as [N, H, W, 3] RGB."""
+        with open_source(self.path, last_frame=self.end) as source:
+            return np.stack([resize(source.frame(number), self.size) for number in numbers])
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What a run works on."""
+
+    info: VideoInfo
+    """The whole source."""
+    first: int
+    """First frame used."""
+    last: int
+    """Last frame used, included."""
+    frames: WorkingFrames
+    """Access to the frames, by number in the source."""
+    identity: str
+    """Digest of the source's bytes, the range and the working size."""
+
+    @property
+    def count(self) -> int:
+        """Frames used."""
+        return self.last - self.first + 1
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the frames used."""
+        return range(self.first, self.last + 1)
+
+
+def open_clip(path: Path, settings: FrescoSettings) -> Clip:
+    """Read what there is to know of a source and check the range asked for."""
+    first, last = settings.output.first_frame, settings.output.last_frame
+    with open_source(path, last_frame=last) as source:
+        info = source.info
+    end = last
+    last = info.frames - 1 if last < 0 else last
+    if first >= info.frames or last >= info.frames:
+        name, value = ("last", last) if first < info.frames else ("first", first)
+        raise SettingsError(
+            f"output.{name}_frame is {value}, but {path} has {info.frames} frames; "
+            f"give at most {info.frames - 1}."
+        )
+    size = working_size(info.width, info.height, settings.sampling.resolution)
+    identity = digest(content_digest(path), first, last, size)
+    return Clip(info, first, last, WorkingFrames(str(path), size, end), identity)

@@ -1,0 +1,1 @@
+"""Reading and writing video: one interface over files and folders of images."""

@@ -1,0 +1,204 @@
+"""Decoded pictures to RGB and back, with the matrix and range the stream names.
+
+FFmpeg's own scaler darkens by about one grey level a round trip at its default settings, and the
+flags that cure it differ between versions of PyAV. Planar YUV is therefore converted here, in
+float32; the scaler only unpacks formats that are not planar.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from fresco.errors import VideoError
+
+BT709, UNSPECIFIED, FCC, BT470BG, SMPTE170M = 1, 2, 4, 5, 6
+SMPTE240M, BT2020_NCL, BT2020_CL = 7, 9, 10
+"""Matrix numbers of ITU-T H.273, which FFmpeg uses as they are."""
+
+LIMITED, FULL = 1, 2
+"""Range numbers of FFmpeg: 16..235 and 0..255."""
+
+_WEIGHTS = {
+    BT709: (0.2126, 0.0722),
+    FCC: (0.30, 0.11),
+    BT470BG: (0.299, 0.114),
+    SMPTE170M: (0.299, 0.114),
+    SMPTE240M: (0.212, 0.087),
+    BT2020_NCL: (0.2627, 0.0593),
+    BT2020_CL: (0.2627, 0.0593),
+}
+"""Weights of red and blue in luma, by matrix (H.273, table 4)."""
+
+_HD_WIDTH, _SD_HEIGHT = 1280, 576
+"""An untagged picture this wide, or taller than that, is taken as BT.709 as players do."""
+
+
+def default_matrix(width: int, height: int) -> int:
+    """The matrix an untagged stream of this size most likely has."""
+    return BT709 if width >= _HD_WIDTH or height > _SD_HEIGHT else SMPTE170M
+
+
+@lru_cache(maxsize=16)
+def rgb_matrix(matrix: int, full: bool) -> NDArray[np.float64]:
+    """[3, 4] affine map from 8-bit Y, Cb, Cr to R, G, B of 0..255."""
+    red, blue = _WEIGHTS[matrix]
+    green = 1 - red - blue
+    linear = np.array([
+        [1, 0, 2 * (1 - red)],
+        [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
+        [1, 2 * (1 - blue), 0],
+    ])
+    luma, chroma, black = (1.0, 1.0, 0.0) if full else (255 / 219, 255 / 224, 16.0)
+    linear = linear * [luma, chroma, chroma]
+    return np.asarray(np.column_stack([linear, -linear @ [black, 128.0, 128.0]]), np.float64)
+
+
+@lru_cache(maxsize=16)
+def yuv_matrix(matrix: int, full: bool) -> NDArray[np.float64]:
+    """[3, 4] affine map from R, G, B of 0..255 to 8-bit Y, Cb, Cr; inverse of `rgb_matrix`."""
+    forward = rgb_matrix(matrix, full)
+    inverse = np.linalg.inv(forward[:, :3])
+    return np.asarray(np.column_stack([inverse, -inverse @ forward[:, 3]]), np.float64)
+
+
+def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Rounded and clamped to 0..255."""
+    rounded = cv2.addWeighted(values, 1, values, 0, 0, dtype=cv2.CV_8U)
+    return np.asarray(rounded, np.uint8).reshape(values.shape)
+
+
+def over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB of an RGBA picture laid over black."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return to_uint8(rgba[..., :3] * alpha)
+
+
+def _plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
+    """One plane in 8-bit units: a 10-bit value of 64 reads 16.0."""
+    plane = frame.planes[number]
+    dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(
+        ">u2" if frame.format.is_big_endian else "<u2"
+    )
+    rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    values = rows[: plane.height, : plane.width].astype(np.float32)
+    if bits > 8:
+        values *= 2.0 ** (8 - bits)
+    return values
+
+
+def _upsampled(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A chroma plane at luma's size, (width, height).
+
+    Where it is halved, samples sit on every second luma column and between two luma rows: the
+    position that H.264 and its kin assume unless told otherwise.
+    """
+    width, height = size
+    rows, columns = chroma.shape
+    if (columns, rows) == size:
+        return chroma
+    step_x, step_y = round(width / columns), round(height / rows)
+    tall = cv2.resize(chroma, (columns, rows * step_y), interpolation=cv2.INTER_LINEAR)
+    right = np.concatenate([tall[:, 1:], tall[:, -1:]], axis=1)
+    wide = np.empty((rows * step_y, columns * step_x), np.float32)
+    for offset in range(step_x):
+        share = offset / step_x
+        wide[:, offset::step_x] = cv2.addWeighted(tall, 1 - share, right, share, 0)
+    return wide[:height, :width]
+
+
+def _matrix_of(frame: VideoFrame) -> int:
+    matrix = int(frame.colorspace)
+    if matrix == UNSPECIFIED:
+        return default_matrix(frame.width, frame.height)
+    if matrix not in _WEIGHTS:
+        raise VideoError(
+            f"The picture's colour matrix is number {matrix} of H.273, which is not supported; "
+            "convert the video to BT.709 first."
+        )
+    return matrix
+
+
+def _unpacked(frame: VideoFrame, bits: int) -> VideoFrame:
+    """The frame in a layout of one plane a component, of equal depth, range and matrix."""
+    parts = frame.format.components
+    if len({part.plane for part in parts}) == len(parts):
+        return frame
+    target = "yuv444p" if bits <= 8 else "yuv444p16le"
+    span = int(frame.color_range) or LIMITED
+    return frame.reformat(format=target, src_color_range=span, dst_color_range=span)
+
+
+def _is_full(frame: VideoFrame) -> bool:
+    """Whether values span 0..255; untagged grey does, untagged colour does not."""
+    span = int(frame.color_range)
+    if span in (LIMITED, FULL):
+        return span == FULL
+    return frame.format.name.startswith(("yuvj", "gray"))
+
+
+def _affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
+    """`rgb_matrix` for values in the units of `_plane`."""
+    affine = rgb_matrix(matrix, full).copy()
+    if full and bits > 8:
+        # 10-bit white is 1023, that is 255.75 in 8-bit units.
+        affine[:, :3] *= 255 / (256 - 2.0 ** (8 - bits))
+        affine[:, 3] = -affine[:, 1:3] @ [128.0, 128.0]
+    return affine.astype(np.float32)
+
+
+def _yuv_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    matrix, full = _matrix_of(frame), _is_full(frame)
+    planar = _unpacked(frame, frame.format.components[0].bits)
+    bits = planar.format.components[0].bits
+    luma = _plane(planar, 0, bits)
+    size = (luma.shape[1], luma.shape[0])
+    if len(planar.planes) >= 3:
+        chroma = [_upsampled(_plane(planar, k, bits), size) for k in (1, 2)]
+    else:
+        chroma = [np.full_like(luma, 128)] * 2
+    rgb = to_uint8(cv2.transform(cv2.merge([luma, *chroma]), _affine(matrix, full, bits)))
+    if len(planar.planes) == 4:
+        return over_black(np.dstack([rgb, to_uint8(_plane(planar, 3, bits))]))
+    return rgb
+
+
+def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    """A decoded picture as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
+    kind = frame.format
+    seen_through = kind.is_rgb and any(part.is_alpha for part in kind.components)
+    if kind.has_palette or seen_through:
+        return over_black(np.asarray(frame.to_ndarray(format="rgba"), dtype=np.uint8))
+    if kind.is_rgb:
+        return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    return _yuv_to_rgb(frame)
+
+
+def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H * 3 / 2, W] planes Y, Cb, Cr: BT.709, limited range, for even sizes."""
+    height, width = rgb.shape[:2]
+    affine = yuv_matrix(BT709, full=False).astype(np.float32)
+    luma, *chroma = cv2.split(cv2.transform(rgb.astype(np.float32), affine))
+    planes = [to_uint8(luma).reshape(-1)]
+    # Columns weigh 1 2 1 around every second one, rows average in pairs: the inverse of the
+    # sample position that reading assumes.
+    across = np.array([0.25, 0.5, 0.25], np.float32)
+    down = np.array([0.5, 0.5], np.float32)
+    for plane in chroma:
+        smooth = cv2.sepFilter2D(
+            plane, cv2.CV_32F, across, down, anchor=(1, 0), borderType=cv2.BORDER_REPLICATE
+        )
+        planes.append(to_uint8(smooth[::2, ::2]).reshape(-1))
+    return np.concatenate(planes).reshape(height * 3 // 2, width)
+
+
+def tag_bt709(frame: VideoFrame) -> VideoFrame:
+    """The same frame, marked as what `rgb_to_i420` makes."""
+    frame.colorspace = BT709
+    frame.color_range = LIMITED
+    return frame

@@ -1,0 +1,226 @@
+"""A folder of images as a video: in and out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import VideoError
+from fresco.video.color import over_black
+from fresco.video.index import VideoInfo
+
+logger = logging.getLogger("fresco")
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+"""Endings of files that count as frames of a folder."""
+
+DEFAULT_RATE = Fraction(24)
+"""Frames a second of a folder, which has no rate of its own."""
+
+_OWN_NAME = re.compile(r"\d{4,}\.png")
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key by which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as RGB [H, W, 3]: 16 bits are scaled down, alpha is laid over black."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    # Only the colour mode turns a photograph upright; only the other keeps alpha and 16 bits.
+    photograph = path.suffix.lower() in (".jpg", ".jpeg")
+    mode = cv2.IMREAD_COLOR if photograph else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(data, mode) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise VideoError(
+            f"{path} is no image that can be decoded ({data.size} bytes); replace or remove it."
+        )
+    return _to_rgb(np.asarray(image), path)
+
+
+def _to_rgb(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    if image.dtype == np.uint16:
+        image = np.rint(image.astype(np.float32) / 257).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise VideoError(f"{path} holds {image.dtype} values; save it with 8 or 16 bits.")
+    pixels = np.asarray(image, dtype=np.uint8)
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    if pixels.shape[2] == 4:
+        return over_black(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8))
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    try:
+        files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"{folder} cannot be listed ({error.strerror}).") from error
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise VideoError(
+            f"{folder} holds {len(files)} files but no image; give a folder of "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))} files, or a video file."
+        )
+    return sorted(images, key=_natural)
+
+
+class ImageFolder:
+    """Images as frames, in natural order. `path` is a folder, or a single image."""
+
+    def __init__(self, path: str | Path, *, rate: Fraction = DEFAULT_RATE) -> None:
+        path = Path(path)
+        self._files = _image_files(path) if path.is_dir() else [path]
+        height, width = self._check_sizes()
+        count = len(self._files)
+        self.info = VideoInfo(
+            path=str(path), width=width, height=height, rate=rate, frames=count,
+            seconds=count / rate, has_sound=False, rotation=0,
+            timestamps=tuple(number / rate for number in range(count)), variable_rate=False,
+        )
+        logger.info("%s: %d images, taken as %s frames a second", path, count, rate)
+
+    def _check_sizes(self) -> tuple[int, int]:
+        first = read_image(self._files[0]).shape
+        for file in self._files[1:]:
+            shape = read_image(file).shape
+            if shape != first:
+                raise VideoError(
+                    f"{file} is {shape[1]}x{shape[0]}, {self._files[0].name} is "
+                    f"{first[1]}x{first[0]}; bring all images to one size."
+                )
+        return first[0], first[1]
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """The frame of that number, RGB [H, W, 3]."""
+        check_index(index, self.info)
+        rgb = read_image(self._files[index])
+        if rgb.shape[:2] != (self.info.height, self.info.width):
+            raise VideoError(f"{self._files[index]} changed its size meanwhile; start again.")
+        return rgb
+
+    def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Frames `first` to `last`, both included, one at a time."""
+        for index in range(first, checked_last(first, last, self.info) + 1):
+            yield self.frame(index)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> ImageFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def check_index(index: int, info: VideoInfo) -> None:
+    """VideoError unless the source has a frame of that number."""
+    if not 0 <= index < info.frames:
+        raise VideoError(
+            f"Frame {index} was asked of {info.path}, which has {info.frames}; "
+            f"give 0 to {info.frames - 1}."
+        )
+
+
+def checked_last(first: int, last: int | None, info: VideoInfo) -> int:
+    """The last frame of a range, both ends checked; None means the source's last."""
+    end = info.frames - 1 if last is None else last
+    check_index(first, info)
+    check_index(end, info)
+    if end < first:
+        raise VideoError(f"The last frame, {end}, is before the first, {first}; swap them.")
+    return end
+
+
+class ImageFolderWriter:
+    """Frames as 0000.png, 0001.png, ...; the folder appears when all of them are written.
+
+    Args:
+        path: folder to make; one made by an earlier run is replaced, any other is refused.
+        first: number of the first image.
+    """
+
+    def __init__(self, path: str | Path, *, first: int = 0) -> None:
+        self.path = Path(path)
+        self.notes: tuple[str, ...] = ()
+        self._first, self._count = first, 0
+        self._part = self.path.with_name(f".{self.path.name}.part")
+
+    def __enter__(self) -> ImageFolderWriter:
+        self._check_target()
+        try:
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._part, ignore_errors=True)
+            self._part.mkdir()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return self
+
+    def _check_target(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise VideoError(f"{self.path} is a file; name a new folder for the images.")
+        foreign = [p.name for p in self.path.iterdir() if not _OWN_NAME.fullmatch(p.name)]
+        if foreign:
+            raise VideoError(
+                f"{self.path} holds other files, such as {foreign[0]}; name a new folder."
+            )
+
+    def write(self, rgb: NDArray[np.uint8]) -> None:
+        """Write the next frame, RGB [H, W, 3]."""
+        done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        if not done:
+            raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as PNG.")
+        try:
+            (self._part / f"{self._first + self._count:04d}.png").write_bytes(data.tobytes())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._count += 1
+
+    def _finish(self) -> None:
+        if not self._count:
+            raise VideoError(f"No frame was written to {self.path}; the source gave none.")
+        found = sum(1 for file in self._part.iterdir() if file.stat().st_size)
+        if found != self._count:
+            raise VideoError(f"{self.path}: {self._count} images were written, {found} are there.")
+        try:
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            self._part.replace(self.path)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._part, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> VideoError:
+    return VideoError(
+        f"{path} cannot be written ({error.strerror}); check the space and the rights there."
+    )

@@ -1,0 +1,220 @@
+"""Frames of a source by number: one interface over video files and folders of images."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from fresco.errors import VideoError
+from fresco.video.color import frame_to_rgb
+from fresco.video.folder import (
+    DEFAULT_RATE,
+    IMAGE_SUFFIXES,
+    ImageFolder,
+    check_index,
+    checked_last,
+)
+from fresco.video.index import VideoIndex, VideoInfo, decoded, index_video, opened, video_stream
+
+__all__ = ["FrameSource", "ImageFolder", "VideoInfo", "VideoReader", "open_source"]
+
+_SEEKS = 3
+"""Key frames tried, nearest first, before decoding from the very start."""
+
+
+class FrameSource(Protocol):
+    """Frames by number. Use as a context manager; use one in each thread."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known about the source."""
+        ...
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """The frame of that number, RGB [H, W, 3]."""
+        ...
+
+    def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Frames `first` to `last`, both included, one at a time."""
+        ...
+
+    def close(self) -> None:
+        """Release what is open."""
+        ...
+
+    def __enter__(self) -> FrameSource: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class _Decoder:
+    """One open file and a position in it."""
+
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        self._path, self._index = path, index
+        self._numbers = {stamp: number for number, stamp in enumerate(index.pts)}
+        self._stack = ExitStack()
+        self._next = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.close()
+        self._container = self._stack.enter_context(opened(self._path))
+        self._stream = video_stream(self._container, self._path)
+        self._frames = decoded(self._container, self._stream)
+        self._next = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    def _keys_before(self, index: int) -> list[int]:
+        """Frames before or at `index` where decoding can start, nearest first."""
+        keys = self._index.keys
+        end = bisect_right(keys, index)
+        return list(reversed(keys[max(0, end - _SEEKS) : end]))
+
+    def frame(self, index: int) -> VideoFrame:
+        """The decoded picture of that number."""
+        keys = self._keys_before(index) if self._index.pts else []
+        near = self._next <= index and (not keys or keys[0] <= self._next)
+        if near:
+            found = self._forward(index)
+            if found is not None:
+                return found
+        for key in keys:
+            if key == 0:
+                break
+            self._seek(key)
+            found = self._forward(index)
+            if found is not None:
+                return found
+        self._open()
+        found = self._forward(index)
+        if found is None:
+            raise VideoError(
+                f"Frame {index} of {self._path} can no longer be read; did the file change?"
+            )
+        return found
+
+    def _seek(self, key: int) -> None:
+        self._container.seek(self._index.pts[key], stream=self._stream, backward=True)
+        self._frames = decoded(self._container, self._stream, wait_for_key=True)
+        self._next = -1
+
+    def _forward(self, index: int) -> VideoFrame | None:
+        """Decode up to that frame; None if it was passed or the file ended."""
+        try:
+            for frame in self._frames:
+                number = self._number(frame)
+                self._next = number + 1
+                if number == index:
+                    return frame
+                if number > index:
+                    return None
+        except av.FFmpegError:
+            # A file cut off behind the frames in use ends so; any other loss is reported above.
+            return None
+        return None
+
+    def _number(self, frame: VideoFrame) -> int:
+        if not self._index.pts:
+            return self._next
+        # Frames of a seek into the middle of a group may lie before anything indexed.
+        stamp = frame.pts
+        return self._numbers.get(stamp, -1) if stamp is not None else -1
+
+
+@lru_cache(maxsize=4)
+def _known_index(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
+    """The index of a file in the state that size and time tell: a run opens a file many times."""
+    return index_video(path, last_frame=last_frame)
+
+
+class VideoReader:
+    """Frames of a video file.
+
+    Args:
+        last_frame: last frame that will be used; a file cut off behind it is accepted.
+    """
+
+    def __init__(self, path: str | Path, *, last_frame: int = -1) -> None:
+        # Absolute, or two runs in different folders would share an index.
+        self._path = Path(path).absolute()
+        try:
+            state = self._path.stat()
+        except OSError as error:
+            raise VideoError(
+                f"{path} cannot be read ({error.strerror}); check the path."
+            ) from error
+        known = _known_index(self._path, last_frame, state.st_size, state.st_mtime_ns)
+        self._index = replace(known, info=replace(known.info, path=str(path)))
+        self._decoder: _Decoder | None = None
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known about the file."""
+        return self._index.info
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """The frame of that number, RGB [H, W, 3]; the next one costs no seek."""
+        check_index(index, self.info)
+        if self._decoder is None:
+            self._decoder = _Decoder(self._path, self._index)
+        return self._picture(self._decoder.frame(index))
+
+    def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Frames `first` to `last`, both included, one at a time; several may run at once."""
+        end = checked_last(first, last, self.info)
+        decoder = _Decoder(self._path, self._index)
+        try:
+            for index in range(first, end + 1):
+                yield self._picture(decoder.frame(index))
+        finally:
+            decoder.close()
+
+    def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        rgb = frame_to_rgb(frame)
+        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_source(
+    path: str | Path, *, last_frame: int = -1, rate: Fraction = DEFAULT_RATE
+) -> FrameSource:
+    """Open a video file, a folder of images, or one image.
+
+    Args:
+        last_frame: last frame that will be used; a file cut off behind it is accepted.
+        rate: frames a second of a folder, which has none of its own.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise VideoError(f"{path} does not exist; check the path.")
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFolder(path, rate=rate)
+    if not path.stat().st_size:
+        raise VideoError(f"{path} is empty (0 bytes); copy or download it again.")
+    return VideoReader(path, last_frame=last_frame)

@@ -1,0 +1,34 @@
+"""Sizes of frames: what the model sees, and the way there and back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MULTIPLE = 64
+"""Both sides of a working frame are multiples of this, so that every level of the UNet is whole."""
+
+
+def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
+    """(width, height) the model sees: short side near `resolution`, both multiples of 64.
+
+    Each side rounds by itself, half to even, and is at least 64.
+    """
+    scale = Fraction(resolution, min(width, height))
+    sides = (max(1, round(side * scale / MULTIPLE)) * MULTIPLE for side in (width, height))
+    new_width, new_height = sides
+    return new_width, new_height
+
+
+def resize(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture at `size` (width, height): Lanczos where its short side grows, area else."""
+    height, width = rgb.shape[:2]
+    if (width, height) == size:
+        return rgb
+    grows = min(size) > min(width, height)
+    method = cv2.INTER_LANCZOS4 if grows else cv2.INTER_AREA
+    resized = cv2.resize(rgb, size, interpolation=method)
+    return np.asarray(resized, dtype=np.uint8)

@@ -1,0 +1,269 @@
+"""H.264 files with the source's timing and sound, whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from itertools import pairwise
+from math import lcm
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av import VideoFrame
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from fresco.errors import VideoError
+from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
+from fresco.video.folder import ImageFolderWriter
+from fresco.video.index import index_video, opened
+from fresco.video.sound import SoundCopy
+
+__all__ = ["ImageFolderWriter", "VideoWriter"]
+
+logger = logging.getLogger("fresco")
+
+_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+_FINEST = 2**31 - 1
+"""Largest number of ticks a second that MP4 can store."""
+
+_FALLBACK_TICKS = 90_000
+"""Ticks a second used where exact times would need more than `_FINEST`; broadcast's own clock."""
+
+_MKV_TICK = Fraction(1, 1000)
+"""Matroska stores whole milliseconds."""
+
+
+class VideoWriter:
+    """A video file that appears under its name when it is finished and checked.
+
+    Args:
+        path: .mp4, .mov, .m4v or .mkv; folders on the way are made.
+        width, height: size of the frames to come; odd ones are padded by a repeated edge.
+        rate: frames a second.
+        timestamps: seconds of every frame on the source's clock; None: evenly at `rate`.
+        crf: H.264 quality, 0..51, lower is better.
+        sound_from: file whose sound is copied; a silent one is fine.
+        sound_range: first and last second of the source's sound; None: all of it.
+        pixel_aspect: width of a pixel over its height.
+    """
+
+    def __init__(
+        self, path: str | Path, width: int, height: int, rate: Fraction | int, *,
+        timestamps: Sequence[Fraction] | None = None, crf: int = 17,
+        sound_from: str | Path | None = None,
+        sound_range: tuple[Fraction | float, Fraction | float] | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        self.path = Path(path)
+        self._size = (width, height)
+        self._rate = Fraction(rate)
+        self._crf, self._aspect = crf, pixel_aspect
+        self._check_arguments()
+        self._start = timestamps[0] if timestamps else None
+        self._clock, self._stamps, self._notes = _ticks(timestamps, self._rate)
+        self._sound_from = None if sound_from is None else Path(sound_from)
+        self._sound_range = sound_range
+        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._stack = ExitStack()
+        self._count = 0
+        self._sound: SoundCopy | None = None
+        self._pad = (width % 2, height % 2)
+        if any(self._pad):
+            self._notes += (
+                f"{width}x{height} is odd; padded to {width + self._pad[0]}x"
+                f"{height + self._pad[1]} by repeating the edge, as H.264 needs.",
+            )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done that a person should know, in sentences."""
+        return self._notes + (self._sound.notes if self._sound else ())
+
+    def _check_arguments(self) -> None:
+        width, height = self._size
+        if self.path.suffix.lower() not in _FORMATS:
+            raise VideoError(
+                f"{self.path} ends in {self.path.suffix or 'nothing'}; name the result "
+                f"{', '.join(_FORMATS)}, or give a folder for images."
+            )
+        if width < 1 or height < 1:
+            raise VideoError(f"The frame size is {width}x{height}; it must be at least 1x1.")
+        if self._rate <= 0:
+            raise VideoError(f"The rate is {self._rate} frames a second; it must be above 0.")
+        if self.path.is_dir():
+            raise VideoError(f"{self.path} is a folder; name a file.")
+
+    def __enter__(self) -> VideoWriter:
+        try:
+            self._open()
+        except (OSError, av.FFmpegError) as error:
+            self._discard()
+            raise self._unwritable(error) from error
+        except BaseException:
+            self._discard()
+            raise
+        for note in self.notes:
+            logger.warning("%s: %s", self.path.name, note)
+        return self
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        suffix = self.path.suffix.lower()
+        self._output = self._stack.enter_context(
+            av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
+        )
+        self._stream = self._video_stream(self._output)
+        if self._sound_from is not None:
+            self._sound = self._open_sound(self._sound_from, suffix)
+
+    def _video_stream(self, output: OutputContainer) -> VideoStream:
+        stream = output.add_stream("libx264", rate=self._rate)
+        assert isinstance(stream, VideoStream)
+        context: Any = stream.codec_context
+        context.width, context.height = (s + p for s, p in zip(self._size, self._pad, strict=True))
+        context.pix_fmt = "yuv420p"
+        context.options = {"crf": str(self._crf), "preset": "medium"}
+        # Both clocks, or the encoder rounds times to the rate.
+        stream.time_base = context.time_base = self._clock
+        context.sample_aspect_ratio = self._aspect
+        context.color_range = LIMITED
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        return stream
+
+    def _open_sound(self, path: Path, suffix: str) -> SoundCopy:
+        source = self._stack.enter_context(opened(path))
+        span: tuple[Fraction | None, Fraction | None] = (None, None)
+        shift = self._start or Fraction(0)
+        if self._sound_range is not None:
+            first, last = (Fraction(second) for second in self._sound_range)
+            span, shift = (first, last), first
+        return SoundCopy(source, self._output, suffix, span=span, shift=shift)
+
+    def write(self, rgb: NDArray[np.uint8]) -> None:
+        """Write the next frame, RGB [H, W, 3] of the size given at the start."""
+        width, height = self._size
+        if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
+            raise VideoError(
+                f"Frame {self._count} is {rgb.dtype} {rgb.shape}; {self.path.name} takes uint8 "
+                f"{(height, width, 3)}."
+            )
+        stamp = self._stamp(self._count)
+        if any(self._pad):
+            rgb = np.pad(rgb, ((0, self._pad[1]), (0, self._pad[0]), (0, 0)), mode="edge")
+        frame = tag_bt709(VideoFrame.from_ndarray(rgb_to_i420(rgb), "yuv420p"))
+        frame.pts, frame.time_base = stamp, self._clock
+        if hasattr(frame, "duration"):
+            frame.duration = self._length(self._count)
+        try:
+            if self._sound is not None:
+                self._sound.pump(stamp * self._clock)
+            self._output.mux(self._stream.encode(frame))
+        except (OSError, av.FFmpegError) as error:
+            raise self._unwritable(error) from error
+        self._count += 1
+
+    def _stamp(self, number: int) -> int:
+        if self._stamps is None:
+            return number
+        if number >= len(self._stamps):
+            raise VideoError(
+                f"More frames came for {self.path.name} than the {len(self._stamps)} timestamps "
+                "given."
+            )
+        return self._stamps[number]
+
+    def _length(self, number: int) -> int:
+        """Ticks a frame is shown; the last one as long as the rate says."""
+        if self._stamps is None:
+            return 1
+        if number + 1 < len(self._stamps):
+            return self._stamps[number + 1] - self._stamps[number]
+        return max(1, round(1 / self._rate / self._clock))
+
+    def _finish(self) -> None:
+        if not self._count:
+            raise VideoError(f"No frame was written to {self.path}; the source gave none.")
+        if self._stamps is not None and self._count != len(self._stamps):
+            raise VideoError(
+                f"{self._count} frames were written to {self.path.name}, {len(self._stamps)} "
+                "timestamps were given; the run was cut short."
+            )
+        try:
+            self._output.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.pump(None)
+            self._stack.close()
+            self._check_result()
+            self._part.replace(self.path)
+        except (OSError, av.FFmpegError) as error:
+            raise self._unwritable(error) from error
+
+    def _check_result(self) -> None:
+        """Decode the finished file: every frame must be there, at its time."""
+        info = index_video(self._part).info
+        if info.frames != self._count:
+            raise VideoError(
+                f"{self.path.name} has {info.frames} frames, {self._count} were written; check "
+                "the space on the disk and run again."
+            )
+        stamps = self._stamps or range(self._count)
+        wanted = [stamp * self._clock for stamp in stamps]
+        slack = _MKV_TICK if self.path.suffix.lower() == ".mkv" else Fraction(0)
+        for number, (found, time) in enumerate(zip(info.timestamps, wanted, strict=True)):
+            if abs(found - info.timestamps[0] - time + wanted[0]) > slack:
+                raise VideoError(
+                    f"Frame {number} of {self.path.name} is shown at {float(found)} s instead of "
+                    f"{float(time)} s; report this with the source's timestamps."
+                )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Close everything and leave no part behind; a finished file has its own name by now."""
+        with suppress(OSError, av.FFmpegError):
+            self._stack.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    def _unwritable(self, error: Exception) -> VideoError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return VideoError(
+            f"{self.path} cannot be written ({reason}); check the space and the rights there."
+        )
+
+
+def _ticks(
+    timestamps: Sequence[Fraction] | None, rate: Fraction
+) -> tuple[Fraction, tuple[int, ...] | None, tuple[str, ...]]:
+    """A clock that every timestamp is whole in, the stamps from 0 on, and notes."""
+    if not timestamps:
+        return 1 / rate, None, ()
+    times = [Fraction(time) - timestamps[0] for time in timestamps]
+    for number, (a, b) in enumerate(pairwise(times)):
+        if b <= a:
+            raise VideoError(
+                f"Timestamp {number + 1} is {float(timestamps[number + 1])} s, not after the one "
+                "before; give rising times."
+            )
+    ticks, notes = lcm(*(time.denominator for time in times)), ()
+    if ticks > _FINEST:
+        ticks = _FALLBACK_TICKS
+        notes = (f"The source's times are finer than MP4 can store; rounded to 1/{ticks} s.",)
+    return Fraction(1, ticks), tuple(round(time * ticks) for time in times), notes

@@ -1,0 +1,138 @@
+"""Gradient blend: against a dense solve, sparse least squares, and the official results."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.plain_blend import difference_matrices, plain_blend
+from fresco.blending.histogram import to_rgb
+from fresco.blending.poisson import (
+    LAB_WEIGHTS,
+    OFFICIAL_LIMIT,
+    blend_gradients,
+    selected_gradients,
+)
+from tests.helpers.shared import golden
+from tests.helpers.tolerances import BLEND_MAX_LEVELS, BLEND_MEAN_LEVELS, SOLVER_LAB
+
+
+def slopes_of(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.diff(image, axis=1), np.diff(image, axis=0)
+
+
+def dense_blend(
+    blend: np.ndarray, along_x: np.ndarray, along_y: np.ndarray, weight: float
+) -> np.ndarray:
+    """The least squares of one channel by normal equations."""
+    rows, columns = blend.shape
+    matrices = [matrix.toarray() * weight for matrix in difference_matrices(rows, columns)]
+    matrix = np.concatenate([*matrices, np.eye(rows * columns)])
+    right = np.concatenate([along_x.ravel() * weight, along_y.ravel() * weight, blend.ravel()])
+    return np.linalg.lstsq(matrix, right, rcond=None)[0].reshape(rows, columns)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_solution_is_the_dense_one(rows: int, columns: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    blend = random.normal(120, 40, (rows, columns, 2))
+    along_x = random.normal(0, 30, (rows, columns - 1, 2))
+    along_y = random.normal(0, 30, (rows - 1, columns, 2))
+    result = blend_gradients(blend, along_x, along_y, weights=(2.5, 0.5))
+    for channel, weight in enumerate((2.5, 0.5)):
+        wanted = dense_blend(
+            blend[..., channel], along_x[..., channel], along_y[..., channel], weight
+        )
+        np.testing.assert_allclose(result[..., channel], wanted, atol=1e-8)
+
+
+def test_own_gradients_give_the_image_back() -> None:
+    image = np.random.default_rng(0).normal(100, 40, (21, 34, 3)).astype(np.float32)
+    result = blend_gradients(image, *slopes_of(image))
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, image, atol=1e-3)
+
+
+def test_mean_is_that_of_the_blend() -> None:
+    random = np.random.default_rng(3)
+    blend, other = random.normal(100, 40, (2, 16, 17, 3))
+    result = blend_gradients(blend, *slopes_of(other))
+    np.testing.assert_allclose(result.mean((0, 1)), blend.mean((0, 1)), atol=1e-9)
+
+
+def test_gradients_come_from_the_selected_side_without_the_seam() -> None:
+    random = np.random.default_rng(4)
+    first = random.normal(50, 5, (6, 8, 3))
+    second = random.normal(200, 5, (6, 8, 3))
+    mask = np.zeros((6, 8))
+    mask[:, 4:] = 1
+    along_x, along_y = selected_gradients(first, second, mask)
+    np.testing.assert_allclose(along_x[:, :4], np.diff(first, axis=1)[:, :4])
+    np.testing.assert_allclose(along_x[:, 4:], np.diff(second, axis=1)[:, 4:])
+    np.testing.assert_allclose(along_y[:, 4:], np.diff(second, axis=0)[:, 4:])
+
+
+def test_steep_gradients_are_clipped_only_if_wanted() -> None:
+    image = np.zeros((2, 2, 1))
+    image[:, 1] = 255
+    share = np.zeros((2, 2))
+    assert selected_gradients(image, image, share)[0].max() == 255
+    assert selected_gradients(image, image, share, limit=OFFICIAL_LIMIT)[0].max() == OFFICIAL_LIMIT
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, np.ndarray]:
+    return golden("07_blend", "car_6")[0]
+
+
+def official_problem(
+    arrays: dict[str, np.ndarray], j: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    forward, backward, blend = (
+        cv2.cvtColor(image, cv2.COLOR_BGR2LAB).astype(np.float64)
+        for image in (
+            arrays["f_stylized"][j + 1], arrays["b_stylized"][::-1][j], arrays["hist_blend"][j]
+        )
+    )
+    return blend, *selected_gradients(forward, backward, arrays["mask"][j], limit=OFFICIAL_LIMIT)
+
+
+def cut_to_bgr(lab: np.ndarray) -> np.ndarray:
+    """The official last step: Lab cut, not rounded, to 8 bits."""
+    return cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2BGR).astype(int)
+
+
+@pytest.mark.parametrize("j", [1, 2, 3, 4])
+def test_official_pictures_are_reproduced(official: dict[str, np.ndarray], j: int) -> None:
+    result = blend_gradients(*official_problem(official, j))
+    off = np.abs(cut_to_bgr(result) - official["poisson"][j])
+    assert off.mean() <= BLEND_MEAN_LEVELS
+    assert off.max() <= BLEND_MAX_LEVELS
+
+
+def test_official_picture_of_whole_numbers_is_reproduced(official: dict[str, np.ndarray]) -> None:
+    """Frame 0 is all forward and its solution nearly whole numbers: the official cut to 8 bits is
+    decided by the error of LSQR, so it is compared with LSQR before the cut."""
+    problem = official_problem(official, 0)
+    plain = plain_blend(*problem, LAB_WEIGHTS)
+    np.testing.assert_array_equal(cut_to_bgr(plain), official["poisson"][0])
+    result = blend_gradients(*problem)
+    assert np.abs(result - plain).max() < SOLVER_LAB
+    assert np.abs(cut_to_bgr(result) - official["poisson"][0]).mean() <= BLEND_MEAN_LEVELS
+
+
+def test_sparse_least_squares_within_one_level() -> None:
+    random = np.random.default_rng(5)
+    coarse = random.normal(128, 50, (2, 6, 7, 3))
+    first, second = (cv2.resize(image, (49, 40), interpolation=cv2.INTER_CUBIC) for image in coarse)
+    slopes = selected_gradients(first, second, random.random((40, 49)) > 0.5)
+    blend = (first + second) / 2
+    plain = plain_blend(blend, *slopes, LAB_WEIGHTS)
+    fast = blend_gradients(
+        blend.astype(np.float32), *(slope.astype(np.float32) for slope in slopes)
+    )
+    assert np.abs(to_rgb(fast).astype(int) - to_rgb(plain).astype(int)).max() <= 1

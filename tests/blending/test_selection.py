@@ -1,0 +1,111 @@
+"""Selection: the official rule on golden vectors, and what ours adds to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fresco.blending.selection import (
+    backward_share,
+    error_mask,
+    evidence,
+    gathered,
+    interior_weights,
+)
+from fresco.flow.warp import warp_image
+from tests.helpers.shared import golden
+
+SMOOTH = 5
+MEMORY = 0.5
+
+
+def official_weights(position: int, length: int) -> tuple[float, float]:
+    return position / (length - 1), 1 - position / (length - 1)
+
+
+def test_error_mask_is_the_official_one() -> None:
+    arrays, _ = golden("07_blend", "car_6")
+    masks = arrays["mask_own"].astype(bool)
+    for j, wanted in enumerate(masks):
+        mask = error_mask(
+            arrays["dist1"][j], arrays["dist2"][j], weights=official_weights(j, len(masks) + 1)
+        )
+        np.testing.assert_array_equal(mask, wanted)
+
+
+def test_official_mask_propagation_is_reproduced() -> None:
+    arrays, _ = golden("07_blend", "car_6")
+    before = np.zeros(arrays["mask"].shape[1:], np.uint8)
+    for j, wanted in enumerate(arrays["mask"].astype(np.uint8)):
+        carried = warp_image(before, arrays["f_flows"][j], nearest=True)
+        before = carried | arrays["mask_own"][j].astype(np.uint8)
+        assert np.mean(before != wanted) <= 1e-3, j
+        before = wanted
+    chosen = np.where(
+        arrays["mask"][..., None].astype(bool),
+        arrays["b_stylized"][::-1][:-1], arrays["f_stylized"][1:],
+    )
+    np.testing.assert_array_equal(chosen, arrays["min_error"])
+
+
+def test_weights_force_no_interior_frame_to_one_side() -> None:
+    for length in range(2, 8):
+        pairs = [interior_weights(j, length) for j in range(1, length)]
+        assert all(0 < w1 < 1 and w1 + w2 == pytest.approx(1) for w1, w2 in pairs)
+        np.testing.assert_allclose(pairs, [(w2, w1) for w1, w2 in reversed(pairs)])
+    with pytest.raises(ValueError, match="interior frames are 1 to 4"):
+        interior_weights(5, 5)
+
+
+@given(
+    st.lists(st.floats(0.01, 1e4), min_size=4, max_size=4),
+    st.lists(st.floats(0.01, 1e4), min_size=4, max_size=4),
+    st.integers(1, 9),
+)
+def test_evidence_has_the_sign_of_the_rule(
+    first: list[float], second: list[float], position: int
+) -> None:
+    d1, d2 = np.array(first).reshape(2, 2), np.array(second).reshape(2, 2)
+    weights = interior_weights(position, 10)
+    gap = np.abs(weights[0] * d1 - weights[1] * d2) > 1e-3 * (d1 + d2)
+    taken = evidence(d1, d2, weights=weights) >= 0
+    np.testing.assert_array_equal(taken[gap], error_mask(d1, d2, weights=weights)[gap])
+
+
+def test_gathering_steadies_and_can_change_back() -> None:
+    """A single frame's outlier is outvoted; a lasting change is followed, both ways."""
+    valid = np.ones((1, 1), bool)
+
+    def run(values: list[float]) -> list[float]:
+        total, result = np.array([[values[0]]]), []
+        for value in values:
+            total = gathered(np.array([[value]]), total, valid, memory=MEMORY)
+            result.append(float(total[0, 0]))
+        return result
+
+    assert run([-2, -2, -2, 1.0, -2, -2])[3] < 0
+    lasting = run([-2, -2, 2, 2, 2, 2, -2, -2, -2, -2])
+    assert lasting[5] > 0
+    assert lasting[-1] < 0
+
+
+def test_gathering_stands_alone_where_motion_is_unknown() -> None:
+    own, carried = np.full((2, 2), 3.0), np.full((2, 2), -9.0)
+    valid = np.array([[True, False], [False, True]])
+    joined = gathered(own, carried, valid, memory=MEMORY)
+    np.testing.assert_array_equal(joined[~valid], 3.0)
+    np.testing.assert_array_equal(joined[valid], -3.0)
+
+
+def test_share_drops_lone_pixels_and_keeps_areas() -> None:
+    total = np.full((32, 32), -4.0, np.float32)
+    total[5, 5] = 4.0
+    total[16:, 16:] = 4.0
+    share = backward_share(total, softness=SMOOTH)
+    assert share[5, 5] < 0.5
+    assert share[24:, 24:].min() > 0.99
+    assert share[:8, 16:].max() < 0.01
+    assert share.min() >= 0
+    assert share.max() <= 1

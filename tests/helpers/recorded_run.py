@@ -1,0 +1,64 @@
+"""The run replaced by a record of its calls, for tests of the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fresco.cli import main
+from fresco.progress import Progress
+from fresco.settings import FrescoSettings
+
+
+@dataclass(frozen=True)
+class Result:
+    """As fresco.translate.RunResult."""
+
+    output: Path
+    workspace: Path = Path()
+    report: Path | None = None
+    comparison: Path | None = None
+    notes: tuple[str, ...] = ("Frame 7 was added.",)
+
+
+@dataclass
+class Calls:
+    """What reached the run."""
+
+    arguments: list[Any] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    act: Callable[[Progress], None] = lambda progress: None
+
+    def run(self, *arguments: Any, **options: Any) -> Result:
+        self.arguments, self.options = list(arguments), options
+        self.act(next(a for a in arguments if isinstance(a, Progress)))
+        return Result(next(a for a in arguments[1:] if isinstance(a, Path) and a.suffix != ".d"))
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Calls:
+        """Stand in for fresco.translate, so that neither model nor frames are needed."""
+        module = ModuleType("fresco.translate")
+        for name in ("translate", "propagate_keys", "compare_videos"):
+            setattr(module, name, self.run)
+        monkeypatch.setitem(sys.modules, "fresco.translate", module)
+        return self
+
+    @property
+    def settings(self) -> FrescoSettings:
+        return next(a for a in self.arguments if isinstance(a, FrescoSettings))
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
+    """The one sentence that a failing command says."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fresco: ")
+    assert err.count("\n") == 1
+    return err

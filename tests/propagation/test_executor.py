@@ -1,0 +1,112 @@
+"""Segments on a pool: same pictures for any number of processes, deaths, cancellation."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fresco.errors import Cancelled, PropagationError
+from fresco.progress import Progress, StageStatus
+from fresco.propagation.executor import run_segments, worker_count
+from tests.helpers.scenes import DyingScene, SlidingScene, SlowScene, make_jobs
+
+KEYS = [0, 3, 4, 6]
+SCENE = SlidingScene(7, height=40, width=48, square=12)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def run(jobs: list, workers: int) -> list[StageStatus]:
+    heard: list[StageStatus] = []
+    with Progress(heard.append).stage("propagate", sum(len(job.interior) for job in jobs)) as stage:
+        run_segments(jobs, workers, stage)
+    return heard
+
+
+def test_frames_of_before_are_counted_and_left_alone(tmp_path: Path) -> None:
+    jobs = make_jobs(SCENE, KEYS, tmp_path)
+    run(jobs, 1)
+    whole = contents(tmp_path / "frames")
+    (tmp_path / "frames" / "000002.png").unlink()
+    kept = (tmp_path / "frames" / "000001.png").stat().st_mtime_ns
+    heard = run(jobs, 1)
+    assert heard[1].done == 2
+    assert heard[-1].done == 3
+    assert contents(tmp_path / "frames") == whole
+    assert (tmp_path / "frames" / "000001.png").stat().st_mtime_ns == kept
+
+
+def test_adjacent_keys_need_nothing(tmp_path: Path) -> None:
+    assert run(make_jobs(SCENE, [0, 1, 2], tmp_path), 2)[-1].done == 0
+    assert contents(tmp_path / "frames") == {}
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+def test_processes_give_the_same_bytes_as_one_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    scene = DyingScene(7, height=40, width=48, square=12, at=1, flag=str(tmp_path / "died"))
+    heard = run(make_jobs(scene, KEYS, tmp_path / "dying"), 2)
+    assert (tmp_path / "died").exists()
+    assert heard[-1].done == heard[-1].total == 3
+    run(make_jobs(SCENE, KEYS, tmp_path / "living"), 1)
+    alone = contents(tmp_path / "living" / "frames")
+    assert list(alone) == ["000001.png", "000002.png", "000005.png"]
+    assert contents(tmp_path / "dying" / "frames") == alone
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+def test_workers_that_keep_dying_are_an_error_that_names_the_frames(tmp_path: Path) -> None:
+    scene = DyingScene(7, height=40, width=48, square=12, at=1)
+    with pytest.raises(PropagationError, match=r"at work on frames 0 to 3.*fewer workers"):
+        run(make_jobs(scene, KEYS, tmp_path), 2)
+
+
+def test_a_source_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    short = SlidingScene(5, height=40, width=48, square=12)
+    jobs = [replace(job, frames=short) for job in make_jobs(SCENE, KEYS, tmp_path)]
+    with pytest.raises(PropagationError, match="gave 1 of the 3 frames 4 to 6"):
+        run(jobs, 1)
+
+
+def test_a_damaged_frame_is_found_out(tmp_path: Path) -> None:
+    jobs = make_jobs(SCENE, KEYS, tmp_path)
+    jobs[0].path(1).write_bytes(b"no picture")
+    with pytest.raises(PropagationError, match=r"000001\.png cannot be read; delete it"):
+        run(jobs, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancelling_stops_at_once_and_leaves_no_process(tmp_path: Path, workers: int) -> None:
+    scene = SlowScene(60, height=40, width=48, folder=str(tmp_path))
+    jobs = make_jobs(scene, [0, 20, 40, 59], tmp_path)
+    progress = Progress()
+    seen: list[float] = []
+
+    def cancel_when_begun() -> None:
+        while not list(tmp_path.glob("pid-*")):
+            time.sleep(0.05)
+        seen.append(time.monotonic())
+        progress.token.cancel()
+
+    watcher = threading.Thread(target=cancel_when_begun)
+    watcher.start()
+    with progress.stage("propagate", 56) as stage, pytest.raises(Cancelled):
+        run_segments(jobs, workers, stage)
+    watcher.join()
+    assert time.monotonic() - seen[0] < 5
+    pids = {int(path.name.split("-")[1]) for path in tmp_path.glob("pid-*")} - {os.getpid()}
+    assert all(not Path(f"/proc/{pid}").exists() for pid in pids)
+    assert bool(pids) == (workers > 1)
+
+
+def test_worker_count() -> None:
+    assert worker_count(0, 1) == 1
+    assert worker_count(0, 10**6) >= 1
+    assert worker_count(8, 3) == 3
+    assert worker_count(2, 100) == 2

@@ -1,0 +1,154 @@
+"""Every option: documented, checked, and the same through every form it takes."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fresco.errors import SettingsError
+from fresco.settings import (
+    PRESETS,
+    Entry,
+    FrescoSettings,
+    GuidanceSettings,
+    Option,
+    check_value,
+    entries,
+    from_dict,
+    picture_settings,
+    range_text,
+    to_dict,
+    validated,
+)
+
+ENTRIES = list(entries())
+
+
+def entry_id(entry: Entry) -> str:
+    return f"{entry.group}.{entry.name}"
+
+
+def wrong_values(entry: Entry) -> list[Any]:
+    """Values that an option of this type must refuse."""
+    others: dict[type, list[Any]] = {
+        bool: [1, "yes", None], int: [True, 1.5, "3"], float: ["1", True, math.nan, math.inf],
+        str: [1, None, True], tuple: ["a", [1], {}], dict: [[], "a", {"1": 2}],
+    }
+    values = list(others[entry.type])
+    if entry.option.low is not None:
+        values.append(entry.type(entry.option.low - 1))
+    if entry.option.high is not None:
+        values.append(entry.type(entry.option.high + 1))
+    return values + (["nothing of the kind"] if entry.option.choices else [])
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=entry_id)
+def test_every_option_is_documented_and_its_default_fits(entry: Entry) -> None:
+    assert entry.option.help.endswith(".")
+    assert check_value(entry, entry.default) == entry.default
+    numeric = entry.type in (int, float)
+    assert numeric == (entry.option.low is not None), "numbers have a smallest value"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=entry_id)
+def test_every_option_refuses_other_values_by_name(entry: Entry) -> None:
+    for value in wrong_values(entry):
+        with pytest.raises(SettingsError) as caught:
+            from_dict({entry.group: {entry.name: value}})
+        assert str(caught.value).startswith(f"{entry.group}.{entry.name} ")
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.type in (int, float)], ids=entry_id)
+def test_both_ends_of_a_range_are_allowed(entry: Entry) -> None:
+    for end in (entry.option.low, entry.option.high):
+        if end is not None:
+            assert check_value(entry, entry.type(end)) == end
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.option.choices], ids=entry_id)
+def test_every_choice_is_allowed(entry: Entry) -> None:
+    assert [check_value(entry, choice) for choice in entry.option.choices] == list(
+        entry.option.choices)
+
+
+def test_whole_numbers_are_numbers_and_lists_are_tuples() -> None:
+    settings = from_dict({"sampling": {"strength": 1, "lora": ["a.safetensors:0.5"]}})
+    assert type(settings.sampling.strength) is float
+    assert settings.sampling.lora == ("a.safetensors:0.5",)
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.floats(0, 1), st.text(max_size=9), st.booleans())
+def test_settings_survive_a_dict_and_json(
+    low: int, more: int, strength: float, prompt: str, switch: bool
+) -> None:
+    settings = from_dict({
+        "keyframes": {"min_interval": low, "max_interval": low + more},
+        "sampling": {"strength": strength, "prompt": prompt, "lora": ["x"],
+                     "key_prompts": {"3": prompt}},
+        "guidance": {"temporal_attention": switch},
+    })
+    assert from_dict(to_dict(settings)) == settings
+    assert from_dict(json.loads(json.dumps(to_dict(settings)))) == settings
+
+
+def test_a_base_keeps_what_is_not_named() -> None:
+    base = from_dict({"sampling": {"prompt": "a", "steps": 5}})
+    changed = from_dict({"sampling": {"steps": 6}}, base)
+    assert (changed.sampling.prompt, changed.sampling.steps) == ("a", 6)
+    assert base.sampling.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"samplin": {}}, "'samplin' is no option .*did you mean sampling"),
+        ({"sampling": {"promt": "x"}}, "'promt' is no option of sampling; did you mean prompt"),
+        ({"sampling": {"zzz": 1}}, "known are model, vae"),
+        ({"sampling": 3}, "sampling is 3; give a mapping"),
+        ({"keyframes": {"min_interval": 31}}, "min_interval is 31, above max_interval 30"),
+        ({"output": {"first_frame": 5, "last_frame": 4}}, "last_frame is 4, before first_frame 5"),
+        ({"sampling": {"control": "canny"}}, "control is 'canny' but control_model is empty"),
+        ({"sampling": {"canny_low": 101}}, "canny_low is 101, above canny_high 100"),
+    ],
+)
+def test_unknown_names_and_pairs_that_disagree_are_refused(
+    values: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        from_dict(values)
+
+
+def test_validation_also_looks_at_settings_made_without_a_dict() -> None:
+    settings = FrescoSettings(guidance=GuidanceSettings(optimization_iterations=0))
+    with pytest.raises(SettingsError, match="optimization_iterations is 0; give 1 to 200"):
+        validated(settings)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [(Option("", low=3, high=64), "3 to 64"), (Option("", low=0), "0 or more"),
+     (Option("", high=0.5), "0.5 or less"), (Option(""), "any value")],
+)
+def test_ranges_read_well(option: Option, text: str) -> None:
+    assert range_text(option) == text
+
+
+def test_presets_name_switches_of_guidance() -> None:
+    switches = {e.name for e in ENTRIES if e.group == "guidance" and e.type is bool}
+    assert all(set(preset) <= switches for preset in PRESETS.values())
+    off = from_dict({"guidance": dict(PRESETS["off"])}).guidance
+    assert not any(getattr(off, name) for name in switches - {"plain_statistics"})
+
+
+def test_the_identity_of_a_run_leaves_out_what_changes_no_picture() -> None:
+    settings = from_dict({"flow": {"offline": True}, "propagation": {"workers": 3}})
+    groups = ("flow", "propagation", "sampling")
+    assert picture_settings(settings, *groups) == picture_settings(FrescoSettings(), *groups)
+    seed = from_dict({"sampling": {"seed": 1}})
+    assert picture_settings(seed, "sampling") != picture_settings(FrescoSettings(), "sampling")
+    assert set(picture_settings(seed, "sampling")) == {"sampling"}
