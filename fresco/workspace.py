@@ -120,7 +120,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
     except OSError:
         return None
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
+    return None if image is None else np.ascontiguousarray(image[:, :, ::-1], np.uint8)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
