@@ -1,0 +1,135 @@
+"""Our synthesis program: where it lies, whether it runs here, and what identifies it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from fresco.errors import PropagationError
+from fresco.workspace import content_digest
+
+OVERRIDE = "FRESCO_EBSYNTH"
+"""Environment variable that names another program."""
+SELF_TEST_SECONDS = 60.0
+"""A self-test takes a second; a machine that is starved may need longer."""
+_SYSTEMS = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+_BUILT = ("x86_64-linux", "aarch64-linux", "x86_64-windows", "x86_64-macos", "arm64-macos")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that passed its self-test."""
+
+    path: Path
+    """The file."""
+    version: str
+    """What it says of itself."""
+    fingerprint: str
+    """Digest of its bytes: another program may paint otherwise."""
+
+
+def platform_name() -> str:
+    """Folder of this machine's program below `ebsynth/bin`."""
+    system = _SYSTEMS.get(platform.system(), platform.system().lower())
+    machine = _MACHINES.get(platform.machine().lower(), platform.machine().lower())
+    if (system, machine) == ("macos", "aarch64"):
+        machine = "arm64"
+    if (system, machine) == ("windows", "aarch64"):
+        machine = "x86_64"  # Windows on ARM runs it by emulation
+    return f"{machine}-{system}"
+
+
+def find_program() -> Path:
+    """The program for this machine, run bit set, or PropagationError saying what is amiss."""
+    given = os.environ.get(OVERRIDE)
+    path = Path(given).expanduser() if given else _bundled()
+    if not path.is_file():
+        raise PropagationError(
+            f"{path}, which {OVERRIDE} names, does not exist; correct or unset the variable."
+            if given else _missing(path)
+        )
+    _make_runnable(path)
+    return path.absolute()
+
+
+def _bundled() -> Path:
+    name = "ebsynth.exe" if platform.system() == "Windows" else "ebsynth"
+    return Path(__file__).resolve().parents[2] / "ebsynth" / "bin" / platform_name() / name
+
+
+def _missing(path: Path) -> str:
+    if platform_name() not in _BUILT:
+        return (
+            f"There is no synthesis program for {platform_name()}; build one from ebsynth/src and "
+            f"name it in {OVERRIDE}, or use the flow propagator."
+        )
+    return (
+        f"{path} does not exist; fetch it anew with the project, build it with "
+        f"`python ebsynth/build.py`, or name another program in {OVERRIDE}."
+    )
+
+
+def _make_runnable(path: Path) -> None:
+    """Archives and some ways of copying lose the run bit."""
+    if os.access(path, os.X_OK):
+        return
+    try:
+        path.chmod(path.stat().st_mode | 0o111)
+    except OSError as error:
+        raise PropagationError(
+            f"{path} may not be run, and its run bit cannot be set ({error.strerror}); run "
+            f"chmod +x on it, or name a copy in {OVERRIDE}."
+        ) from error
+
+
+def creation_flags() -> int:
+    """Flags of every start on Windows: no window, and a group of its own.
+
+    Like a session elsewhere, it keeps Ctrl-C away: who started the program decides.
+    """
+    if os.name == "nt":
+        return subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # pyright: ignore
+    return 0
+
+
+def _answer(path: Path, option: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(path), option], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        encoding="utf-8", errors="replace", timeout=SELF_TEST_SECONDS, check=False,
+        creationflags=creation_flags(), start_new_session=True,
+    )
+
+
+def self_test(path: Path) -> str | None:
+    """Run the program's own test; None if it passed, else the reason why it cannot be used."""
+    try:
+        done = _answer(path, "-selftest")
+    except subprocess.TimeoutExpired:
+        return f"{path} did not finish its self-test in {SELF_TEST_SECONDS:g} s."
+    except OSError as error:
+        return f"{path} cannot be started: {error.strerror or error}."
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+        return f"{path} failed its self-test (exit code {done.returncode}): {said}"
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def _tested(path: Path, size: int, modified: int) -> Program:
+    """One test a file and process if it passes; a file that changed is another one."""
+    if reason := self_test(path):
+        raise PropagationError(reason)
+    words = _answer(path, "-version").stdout.split()
+    return Program(path, " ".join(words) or "unnamed", content_digest(path)[:16])
+
+
+def checked_program() -> Program:
+    """The program after its self-test, or PropagationError with the reason."""
+    path = find_program()
+    status = path.stat()
+    return _tested(path, status.st_size, status.st_mtime_ns)

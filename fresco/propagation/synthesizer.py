@@ -1,0 +1,320 @@
+"""One process of the synthesis program, fed by pipe: a key's style on many frames.
+
+The protocol is that of ebsynth/README.md. A request is written and its answer read in a thread of
+its own, so that a stop is heard whatever the process does: it is killed, and both pipes end.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import signal
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import PropagationError
+from fresco.propagation.guides import Guide
+from fresco.propagation.program import creation_flags
+
+Image = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+PROTOCOL = 1
+"""Version of the pipe protocol."""
+WITH_FLOW, ANEW = 1, 4
+"""Flags of a frame: a flow follows; forget the frame before."""
+DEFAULT_WEIGHT = -1.0
+"""Stands for the program's own default, of the style 1."""
+SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
+"""-searchvoteiters and -patchmatchiters, as FRESCO uses them (PROPAGATION 4)."""
+POLL = 0.1
+"""Seconds between two looks at whether to stop."""
+ATTEMPTS = 2
+"""A lost frame is asked for once more: its process may have fallen to another's hunger."""
+CLOSING_SECONDS = 10.0
+"""A process that was told to stop and does not end by then is killed."""
+TAIL = 8
+"""Last lines of stderr that an error quotes."""
+
+log = logging.getLogger("fresco")
+
+_live: set[subprocess.Popen[bytes]] = set()
+
+
+def kill_programs() -> None:
+    """End every program that this process started, at once."""
+    for process in list(_live):
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(CLOSING_SECONDS)
+        _live.discard(process)
+
+
+def die_with_programs(signum: int, frame: FrameType | None) -> NoReturn:
+    """Handler of SIGTERM in a worker: nothing outlives it."""
+    kill_programs()
+    signal.signal(signum, signal.SIG_DFL)
+    signal.raise_signal(signum)
+    raise SystemExit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisOptions:
+    """How the program works."""
+
+    quality: str = "balanced"
+    """`best` or `balanced`, see ebsynth/README.md."""
+    threads: int = 1
+    """Threads of the process; the result does not depend on it."""
+
+
+class _Lost(Exception):  # noqa: N818 - not an error yet: the frame is asked for once more
+    """A process died, or answered what cannot be."""
+
+
+def command(program: Path, options: SynthesisOptions) -> list[str]:
+    """The words that start a sequence."""
+    return [
+        str(program), "-sequence", "-quality", options.quality,
+        "-searchvoteiters", str(SEARCH_VOTE_ROUNDS), "-patchmatchiters", str(SWEEPS),
+        "-threads", str(options.threads),
+    ]
+
+
+class _Process:
+    """A running program, its stderr drained."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                creationflags=creation_flags(), start_new_session=True,
+            )
+        except OSError as error:
+            raise PropagationError(
+                f"{words[0]} cannot be started: {error.strerror or error}."
+            ) from error
+        _live.add(self._process)
+        self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._tail.append(line.decode("utf-8", "replace").rstrip())
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        """Where requests go."""
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """Where answers come from."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def read_into(self, array: NDArray) -> None:
+        """Fill an array, or raise when the answers end before it is full."""
+        view = array.reshape(-1).view(np.uint8).data
+        count = 0
+        while count < len(view):
+            got = self.stdout.readinto(view[count:])  # pyright: ignore[reportAttributeAccessIssue]
+            if not got:
+                raise _Lost(f"its answer ended after {count} of {len(view)} bytes")
+            count += got
+
+    def finish(self) -> int:
+        """Ask it to end; answers its exit code."""
+        self.stdin.write(b"STOP")
+        self.stdin.close()
+        if surplus := self.stdout.read():
+            raise _Lost(f"it answered {len(surplus)} bytes too many")
+        return self._process.wait()
+
+    def end(self) -> str:
+        """End it at once and answer how it ended, with its last words."""
+        # One that closed its pipes is about to end by itself, with an exit code that tells why.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(POLL)
+        self._process.kill()
+        code = self._process.wait()
+        _live.discard(self._process)
+        self._drain.join(CLOSING_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        said = " / ".join(line for line in self._tail if line)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{how}; it said: {said}" if said else f"{how}, without a word"
+
+
+def _nothing() -> None:
+    return
+
+
+class PatchSynthesizer:
+    """Paints frames in a key's strokes. One process, started at the first frame."""
+
+    def __init__(
+        self, program: Path, style: Image, options: SynthesisOptions, *,
+        check: Callable[[], None] = _nothing,
+    ) -> None:
+        self._words, self._style, self._check = command(program, options), style, check
+        self._process: _Process | None = None
+        self._pipes = ThreadPoolExecutor(1, thread_name_prefix="fresco-synthesis")
+
+    def __enter__(self) -> PatchSynthesizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._process and error is None:
+                self._close(self._process)
+        finally:
+            if self._process:
+                self._process.end()
+                self._process = None
+            self._pipes.shutdown()
+
+    def frame(
+        self, guides: Sequence[Guide], flow: Map | None = None, *, anew: bool = False
+    ) -> tuple[Image, Map]:
+        """The frame in the key's style [H, W, C], and the distance of every patch [H, W].
+
+        Args:
+            guides: the same ones in the same order for every frame; only their targets change.
+            flow: [H, W, 2] pixels, x then y: where every pixel was in the frame before.
+            anew: forget the frame before.
+        """
+        reason = ""
+        for _ in range(ATTEMPTS):
+            work = self._pipes.submit(self._exchange, guides, flow, anew or self._process is None)
+            try:
+                return _awaited(work, self._check)
+            except (_Lost, OSError) as error:
+                reason = f"{error} ({self._drop()})"
+                log.warning("%s was lost at a frame: %s.", self._words[0], reason)
+            except BaseException:
+                self._drop()
+                raise
+        raise PropagationError(
+            f"{self._words[0]} was lost {ATTEMPTS} times at the same frame: {reason}. Start again, "
+            "with fewer workers or a lower resolution if memory ran out; --propagation flow does "
+            "without this program."
+        )
+
+    def _drop(self) -> str:
+        """Kill the process; the next frame starts another. Answers how it ended."""
+        process, self._process = self._process, None
+        return process.end() if process else "it could not be started"
+
+    def _exchange(
+        self, guides: Sequence[Guide], flow: Map | None, anew: bool
+    ) -> tuple[Image, Map]:
+        if self._process is None:
+            self._process = _Process(self._words)
+            for part in _setup(self._style, guides):
+                self._process.stdin.write(part)
+        process = self._process
+        for part in _request(guides, None if anew else flow, anew):
+            process.stdin.write(part)
+        process.stdin.flush()
+        tag = np.empty(4, np.uint8)
+        process.read_into(tag)
+        if tag.tobytes() != b"DONE":
+            raise _Lost(f"it answered {tag.tobytes()!r} where DONE was due")
+        height, width = guides[0].target.shape[:2]
+        image = np.empty((height, width, *self._style.shape[2:]), np.uint8)
+        error = np.empty((height, width), np.dtype("<f4"))
+        process.read_into(image)
+        process.read_into(error)
+        if not np.isfinite(error).all() or error.min() < 0:
+            raise _Lost("its error map holds what is no distance")
+        return image, error.astype(np.float32, copy=False)
+
+    def _close(self, process: _Process) -> None:
+        """Let it end by itself, and hear whether it was content."""
+        future = self._pipes.submit(process.finish)
+        try:
+            code = future.result(CLOSING_SECONDS)
+        except NotYet:
+            return  # all frames are there and were checked; leaving kills it
+        except (_Lost, OSError) as error:
+            self._process = None
+            raise PropagationError(
+                f"{self._words[0]} ended badly: {error} ({process.end()}). Start again."
+            ) from error
+        if code:
+            self._process = None
+            raise PropagationError(
+                f"{self._words[0]} ended badly ({process.end()}). Start again."
+            )
+
+
+def _awaited(
+    future: Future[tuple[Image, Map]], check: Callable[[], None]
+) -> tuple[Image, Map]:
+    while not wait([future], POLL).done:
+        check()
+    return future.result()
+
+
+def _bytes(array: NDArray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _channels(image: NDArray) -> int:
+    return image.shape[2] if image.ndim == 3 else 1
+
+
+def _setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
+    """What the program hears once."""
+    height, width = style.shape[:2]
+    yield b"EBSQ" + struct.pack(
+        "<4If", PROTOCOL, width, height, _channels(style), DEFAULT_WEIGHT
+    )
+    yield _bytes(style)
+    yield struct.pack("<I", len(guides))
+    for guide in guides:
+        if guide.source.shape[:2] != (height, width):
+            raise ValueError(f"the source of {guide.name} is not of the style's size")
+        yield struct.pack("<If", _channels(guide.source), guide.weight)
+        yield _bytes(guide.source)
+    target = guides[0].target
+    yield struct.pack("<2I", target.shape[1], target.shape[0])
+
+
+def _request(
+    guides: Sequence[Guide], flow: Map | None, anew: bool
+) -> Iterator[bytes | memoryview]:
+    """What it hears for a frame."""
+    yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (ANEW * anew))
+    size = guides[0].target.shape[:2]
+    for guide in guides:
+        wanted = (*size, *guide.source.shape[2:])
+        if guide.target.shape != wanted or guide.target.dtype != np.uint8:
+            raise ValueError(f"the target of {guide.name} is {guide.target.shape}, not {wanted}")
+        yield _bytes(guide.target)
+    if flow is not None:
+        if flow.shape != (*size, 2):
+            raise ValueError(f"the flow is {flow.shape}, not {(*size, 2)}")
+        yield _bytes(flow.astype("<f4", copy=False))
