@@ -126,7 +126,7 @@ def _add_propagate(made: Any) -> None:
                         "of images if the name has no suffix [default: CLIP_fresco.mp4].")
     add_flags(
         parser, groups=("flow", "propagation", "blend", "output"), more=(*_SHOTS, "resolution"),
-        without=("propagation", "compare", "measures"),
+        without=("propagate", "compare", "measures"),
     )
 
 

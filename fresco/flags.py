@@ -28,8 +28,9 @@ RESERVED = frozenset(
 """Names of flags that are no settings."""
 _NAMES = {
     ("flow", "estimator"): "flow",
-    ("propagation", "enabled"): "propagation",
-    ("propagation", "method"): "propagation-method",
+    ("propagation", "enabled"): "propagate",
+    ("propagation", "method"): "propagation",
+    ("propagation", "quality"): "propagation-quality",
     ("blend", "histogram"): "histogram-blend",
     ("blend", "gradient"): "gradient-blend",
 }

@@ -170,9 +170,22 @@ class PropagationSettings:
     """How keyframes are carried to the frames between them."""
 
     enabled: bool = _option(True, "Carry the keyframes to all frames; else keyframes only.")
-    method: str = _option("flow", "How: flow (warps along the optical flow).", choices=("flow",))
+    method: str = _option(
+        "patch",
+        "How: patch (paints frames from patches of the keyframes by the bundled program; where it "
+        "cannot run, flow, and the run says so), flow (warps keyframes along the optical flow).",
+        choices=("patch", "flow"),
+    )
+    quality: str = _option(
+        "balanced", "Of patches: balanced, or best, which searches on while anything changes.",
+        choices=("balanced", "best"),
+    )
     workers: int = _option(
         0, "Processes at work; 0: as many as cores.", low=0, high=256, pictures=False
+    )
+    cluster: str = _option(
+        "", "Scheduler of a dask.distributed cluster that sees the same folders, such as "
+        "tcp://host:8786; empty: this machine.", pictures=False,
     )
 
 
@@ -194,7 +207,7 @@ class OutputSettings:
     sound: bool = _option(True, "Copy the source's sound.")
     source_size: bool = _option(True, "Write at the source's size instead of the working size.")
     compare: bool = _option(
-        False, "Also translate frame by frame, without guidance, and write it beside."
+        False, "Also translate frame by frame and write it beside; measure both propagations."
     )
     measures: bool = _option(True, "Write the measures beside the result.")
 

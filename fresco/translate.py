@@ -19,12 +19,12 @@ from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.keyframes import KeyframePlan, make_plan, unused_key_prompts
 from fresco.progress import Progress
-from fresco.settings import FrescoSettings, picture_settings, to_dict, validated
+from fresco.settings import FrescoSettings, from_dict, picture_settings, to_dict, validated
 from fresco.shots import split_shots
 from fresco.stages.batches import KeyframeRun, translate_alone, translate_shot
 from fresco.stages.clip import Clip, open_clip
 from fresco.stages.compare import compare_videos
-from fresco.stages.frames import propagate_ends, propagate_shots
+from fresco.stages.frames import FLOW, Method, choose_method, propagate_ends, propagate_shots
 from fresco.stages.measure import measure_frames, measure_keyframes, write_report
 from fresco.stages.own_keys import read_key_folder, take_over_keys
 from fresco.stages.result import Picture, export_keyframes, stored_pictures, write_result
@@ -130,8 +130,9 @@ def translate(
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, space.root, notes=tuple(run.notes))
-        picture = _all_frames(run, plans, keys.folder, estimator)
-        return _finish(run, plans, keys, picture)
+        method = _chosen_method(run)
+        picture = _all_frames(run, plans, keys.folder, estimator, method)
+        return _finish(run, plans, keys, picture, method)
 
 
 def _keys_identity(
@@ -162,19 +163,26 @@ def _translate_keys(
     return keys
 
 
+def _chosen_method(run: _Run) -> Method:
+    method = choose_method(run.settings)
+    run.notes += [method.note] if method.note else []
+    return method
+
+
 def _all_frames(
     run: _Run, plans: tuple[KeyframePlan, ...], keys: Path, estimator: FlowEstimator,
-    *, ends: tuple[tuple[int, int], ...] = (),
+    method: Method, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
 ) -> Picture:
     """Propagate, and answer where the picture of each frame is found."""
-    pictures = picture_settings(run.settings, "propagation", "blend")
-    identity = digest(__version__, keys.name, pictures, estimator.fingerprint)
+    identity = digest(
+        __version__, keys.name, method.identity(run.settings), estimator.fingerprint
+    )
     folder = run.space.folder("frames", identity)
     with _stage_log("propagation"):
         propagate_shots(run.clip, plans, keys, folder, run.settings, run.progress,
-                        estimator)
+                        estimator, method=method, stage_name=stage)
         if ends:
-            propagate_ends(run.clip, ends, keys, folder, run.progress, estimator)
+            propagate_ends(run.clip, ends, keys, folder, run.progress, estimator, method=method)
     key_numbers = {number for plan in plans for number in plan.keyframes}
 
     own, propagated = stored_pictures(keys), stored_pictures(folder)
@@ -182,7 +190,8 @@ def _all_frames(
 
 
 def _finish(
-    run: _Run, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, picture: Picture
+    run: _Run, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, picture: Picture,
+    method: Method,
 ) -> RunResult:
     """Write the result, then what stands beside it."""
     settings = run.settings.output
@@ -190,21 +199,40 @@ def _finish(
         run.notes += write_result(run.clip, picture, run.output, settings, run.progress)
     alone = _frame_by_frame(run, keys) if settings.compare else None
     comparison = _comparison(run, alone) if alone else None
-    report = _report(run, plans, keys, picture, alone) if settings.measures else None
+    report = None
+    if settings.measures:
+        results = {"fresco": picture} | ({"frame_by_frame": alone} if alone else {})
+        others = _other_propagation(run, plans, keys, method) if settings.compare else {}
+        report = _report(run, plans, keys, results, others, method)
     return RunResult(run.output, run.space.root, report, comparison, tuple(run.notes))
 
 
+def _other_propagation(
+    run: _Run, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, method: Method
+) -> dict[str, Picture]:
+    """The same keyframes carried by the other method, under its name, for the measures."""
+    patch = from_dict({"propagation": {"method": "patch"}}, run.settings)
+    other = FLOW if method.patches else choose_method(patch)
+    if other.name == method.name:
+        run.notes.append("There is no second propagation to compare with, see above."
+                         if method.note else other.note)
+        return {}
+    stage = f"propagate by {other.name}"
+    picture = _all_frames(run, plans, keys.folder, keys.estimator, other, stage=stage)
+    return {f"{other.name}_propagation": picture}
+
+
 def _report(
-    run: _Run, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, picture: Picture,
-    alone: Picture | None,
+    run: _Run, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, results: dict[str, Picture],
+    others: dict[str, Picture], method: Method,
 ) -> Path:
+    """Measures of all frames, and of keyframes, which no propagation changes."""
     # Not cached: the pairs of neighbouring frames of a long video would fill the disk.
     named = dataclasses.replace(run.settings.flow, estimator=keys.estimator.name)
     estimator = create_estimator(named, keys.host.device)
-    results = {"fresco": picture} | ({"frame_by_frame": alone} if alone else {})
     with _stage_log("measures"):
         frames = measure_frames(
-            run.clip, plans, results, keys.host.reconstruct, estimator, run.progress
+            run.clip, plans, results | others, keys.host.reconstruct, estimator, run.progress
         )
         keyframes = measure_keyframes(run.clip, plans, results, estimator, run.progress)
     facts = {
@@ -215,6 +243,7 @@ def _report(
         "working_size": list(run.clip.frames.size),
         "host": keys.host.name,
         "flow": keys.estimator.name,
+        "propagation": method.text,
         "settings": to_dict(run.settings),
         "notes": run.notes,
     }
@@ -268,6 +297,7 @@ def propagate_keys(
         run.notes += [*clip.info.notes, estimator.note]
         keys = take_over_keys(clip, pictures, plans, space)
         run.notes += keys.notes
-        picture = _all_frames(run, keys.plans, keys.folder, estimator, ends=keys.ends)
+        method = _chosen_method(run)
+        picture = _all_frames(run, keys.plans, keys.folder, estimator, method, ends=keys.ends)
         run.notes += write_result(clip, picture, output, settings.output, progress)
     return RunResult(output, space.root, notes=tuple(run.notes))

@@ -67,7 +67,7 @@ def test_every_flag_reaches_the_run(entry: Any, calls: Calls, clip: Path) -> Non
     [("keyframes", ["--keys", "--max-interval", "--first-frame"], ["--prompt", "--crf"]),
      ("propagate", ["--flow", "--workers", "--gradient-blend", "--crf", "--resolution",
                     "--detect-shots", "--last-frame"],
-      ["--prompt", "--batch-size", "--no-propagation", "--measures", "--seed"])],
+      ["--prompt", "--batch-size", "--no-propagate", "--measures", "--seed"])],
 )
 def test_commands_have_the_flags_that_have_an_effect_there(
     command: str, has: list[str], has_not: list[str], capsys: pytest.CaptureFixture[str]

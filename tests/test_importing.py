@@ -183,7 +183,7 @@ def test_both_spellings_of_saliency(tmp_path: Path) -> None:
 
 def test_propagation_is_on_although_the_file_says_off(tmp_path: Path) -> None:
     report = load_config(official(tmp_path)).report
-    assert any("run_ebsynth is False" in text and "--no-propagation" in text
+    assert any("run_ebsynth is False" in text and "--no-propagate" in text
                for text in report.mapped)
 
 

@@ -127,10 +127,11 @@ def _saliency(run: Translation) -> None:
 def _propagation(run: Translation) -> None:
     value = run.take("run_ebsynth", SWITCH)
     run.put("propagation.enabled", True)
+    run.put("propagation.method", "patch")
     said = "is not there" if value is None else f"is {value}"
     (run.defaulted if value is None else run.mapped).append(
-        f"run_ebsynth {said}: propagation.enabled is True, so that a whole video comes out; "
-        "--no-propagation writes keyframes only."
+        f"run_ebsynth {said}: propagation.enabled is True and propagation.method is 'patch', so "
+        "that a whole video comes out; --no-propagate writes keyframes only."
     )
 
 

@@ -2,44 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from fresco.errors import PropagationError
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.pairs import pair_flow
-from fresco.propagation.propagate import FrameLoader
-from fresco.propagation.render import warp_key
-from fresco.propagation.tracks import Track, advance
-from fresco.workspace import frame_name, read_image, write_image
+from fresco.propagation.scratch import Scratch
+from fresco.propagation.segment import FrameLoader, Image, PatchWork, read_key
+from fresco.propagation.sides import Step, followed, open_side
+from fresco.workspace import content_digest, digest, frame_name, write_image
+
+READ_AT_ONCE = 8
+"""Frames read and held at once on the way back."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndJob:
+    """One end of a shot to fill."""
+
+    key: int
+    """Frame number of the outermost keyframe."""
+    end: int
+    """Last frame to write, before or behind it."""
+    picture: Path
+    """Picture of the keyframe."""
+    frames: FrameLoader
+    """Reads the source."""
+    folder: Path
+    """Where the frames go, by `frame_name`."""
+    patches: PatchWork | None = None
+    """Carries the key by patches; None: along the flow."""
+
+    @property
+    def numbers(self) -> range:
+        """The frames to write, away from the key."""
+        step = 1 if self.end > self.key else -1
+        return range(self.key + step, self.end + step, step)
+
+    def path(self, frame: int) -> Path:
+        """Where a frame is written."""
+        return self.folder / frame_name(frame)
+
+    def scratch(self, estimator: FlowEstimator) -> Scratch:
+        """Folder that exists until the end is filled, over any interruption."""
+        identity = digest(content_digest(self.picture), estimator.fingerprint,
+                          self.patches.identity if self.patches else "flow")
+        return Scratch(self.folder / f".end-{self.key:06d}-{self.end:06d}", identity)
+
+
+def _images(job: EndJob) -> Iterator[Image]:
+    """The source's frames away from the key; backward a few at a time, as sources run forward."""
+    if job.end > job.key:
+        yield from job.frames(job.key + 1, job.end)
+        return
+    for last in range(job.key - 1, job.end - 1, -READ_AT_ONCE):
+        yield from reversed(list(job.frames(max(job.end, last - READ_AT_ONCE + 1), last)))
+
+
+def _steps(
+    job: EndJob, key: Image, scratch: Scratch, estimator: FlowEstimator
+) -> Iterator[Step]:
+    before = key
+    for number, image in zip(job.numbers, _images(job), strict=True):
+        if scratch.has("move", number):
+            move = scratch.get("move", number)
+        else:
+            pair = pair_flow(before, image, estimator)
+            move = scratch.put("move", number, flow=pair.backward, hidden=pair.backward_occlusion)
+        yield Step(number, image, move["flow"], move["hidden"])
+        before = image
 
 
 def propagate_end(
-    key: int, end: int, *, picture: Path, frames: FrameLoader, folder: Path,
-    estimator: FlowEstimator, advanced: Callable[[], None],
+    job: EndJob, estimator: FlowEstimator, *, advanced: Callable[[], None],
+    check: Callable[[], None],
 ) -> None:
     """Write the frames from a keyframe, itself left out, to the shot's end on one side of it.
 
     Args:
-        end: last frame to write, before or behind the keyframe.
-        picture: the keyframe's picture.
-        folder: where the frames go; if all are there, nothing is done.
         advanced: called after every frame; raises to stop.
+        check: called while a frame is waited for; raises to stop.
     """
-    step = 1 if end > key else -1
-    numbers = range(key + step, end + step, step)
-    known = all((folder / frame_name(number)).exists() for number in numbers)
-    styled = read_image(picture)
-    if styled is None:
-        raise PropagationError(f"{picture} cannot be read as a picture; make it again.")
-    origin = before = next(frames(key, key))
-    track = Track.start(*origin.shape[:2])
-    for number in numbers:
-        if not known:
-            image = next(frames(number, number))
-            pair = pair_flow(before, image, estimator)
-            track = advance(track, pair.backward, pair.backward_occlusion,
-                            frame=image, key=origin, estimator=estimator)
-            write_image(folder / frame_name(number), warp_key(styled, track.flow))
-            before = image
-        advanced()
+    if all(job.path(number).exists() for number in job.numbers):
+        for _ in job.numbers:
+            advanced()
+        return
+    picture = read_key(job.picture)
+    key = next(job.frames(job.key, job.key))
+    with job.scratch(estimator) as scratch, \
+            open_side(picture, key, job.patches, estimator, check) as side:
+        steps = _steps(job, key, scratch, estimator)
+        for step, kept in followed(side, "carried", steps, job.numbers, scratch):
+            write_image(job.path(step.frame), side.picture(kept))
+            advanced()

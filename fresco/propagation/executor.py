@@ -7,10 +7,12 @@ start a second time. It comes with joblib; without it, processes are spawned.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,7 +33,10 @@ import torch
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.flow.estimator import create_estimator
-from fresco.propagation.propagate import SegmentJob, propagate_segment, verify_segment
+from fresco.propagation.cluster import open_cluster
+from fresco.propagation.propagate import propagate_segment
+from fresco.propagation.segment import SegmentJob, verify_segment
+from fresco.propagation.synthesizer import die_with_programs
 from fresco.settings import FlowSettings
 
 if TYPE_CHECKING:
@@ -41,19 +47,29 @@ logger = logging.getLogger("fresco")
 
 POLL = 0.2
 """Seconds between two looks at progress and cancellation."""
+FAR_GRACE = 10.0
+"""Seconds that machines of a cluster have to see that they are to stop."""
+GRACE = 2.0
+"""Seconds that a worker has to end what it started before it is killed itself."""
 ATTEMPTS = 2
 """A pool whose worker died is opened once more: it may have been another program's hunger."""
 
 
 def worker_count(workers: int, jobs: int) -> int:
     """Processes to use: 0 is as many as cores, and never more than jobs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(workers or cores or 1, jobs))
+    return max(1, min(workers or core_count(), jobs))
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return known or 1
 
 
 def _begin_worker() -> None:
     # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, die_with_programs)
     _use_one_thread()
 
 
@@ -80,7 +96,11 @@ def _kill(pool: Executor) -> None:
     for process in processes.values():
         process.terminate()
     for process in processes.values():
-        process.join()
+        # In the middle of a long calculation it hears nothing; what it started ends with its pipe.
+        process.join(GRACE)
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 @contextlib.contextmanager
@@ -115,6 +135,19 @@ def _work(job: SegmentJob) -> None:
     verify_segment(job)
 
 
+def _work_on_cluster(job: SegmentJob, stop: Path) -> None:
+    """One segment on another machine: nothing can kill it there, so it looks for a sign."""
+    def check() -> None:
+        if stop.exists():
+            raise _cancelled()
+
+    _work_here(job, _worker_estimator(job.flow, job.device), check)
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The run was cancelled. What is finished is kept; start it again.")
+
+
 def _work_here(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
     """One segment in a thread of this process."""
     _use_one_thread()
@@ -142,45 +175,71 @@ class _Progress:
             self._stage.check()
 
 
-def _submit(
-    pool: Executor, jobs: Sequence[SegmentJob], stop: threading.Event, here: bool
-) -> dict[Future[None], SegmentJob]:
+def _watched(waiting: dict[Future[None], SegmentJob], progress: _Progress) -> None:
+    """Wait for all, counting frames meanwhile; the first exception of any is raised."""
+    while waiting:
+        done, _ = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
+        # Only segments at work have a scratch folder: the others need no counting.
+        busy = [job for future, job in waiting.items() if future in done or job.scratch.exists()]
+        for future in done:
+            future.result()
+            del waiting[future]
+        progress.look(busy)
+
+
+def _run_here(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
+    """Run all jobs on this machine; the first exception of any of them stops the others."""
+    stop = threading.Event()
+
     def check() -> None:
         if stop.is_set():
-            raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
+            raise _cancelled()
 
-    if here:
-        estimator = create_estimator(jobs[0].flow, jobs[0].device)
-        return {pool.submit(_work_here, job, estimator, check): job for job in jobs}
-    return {pool.submit(_work, job): job for job in jobs}
-
-
-def _run_once(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
-    """Run all jobs; the first exception of any of them stops the others."""
-    stop = threading.Event()
     with open_executor(workers) as pool:
         try:
-            waiting = _submit(pool, jobs, stop, workers == 1)
-            while waiting:
-                done, _ = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
-                # Only segments at work have a scratch folder: the others need no counting.
-                busy = [job for future, job in waiting.items()
-                        if future in done or job.scratch.exists()]
-                for future in done:
-                    future.result()
-                    del waiting[future]
-                progress.look(busy)
+            if workers == 1:
+                estimator = create_estimator(jobs[0].flow, jobs[0].device)
+                _watched({pool.submit(_work_here, job, estimator, check): job
+                          for job in jobs}, progress)
+            else:
+                _watched({pool.submit(_work, job): job for job in jobs}, progress)
         except BaseException:
             stop.set()
             raise
 
 
-def run_segments(jobs: Sequence[SegmentJob], workers: int, stage: Stage) -> None:
+def _run_far(jobs: Sequence[SegmentJob], address: str, progress: _Progress) -> None:
+    """Run all jobs on a cluster whose machines see the same folders."""
+    stop = jobs[0].folder / f".stop-{secrets.token_hex(4)}"
+    with open_cluster(address) as pool:
+        waiting = {pool.submit(_work_on_cluster, job, stop): job for job in jobs}
+        try:
+            _watched(dict(waiting), progress)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                stop.touch()
+            # Those not begun end at once too. A machine that is too busy to look finds the sign
+            # later, so then it stays.
+            if not wait(waiting, timeout=FAR_GRACE).not_done:
+                stop.unlink(missing_ok=True)
+            raise
+
+
+def _with_threads(job: SegmentJob, threads: int) -> SegmentJob:
+    if job.patches is None:
+        return job
+    return dataclasses.replace(job, patches=dataclasses.replace(job.patches, threads=threads))
+
+
+def run_segments(
+    jobs: Sequence[SegmentJob], workers: int, stage: Stage, *, cluster: str = ""
+) -> None:
     """Fill all segments, `stage` advancing by every frame finished, those of before included.
 
     Args:
         jobs: segments of any number of shots; such without frames between their keys are fine.
         workers: processes; 0: as many as cores, 1: none but this one.
+        cluster: address of a dask.distributed scheduler, whose workers take the processes' place.
     """
     # The longest first, so that none is left to a single process at the end.
     jobs = sorted((job for job in jobs if job.interior), key=lambda job: -len(job.interior))
@@ -190,9 +249,15 @@ def run_segments(jobs: Sequence[SegmentJob], workers: int, stage: Stage) -> None
         raise ValueError("all segments need one flow estimator, given by name")
     progress = _Progress(jobs, stage)
     progress.look(jobs)
+    # Cores are shared out: on a cluster by its workers, here by us.
+    count = worker_count(workers, len(jobs))
+    jobs = [_with_threads(job, 1 if cluster else max(1, core_count() // count)) for job in jobs]
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _run_once(jobs, worker_count(workers, len(jobs)), progress)
+            if cluster:
+                _run_far(jobs, cluster, progress)
+            else:
+                _run_here(jobs, count, progress)
         except (BrokenExecutor, MemoryError) as error:
             broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
             where = f"at work on frames {broken}" if broken else "before any frame was at work"

@@ -1,4 +1,4 @@
-"""One frame from its two sides: warp, select, histogram blend, gradient blend."""
+"""One frame from its two sides: select, histogram blend, gradient blend."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ HOPELESS_RAMP = 0.35
 class Sides:
     """What a frame is made from; maps at the source's working size."""
 
-    forward: Flow
-    """[H, W, 2] to the first key."""
-    backward: Flow
-    """[H, W, 2] to the last key."""
+    forward: Image
+    """[h, w, 3] the first key carried to the frame, at the keys' size."""
+    backward: Image
+    """[h, w, 3] the last key carried to the frame."""
     odds: Map
     """[H, W] log of the ratio of errors, forward over backward, of this frame alone."""
     share: Map
@@ -72,11 +72,10 @@ def _ramp(values: Map) -> Map:
     return np.float32(0.5) + np.float32(0.5) * np.tanh(values / np.float32(2 * HOPELESS_RAMP))
 
 
-def render(first_key: Image, last_key: Image, sides: Sides, blend: BlendSettings) -> Image:
-    """The frame [H, W, 3] at the keys' size."""
-    size = _size(first_key)
-    forward = to_lab(warp_key(first_key, sides.forward))
-    backward = to_lab(warp_key(last_key, sides.backward))
+def render(sides: Sides, blend: BlendSettings) -> Image:
+    """The frame [h, w, 3] at the keys' size; rounded once, at its end."""
+    size = _size(sides.forward)
+    forward, backward = to_lab(sides.forward), to_lab(sides.backward)
     share, odds = _enlarged(sides.share, size), _enlarged(sides.odds, size)
     selected = _mix(forward, backward, share)
     values = selected

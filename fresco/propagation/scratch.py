@@ -3,65 +3,82 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.workspace import explain
+from fresco.workspace import atomic, explain, write_bytes
+
+Arrays = dict[str, NDArray]
 
 
 class Scratch:
-    """A folder that lives as long as a segment is at work.
+    """A folder that lives until its segment is finished.
 
-    One left behind tells that its segment was never finished; the next attempt starts afresh.
+    One left behind by an interruption is used again if it was made from the very same inputs;
+    what lies in it is whole, since everything is renamed into place.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder, self._identity = folder, identity.encode()
 
     def __enter__(self) -> Scratch:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        try:
-            self._folder.mkdir(parents=True)
-        except OSError as error:
-            raise explain(error, self._folder) from error
+        mark = self._folder / "identity"
+        if not mark.is_file() or mark.read_bytes() != self._identity:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            try:
+                self._folder.mkdir(parents=True)
+            except OSError as error:
+                raise explain(error, self._folder) from error
+            write_bytes(mark, self._identity)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if error is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
-    def put(self, name: str, frame: int, **arrays: NDArray) -> None:
+    def put(self, name: str, frame: int, **arrays: NDArray) -> Arrays:
         """Keep arrays under a name and a frame; float32 is kept as float16.
 
         Half precision holds a flow of 64 pixels to 1/32, the precision of OpenCV's sampling.
+
+        Returns:
+            The arrays as `get` will give them, so that an interruption changes nothing.
         """
         small = {
             key: value.astype(np.float16) if value.dtype == np.float32 else value
             for key, value in arrays.items()
         }
-        path = self._path(name, frame)
-        try:
-            np.savez(path, **small)
-        except OSError as error:
-            raise explain(error, path) from error
+        with atomic(self._path(name, frame)) as path:
+            np.savez(path, **small)  # pyright: ignore[reportArgumentType]
+        return _widened(small)
 
-    def get(self, name: str, frame: int) -> dict[str, NDArray]:
+    def get(self, name: str, frame: int) -> Arrays:
         """The arrays again; float16 comes back as float32."""
         with np.load(self._path(name, frame), allow_pickle=False) as archive:
-            return {
-                key: archive[key].astype(np.float32) if archive[key].dtype == np.float16
-                else archive[key]
-                for key in archive.files
-            }
+            return _widened({key: archive[key] for key in archive.files})
 
-    def drop(self, name: str, frame: int) -> None:
-        """Give the space back."""
-        self._path(name, frame).unlink(missing_ok=True)
+    def has(self, name: str, frame: int) -> bool:
+        """Whether arrays were put there, now or before an interruption."""
+        return self._path(name, frame).exists()
+
+    def leading(self, name: str, frames: Sequence[int]) -> int:
+        """How many of these frames, from the first one on without a gap, are there."""
+        return next((n for n, frame in enumerate(frames) if not self.has(name, frame)),
+                    len(frames))
 
     def _path(self, name: str, frame: int) -> Path:
         return self._folder / f"{name}-{frame:06d}.npz"
+
+
+def _widened(arrays: Arrays) -> Arrays:
+    return {
+        key: value.astype(np.float32) if value.dtype == np.float16 else value
+        for key, value in arrays.items()
+    }

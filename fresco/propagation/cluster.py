@@ -1,0 +1,66 @@
+"""Segments on the machines of a dask.distributed cluster.
+
+Its scheduler and workers need this package installed, and the same folders under the same paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor
+from typing import Any
+
+from fresco.errors import PropagationError
+
+CONNECT_SECONDS = 10.0
+"""A scheduler that does not answer by then is not there."""
+WORKER_SECONDS = 30.0
+"""A cluster without a worker gets this long to start one."""
+
+
+def _connected(address: str) -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise PropagationError(
+            f"propagation.cluster is {address!r}, but the package distributed is not installed; "
+            "pip install distributed, here and on the cluster, or leave --cluster out."
+        ) from error
+    try:
+        try:
+            return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except AssertionError:
+            # Seen once in some ten starts on a busy machine; a second start works.
+            return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, AssertionError) as error:
+        raise PropagationError(
+            f"The scheduler at {address} does not answer ({error}); start one with `dask "
+            "scheduler`, correct --cluster, or leave it out."
+        ) from error
+
+
+@contextlib.contextmanager
+def open_cluster(address: str) -> Iterator[Executor]:
+    """The workers of a cluster as an executor.
+
+    Args:
+        address: of the scheduler, such as tcp://host:8786.
+    """
+    client = _connected(address)
+    try:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise PropagationError(
+                f"The scheduler at {address} has no workers; start some with `dask worker "
+                f"{address}`, each with one thread."
+            ) from error
+        from distributed import KilledWorker
+
+        try:
+            # Not pure: a segment is to be worked on each time, whatever was done before.
+            yield client.get_executor(pure=False)
+        except KilledWorker as error:
+            raise BrokenExecutor(str(error)) from error
+    finally:
+        client.close()

@@ -1,0 +1,139 @@
+"""A segment: the frames between two keys, as values and paths that any process can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import PropagationError
+from fresco.settings import BlendSettings, FlowSettings
+from fresco.workspace import content_digest, digest, frame_name, read_image
+
+Image = NDArray[np.uint8]
+
+
+class FrameLoader(Protocol):
+    """Reads frames of the source at working size. Picklable: each process opens its own."""
+
+    def __call__(self, first: int, last: int) -> Iterator[Image]:
+        """Frames `first` to `last`, both included, [H, W, 3] RGB, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PatchWork:
+    """How keys are carried by patches."""
+
+    quality: str
+    """`best` or `balanced`."""
+    fingerprint: str
+    """Of the program: a process that finds another one must not take part."""
+    version: str = ""
+    """What the program says of itself, for people."""
+    threads: int = 1
+    """Threads of each program; the result does not depend on it."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what changes pictures."""
+        return digest(self.quality, self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentJob:
+    """One segment to fill; holds values and paths only, so that any process can do it."""
+
+    first: int
+    """Frame number of the first key."""
+    last: int
+    """Frame number of the last key."""
+    first_key: Path
+    """Picture of the first key."""
+    last_key: Path
+    """Picture of the last key, of the same size."""
+    frames: FrameLoader
+    """Reads the source."""
+    flow: FlowSettings
+    """Estimator by name, never `auto`: all segments must agree."""
+    blend: BlendSettings
+    """Which blends are on."""
+    folder: Path
+    """Where the frames between the keys are written, by `frame_name`."""
+    device: str = "cpu"
+    """Device of the flow estimator."""
+    patches: PatchWork | None = None
+    """Carries the keys by patches; None: along the flow."""
+
+    @property
+    def interior(self) -> range:
+        """Numbers of the frames between the keys."""
+        return range(self.first + 1, self.last)
+
+    @property
+    def scratch(self) -> Path:
+        """Folder that exists from the segment's beginning to its end, over any interruption."""
+        return self.folder / f".segment-{self.first:06d}-{self.last:06d}"
+
+    def path(self, frame: int) -> Path:
+        """Where a frame is written."""
+        return self.folder / frame_name(frame)
+
+    def missing(self) -> list[int]:
+        """Numbers of the frames not written yet; what exists is whole, see `workspace`."""
+        return [frame for frame in self.interior if not self.path(frame).exists()]
+
+    def keys(self) -> tuple[Image, Image]:
+        """The pictures of both keys, checked."""
+        first, last = (read_key(path) for path in (self.first_key, self.last_key))
+        if first.shape != last.shape:
+            raise PropagationError(
+                f"{self.last_key} is {last.shape[1]}x{last.shape[0]}, {self.first_key} "
+                f"{first.shape[1]}x{first.shape[0]}; give keyframes of one size."
+            )
+        return first, last
+
+    def identity(self, estimator: str) -> str:
+        """Digest of all that what lies in `scratch` depends on, besides the source's frames.
+
+        Those, and all settings, are part of the name of `folder`.
+        """
+        keys = [content_digest(path) for path in (self.first_key, self.last_key)]
+        return digest(keys, estimator, self.patches.identity if self.patches else "flow")
+
+    def source(self) -> Iterator[tuple[int, Image]]:
+        """The source's frames of the segment, keys included, with their numbers."""
+        wanted = self.last - self.first + 1
+        count = 0
+        for image in self.frames(self.first, self.last):
+            yield self.first + count, image
+            count += 1
+        if count != wanted:
+            raise PropagationError(
+                f"The source gave {count} of the {wanted} frames {self.first} to {self.last}; it "
+                "may have changed since the run began. Start again."
+            )
+
+
+def read_key(path: Path) -> Image:
+    """The picture of a key, or PropagationError."""
+    picture = read_image(path)
+    if picture is None:
+        raise PropagationError(f"{path} cannot be read as a picture; make that keyframe again.")
+    return picture
+
+
+def verify_segment(job: SegmentJob) -> None:
+    """Check that every frame between the keys is there, readable and of the keys' size."""
+    size = job.keys()[0].shape
+    for frame in job.interior:
+        picture = read_image(job.path(frame))
+        if picture is None or picture.shape != size:
+            what = "cannot be read" if picture is None else f"is {picture.shape}, not {size}"
+            raise PropagationError(
+                f"{job.path(frame)} {what}; delete it and start again, it will be made anew."
+            )

@@ -1,0 +1,197 @@
+"""One key carried in one direction, frame by frame: along the flow, or by patches.
+
+Both answer arrays to keep; a picture is made of them when it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import PropagationError
+from fresco.flow.pairs import Flow, Mask
+from fresco.propagation.guides import Carried, KeySources, carried, mean_distance, ramp
+from fresco.propagation.program import checked_program
+from fresco.propagation.render import enlarged_flow, warp_key
+from fresco.propagation.scratch import Arrays, Scratch
+from fresco.propagation.segment import PatchWork
+from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
+from fresco.propagation.tracks import Track, advance
+
+if TYPE_CHECKING:
+    from fresco.flow.interface import FlowEstimator
+
+Image = NDArray[np.uint8]
+
+CHAIN = 16
+"""Frames after which the synthesis starts anew. Each frame starts from the matches of the frame
+before, which live in the program: so an interrupted run goes on from the last new start, to the
+same bytes. The start costs a few frames' time; a run loses at most this many frames a direction."""
+
+
+class Side(Protocol):
+    """Carries one key away from itself."""
+
+    restarts: int
+    """Frames after which it can go on from what was kept; 0: only from the key."""
+
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
+        """Carry to the next frame; answers what to keep, `cost` [H, W] among it.
+
+        Args:
+            image: [H, W, 3] the source's frame.
+            step: [H, W, 2] its flow to the frame before.
+            hidden: [H, W], True = the frame before does not show the pixel.
+        """
+        ...
+
+    def take(self, kept: Arrays) -> None:
+        """Go past a frame that was carried to before an interruption."""
+        ...
+
+    def picture(self, kept: Arrays) -> Image:
+        """The frame at the key's size from what was kept of it."""
+        ...
+
+
+class FlowSide:
+    """Moves the key's picture along the flow accumulated so far."""
+
+    restarts = 0
+
+    def __init__(self, picture: Image, frame: Image, estimator: FlowEstimator) -> None:
+        self._picture, self._frame, self._estimator = picture, frame, estimator
+        self._track = Track.start(*frame.shape[:2])
+
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
+        """See `Side.follow`; `flow` [H, W, 2] leads to the key."""
+        self._track = advance(
+            self._track, step, hidden, frame=image, key=self._frame, estimator=self._estimator
+        )
+        return {"flow": self._track.flow, "cost": self._track.cost}
+
+    def take(self, kept: Arrays) -> None:
+        """Nothing to do: either all frames were carried to, or none counts."""
+
+    def picture(self, kept: Arrays) -> Image:
+        """The key's picture moved in one step."""
+        return warp_key(self._picture, kept["flow"])
+
+
+class PatchSide:
+    """Paints every frame from patches of the key's picture."""
+
+    restarts = CHAIN
+
+    def __init__(self, picture: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
+        self._size = picture.shape[:2]
+        self._key = KeySources.of(_scaled(frame, self._size), picture)
+        self._carried = Carried(picture, ramp(*self._size))
+        self._synthesizer = synthesizer
+        self._count = 0
+
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
+        """See `Side.follow`; `image` and `position` are of the key's size."""
+        height, width = self._size
+        flow = enlarged_flow(step, (height, width))
+        large = cv2.resize(hidden.astype(np.uint8), (width, height),
+                           interpolation=cv2.INTER_NEAREST) > 0
+        moved = carried(self._carried, flow, large)
+        guides = self._key.guides(_scaled(image, self._size), moved)
+        painted, error = self._synthesizer.frame(
+            guides, flow, anew=self._count % self.restarts == 0
+        )
+        self._carried = Carried(painted, moved.position)
+        self._count += 1
+        cost = cv2.resize(mean_distance(error), step.shape[1::-1], interpolation=cv2.INTER_AREA)
+        return {"image": painted, "position": moved.position, "cost": np.asarray(cost)}
+
+    def take(self, kept: Arrays) -> None:
+        """See `Side.take`."""
+        self._carried = Carried(kept["image"], kept["position"])
+        self._count += 1
+
+    def picture(self, kept: Arrays) -> Image:
+        """The frame as it was painted."""
+        return kept["image"]
+
+
+def _scaled(image: Image, size: tuple[int, ...]) -> Image:
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@contextlib.contextmanager
+def _patch_side(
+    picture: Image, frame: Image, work: PatchWork, check: Callable[[], None]
+) -> Iterator[Side]:
+    program = checked_program()
+    if program.fingerprint != work.fingerprint:
+        raise PropagationError(
+            f"{program.path} is not the program that the run began with; give all machines and "
+            "processes the same one, or start again."
+        )
+    options = SynthesisOptions(work.quality, work.threads)
+    with PatchSynthesizer(program.path, picture, options, check=check) as synthesizer:
+        yield PatchSide(picture, frame, synthesizer)
+
+
+def open_side(
+    picture: Image, frame: Image, patches: PatchWork | None, estimator: FlowEstimator,
+    check: Callable[[], None],
+) -> AbstractContextManager[Side]:
+    """A side that begins at a key.
+
+    Args:
+        picture: the key's picture.
+        frame: [H, W, 3] the source's frame of the key, perhaps of another size.
+        patches: how to work by patches; None: along the flow.
+        check: called often; raises to stop.
+    """
+    if patches is None:
+        return contextlib.nullcontext(FlowSide(picture, frame, estimator))
+    return _patch_side(picture, frame, patches, check)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A frame to carry to."""
+
+    frame: int
+    """Its number."""
+    image: Image
+    """[H, W, 3] of the source."""
+    flow: Flow
+    """[H, W, 2] to the frame before, seen in the direction of carrying."""
+    hidden: Mask
+    """[H, W], True = that frame does not show the pixel."""
+
+
+def followed(
+    side: Side, name: str, steps: Iterable[Step], frames: Sequence[int], scratch: Scratch
+) -> Iterator[tuple[Step, Arrays]]:
+    """Carry over all steps, past those that were kept before an interruption.
+
+    Args:
+        name: under which the arrays of this direction are kept.
+        frames: the numbers of all steps, in order.
+    """
+    known = scratch.leading(name, frames)
+    if known < len(frames):
+        known -= known % side.restarts if side.restarts else known
+    for count, step in enumerate(steps):
+        if count < known:
+            kept = scratch.get(name, step.frame)
+            side.take(kept)
+        else:
+            arrays = side.follow(step.image, step.flow, step.hidden)
+            kept = scratch.put(name, step.frame, **arrays)
+        yield step, kept

@@ -1,0 +1,26 @@
+"""The program that patches are made by: a fake one here, the real one in its own tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fresco.propagation.program import OVERRIDE, checked_program
+from fresco.propagation.segment import PatchWork
+from tests.helpers.fake_ebsynth import fake_program
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that paints by the position guide, in use for this test."""
+    path = fake_program(tmp_path / "program")
+    monkeypatch.setenv(OVERRIDE, str(path))
+    return path
+
+
+@pytest.fixture
+def patches(fake: Path) -> PatchWork:
+    """Work by patches with the fake program."""
+    program = checked_program()
+    return PatchWork("balanced", program.fingerprint, program.version)

@@ -1,0 +1,188 @@
+"""Segments by patches on processes and on a cluster: same bytes, nothing left, all errors told."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fresco.errors import Cancelled, PropagationError
+from fresco.progress import Progress
+from fresco.propagation import cluster, executor
+from fresco.propagation.executor import core_count, run_segments
+from fresco.propagation.program import OVERRIDE, checked_program
+from fresco.propagation.segment import PatchWork, SegmentJob
+from tests.helpers.fake_ebsynth import fake_program, starts
+from tests.helpers.scenes import SlidingScene, make_jobs
+
+KEYS = [0, 4, 5, 8]
+SCENE = SlidingScene(9, height=40, width=48, square=12)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def run(jobs: list[SegmentJob], workers: int, **options: str) -> None:
+    total = sum(len(job.interior) for job in jobs)
+    with Progress().stage("propagate", total) as stage:
+        run_segments(jobs, workers, stage, **options)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, patches: PatchWork) -> dict[str, bytes]:
+    """What one process makes."""
+    run(make_jobs(SCENE, KEYS, tmp_path / "alone", patches=patches), 1)
+    return contents(tmp_path / "alone" / "frames")
+
+
+def threads_of(program: Path) -> set[int]:
+    words = [json.loads(line) for line in starts(program)]
+    return {int(w[w.index("-threads") + 1]) for w in words if "-threads" in w}
+
+
+def test_processes_give_the_same_bytes_and_share_the_cores(
+    tmp_path: Path, patches: PatchWork, fake: Path, alone: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(alone) == 5
+    assert threads_of(fake) == {core_count()}
+    (fake.parent / "starts").unlink()
+    monkeypatch.setattr(executor, "core_count", lambda: 7)
+    run(make_jobs(SCENE, KEYS, tmp_path / "two", patches=patches), 2)
+    assert contents(tmp_path / "two" / "frames") == alone
+    assert threads_of(fake) == {3}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cancelling_leaves_no_program(
+    tmp_path: Path, patches: PatchWork, fake: Path, workers: int
+) -> None:
+    (fake.parent / "mode").write_text("hang 2")
+    jobs = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    progress, seen = Progress(), list[float]()
+
+    def cancel_when_hanging() -> None:
+        while not (fake.parent / "hanging").exists():
+            time.sleep(0.05)
+        seen.append(time.monotonic())
+        progress.token.cancel()
+
+    watcher = threading.Thread(target=cancel_when_hanging)
+    watcher.start()
+    with progress.stage("propagate", 5) as stage, pytest.raises(Cancelled):
+        run_segments(jobs, workers, stage)
+    watcher.join()
+    assert time.monotonic() - seen[0] < 5
+    pids = {json.loads(line)[0] for line in starts(fake)}
+    assert pids
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    (fake.parent / "mode").write_text("")
+    run(jobs, 1)
+    assert not [job for job in jobs if job.missing()]
+
+
+def test_an_error_of_the_program_reaches_the_run_through_a_process(
+    tmp_path: Path, patches: PatchWork, fake: Path
+) -> None:
+    (fake.parent / "mode").write_text("wrong")
+    with pytest.raises(PropagationError, match="lost 2 times at the same frame"):
+        run(make_jobs(SCENE, KEYS, tmp_path, patches=patches), 2)
+
+
+# Clusters
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two worker processes on this machine, with a program of their own."""
+
+    address: str
+    program: Path
+    patches: PatchWork
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    from distributed import LocalCluster
+
+    program = fake_program(tmp_path_factory.mktemp("program"))
+    scratch = str(tmp_path_factory.mktemp("dask"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(OVERRIDE, str(program))
+        known = checked_program()
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            host="127.0.0.1", local_directory=scratch,
+        ) as local:
+            work = PatchWork("balanced", known.fingerprint, known.version)
+            yield Cluster(local.scheduler_address, program, work)
+
+
+def test_a_cluster_gives_the_same_bytes(
+    tmp_path: Path, far: Cluster, alone: dict[str, bytes]
+) -> None:
+    run(make_jobs(SCENE, KEYS, tmp_path / "far", patches=far.patches), 1, cluster=far.address)
+    assert contents(tmp_path / "far" / "frames") == alone
+    assert threads_of(far.program) == {1}
+    by_flow = make_jobs(SCENE, KEYS, tmp_path / "flow")
+    run(by_flow, 1)
+    run(make_jobs(SCENE, KEYS, tmp_path / "far flow"), 1, cluster=far.address)
+    assert contents(tmp_path / "far flow" / "frames") == contents(by_flow[0].folder)
+
+
+def test_a_cluster_tells_its_errors(tmp_path: Path, far: Cluster) -> None:
+    other = replace(far.patches, fingerprint="another")
+    with pytest.raises(PropagationError, match="is not the program that the run began with"):
+        run(make_jobs(SCENE, KEYS, tmp_path, patches=other), 1, cluster=far.address)
+    assert not list((tmp_path / "frames").glob(".stop-*"))
+
+
+def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster) -> None:
+    (far.program.parent / "mode").write_text("slow")
+    jobs = make_jobs(SlidingScene(60, height=40, width=48), [0, 29, 59], tmp_path,
+                     patches=far.patches)
+    begun = len(starts(far.program))
+    progress, seen = Progress(), list[float]()
+
+    def cancel_when_begun() -> None:
+        while len(starts(far.program)) < begun + 2:
+            time.sleep(0.05)
+        seen.append(time.monotonic())
+        progress.token.cancel()
+
+    watcher = threading.Thread(target=cancel_when_begun)
+    watcher.start()
+    with progress.stage("propagate", 57) as stage, pytest.raises(Cancelled):
+        run_segments(jobs, 1, stage, cluster=far.address)
+    watcher.join()
+    assert time.monotonic() - seen[0] < 8
+    pids = {json.loads(line)[0] for line in starts(far.program)}
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not list((tmp_path / "frames").glob(".stop-*"))
+    (far.program.parent / "mode").write_text("")
+
+
+def test_a_scheduler_that_is_not_there_is_named(
+    tmp_path: Path, patches: PatchWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    jobs = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    with pytest.raises(PropagationError, match=r"tcp://127\.0\.0\.1:1 does not answer .*--cluster"):
+        run(jobs, 1, cluster="tcp://127.0.0.1:1")
+    with pytest.raises(PropagationError, match="tän does not answer"):
+        run(jobs, 1, cluster="tän")
+
+
+def test_a_cluster_without_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(PropagationError, match="distributed is not installed; pip install"):
+        run(make_jobs(SCENE, KEYS, tmp_path), 1, cluster="tcp://127.0.0.1:1")
