@@ -1,0 +1,62 @@
+// The inner loops, compiled once for every instruction set and chosen at run time.
+//
+// Distances are integers: sum over the patch and over bytes b of weight[b] * (target - source)^2,
+// below 2^31 by the choice of the weights (`makeLayout`). Every instruction set gives the same.
+#pragma once
+
+#include <cstdint>
+
+#include "field.h"
+#include "image.h"
+
+namespace ebsynth {
+
+// How often patches cover what a patch covers: the sum over a patch of the number of patches that
+// cover each of its pixels, kept for every source pixel that a patch may be centred on.
+struct Usage {
+    int stride = 0;  // of rows, in numbers
+    int pad = 0;
+    std::int32_t* sums = nullptr;
+
+    std::int32_t* at(int x, int y) const {
+        return sums + static_cast<std::ptrdiff_t>(y + pad) * stride + (x + pad);
+    }
+};
+
+// One sweep of search over a band of rows.
+struct Sweep {
+    const Packed* target = nullptr;
+    const Packed* source = nullptr;
+    const std::int16_t* weights = nullptr;
+    int patch = 5;
+    Bounds bounds{1, 1, 1};
+    Match* matches = nullptr;              // whole field, row by row
+    std::uint32_t* distances = nullptr;    // of the matches
+    const std::uint8_t* active = nullptr;  // pixels to search for
+    std::uint8_t* moved = nullptr;         // set where the match changed
+    Usage usage;                           // this band's own
+    std::int64_t penalty = 0;              // of one more in a usage sum, times 2^16
+    int firstRow = 0, endRow = 0;
+    bool forward = true;
+    int largestRadius = 0;                 // of the random search; 0: none
+    std::uint64_t seed = 0;
+};
+
+struct Kernels {
+    const char* name;
+    // Searches better matches for the active pixels of a band; returns how many were taken.
+    int (*sweep)(const Sweep&);
+    // Distances of the matches of the pixels with `wanted` set, in rows firstRow .. endRow - 1.
+    void (*measure)(const Sweep&, const std::uint8_t* wanted);
+};
+
+// The best kernels this processor can run; a name asks for one of them, null if it cannot run.
+const Kernels* kernels(const char* name = nullptr);
+
+// One a file; null where the file was compiled for another processor.
+const Kernels* scalarKernels();
+const Kernels* sse2Kernels();
+const Kernels* avx2Kernels();
+const Kernels* neonKernels();
+
+}  // namespace ebsynth

@@ -1,0 +1,139 @@
+// AVX2: a packed pixel of 16 bytes is one register of 16-bit differences.
+#include "kernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "random.h"
+
+// From here on functions may use AVX2; those of the headers above stay fit for every processor.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#endif
+
+#include "sweep.inl"
+
+namespace ebsynth {
+namespace {
+
+inline std::uint32_t sumOf(__m256i lanes) {
+    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xB1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(half));
+}
+
+inline __m256i widened(const std::uint8_t* bytes) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+}
+
+// Patches of a size and a number of blocks known at compile time; 0, 0: any.
+template <int Patch, int Blocks>
+class Avx2Lane {
+ public:
+    Avx2Lane(const std::int16_t* weights, int, int) {
+        for (int b = 0; b < Blocks; ++b) {
+            weights_[b] = _mm256_loadu_si256(
+                reinterpret_cast<const __m256i*>(weights + b * kPixelBlock));
+        }
+    }
+
+    void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
+        __m256i* to = target_;
+        for (int y = 0; y < Patch; ++y, corner += rowBytes) {
+            for (int i = 0; i < Patch * Blocks; ++i) *to++ = widened(corner + i * kPixelBlock);
+        }
+    }
+
+    std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
+                           std::int64_t bound) const {
+        __m256i lanes = _mm256_setzero_si256();
+        const __m256i* target = target_;
+        std::uint32_t sum = 0;
+        for (int y = 0; y < Patch; ++y, corner += rowBytes) {
+            for (int i = 0; i < Patch * Blocks; ++i) {
+                const __m256i d = _mm256_sub_epi16(*target++, widened(corner + i * kPixelBlock));
+                const __m256i weighted = _mm256_mullo_epi16(d, weights_[i % Blocks]);
+                lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(d, weighted));
+            }
+            if (y == Patch - 1 || y % 2 == 0) {
+                sum = sumOf(lanes);
+                if (sum >= bound) break;
+            }
+        }
+        return sum;
+    }
+
+ private:
+    __m256i weights_[Blocks];
+    __m256i target_[Patch * Patch * Blocks];
+};
+
+template <>
+class Avx2Lane<0, 0> {
+ public:
+    Avx2Lane(const std::int16_t* weights, int blocks, int patch)
+        : weights_(weights), blocks_(blocks), patch_(patch) {}
+
+    void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
+        target_ = corner;
+        targetRow_ = rowBytes;
+    }
+
+    std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
+                           std::int64_t bound) const {
+        __m256i lanes = _mm256_setzero_si256();
+        std::uint32_t sum = 0;
+        for (int y = 0; y < patch_; ++y) {
+            const std::uint8_t* a = target_ + y * targetRow_;
+            const std::uint8_t* b = corner + y * rowBytes;
+            for (int x = 0; x < patch_; ++x) {
+                for (int i = 0; i < blocks_; ++i, a += kPixelBlock, b += kPixelBlock) {
+                    const __m256i weights = _mm256_loadu_si256(
+                        reinterpret_cast<const __m256i*>(weights_ + i * kPixelBlock));
+                    const __m256i d = _mm256_sub_epi16(widened(a), widened(b));
+                    lanes = _mm256_add_epi32(
+                        lanes, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weights)));
+                }
+            }
+            sum = sumOf(lanes);
+            if (sum >= bound) break;
+        }
+        return sum;
+    }
+
+ private:
+    const std::int16_t* weights_;
+    const int blocks_, patch_;
+    const std::uint8_t* target_ = nullptr;
+    std::ptrdiff_t targetRow_ = 0;
+};
+
+}  // namespace
+
+const Kernels* avx2Kernels() {
+    static const Kernels all{"avx2", sweepWith<Avx2Lane>, measureWith<Avx2Lane>};
+    return &all;
+}
+
+}  // namespace ebsynth
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#else
+
+namespace ebsynth {
+const Kernels* avx2Kernels() { return nullptr; }
+}  // namespace ebsynth
+
+#endif

@@ -1,0 +1,2 @@
+#include "kernels.h"
+namespace ebsynth { const Kernels* sse2Kernels() { return nullptr; } }

@@ -1,0 +1,64 @@
+#include "usage.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ebsynth {
+
+UsageMap::UsageMap(int width, int height, int patch, int threads)
+    : width_(width), height_(height), patch_(patch), pad_(patch - 1),
+      stride_(width + 2 * (patch - 1)),
+      sums_(static_cast<std::size_t>(stride_) * static_cast<std::size_t>(height + 2 * pad_)),
+      copies_(static_cast<std::size_t>(threads)), row_(static_cast<std::size_t>(stride_)) {}
+
+// Twice a box sum of the patch's side, along rows and along columns: a tent around every match.
+void UsageMap::count(const std::vector<Match>& matches) {
+    std::fill(sums_.begin(), sums_.end(), 0);
+    for (const Match& match : matches) {
+        ++sums_[static_cast<std::size_t>(match.y + pad_) * static_cast<std::size_t>(stride_) +
+                match.x + static_cast<std::size_t>(pad_)];
+    }
+    const int rows = height_ + 2 * pad_, reach = pad_;
+    for (int y = 0; y < rows; ++y) {
+        std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_;
+        std::memcpy(row_.data(), row, static_cast<std::size_t>(stride_) * sizeof(std::int32_t));
+        for (int x = reach; x < stride_ - reach; ++x) {
+            std::int32_t sum = row_[std::size_t(x)] * patch_;
+            for (int i = 1; i <= reach; ++i) {
+                sum += (row_[std::size_t(x - i)] + row_[std::size_t(x + i)]) * (patch_ - i);
+            }
+            row[x] = sum;
+        }
+    }
+    // Columns: rows above are kept as they were, since the sum is written in place.
+    std::vector<std::int32_t> kept(static_cast<std::size_t>(reach) * std::size_t(stride_), 0);
+    for (int y = 0; y < rows; ++y) {
+        std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_;
+        std::memcpy(row_.data(), row, std::size_t(stride_) * sizeof(std::int32_t));
+        for (int x = 0; x < stride_; ++x) row[x] *= patch_;
+        for (int i = 1; i <= reach; ++i) {
+            const int factor = patch_ - i;
+            if (y + i < rows) {
+                const std::int32_t* below = row + std::ptrdiff_t(i) * stride_;
+                for (int x = 0; x < stride_; ++x) row[x] += below[x] * factor;
+            }
+            if (y >= i) {
+                const std::int32_t* above =
+                    kept.data() + std::ptrdiff_t((y - i) % reach) * stride_;
+                for (int x = 0; x < stride_; ++x) row[x] += above[x] * factor;
+            }
+        }
+        std::memcpy(kept.data() + std::ptrdiff_t(y % reach) * stride_, row_.data(),
+                    std::size_t(stride_) * sizeof(std::int32_t));
+    }
+}
+
+Usage UsageMap::shared() { return {stride_, pad_, sums_.data()}; }
+
+Usage UsageMap::copyFor(int thread) {
+    std::vector<std::int32_t>& copy = copies_[static_cast<std::size_t>(thread)];
+    copy = sums_;
+    return {stride_, pad_, copy.data()};
+}
+
+}  // namespace ebsynth

@@ -1,0 +1,33 @@
+// How evenly the source is used: usage sums for every place a patch may be taken from.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "field.h"
+#include "kernels.h"
+#include "threads.h"
+
+namespace ebsynth {
+
+class UsageMap {
+ public:
+    UsageMap(int width, int height, int patch, int threads);
+
+    // Counts a field anew.
+    void count(const std::vector<Match>& matches);
+
+    // The counts themselves, for a single band.
+    Usage shared();
+
+    // A copy of the counts that a thread may change; lost at its next call.
+    Usage copyFor(int thread);
+
+ private:
+    int width_, height_, patch_, pad_, stride_;
+    std::vector<std::int32_t> sums_;
+    std::vector<std::vector<std::int32_t>> copies_;
+    std::vector<std::int32_t> row_;
+};
+
+}  // namespace ebsynth
