@@ -39,7 +39,8 @@ struct Field {
 struct Bounds {
     int left, top, right, bottom;  // all included
 
-    Bounds(int width, int height, int patch) : left(0), top(0), right(width - 1), bottom(height - 1) {
+    Bounds(int width, int height, int patch)
+        : left(0), top(0), right(width - 1), bottom(height - 1) {
         const int r = patch / 2;
         if (width >= patch) { left = r; right = width - 1 - r; }
         if (height >= patch) { top = r; bottom = height - 1 - r; }

@@ -44,13 +44,14 @@ int synthesize(const Options& options) {
     const int sourceWidth = inputs.style.width, sourceHeight = inputs.style.height;
     inputs.style = {};
     inputs.sources.clear();  // packed by now
-    Field start;
-    if (!options.start.empty()) {
-        start = readField(options.start, inputs.targets[0].width, inputs.targets[0].height,
+    Field field;
+    const Field* start = options.start.empty() ? nullptr : &field;
+    if (start) {
+        field = readField(options.start, inputs.targets[0].width, inputs.targets[0].height,
                           sourceWidth, sourceHeight, options.parameters.patch);
     }
-    const Result result = synthesizer.paint(inputs.targets, options.start.empty() ? nullptr : &start,
-                                            options.progress ? report : Progress());
+    const Result result =
+        synthesizer.paint(inputs.targets, start, options.progress ? report : Progress());
     if (!options.errorMap.empty()) writeErrors(options.errorMap, result.errors);
     if (!options.field.empty()) writeField(options.field, result.field);
     writePng(options.output, result.output);

@@ -17,8 +17,8 @@ Image scene(int channels, int shift, std::uint64_t seed) {
     Image image{kSide, kSide, channels, {}};
     for (int y = 0; y < kSide; ++y) {
         for (int x = 0; x < kSide; ++x) {
-            const std::uint64_t block = std::uint64_t((x + shift) / 2) * 4096 + std::uint64_t(y / 2);
-            const std::uint64_t bits = mixed(seed + block);
+            const int block = (x + shift) / 2 * 4096 + y / 2;
+            const std::uint64_t bits = mixed(seed + std::uint64_t(block));
             for (int c = 0; c < channels; ++c) {
                 image.pixels.push_back(static_cast<std::uint8_t>(bits >> (8 * c)));
             }

@@ -238,7 +238,9 @@ class Painter {
                 s_.coarse.push_back(resampled(s_.source, sourceWidths_[i], sourceHeights_[i]));
             }
         }
-        for (std::size_t i = 0; i < widths_.size(); ++i) pixels_ += double(widths_[i]) * heights_[i];
+        for (std::size_t i = 0; i < widths_.size(); ++i) {
+            pixels_ += double(widths_[i]) * heights_[i];
+        }
     }
 
     Result paint(const Field* start) {
