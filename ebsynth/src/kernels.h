@@ -4,7 +4,9 @@
 // below 2^31 by the choice of the weights (`makeLayout`). Every instruction set gives the same.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "field.h"
 #include "image.h"
@@ -21,6 +23,23 @@ struct Usage {
     std::int32_t* at(int x, int y) const {
         return sums + static_cast<std::ptrdiff_t>(y + pad) * stride + (x + pad);
     }
+
+    // One patch more (sign 1) or less (-1) at a place: a tent over all patches that overlap it.
+    void add(Match place, int patch, int sign) const {
+        const int reach = patch - 1;
+        for (int dy = -reach; dy <= reach; ++dy) {
+            const int high = sign * (patch - (dy < 0 ? -dy : dy));
+            std::int32_t* row = at(place.x - reach, place.y + dy);
+            for (int i = 0; i < reach; ++i) row[i] += high * (i + 1);
+            row[reach] += high * patch;
+            for (int i = 1; i <= reach; ++i) row[reach + i] += high * (patch - i);
+        }
+    }
+};
+
+// A pixel's match before and after a sweep.
+struct Move {
+    Match from, to;
 };
 
 // One sweep of search over a band of rows.
@@ -35,6 +54,7 @@ struct Sweep {
     const std::uint8_t* active = nullptr;  // pixels to search for
     std::uint8_t* moved = nullptr;         // set where the match changed
     Usage usage;                           // this band's own
+    std::vector<Move>* moves = nullptr;    // takes what changed; null: not wanted
     std::int64_t penalty = 0;              // of one more in a usage sum, times 2^16
     int firstRow = 0, endRow = 0;
     bool forward = true;
@@ -44,8 +64,8 @@ struct Sweep {
 
 struct Kernels {
     const char* name;
-    // Searches better matches for the active pixels of a band; returns how many were taken.
-    int (*sweep)(const Sweep&);
+    // Searches better matches for the active pixels of a band.
+    void (*sweep)(const Sweep&);
     // Distances of the matches of the pixels with `wanted` set, in rows firstRow .. endRow - 1.
     void (*measure)(const Sweep&, const std::uint8_t* wanted);
 };

@@ -27,13 +27,13 @@ class Searcher {
  public:
     explicit Searcher(const Sweep& sweep)
         : s_(sweep), lane_(sweep.weights, sweep.source->pixelBytes / kPixelBlock, sweep.patch),
-          radius_(sweep.patch / 2), reach_(sweep.patch - 1),
+          radius_(sweep.patch / 2),
           targetRow_(std::ptrdiff_t(sweep.target->stride) * sweep.target->pixelBytes),
           sourceRow_(std::ptrdiff_t(sweep.source->stride) * sweep.source->pixelBytes) {
         for (int r = sweep.largestRadius; r >= 1; r /= 2) radii_[radiusCount_++] = r;
     }
 
-    int sweep() {
+    void sweep() {
         const int width = s_.target->width, step = s_.forward ? 1 : -1;
         int y = s_.forward ? s_.firstRow : s_.endRow - 1;
         for (int rows = s_.endRow - s_.firstRow; rows > 0; --rows, y += step) {
@@ -43,7 +43,6 @@ class Searcher {
                 if (active[x]) searchPixel(x, y);
             }
         }
-        return taken_;
     }
 
     void measure(const std::uint8_t* wanted) {
@@ -91,6 +90,7 @@ class Searcher {
             s_.matches[at] = match_;
             s_.distances[at] = distance_;
             s_.moved[at] = 1;
+            if (s_.moves) s_.moves->push_back({before, match_});
         }
     }
 
@@ -128,39 +128,26 @@ class Searcher {
         if (bound <= 0) return;
         const std::uint32_t found = lane_.distance(corner(x, y), sourceRow_, bound);
         if (found >= bound) return;
-        addTent(match_, -1);
+        s_.usage.add(match_, s_.patch, -1);
         match_ = {static_cast<std::uint16_t>(x), static_cast<std::uint16_t>(y)};
-        addTent(match_, 1);
+        s_.usage.add(match_, s_.patch, 1);
         distance_ = found;
         total_ = found + penalty(x, y);
-        ++taken_;
-    }
-
-    // A patch more at a place adds to the usage of every patch that overlaps it.
-    void addTent(Match place, int sign) {
-        for (int dy = -reach_; dy <= reach_; ++dy) {
-            const int high = sign * (s_.patch - (dy < 0 ? -dy : dy));
-            std::int32_t* row = s_.usage.at(place.x - reach_, place.y + dy);
-            for (int i = 0; i < reach_; ++i) row[i] += high * (i + 1);
-            row[reach_] += high * s_.patch;
-            for (int i = 1; i <= reach_; ++i) row[reach_ + i] += high * (s_.patch - i);
-        }
     }
 
     const Sweep& s_;
     Lane lane_;
-    const int radius_, reach_;
+    const int radius_;
     const std::ptrdiff_t targetRow_, sourceRow_;
     int radii_[16] = {};
     int radiusCount_ = 0;
     Match match_;
     std::uint32_t distance_ = 0;
     std::int64_t total_ = 0;
-    int taken_ = 0;
 };
 
 template <template <int, int> class Lane>
-int sweepWith(const Sweep& sweep) {
+void sweepWith(const Sweep& sweep) {
     const int blocks = sweep.source->pixelBytes / kPixelBlock;
     if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>>(sweep).sweep();
     if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>>(sweep).sweep();

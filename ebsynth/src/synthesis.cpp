@@ -95,10 +95,10 @@ class Level {
         setPenalty(uniformity);
         vote(target_, source_, field_, patch_, active_, change_, threads_);
         measure(active_);
+        usage_.count(field_.matches);
         for (int round = 0; round < rounds; ++round) {
             begun(round);
             std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
-            usage_.count(field_.matches);
             for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep);
             revote();
             choose(effort);
@@ -172,18 +172,17 @@ class Level {
 
     void searchEvery(bool forward, int first) {
         const int tasks = (bands_ - first + 1) / 2;
-        std::vector<int> taken(static_cast<std::size_t>(tasks), 0);
+        std::vector<std::vector<Move>> moves(static_cast<std::size_t>(tasks));
         threads_.run(tasks, [&](int task, int thread) {
             Sweep sweep = writing(first + 2 * task);
             sweep.forward = forward;
             sweep.usage = tasks > 1 ? usage_.copyFor(thread) : usage_.shared();
             sweep.largestRadius = std::max(source_.width, source_.height);
             sweep.seed = seed_;
-            taken[std::size_t(task)] = kernels_.sweep(sweep);
+            if (tasks > 1) sweep.moves = &moves[std::size_t(task)];
+            kernels_.sweep(sweep);
         });
-        if (tasks > 1 && std::any_of(taken.begin(), taken.end(), [](int n) { return n > 0; })) {
-            usage_.count(field_.matches);
-        }
+        if (tasks > 1) usage_.follow(moves, field_.matches);
     }
 
     void revote() {

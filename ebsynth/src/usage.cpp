@@ -4,6 +4,12 @@
 #include <cstring>
 
 namespace ebsynth {
+namespace {
+
+constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one move in so many
+                                           // matches
+
+}  // namespace
 
 UsageMap::UsageMap(int width, int height, int patch, int threads)
     : width_(width), height_(height), patch_(patch), pad_(patch - 1),
@@ -22,12 +28,13 @@ void UsageMap::count(const std::vector<Match>& matches) {
     for (int y = 0; y < rows; ++y) {
         std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_;
         std::memcpy(row_.data(), row, static_cast<std::size_t>(stride_) * sizeof(std::int32_t));
-        for (int x = reach; x < stride_ - reach; ++x) {
-            std::int32_t sum = row_[std::size_t(x)] * patch_;
-            for (int i = 1; i <= reach; ++i) {
-                sum += (row_[std::size_t(x - i)] + row_[std::size_t(x + i)]) * (patch_ - i);
+        for (int x = reach; x < stride_ - reach; ++x) row[x] *= patch_;
+        for (int i = 1; i <= reach; ++i) {
+            const std::int32_t *before = row_.data() - i, *behind = row_.data() + i;
+            const int factor = patch_ - i;
+            for (int x = reach; x < stride_ - reach; ++x) {
+                row[x] += (before[x] + behind[x]) * factor;
             }
-            row[x] = sum;
         }
     }
     // Columns: rows above are kept as they were, since the sum is written in place.
@@ -50,6 +57,19 @@ void UsageMap::count(const std::vector<Match>& matches) {
         }
         std::memcpy(kept.data() + std::ptrdiff_t(y % reach) * stride_, row_.data(),
                     std::size_t(stride_) * sizeof(std::int32_t));
+    }
+}
+
+void UsageMap::follow(const std::vector<std::vector<Move>>& moves,
+                      const std::vector<Match>& matches) {
+    std::size_t all = 0;
+    for (const std::vector<Move>& some : moves) all += some.size();
+    if (all > matches.size() / kRecountShare) return count(matches);
+    for (const std::vector<Move>& some : moves) {
+        for (const Move& move : some) {
+            shared().add(move.from, patch_, -1);
+            shared().add(move.to, patch_, 1);
+        }
     }
 }
 

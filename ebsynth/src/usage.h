@@ -17,6 +17,9 @@ class UsageMap {
     // Counts a field anew.
     void count(const std::vector<Match>& matches);
 
+    // Brings the counts up to date after matches moved; `matches` are all as they are now.
+    void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches);
+
     // The counts themselves, for a single band.
     Usage shared();
 
