@@ -109,7 +109,9 @@ def test_the_report_holds_results_and_floors(whole: Whole) -> None:
     assert whole.result.report is not None
     report = json.loads(whole.result.report.read_text())
     frames = report["measures"]["frames"]
-    assert set(frames) == {"fresco", "frame_by_frame", "source", "vae"}
+    assert set(frames) == {"fresco", "frame_by_frame", "flow_propagation", "source", "vae"}
+    assert frames["flow_propagation"] != frames["fresco"]
+    assert report["propagation"].startswith("patch (ebsynth ")
     assert frames["source"]["warp_error"] <= frames["fresco"]["warp_error"]
     assert set(report["measures"]["keyframes"]) == {"fresco", "frame_by_frame"}
     assert set(frames["fresco"]) <= set(report["definitions"])

@@ -1,6 +1,13 @@
 """What tells the synthesis which part of a key corresponds to which part of a frame.
 
 Weights are the official ones (PROPAGATION 4); nothing passes through a lossy format.
+
+What moved is told by the motion accumulated since the key, aligned at every frame, and not by the
+frame painted before moved on by one step, holes inpainted, as officially. That loses a little at
+every step, and inpainting with radius 30 takes longer than the synthesis (3.8 s for 11 % holes at
+512x512). A drawn style, ten frames between keys, 256 pixels: mean error against the drawn frames
+4.03 grey levels instead of 5.18 (dog clip), 5.96 of 6.82 (boxer), 3.97 of 4.07 (car), 4.37 of 4.84
+(music); variance of the Laplacian .81, .68, .87, .89 of theirs instead of .79, .64, .86, .88.
 """
 
 from __future__ import annotations
@@ -11,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.pairs import Flow, Mask, inside, sample
+from fresco.flow.pairs import Flow, pixel_grid, sample
 
 Image = NDArray[np.uint8]
 
@@ -21,12 +28,6 @@ STYLE = 1.0
 """Weight of the style in a patch's distance, the program's default."""
 PATCH_AREA = 25
 """Pixels of a patch; the program's default is 5 x 5."""
-FILL_RADIUS = 30
-"""Pixels around a hole that fill it."""
-FILL_SCALE = 2
-"""Holes are filled at 1 / this of the size. Telea's method at full size takes 2.6 s for 7 % holes
-of a 512x512 frame, more than the synthesis itself; so it takes 0.2 s, and guides of half a weight
-differ by less than a grey level on average."""
 
 _LAPLACIAN = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
 
@@ -45,73 +46,25 @@ class Guide:
     """Of all its channels together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What is carried from frame to frame along the flow."""
-
-    image: Image
-    """[H, W, 3] the propagated frame."""
-    position: Image
-    """[H, W, 3] where the pixels lay in the key: R 255 y, G 255 x, B 0."""
-
-
 def edges(image: Image) -> Image:
     """Laplacian of the grey image, [H, W], what is below 0 or above 255 cut off."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.filter2D(grey, cv2.CV_8U, _LAPLACIAN), np.uint8)
 
 
-def ramp(height: int, width: int) -> Image:
-    """Every pixel's position as a colour, [H, W, 3]: R 255 y, G 255 x, B 0."""
-    rows = np.rint(np.linspace(0, 255, height)).astype(np.uint8)
-    columns = np.rint(np.linspace(0, 255, width)).astype(np.uint8)
-    result = np.zeros((height, width, 3), np.uint8)
-    result[..., 0] = rows[:, None]
-    result[..., 1] = columns
-    return result
-
-
-def filled(image: Image, holes: Mask) -> Image:
-    """The image with its holes filled from their surroundings (Telea 2004)."""
-    if not holes.any():
-        return image
-    if holes.all():
-        raise ValueError("nothing is known to fill the holes from")
-    height, width = holes.shape
-    small = (-(-width // FILL_SCALE), -(-height // FILL_SCALE))
-    known = (~holes).astype(np.float32)
-    # A small pixel is the mean of the known ones in it, and a hole only where there are none.
-    share = _shrunk(known, small)
-    colours = _shrunk(image * known[..., None], small)
-    colours /= np.maximum(share, np.float32(1e-6))[..., None]
-    rough = cv2.inpaint(
-        np.rint(colours).clip(0, 255).astype(np.uint8), (share == 0).astype(np.uint8),
-        FILL_RADIUS / FILL_SCALE, cv2.INPAINT_TELEA,
-    )
-    large = cv2.resize(rough, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(holes[..., None], large, image).astype(np.uint8)
-
-
-def _shrunk(values: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def carried(before: Carried, step: Flow, hidden: Mask) -> Carried:
-    """Both images moved to the next frame, nearest pixel, holes filled.
+def positions(flow: Flow) -> Image:
+    """Where every pixel lies in the key, as a colour [H, W, 3]: R 255 y, G 255 x, B 0.
 
     Args:
-        step: [H, W, 2] flow of the next frame to the one before.
-        hidden: [H, W], True = the frame before does not show the pixel.
+        flow: [H, W, 2] to the key; what lies outside it takes its nearest border.
     """
-    holes = hidden | ~inside(step)
-    if holes.all():
-        # Nothing is known of where anything went: it stayed is as good a guess as any.
-        return before
-    moved = (
-        filled(np.asarray(sample(image, step, interpolation=cv2.INTER_NEAREST), np.uint8), holes)
-        for image in (before.image, before.position)
+    height, width = flow.shape[:2]
+    place = (pixel_grid(height, width) + flow) * (
+        np.float32(255) / np.array([max(width - 1, 1), max(height - 1, 1)], np.float32)
     )
-    return Carried(*moved)
+    result = np.zeros((height, width, 3), np.uint8)
+    result[..., 1::-1] = np.rint(np.clip(place, 0, 255))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +78,22 @@ class KeySources:
     picture: Image
     """[H, W, 3] the key's picture."""
     position: Image
-    """[H, W, 3] the ramp."""
+    """[H, W, 3] every pixel's own position."""
 
     @classmethod
     def of(cls, frame: Image, picture: Image) -> KeySources:
         """From the source's frame of the key and its picture, of one size."""
-        return cls(frame, edges(frame), picture, ramp(*frame.shape[:2]))
+        still = np.zeros((*frame.shape[:2], 2), np.float32)
+        return cls(frame, edges(frame), picture, positions(still))
 
-    def guides(self, frame: Image, moved: Carried) -> tuple[Guide, ...]:
-        """All guides of a frame [H, W, 3] to which `moved` was carried."""
+    def guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
+        """All guides of a frame [H, W, 3] whose `flow` [H, W, 2] leads to the key."""
+        moved = np.asarray(sample(self.picture, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
         return (
             Guide("colour", self.frame, frame, COLOUR),
             Guide("edge", self.edge, edges(frame), EDGE),
-            Guide("temporal", self.picture, moved.image, TEMPORAL),
-            Guide("position", self.position, moved.position, POSITION),
+            Guide("temporal", self.picture, moved, TEMPORAL),
+            Guide("position", self.position, positions(flow), POSITION),
         )
 
 

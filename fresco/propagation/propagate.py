@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fresco.blending.selection import backward_share, evidence, gathered, interior_weights
+from fresco.blending.selection import (
+    PATCH_RAMP,
+    RAMP,
+    backward_share,
+    evidence,
+    gathered,
+    interior_weights,
+)
 from fresco.errors import PropagationError
 from fresco.flow.pairs import Map, PairFlow, pair_flow, sample
 from fresco.propagation.render import Sides, render
@@ -126,6 +133,7 @@ def _selection(
 ) -> Iterator[tuple[int, Sides]]:
     """What every frame is made from, in order: the evidence of the frames before joined in."""
     total: Map | None = None
+    ramp = PATCH_RAMP if job.patches else RAMP
     for step in _steps(job, scratch, check):
         known = scratch.get("evidence", step.frame)
         total = known["own"] if total is None else gathered(
@@ -135,6 +143,6 @@ def _selection(
             sides[0].picture(scratch.get("forward", step.frame)),
             sides[1].picture(scratch.get("backward", step.frame)),
             known["odds"],
-            backward_share((total + known["total"]) / 2, softness=SOFTNESS),
+            backward_share((total + known["total"]) / 2, softness=SOFTNESS, ramp=ramp),
             interior_weights(step.frame - job.first, job.last - job.first),
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
 from fresco.flow.pairs import Flow, Mask
-from fresco.propagation.guides import Carried, KeySources, carried, mean_distance, ramp
+from fresco.propagation.guides import KeySources, mean_distance
 from fresco.propagation.program import checked_program
 from fresco.propagation.render import enlarged_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch
@@ -53,7 +53,7 @@ class Side(Protocol):
         ...
 
     def take(self, kept: Arrays) -> None:
-        """Go past a frame that was carried to before an interruption."""
+        """Stand at a frame that was carried to, just now or before an interruption."""
         ...
 
     def picture(self, kept: Arrays) -> Image:
@@ -78,7 +78,7 @@ class FlowSide:
         return {"flow": self._track.flow, "cost": self._track.cost}
 
     def take(self, kept: Arrays) -> None:
-        """Nothing to do: either all frames were carried to, or none counts."""
+        """Nothing to do: after an interruption all frames were carried to, or none counts."""
 
     def picture(self, kept: Arrays) -> Image:
         """The key's picture moved in one step."""
@@ -91,31 +91,31 @@ class PatchSide:
     restarts = CHAIN
 
     def __init__(self, picture: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
-        self._size = picture.shape[:2]
+        self._size = (picture.shape[0], picture.shape[1])
+        self._frame = frame
         self._key = KeySources.of(_scaled(frame, self._size), picture)
-        self._carried = Carried(picture, ramp(*self._size))
+        self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """See `Side.follow`; `image` and `position` are of the key's size."""
-        height, width = self._size
-        flow = enlarged_flow(step, (height, width))
-        large = cv2.resize(hidden.astype(np.uint8), (width, height),
-                           interpolation=cv2.INTER_NEAREST) > 0
-        moved = carried(self._carried, flow, large)
-        guides = self._key.guides(_scaled(image, self._size), moved)
-        painted, error = self._synthesizer.frame(
-            guides, flow, anew=self._count % self.restarts == 0
+        """See `Side.follow`; `image` is the painted frame, at the key's size."""
+        track = advance(
+            self._track, step, hidden, frame=image, key=self._frame, estimator=None
         )
-        self._carried = Carried(painted, moved.position)
-        self._count += 1
+        guides = self._key.guides(
+            _scaled(image, self._size), enlarged_flow(track.flow, self._size)
+        )
+        painted, error = self._synthesizer.frame(
+            guides, enlarged_flow(step, self._size), anew=self._count % self.restarts == 0
+        )
         cost = cv2.resize(mean_distance(error), step.shape[1::-1], interpolation=cv2.INTER_AREA)
-        return {"image": painted, "position": moved.position, "cost": np.asarray(cost)}
+        return {"image": painted, "flow": track.flow, "seen": track.seen,
+                "cost": np.asarray(cost)}
 
     def take(self, kept: Arrays) -> None:
         """See `Side.take`."""
-        self._carried = Carried(kept["image"], kept["position"])
+        self._track = Track(kept["flow"], kept["seen"], self._track.error)
         self._count += 1
 
     def picture(self, kept: Arrays) -> Image:
@@ -123,7 +123,7 @@ class PatchSide:
         return kept["image"]
 
 
-def _scaled(image: Image, size: tuple[int, ...]) -> Image:
+def _scaled(image: Image, size: tuple[int, int]) -> Image:
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -190,8 +190,8 @@ def followed(
     for count, step in enumerate(steps):
         if count < known:
             kept = scratch.get(name, step.frame)
-            side.take(kept)
         else:
             arrays = side.follow(step.image, step.flow, step.hidden)
             kept = scratch.put(name, step.frame, **arrays)
+        side.take(kept)
         yield step, kept

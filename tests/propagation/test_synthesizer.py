@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.propagation.guides import Carried, Guide, KeySources, carried
+from fresco.propagation.guides import Guide, KeySources
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, command
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.scenes import negative, texture
@@ -24,12 +23,11 @@ OPTIONS = SynthesisOptions("best", 2)
 FRAME = texture(HEIGHT, WIDTH, 3)
 STYLE = negative(FRAME)
 SOURCES = KeySources.of(FRAME, STYLE)
-MOVED = Carried(STYLE, SOURCES.position)
 STILL = np.zeros((HEIGHT, WIDTH, 2), np.float32)
 
 
 def guides() -> tuple[Guide, ...]:
-    return SOURCES.guides(FRAME, MOVED)
+    return SOURCES.guides(FRAME, STILL)
 
 
 def alive(program: Path) -> list[int]:
@@ -71,8 +69,9 @@ def test_any_path_will_do(tmp_path: Path) -> None:
 
 def test_targets_may_be_of_another_size_than_the_key(tmp_path: Path) -> None:
     large = KeySources.of(np.tile(FRAME, (2, 3, 1)), np.tile(STYLE, (2, 3, 1)))
+    still = np.zeros((*large.edge.shape, 2), np.float32)
     sources = [Guide(g.name, g.source, t.target, g.weight) for g, t in zip(
-        guides(), large.guides(large.frame, Carried(large.picture, large.position)), strict=True)]
+        guides(), large.guides(large.frame, still), strict=True)]
     with PatchSynthesizer(fake_program(tmp_path), STYLE, OPTIONS) as synthesizer:
         image, error = synthesizer.frame(sources)
     assert image.shape == (2 * HEIGHT, 3 * WIDTH, 3)
@@ -186,12 +185,3 @@ def test_guides_of_wrong_size_are_refused_before_the_program_sees_them(tmp_path:
     with PatchSynthesizer(program, STYLE, OPTIONS) as synthesizer, \
             pytest.raises(ValueError, match="source of colour is not of the style's size"):
         synthesizer.frame(wrong)
-
-
-def test_all_guides_of_a_pushed_frame_show_what_went_where() -> None:
-    """A frame moved right by 3: the pushed ramp names where each pixel was."""
-    step = STILL - np.float32([3, 0])
-    moved = carried(MOVED, step, np.zeros((HEIGHT, WIDTH), bool))
-    np.testing.assert_array_equal(moved.image[:, 3:], STYLE[:, :-3])
-    np.testing.assert_array_equal(moved.position[:, 3:], SOURCES.position[:, :-3])
-    assert logging.getLogger("fresco").level == logging.NOTSET
