@@ -75,7 +75,7 @@ def made_case(folder: Path, side: int) -> Case:
     random = np.random.default_rng(side)
     plain = cv2.resize(random.integers(0, 255, (side // 8, side // 8, 3), np.uint8),
                        (side + 16, side + 16), interpolation=cv2.INTER_CUBIC)
-    painted = cv2.subtract(255, cv2.medianBlur(plain, 7))
+    painted = 255 - np.asarray(cv2.medianBlur(plain, 7), np.uint8)
     ramp = np.linspace(0, 255, side).astype(np.uint8)
     position = np.dstack([np.zeros((side, side), np.uint8), *np.meshgrid(ramp, ramp)])
     pictures = {
@@ -119,10 +119,11 @@ def picture(path: Path) -> Values:
     return image.astype(np.float64)
 
 
-def patch_sum(values: Values, *, border: int = cv2.BORDER_CONSTANT) -> Values:
+def patch_sum(values: Values) -> Values:
     """Sum over the patch around every pixel."""
     side = (2 * RADIUS + 1,) * 2
-    return cv2.boxFilter(values, -1, side, normalize=False, borderType=border)
+    summed = cv2.boxFilter(values, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(summed, np.float64)
 
 
 def energy(case: Case, output: Path, field: Path) -> Numbers:
