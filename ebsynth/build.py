@@ -148,7 +148,8 @@ def release(name: str, output: Path, check: bool) -> None:
     """Build a platform's program, and keep it or compare it with the one there."""
     start = time.monotonic()
     say(f"{name}: compiling (seconds, or minutes the first time)")
-    output.mkdir(parents=True, exist_ok=True)
+    if not check:
+        output.mkdir(parents=True, exist_ok=True)
     # The same disk, so that the finished program is moved in one step.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=None if check else output) as folder:
         program = build_release(name, Path(folder))
