@@ -4,22 +4,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <random>
 
+#include "decode.h"
 #include "errors.h"
 
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_STATIC
-#define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
-#define STBI_ONLY_BMP
-#define STBI_ONLY_TGA
-#define STBI_ONLY_PNM
-#define STBI_NO_STDIO
-#define STBI_NO_LINEAR
-#define STBI_NO_HDR
-#define STBI_MAX_DIMENSIONS 32767
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
 #define STBI_WRITE_NO_STDIO
@@ -31,7 +20,6 @@
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #endif
-#include "../include/third_party/stb_image.h"
 #include "../include/third_party/stb_image_write.h"
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
@@ -50,7 +38,7 @@ std::vector<std::uint8_t> readBytes(const std::string& path) {
     std::ifstream file(pathOf(path), std::ios::binary);
     if (problem || !file) throw InputError(path + " cannot be read; check the path");
     if (size == 0) throw InputError(path + " is empty (0 bytes); make it again");
-    if (size > std::uintmax_t(1) << 31) throw InputError(path + " is over 2 GiB; give a smaller one");
+    if (size > std::uintmax_t(1) << 30) throw InputError(path + " is over 1 GiB; give a smaller one");
     std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
     file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
     if (file.gcount() != static_cast<std::streamsize>(size)) {
@@ -59,24 +47,37 @@ std::vector<std::uint8_t> readBytes(const std::string& path) {
     return bytes;
 }
 
-// Writes under a temporary name and renames, so that nobody ever sees a part.
-void writeBytes(const std::string& path, const std::vector<char>& bytes) {
-    const fs::path target = pathOf(path);
-    fs::path temporary = target;
-    temporary += "." + std::to_string(std::random_device{}()) + ".tmp";
-    std::error_code problem;
-    {
-        std::ofstream file(temporary, std::ios::binary);
-        file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-        file.close();
-        if (file) fs::rename(temporary, target, problem);
-        if (file && !problem) return;
-    }
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
+[[noreturn]] void cannotWrite(const std::string& path, const std::error_code& problem) {
     throw InputError(path + " cannot be written" +
                      (problem ? " (" + problem.message() + ")" : std::string()) +
                      "; check the folder, its rights and the room on the disk");
+}
+
+bool written(const fs::path& path, const std::vector<char>& bytes) {
+    std::ofstream file(path, std::ios::binary);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    file.close();
+    return bool(file);
+}
+
+// Writes under a temporary name and renames, so that nobody ever sees a part. A pipe or a device
+// is written to, not replaced.
+void writeBytes(const std::string& path, const std::vector<char>& bytes) {
+    const fs::path target = pathOf(path);
+    std::error_code problem, ignored;
+    const fs::file_status before = fs::status(target, ignored);
+    if (fs::is_other(before)) {
+        if (!written(target, bytes)) cannotWrite(path, problem);
+        return;
+    }
+    fs::path temporary = target;
+    temporary += "." + std::to_string(std::random_device{}()) + ".tmp";
+    if (written(temporary, bytes)) {
+        fs::rename(temporary, target, problem);
+        if (!problem) return;
+    }
+    fs::remove(temporary, ignored);
+    cannotWrite(path, problem);
 }
 
 template <class T>
@@ -92,27 +93,7 @@ void collect(void* context, void* data, int size) {
 
 }  // namespace
 
-Image readImage(const std::string& path) {
-    const std::vector<std::uint8_t> bytes = readBytes(path);
-    int width = 0, height = 0, channels = 0;
-    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-        stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
-                              &channels, STBI_rgb_alpha),
-        stbi_image_free);
-    if (!pixels) {
-        const char* reason = stbi_failure_reason();
-        throw InputError(path + " is no image this program reads (" +
-                         (reason ? reason : "unknown format") + "); give a whole PNG");
-    }
-    if (width > kLargestSide || height > kLargestSide) {
-        throw InputError(path + " is " + std::to_string(width) + "x" + std::to_string(height) +
-                         "; sides may have up to " + std::to_string(kLargestSide) + " pixels");
-    }
-    Image image{width, height, 4, {}};
-    const std::size_t size = std::size_t(width) * std::size_t(height) * 4;
-    image.pixels.assign(pixels.get(), pixels.get() + size);
-    return image;
-}
+Image readImage(const std::string& path) { return decodeImage(readBytes(path), path); }
 
 int neededChannels(const Image& rgba) {
     bool grey = true, opaque = true;
@@ -134,6 +115,17 @@ Image withChannels(const Image& rgba, int channels) {
         }
     }
     return image;
+}
+
+void checkFolderOf(const std::string& path) {
+    std::error_code problem;
+    const fs::path target = pathOf(path), folder = fs::absolute(target, problem).parent_path();
+    if (!fs::is_directory(folder, problem)) {
+        throw InputError(path + " cannot be written; its folder does not exist, make it first");
+    }
+    if (fs::is_directory(target, problem)) {
+        throw InputError(path + " is a folder; give the name of a file to write");
+    }
 }
 
 void writePng(const std::string& path, const Image& image) {

@@ -23,6 +23,9 @@ void writePng(const std::string& path, const Image& image);
 void writeErrors(const std::string& path, const std::vector<float>& errors);
 void writeField(const std::string& path, const Field& field);
 
+// Throws InputError where the folder of a file to be written is missing: known before the work.
+void checkFolderOf(const std::string& path);
+
 // A field for these sizes. Throws InputError where it is another's or points outside.
 Field readField(const std::string& path, int width, int height, int sourceWidth, int sourceHeight,
                 int patch);

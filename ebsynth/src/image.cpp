@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstring>
 
+#include "errors.h"
+
 namespace ebsynth {
 namespace {
 
-constexpr int kLargestWeight = 128;  // 255 * 128 is the largest product 16 bits hold
+constexpr int kLargestFactor = 128;  // 255 * 128 is the largest product 16 bits hold
 constexpr int kScales = 4096;
 
 // Relative loss of weights rounded at a scale, weighted by themselves.
@@ -19,6 +21,13 @@ double roundingLoss(const std::vector<double>& weights, double scale) {
     return loss;
 }
 
+// Whether distances with weights rounded at a scale stay inside 31 bits.
+bool sumsFit(const std::vector<double>& weights, double scale, double pixels) {
+    double sum = 0;
+    for (double weight : weights) sum += std::round(weight * scale);
+    return sum * pixels <= 2147483647.0;
+}
+
 // The scale that loses least, among those that keep all sums inside 31 bits.
 double bestScale(const std::vector<double>& weights, int patch) {
     const double largest = *std::max_element(weights.begin(), weights.end());
@@ -26,20 +35,35 @@ double bestScale(const std::vector<double>& weights, int patch) {
     double sum = 0;
     for (double weight : weights) sum += weight;
     const double pixels = double(patch) * patch * 255.0 * 255.0;
-    const double limit = std::min(kLargestWeight / largest, 2147483647.0 / (pixels * sum) * 0.99);
-    double best = limit, bestLoss = roundingLoss(weights, limit);
+    const double limit = std::min(kLargestFactor / largest, 2147483647.0 / (pixels * sum) * 0.99);
+    double best = 0, bestLoss = 0;
     for (int step = kScales; step > kScales / 4; --step) {
         const double scale = limit * step / kScales;
+        if (!sumsFit(weights, scale, pixels)) continue;
         const double loss = roundingLoss(weights, scale);
-        if (loss < bestLoss * (1 - 1e-9)) {
+        if (best == 0 || loss < bestLoss * (1 - 1e-9)) {
             best = scale;
             bestLoss = loss;
         }
+    }
+    if (std::round(largest * best) < 1) {
+        throw InputError(std::to_string(weights.size()) + " channels are too many for patches of " +
+                         std::to_string(patch) + "; give fewer guides or a smaller -patchsize");
     }
     return best;
 }
 
 }  // namespace
+
+void checkImageSize(int width, int height, const std::string& name) {
+    if (width <= kLargestSide && height <= kLargestSide &&
+        std::int64_t(width) * height <= kMostPixels) {
+        return;
+    }
+    throw InputError(name + " is " + std::to_string(width) + "x" + std::to_string(height) +
+                     "; give sides up to " + std::to_string(kLargestSide) + " and up to " +
+                     std::to_string(kMostPixels) + " pixels");
+}
 
 Packed::Packed(int w, int h, int border, int bytesOfPixel)
     : width(w), height(h), pad(border), stride(w + 2 * border), pixelBytes(bytesOfPixel),

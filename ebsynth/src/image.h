@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace ebsynth {
 
 constexpr int kLargestSide = 32767;
+constexpr std::int64_t kMostPixels = std::int64_t(1) << 26;  // 2^28 bytes of RGBA
 constexpr int kStyleBytes = 4;   // a packed pixel begins with the style, whatever its channels
 constexpr int kPixelBlock = 16;  // packed pixels are whole numbers of blocks, for SIMD
 
@@ -55,6 +57,10 @@ struct Packed {
     // Copies the edge into the border.
     void repeatEdges();
 };
+
+// Throws InputError where a side or the number of pixels is more than this program takes; `name` is
+// what the message calls the image.
+void checkImageSize(int width, int height, const std::string& name);
 
 // Weights as small integers: the scale is chosen so that they lose least.
 Layout makeLayout(const std::vector<int>& channels, const std::vector<double>& imageWeights,

@@ -41,8 +41,12 @@ std::vector<std::string> wordsOf(int count, char** values) {
 #endif
 }
 
-int failed(const char* what, int code) {
-    std::fprintf(stderr, "ebsynth: %s\n", what);
+// One line, whatever stands in the names of files.
+int failed(std::string what, int code) {
+    for (char& letter : what) {
+        if (letter == '\n' || letter == '\r') letter = ' ';
+    }
+    std::fprintf(stderr, "ebsynth: %s\n", what.c_str());
     return code;
 }
 
@@ -59,7 +63,7 @@ int main(int count, char** values) {
         return failed("memory ran out; use smaller images or fewer threads",
                       ebsynth::kExitInternal);
     } catch (const std::exception& error) {
-        return failed((std::string("a fault of this program: ") + error.what()).c_str(),
+        return failed(std::string("a fault of this program: ") + error.what(),
                       ebsynth::kExitInternal);
     }
 }

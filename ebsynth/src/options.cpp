@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <climits>
-#include <cmath>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -11,6 +10,8 @@
 
 namespace ebsynth {
 namespace {
+
+constexpr double kLargestUniformity = 1e9;
 
 // The words of the command line, taken from the front.
 class Words {
@@ -25,13 +26,20 @@ class Words {
         return take();
     }
 
-    double number(const std::string& option, double least) {
+    std::string file(const std::string& option, const char* what) {
+        const std::string text = value(option, what);
+        if (text.empty()) throw UsageError(option + " is ''; it needs " + what);
+        return text;
+    }
+
+    // From 0 on.
+    double number(const std::string& option, double most) {
         const std::string text = value(option, "a number");
         char* end = nullptr;
         const double number = std::strtod(text.c_str(), &end);
-        if (text.empty() || *end || !std::isfinite(number) || number < least) {
-            throw UsageError(option + " is '" + text + "'; give a number of " +
-                             std::to_string(static_cast<int>(least)) + " or more");
+        if (text.empty() || *end || !(number >= 0 && number <= most)) {
+            throw UsageError(option + " is '" + text + "'; give a number from 0 to " +
+                             std::to_string(static_cast<long long>(most)));
         }
         return number;
     }
@@ -84,7 +92,7 @@ class Parser {
 
     static Reader text(std::string Options::*field) {
         return [field](Parser& p, const std::string& option, double*&) {
-            p.options_.*field = p.words_.value(option, "a file");
+            p.options_.*field = p.words_.file(option, "a file");
         };
     }
     static Reader integer(int Parameters::*field, int least) {
@@ -98,8 +106,8 @@ class Parser {
 
     void readGuide(const std::string& option, double*& weighted) {
         GuideFiles files;
-        files.source = words_.value(option, "a source and a target");
-        files.target = words_.value(option, "a source and a target");
+        files.source = words_.file(option, "a source and a target");
+        files.target = words_.file(option, "a source and a target");
         options_.guides.push_back(files);
         weighted = &options_.guides.back().weight;
     }
@@ -108,7 +116,12 @@ class Parser {
         if (!weight_) {
             throw UsageError(option + " must stand right behind -style or -guide");
         }
-        *weight_ = words_.number(option, 0);
+        const double weight = words_.number(option, kLargestWeight);
+        if (!usableWeight(weight)) {
+            throw UsageError(option + " is " + std::to_string(weight) +
+                             ", too little to count; give 0, or 0.000001 or more");
+        }
+        *weight_ = weight;
     }
 
     void readQuality(const std::string& option) {
@@ -147,7 +160,7 @@ class Parser {
 std::map<std::string, Parser::Reader> Parser::makeReaders() {
     std::map<std::string, Reader> all;
     all["-style"] = [](Parser& p, const std::string& option, double*& weighted) {
-        p.options_.style = p.words_.value(option, "a file");
+        p.options_.style = p.words_.file(option, "a file");
         weighted = &p.options_.styleWeight;
     };
     all["-guide"] = [](Parser& p, const std::string& option, double*& weighted) {
@@ -161,7 +174,7 @@ std::map<std::string, Parser::Reader> Parser::makeReaders() {
     all["-nnf"] = text(&Options::field);
     all["-start"] = text(&Options::start);
     all["-uniformity"] = [](Parser& p, const std::string& option, double*&) {
-        p.options_.parameters.uniformity = p.words_.number(option, 0);
+        p.options_.parameters.uniformity = p.words_.number(option, kLargestUniformity);
     };
     all["-patchsize"] = integer(&Parameters::patch, 3);
     all["-pyramidlevels"] = integer(&Parameters::levels, 1);

@@ -26,6 +26,13 @@ struct Options {
     bool progress = false;
 };
 
+// Weights that are not 0 lie between these: distances stay far inside the range of a float.
+constexpr double kLeastWeight = 1e-6, kLargestWeight = 1e6;
+
+inline bool usableWeight(double weight) {
+    return weight == 0 || (weight >= kLeastWeight && weight <= kLargestWeight);
+}
+
 // Throws UsageError that names the option, the value and what to do.
 Options parseOptions(const std::vector<std::string>& words);
 

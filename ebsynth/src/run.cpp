@@ -37,6 +37,9 @@ void report(double share) {
 }
 
 int synthesize(const Options& options) {
+    for (const std::string& path : {options.output, options.errorMap, options.field}) {
+        if (!path.empty()) checkFolderOf(path);
+    }
     Inputs inputs = readInputs(options);
     Threads threads(options.threads);
     Synthesizer synthesizer(inputs.style, inputs.sources, inputs.weights, options.parameters,

@@ -1,5 +1,7 @@
 // Frames by pipe: one process paints a whole segment (../README.md, "Sequences by pipe").
+#include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -19,10 +21,13 @@ constexpr std::uint32_t kProtocol = 1;
 constexpr std::uint32_t kMostGuides = 64;
 constexpr std::uint32_t kWithFlow = 1, kWantsField = 2, kAnew = 4;
 
-void binaryPipes() {
+// Bytes as they are; and a reader that is gone makes writing fail, not this program vanish.
+void preparePipes() {
 #if defined(_WIN32)
     _setmode(_fileno(stdin), _O_BINARY);
     _setmode(_fileno(stdout), _O_BINARY);
+#else
+    std::signal(SIGPIPE, SIG_IGN);
 #endif
 }
 
@@ -69,11 +74,15 @@ int channelCount(const char* what) {
 
 double weight(double standard) {
     const float given = value<float>("a weight");
-    if (!std::isfinite(given)) throw InputError("a weight is no finite number; give 0 or more");
+    if (!(given < 0) && !usableWeight(given)) {
+        throw InputError("a weight is " + std::to_string(given) +
+                         "; give 0, or 0.000001 to 1000000, or less than 0 for the default");
+    }
     return given < 0 ? standard : given;
 }
 
 Image image(int width, int height, int channels, const char* what) {
+    checkImageSize(width, height, what);
     Image image{width, height, channels, {}};
     image.pixels.resize(std::size_t(width) * std::size_t(height) * std::size_t(channels));
     read(image.pixels.data(), image.pixels.size(), what);
@@ -125,6 +134,9 @@ class Segment {
         if (flags & kWithFlow) {
             std::vector<float> flow(std::size_t(width_) * std::size_t(height_) * 2);
             read(flow.data(), flow.size() * sizeof(float), "a flow");
+            if (!std::all_of(flow.begin(), flow.end(), [](float x) { return std::isfinite(x); })) {
+                throw InputError("a flow holds a value that is no finite number; give pixels");
+            }
             if (!before_.matches.empty()) start = movedAlong(before_, flow.data());
         }
         const bool anew = (flags & kAnew) || start.matches.empty();
@@ -160,7 +172,7 @@ class Segment {
 }  // namespace
 
 int runSequence(const Options& options) {
-    binaryPipes();
+    preparePipes();
     std::string message = tag();
     if (message != "EBSQ") {
         throw InputError("stdin does not begin with EBSQ; see README.md for the messages");
