@@ -152,8 +152,8 @@ Image decodeImage(const std::vector<std::uint8_t>& bytes, const std::string& nam
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_callbacks(&kCallbacks, &stream, &width, &height, &channels, STBI_rgb_alpha),
         stbi_image_free);
-    if (!pixels) throw unreadable(name);
     if (stream.ended) throw cutShort(name);
+    if (!pixels) throw unreadable(name);
     checkImageSize(width, height, name);
     Image image{width, height, 4, {}};
     const std::size_t size = std::size_t(width) * std::size_t(height) * 4;

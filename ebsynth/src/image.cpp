@@ -56,12 +56,12 @@ double bestScale(const std::vector<double>& weights, int patch) {
 }  // namespace
 
 void checkImageSize(int width, int height, const std::string& name) {
-    if (width <= kLargestSide && height <= kLargestSide &&
+    if (width >= 1 && height >= 1 && width <= kLargestSide && height <= kLargestSide &&
         std::int64_t(width) * height <= kMostPixels) {
         return;
     }
     throw InputError(name + " is " + std::to_string(width) + "x" + std::to_string(height) +
-                     "; give sides up to " + std::to_string(kLargestSide) + " and up to " +
+                     "; give sides of 1 to " + std::to_string(kLargestSide) + " and up to " +
                      std::to_string(kMostPixels) + " pixels");
 }
 

@@ -58,8 +58,8 @@ struct Packed {
     void repeatEdges();
 };
 
-// Throws InputError where a side or the number of pixels is more than this program takes; `name` is
-// what the message calls the image.
+// Throws InputError where there are no pixels, or more than this program takes; `name` is what the
+// message calls the image.
 void checkImageSize(int width, int height, const std::string& name);
 
 // Weights as small integers: the scale is chosen so that they lose least.
