@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 RELEASES = HERE / "bin"
 TEST_BUILDS = HERE.parent / "build" / "ebsynth"
 SANITIZERS = ("address", "thread", "undefined")
-_COMMON = ("-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra")
+_COMMON = ("-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fwrapv", "-Wall", "-Wextra")
 _RELEASE = (*_COMMON, "-Werror", "-O3", "-g0", "-s", f"-ffile-prefix-map={HERE}=ebsynth")
 _TEST = (*_COMMON, "-O1", "-g", "-fno-omit-frame-pointer", "-pthread")
 
