@@ -12,7 +12,7 @@ constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one 
 }  // namespace
 
 UsageMap::UsageMap(int width, int height, int patch, int threads)
-    : width_(width), height_(height), patch_(patch), pad_(patch - 1),
+    : height_(height), patch_(patch), pad_(patch - 1),
       stride_(width + 2 * (patch - 1)),
       sums_(static_cast<std::size_t>(stride_) * static_cast<std::size_t>(height + 2 * pad_)),
       copies_(static_cast<std::size_t>(threads)), row_(static_cast<std::size_t>(stride_)) {}

@@ -27,7 +27,7 @@ class UsageMap {
     Usage copyFor(int thread);
 
  private:
-    int width_, height_, patch_, pad_, stride_;
+    int height_, patch_, pad_, stride_;
     std::vector<std::int32_t> sums_;
     std::vector<std::vector<std::int32_t>> copies_;
     std::vector<std::int32_t> row_;
