@@ -168,7 +168,9 @@ BROKEN = {
     "png without its end": (of_style(lambda data: data[:-30]), "ends in the middle"),
     "png of width 0": (claimed(0, 5), "is 0x5; give sides of 1 to 32767"),
     "png without pixels": (claimed(5, 5), "is no image"),
-    "png that is too wide": (claimed(32768, 1, bytes(32768 * 4 + 1)), "is 32768x1; give sides of 1"),
+    "png that is too wide": (
+        claimed(32768, 1, bytes(32768 * 4 + 1)), "is 32768x1; give sides of 1"
+    ),
     "png of too many pixels": (claimed(32767, 32767), "is 32767x32767; give sides of 1 to 32767"),
     "png of the largest number": (claimed(2**32 - 1, 2**32 - 1), "give sides of 1 to 32767"),
     "png of a few bytes": (claimed(8000, 8000), "ends in the middle"),
