@@ -1,0 +1,102 @@
+"""One call of a denoiser: which rows the UNet's evaluations hold, and whether all of it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.guidance.ports import Chunk, Rows, Site
+
+CONDITIONAL_FIRST: tuple[Chunk, ...] = ("positive", "negative")
+"""Order of the WebUI's conditionings, in one evaluation or in one after the other."""
+
+_SPLITTERS = (
+    "Remove AND from the prompt, and switch off extensions that split the batch or the picture, "
+    "or that call the model once more a step"
+)
+
+
+class ModelCall:
+    """Follows the evaluations of one denoiser call: N rows, 2N rows, or N and then N."""
+
+    def __init__(
+        self, frames: int, *, order: Sequence[Chunk], stages: Sequence[int], sites: Sequence[Site]
+    ) -> None:
+        self._frames, self._order = frames, tuple(order)
+        self._stages, self._sites = frozenset(stages), frozenset(sites)
+        self._rows: Rows | None = None
+        self._done = 0
+        self._tokens: dict[int, int] = {}
+        self._asked: set[Site] = set()
+
+    @property
+    def rows(self) -> Rows | None:
+        """Layout of the evaluation under way."""
+        return self._rows
+
+    def begin(self, count: int) -> None:
+        """An evaluation of so many rows begins."""
+        self.end()
+        chunks, rest = divmod(count, self._frames)
+        if rest or not 0 < chunks <= len(self._order) - self._done:
+            raise HostError(
+                f"the UNet was called with {count} rows after {self._done * self._frames} in the "
+                f"same step; FRESCO needs the {self._frames} frames of one conditioning, or of "
+                f"both, in every call. {_SPLITTERS}."
+            )
+        self._rows = Rows(self._frames, self._order[self._done : self._done + chunks])
+        self._done += chunks
+
+    def enter(self, stage: int, h: Tensor) -> Rows:
+        """A decoder level begins, with [rows, C, H, W]."""
+        rows = self._current(h)
+        if stage in self._tokens:
+            raise HostError(
+                f"decoder level {stage} ran twice in one call of the UNet; FRESCO cannot tell "
+                "the passes apart. Switch off ControlNet's reference and style units."
+            )
+        self._tokens[stage] = h.shape[-2] * h.shape[-1]
+        return rows
+
+    def attend(self, site: Site, x: Tensor) -> Rows:
+        """A self-attention layer begins, with [rows, tokens, C]."""
+        rows = self._current(x)
+        if x.shape[1] != self._tokens.get(site.stage):
+            raise HostError(
+                f"self-attention layer {site.index} was given {x.shape[1]} tokens instead of "
+                f"{self._tokens.get(site.stage)}; switch off token merging and hypertile."
+            )
+        self._asked.add(site)
+        return rows
+
+    def end(self) -> None:
+        """What began must have run whole: guidance that was not asked for would be missed."""
+        if self._rows is None:
+            return
+        if missing := self._stages - self._tokens.keys():
+            raise HostError(
+                f"decoder levels {_listed(missing)} did not run, so another program stands in "
+                "for the UNet. Set SD Unet to None, and switch off extensions that skip blocks."
+            )
+        if missing := {site.index for site in self._sites - self._asked}:
+            raise HostError(
+                f"self-attention layers {_listed(missing)} were replaced by another extension, so "
+                "FRESCO had no part in them; switch that extension off."
+            )
+        self._rows = None
+        self._tokens, self._asked = {}, set()
+
+    def _current(self, x: Tensor) -> Rows:
+        if self._rows is None:
+            raise HostError("a block of the UNet ran outside of any call of the UNet; call that.")
+        if len(x) != self._rows.count:
+            raise HostError(
+                f"a block was given {len(x)} rows in a call of {self._rows.count}. {_SPLITTERS}."
+            )
+        return self._rows
+
+
+def _listed(numbers: set[int] | frozenset[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers))

@@ -1,0 +1,88 @@
+"""The decoder of an LDM UNet, found from its module tree: levels, widths, self-attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from fresco.errors import HostError
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A decoder level: the output blocks of one resolution."""
+
+    entry: nn.Module
+    """First output block; its input is the decoder's feature and the skip, joined."""
+    width: int
+    """Channels of the decoder's feature in that input; they come first."""
+    attention: tuple[nn.Module, ...]
+    """Self-attention layers, in the order they run."""
+
+
+def decoder_levels(unet: nn.Module) -> tuple[Level, ...]:
+    """Decoder levels of a UNet of `ldm` or `sgm`, coarsest first.
+
+    A level ends with the block that enlarges; the same as one of diffusers' up blocks.
+    """
+    middle, outputs = getattr(unet, "middle_block", None), getattr(unet, "output_blocks", None)
+    if not isinstance(middle, nn.Module) or not isinstance(outputs, nn.ModuleList):
+        raise HostError(
+            f"{type(unet).__name__} has no middle_block and output_blocks, so it is no UNet of "
+            "Stable Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
+        )
+    levels: list[Level] = []
+    before, blocks = middle, list[nn.Module]()
+    for number, block in enumerate(outputs):
+        blocks.append(block)
+        if _enlarges(block) or number == len(outputs) - 1:
+            layers = tuple(layer for part in blocks for layer in _self_attention(part))
+            levels.append(Level(blocks[0], _width(before), layers))
+            before, blocks = block, []
+    return tuple(levels)
+
+
+def _enlarges(block: nn.Module) -> bool:
+    return any(type(module).__name__ == "Upsample" for module in block.modules())
+
+
+def _width(block: nn.Module) -> int:
+    """Channels a block gives: those of its last residual block; the others keep them."""
+    widths = [part.out_channels for part in block.children() if hasattr(part, "out_layers")]
+    if not widths:
+        raise HostError(
+            f"{type(block).__name__} has no residual block, so the UNet is not the one of Stable "
+            "Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
+        )
+    return int(widths[-1])  # pyright: ignore[reportArgumentType] - an attribute of any module
+
+
+def _self_attention(block: nn.Module) -> Iterator[nn.Module]:
+    for name, module in block.named_modules():
+        if name.rpartition(".")[2] == "attn1":
+            _require_plain(name, module)
+            yield module
+
+
+def _require_plain(name: str, layer: Any) -> None:
+    """Only layers whose whole work is q, k, v, attention, output can be guided."""
+    missing = [part for part in ("heads", "to_q", "to_k", "to_v", "to_out")
+               if getattr(layer, part, None) is None]
+    if missing or layer.to_k.weight.shape[1] != layer.to_q.weight.shape[1]:
+        what = f"lacks {missing[0]}" if missing else "attends to the prompt"
+        raise HostError(
+            f"Attention layer {name} {what}, unlike that of Stable Diffusion 1.x, 2.x and SDXL; "
+            "use a checkpoint of those."
+        )
+
+
+def refuse_merged_tokens(unet: nn.Module) -> None:
+    """Token merging halves the tokens of a layer; motion paths need them all."""
+    if any(type(module).__name__ == "ToMeBlock" for module in unet.modules()):
+        raise HostError(
+            "token merging (tomesd) is applied to the model; FRESCO follows single tokens from "
+            "frame to frame. Set the token merging ratio to 0."
+        )
