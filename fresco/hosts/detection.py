@@ -1,4 +1,4 @@
-"""What a file of weights is, told from the names and shapes of its tensors."""
+"""What a file of weights or a loaded model is, told from names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from fresco.errors import HostError, WeightsError
 
@@ -23,7 +25,11 @@ CLIP = "cond_stage_model.transformer.text_model."
 _CONTEXT = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL",
             1280: "the SDXL refiner"}
 """Width of the text conditioning -> family."""
-_INPUTS = {8: "an instruct-pix2pix model", 9: "an inpainting model"}
+_INPUTS = {5: "a depth-conditioned model", 7: "an upscaling model",
+           8: "an instruct-pix2pix model", 9: "an inpainting model"}
+"""Channels the UNet takes -> what it is made for; Stable Diffusion's own takes 4."""
+_TRANSFORMERS = (("joint_blocks", "Stable Diffusion 3"), ("double_blocks", "Flux"))
+"""Part of a network that is no UNet -> what has it."""
 _SIGNS = (
     ("joint_blocks.", "Stable Diffusion 3"),
     ("double_blocks.", "Flux"),
@@ -188,3 +194,51 @@ def lora_context(shapes: Shapes) -> int | None:
 def family(context: int) -> str:
     """Name of the model family with text conditioning of this width."""
     return _CONTEXT.get(context, f"a model with text conditioning of width {context}")
+
+
+def guided_unet(model: Any) -> nn.Module:
+    """The UNet of the WebUI's loaded model; models that cannot be guided are refused by name.
+
+    Args:
+        model: what the WebUI calls `shared.sd_model`
+    """
+    network = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if not isinstance(network, nn.Module):
+        raise HostError(
+            "No Stable Diffusion model is loaded; choose a checkpoint of Stable Diffusion 1.x, "
+            "2.x or SDXL first."
+        )
+    kind, guidable = _kind_of(model, network)
+    if not guidable:
+        raise HostError(
+            f"{_checkpoint_name(model)} is {kind}, which FRESCO cannot guide; choose an ordinary "
+            "checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
+        )
+    return network
+
+
+def describe_model(model: Any) -> str:
+    """What the WebUI's loaded model is, in words, such as `Stable Diffusion 1.x`."""
+    return _kind_of(model, guided_unet(model))[0]
+
+
+def _kind_of(model: Any, network: nn.Module) -> tuple[str, bool]:
+    """What a loaded model is, and whether it is of a kind that can be guided."""
+    for part, kind in _TRANSFORMERS:
+        if hasattr(network, part):
+            return kind, False
+    if getattr(model, "is_sd3", False):
+        return "Stable Diffusion 3", False
+    if not hasattr(network, "input_blocks") or not hasattr(network, "output_blocks"):
+        return f"a {type(network).__name__}", False
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.named_parameters()}
+    inputs = shapes.get("input_blocks.0.0.weight", (0, 0))[1]
+    if inputs != 4:
+        return _INPUTS.get(inputs, f"a model of {inputs} input channels"), False
+    return family(_context({f"{UNET}{name}": shape for name, shape in shapes.items()})), True
+
+
+def _checkpoint_name(model: Any) -> str:
+    """The checkpoint's name as the WebUI shows it."""
+    info = getattr(model, "sd_checkpoint_info", None)
+    return getattr(info, "name_for_extra", None) or "The loaded checkpoint"
