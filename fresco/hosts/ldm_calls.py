@@ -51,7 +51,12 @@ class ModelCall:
 
     def enter(self, stage: int, h: Tensor) -> Rows:
         """A decoder level begins, with [rows, C, H, W]."""
-        rows = self._current(h)
+        rows = self._current()
+        if len(h) != rows.count:
+            raise HostError(
+                f"decoder level {stage} was given {len(h)} rows in a call of {rows.count}. "
+                f"{_SPLITTERS}."
+            )
         if stage in self._tokens:
             raise HostError(
                 f"decoder level {stage} ran twice in one call of the UNet; FRESCO cannot tell "
@@ -62,11 +67,13 @@ class ModelCall:
 
     def attend(self, site: Site, x: Tensor) -> Rows:
         """A self-attention layer begins, with [rows, tokens, C]."""
-        rows = self._current(x)
-        if x.shape[1] != self._tokens.get(site.stage):
+        rows = self._current()
+        expected = (rows.count, self._tokens.get(site.stage))
+        if x.shape[:2] != expected:
             raise HostError(
-                f"self-attention layer {site.index} was given {x.shape[1]} tokens instead of "
-                f"{self._tokens.get(site.stage)}; switch off token merging and hypertile."
+                f"self-attention layer {site.index} was given {x.shape[0]} rows of {x.shape[1]} "
+                f"tokens instead of {expected[0]} of {expected[1]}; switch off token merging, "
+                "hypertile, and extensions that cut the picture into tiles."
             )
         self._asked.add(site)
         return rows
@@ -88,13 +95,9 @@ class ModelCall:
         self._rows = None
         self._tokens, self._asked = {}, set()
 
-    def _current(self, x: Tensor) -> Rows:
+    def _current(self) -> Rows:
         if self._rows is None:
             raise HostError("a block of the UNet ran outside of any call of the UNet; call that.")
-        if len(x) != self._rows.count:
-            raise HostError(
-                f"a block was given {len(x)} rows in a call of {self._rows.count}. {_SPLITTERS}."
-            )
         return self._rows
 
 

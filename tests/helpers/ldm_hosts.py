@@ -44,7 +44,9 @@ class Inputs:
 
     def to(self, dtype: torch.dtype) -> Inputs:
         """Latents and conditioning in another dtype."""
-        text = {chunk: tensor.to(dtype) for chunk, tensor in self.text.items()}
+        text: dict[Chunk, Tensor] = {
+            chunk: tensor.to(dtype) for chunk, tensor in self.text.items()
+        }
         return Inputs(
             self.x.to(dtype), text, self.pooled.to(dtype), self.sizes.to(dtype), self.timestep
         )

@@ -7,6 +7,7 @@ each with the UNet of diffusers that has the same weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -298,14 +299,14 @@ def diffusers_twin(shape: Shape, *, seed: int = 0) -> UNet2DConditionModel:
 def ldm_twin(unet: UNet2DConditionModel, shape: Shape) -> UNetModel:
     """The same weights as an LDM UNet."""
     twin = UNetModel(shape).eval().requires_grad_(False)
-    twin.load_state_dict(ldm_state(unet, set(twin.state_dict())))
+    twin.load_state_dict(ldm_names(unet.state_dict(), set(twin.state_dict())))
     return twin
 
 
-def ldm_state(unet: UNet2DConditionModel, names: set[str]) -> dict[str, Tensor]:
-    """The weights under the names of LDM, which `names` decide where the map leaves two."""
-    state: dict[str, Tensor] = {}
-    for key, tensor in unet.state_dict().items():
+def ldm_names(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
+    """Weights of diffusers under the names of LDM; `names` decide where the map leaves two."""
+    result: dict[str, Tensor] = {}
+    for key, tensor in state.items():
         if key.startswith("add_embedding."):
             name = key.replace("add_embedding.linear_1", "label_emb.0.0")
             name = name.replace("add_embedding.linear_2", "label_emb.0.2")
@@ -313,5 +314,5 @@ def ldm_state(unet: UNet2DConditionModel, names: set[str]) -> dict[str, Tensor]:
             name = unet_key(key)
         if name not in names:  # a coarsest level with attention has its upsampling behind it
             name = name.replace(".1.conv.", ".2.conv.")
-        state[name] = tensor
-    return state
+        result[name] = tensor
+    return result

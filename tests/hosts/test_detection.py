@@ -26,8 +26,8 @@ def unet_with(context: int = 768, inputs: int = 4) -> UNetModel:
     """A narrow UNet that takes conditioning and latents of these widths."""
     unet = UNetModel(SD1)
     for name, module in unet.named_modules():
-        if name.endswith(("attn2.to_k", "attn2.to_v")):
-            module.weight = nn.Parameter(torch.zeros(module.weight.shape[0], context))
+        if name.endswith(("attn2.to_k", "attn2.to_v")) and isinstance(module, nn.Linear):
+            module.weight = nn.Parameter(torch.zeros(module.out_features, context))
     unet.get_submodule("input_blocks.0").register_module("0", nn.Conv2d(inputs, 32, 3))
     return unet
 

@@ -113,3 +113,42 @@ def test_layouts_agree(twins: Twins, family: str, parts: str) -> None:
     together = guided_ldm(twins, guide_of(SETTINGS[parts], family), apart=False)
     apart = guided_ldm(twins, guide_of(SETTINGS[parts], family), apart=True)
     assert farthest(together, apart) < AGREES
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_stays_half(dtype: torch.dtype) -> None:
+    """A half UNet, and an fp32 one under a host's autocast; both layouts give the same."""
+    settings = SETTINGS["attention"]
+    exact = guided_ldm(make_twins("sd1"), guide_of(settings, "sd1"), apart=False)
+    twins = make_twins("sd1")
+    twins.ldm.to(dtype)
+    adapter, guide = LdmUNet(twins.ldm), guide_of(settings, "sd1")
+    found: list[Outputs] = []
+    for apart in (False, True):
+        with adapter.installed(guide):
+            with guide.capturing():
+                call_ldm(adapter, random_inputs(1).to(dtype), twins, apart=apart)
+            found.append(call_ldm(adapter, random_inputs().to(dtype), twins, apart=apart))
+    assert {tensor.dtype for tensor in found[0].values()} == {dtype}
+    assert farthest(found[0], exact) < 3 * EXACT_BY_DTYPE[dtype]
+    assert farthest(found[0], found[1]) < EXACT_BY_DTYPE[dtype]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+def test_autocast_is_the_hosts_affair(apart: bool) -> None:
+    twins = make_twins("sd1")
+    exact = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=apart)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=apart)
+        every = guided_ldm(twins, guide_of(SETTINGS["all"], "sd1"), apart=apart)
+    assert farthest(found, exact) < 3 * EXACT_BY_DTYPE[torch.bfloat16]
+    assert all(bool(tensor.isfinite().all()) for tensor in every.values())
+    assert {tensor.dtype for tensor in every.values()} == {torch.bfloat16}
+
+
+def test_inference_mode_gives_the_same() -> None:
+    twins = make_twins("sd1")
+    expected = guided_ldm(twins, guide_of(SETTINGS["all"], "sd1"), apart=False)
+    with torch.inference_mode():
+        found = guided_ldm(twins, guide_of(SETTINGS["all"], "sd1"), apart=False)
+    assert farthest(found, expected) == 0

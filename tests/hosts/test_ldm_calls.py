@@ -140,11 +140,11 @@ FOREIGN = {
     "bypass": (lambda ours: lambda x, **rest: x, "layers 0 were replaced by another extension"),
     "fewer tokens": (
         lambda ours: lambda x, **rest: ours(x[:, ::2]).repeat_interleave(2, 1),
-        "given 32 tokens instead of 64; switch off token merging and hypertile",
+        "given 6 rows of 32 tokens instead of 6 of 64; switch off token merging, hypertile",
     ),
     "tiles": (
         lambda ours: lambda x, **rest: ours(x.reshape(-1, 32, x.shape[-1])).reshape(x.shape),
-        "given 12 rows in a call of 6",
+        "given 12 rows of 32 tokens instead of 6 of 64; switch off token merging, hypertile",
     ),
     "context": (lambda ours: lambda x, **rest: ours(x, torch.cat([x, x], 1)), "reference"),
     "mask": (lambda ours: lambda x, **rest: ours(x, None, torch.ones(1)), "a mask of another"),
@@ -156,6 +156,19 @@ def test_foreign_attention_is_refused(twins: Twins, adapter: LdmUNet, case: str)
     make, message = FOREIGN[case]
     with adapter.installed(PlainHooks()), laid_over(twins, make), \
             pytest.raises(HostError, match=message):
+        call_ldm(adapter, random_inputs(), twins)
+
+
+def test_blocks_with_other_rows_are_refused(
+    twins: Twins, adapter: LdmUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = twins.ldm.forward
+
+    def cut(x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        return inner(x[1:], timesteps[1:], context=context[1:])
+
+    monkeypatch.setattr(twins.ldm, "forward", cut)
+    with adapter.installed(PlainHooks()), pytest.raises(HostError, match="level 0 was given 5"):
         call_ldm(adapter, random_inputs(), twins)
 
 
