@@ -92,7 +92,7 @@ def zig() -> list[str]:
 
 def compile_with(command: Sequence[str], program: Path) -> None:
     """Run a compiler on all sources."""
-    words = [*command, "-Iinclude", "-Isrc", *sources(), "-o", str(program)]
+    words = [*command, "-isystem", "include", "-Isrc", *sources(), "-o", str(program)]
     done = subprocess.run(
         words, cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", check=False,

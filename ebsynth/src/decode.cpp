@@ -44,18 +44,7 @@ void* resizedBlock(void* block, std::size_t before, std::size_t size) {
 #define STBI_MALLOC(size) ebsynth::blockOf(size)
 #define STBI_REALLOC_SIZED(block, before, size) ebsynth::resizedBlock(block, before, size)
 #define STBI_FREE(block) std::free(block)
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wall"
-#pragma GCC diagnostic ignored "-Wextra"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-#pragma GCC diagnostic ignored "-Wsign-compare"
-#endif
-#include "../include/third_party/stb_image.h"
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
+#include <third_party/stb_image.h>
 
 namespace ebsynth {
 namespace {

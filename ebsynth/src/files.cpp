@@ -12,18 +12,7 @@
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
 #define STBI_WRITE_NO_STDIO
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wall"
-#pragma GCC diagnostic ignored "-Wextra"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-#pragma GCC diagnostic ignored "-Wsign-compare"
-#endif
-#include "../include/third_party/stb_image_write.h"
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
+#include <third_party/stb_image_write.h>
 
 namespace ebsynth {
 namespace {
@@ -130,6 +119,8 @@ void checkFolderOf(const std::string& path) {
 
 void writePng(const std::string& path, const Image& image) {
     std::vector<char> bytes;
+    stbi_write_png_compression_level = 5;  // a third less time than the default, 2 % more bytes
+    stbi_write_force_png_filter = 2;       // difference to the row above
     if (!stbi_write_png_to_func(collect, &bytes, image.width, image.height, image.channels,
                                 image.pixels.data(), image.width * image.channels)) {
         throw InputError(path + " cannot be encoded as PNG");
@@ -157,8 +148,8 @@ void writeField(const std::string& path, const Field& field) {
     writeBytes(path, bytes);
 }
 
-Field readField(const std::string& path, int width, int height, int sourceWidth, int sourceHeight,
-                int patch) {
+Field readField(const std::string& path, int width, int height, int sourceWidth,
+                int sourceHeight) {
     const std::vector<std::uint8_t> bytes = readBytes(path);
     const std::size_t pixels = std::size_t(width) * std::size_t(height);
     std::int32_t header[4] = {0, 0, 0, 0};
@@ -171,7 +162,6 @@ Field readField(const std::string& path, int width, int height, int sourceWidth,
                          "; give one written by -nnf for these sizes");
     }
     Field field(width, height, sourceWidth, sourceHeight);
-    const Bounds bounds(sourceWidth, sourceHeight, patch);
     const std::uint8_t* from = bytes.data() + sizeof header;
     for (Match& match : field.matches) {
         std::int32_t place[2];
@@ -181,7 +171,7 @@ Field readField(const std::string& path, int width, int height, int sourceWidth,
             throw InputError(path + " holds a match at " + std::to_string(place[0]) + ", " +
                              std::to_string(place[1]) + ", outside the source; make it again");
         }
-        match = bounds.nearest(place[0], place[1]);
+        match = {static_cast<std::uint16_t>(place[0]), static_cast<std::uint16_t>(place[1])};
     }
     return field;
 }

@@ -27,7 +27,7 @@ void writeField(const std::string& path, const Field& field);
 void checkFolderOf(const std::string& path);
 
 // A field for these sizes. Throws InputError where it is another's or points outside.
-Field readField(const std::string& path, int width, int height, int sourceWidth, int sourceHeight,
-                int patch);
+Field readField(const std::string& path, int width, int height, int sourceWidth,
+                int sourceHeight);
 
 }  // namespace ebsynth

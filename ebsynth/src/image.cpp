@@ -53,6 +53,42 @@ double bestScale(const std::vector<double>& weights, int patch) {
     return best;
 }
 
+// An image's channels, rows first .. end - 1, into every pixel from byte `byte` on.
+void packRows(Packed& packed, const Image& image, int byte, int first, int end) {
+    const std::size_t row = std::size_t(image.width) * std::size_t(image.channels);
+    const std::uint8_t* from = image.pixels.data() + std::size_t(first) * row;
+    for (int y = first; y < end; ++y) {
+        std::uint8_t* to = packed.at(0, y) + byte;
+        for (int x = 0; x < image.width; ++x, to += packed.pixelBytes) {
+            for (int channel = 0; channel < image.channels; ++channel) to[channel] = *from++;
+        }
+    }
+}
+
+constexpr int kOne = 1 << 12;  // in positions between pixels
+
+void resampleRows(const Packed& full, Packed& small, int first, int end) {
+    for (int y = first; y < end; ++y) {
+        const std::int64_t sy = std::int64_t(y) * full.height * kOne / small.height;
+        const int y0 = static_cast<int>(sy / kOne), fy = static_cast<int>(sy % kOne);
+        const int y1 = std::min(y0 + 1, full.height - 1);
+        for (int x = 0; x < small.width; ++x) {
+            const std::int64_t sx = std::int64_t(x) * full.width * kOne / small.width;
+            const int x0 = static_cast<int>(sx / kOne), fx = static_cast<int>(sx % kOne);
+            const int x1 = std::min(x0 + 1, full.width - 1);
+            const std::uint8_t *a = full.at(x0, y0), *b = full.at(x1, y0);
+            const std::uint8_t *c = full.at(x0, y1), *d = full.at(x1, y1);
+            std::uint8_t* to = small.at(x, y);
+            for (int i = 0; i < full.pixelBytes; ++i) {
+                const int top = a[i] * (kOne - fx) + b[i] * fx;
+                const int low = c[i] * (kOne - fx) + d[i] * fx;
+                const std::int64_t sum = std::int64_t(top) * (kOne - fy) + std::int64_t(low) * fy;
+                to[i] = static_cast<std::uint8_t>((sum + kOne * kOne / 2) / (kOne * kOne));
+            }
+        }
+    }
+}
+
 }  // namespace
 
 void checkImageSize(int width, int height, const std::string& name) {
@@ -105,37 +141,24 @@ Layout makeLayout(const std::vector<int>& channels, const std::vector<double>& i
     return layout;
 }
 
-void packInto(Packed& packed, const Image& image, int first) {
-    const std::uint8_t* from = image.pixels.data();
-    for (int y = 0; y < image.height; ++y) {
-        std::uint8_t* to = packed.at(0, y) + first;
-        for (int x = 0; x < image.width; ++x, to += packed.pixelBytes) {
-            for (int channel = 0; channel < image.channels; ++channel) to[channel] = *from++;
+Packed packed(const std::vector<const Image*>& images, const Layout& layout, int pad,
+              bool withStyle, Threads& threads) {
+    const int width = images.front()->width, height = images.front()->height;
+    Packed result(width, height, pad, layout.pixelBytes);
+    threads.runRows(height, [&](int first, int end) {
+        int byte = withStyle ? 0 : kStyleBytes;
+        for (const Image* image : images) {
+            packRows(result, *image, byte, first, end);
+            byte = byte == 0 ? kStyleBytes : byte + image->channels;
         }
-    }
+    });
+    result.repeatEdges();
+    return result;
 }
 
-Packed resampled(const Packed& full, int width, int height) {
+Packed resampled(const Packed& full, int width, int height, Threads& threads) {
     Packed small(width, height, full.pad, full.pixelBytes);
-    constexpr int kOne = 1 << 12;
-    for (int y = 0; y < height; ++y) {
-        const std::int64_t sy = std::int64_t(y) * full.height * kOne / height;
-        const int y0 = static_cast<int>(sy / kOne), fy = static_cast<int>(sy % kOne);
-        for (int x = 0; x < width; ++x) {
-            const std::int64_t sx = std::int64_t(x) * full.width * kOne / width;
-            const int x0 = static_cast<int>(sx / kOne), fx = static_cast<int>(sx % kOne);
-            const int x1 = std::min(x0 + 1, full.width - 1), y1 = std::min(y0 + 1, full.height - 1);
-            const std::uint8_t *a = full.at(x0, y0), *b = full.at(x1, y0);
-            const std::uint8_t *c = full.at(x0, y1), *d = full.at(x1, y1);
-            std::uint8_t* to = small.at(x, y);
-            for (int i = 0; i < full.pixelBytes; ++i) {
-                const int top = a[i] * (kOne - fx) + b[i] * fx;
-                const int low = c[i] * (kOne - fx) + d[i] * fx;
-                const std::int64_t sum = std::int64_t(top) * (kOne - fy) + std::int64_t(low) * fy;
-                to[i] = static_cast<std::uint8_t>((sum + kOne * kOne / 2) / (kOne * kOne));
-            }
-        }
-    }
+    threads.runRows(height, [&](int first, int end) { resampleRows(full, small, first, end); });
     small.repeatEdges();
     return small;
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "threads.h"
+
 namespace ebsynth {
 
 constexpr int kLargestSide = 32767;
@@ -66,10 +68,11 @@ void checkImageSize(int width, int height, const std::string& name);
 Layout makeLayout(const std::vector<int>& channels, const std::vector<double>& imageWeights,
                   int patch);
 
-// Packs an image's channels into every pixel, from byte `first` on.
-void packInto(Packed& packed, const Image& image, int first);
+// Images of one size packed together, the style first if there is one; without it, its bytes stay 0.
+Packed packed(const std::vector<const Image*>& images, const Layout& layout, int pad,
+              bool withStyle, Threads& threads);
 
 // The packed image at another size, sampled bilinearly.
-Packed resampled(const Packed& full, int width, int height);
+Packed resampled(const Packed& full, int width, int height, Threads& threads);
 
 }  // namespace ebsynth

@@ -75,44 +75,23 @@ class Avx2Lane {
     __m256i target_[Patch * Patch * Blocks];
 };
 
+struct Avx2Block {
+    using Sum = __m256i;
+
+    static Sum plus(Sum sum, const std::uint8_t* target, const std::uint8_t* source,
+                    const std::int16_t* weights) {
+        const __m256i d = _mm256_sub_epi16(widened(target), widened(source));
+        const __m256i factors = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, factors)));
+    }
+
+    static std::uint32_t total(Sum sum) { return sumOf(sum); }
+};
+
 template <>
-class Avx2Lane<0, 0> {
+class Avx2Lane<0, 0> : public RowLane<Avx2Block, 0, 0> {
  public:
-    Avx2Lane(const std::int16_t* weights, int blocks, int patch)
-        : weights_(weights), blocks_(blocks), patch_(patch) {}
-
-    void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
-        target_ = corner;
-        targetRow_ = rowBytes;
-    }
-
-    std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
-                           std::int64_t bound) const {
-        __m256i lanes = _mm256_setzero_si256();
-        std::uint32_t sum = 0;
-        for (int y = 0; y < patch_; ++y) {
-            const std::uint8_t* a = target_ + y * targetRow_;
-            const std::uint8_t* b = corner + y * rowBytes;
-            for (int x = 0; x < patch_; ++x) {
-                for (int i = 0; i < blocks_; ++i, a += kPixelBlock, b += kPixelBlock) {
-                    const __m256i weights = _mm256_loadu_si256(
-                        reinterpret_cast<const __m256i*>(weights_ + i * kPixelBlock));
-                    const __m256i d = _mm256_sub_epi16(widened(a), widened(b));
-                    lanes = _mm256_add_epi32(
-                        lanes, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weights)));
-                }
-            }
-            sum = sumOf(lanes);
-            if (sum >= bound) break;
-        }
-        return sum;
-    }
-
- private:
-    const std::int16_t* weights_;
-    const int blocks_, patch_;
-    const std::uint8_t* target_ = nullptr;
-    std::ptrdiff_t targetRow_ = 0;
+    using RowLane::RowLane;
 };
 
 }  // namespace

@@ -15,17 +15,27 @@ struct Inputs {
     std::vector<double> weights;
 };
 
-Inputs readInputs(const Options& options) {
+Inputs readInputs(const Options& options, Threads& threads) {
+    const std::size_t guides = options.guides.size();
     Inputs inputs;
-    const Image style = readImage(options.style);
-    inputs.style = withChannels(style, neededChannels(style));
-    inputs.weights.push_back(options.styleWeight < 0 ? 1.0 : options.styleWeight);
-    for (const GuideFiles& files : options.guides) {
+    inputs.sources.resize(guides);
+    inputs.targets.resize(guides);
+    threads.run(static_cast<int>(guides) + 1, [&](int task, int) {
+        if (task == 0) {
+            const Image style = readImage(options.style);
+            inputs.style = withChannels(style, neededChannels(style));
+            return;
+        }
+        const std::size_t guide = static_cast<std::size_t>(task) - 1;
+        const GuideFiles& files = options.guides[guide];
         const Image source = readImage(files.source), target = readImage(files.target);
         const int channels = std::max(neededChannels(source), neededChannels(target));
-        inputs.sources.push_back(withChannels(source, channels));
-        inputs.targets.push_back(withChannels(target, channels));
-        const double standard = 1.0 / static_cast<double>(options.guides.size());
+        inputs.sources[guide] = withChannels(source, channels);
+        inputs.targets[guide] = withChannels(target, channels);
+    });
+    inputs.weights.push_back(options.styleWeight < 0 ? 1.0 : options.styleWeight);
+    for (const GuideFiles& files : options.guides) {
+        const double standard = 1.0 / static_cast<double>(guides);
         inputs.weights.push_back(files.weight < 0 ? standard : files.weight);
     }
     return inputs;
@@ -40,8 +50,8 @@ int synthesize(const Options& options) {
     for (const std::string& path : {options.output, options.errorMap, options.field}) {
         if (!path.empty()) checkFolderOf(path);
     }
-    Inputs inputs = readInputs(options);
     Threads threads(options.threads);
+    Inputs inputs = readInputs(options, threads);
     Synthesizer synthesizer(inputs.style, inputs.sources, inputs.weights, options.parameters,
                             *kernels(), threads);
     const int sourceWidth = inputs.style.width, sourceHeight = inputs.style.height;
@@ -51,7 +61,7 @@ int synthesize(const Options& options) {
     const Field* start = options.start.empty() ? nullptr : &field;
     if (start) {
         field = readField(options.start, inputs.targets[0].width, inputs.targets[0].height,
-                          sourceWidth, sourceHeight, options.parameters.patch);
+                          sourceWidth, sourceHeight);
     }
     const Result result =
         synthesizer.paint(inputs.targets, start, options.progress ? report : Progress());

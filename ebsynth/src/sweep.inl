@@ -4,7 +4,7 @@
 //   Lane(const std::int16_t* weights, int blocks, int patch)
 //   void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes)   the target's patch
 //   std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes, std::int64_t bound)
-// `distance` may stop early and then returns anything above `bound`.
+// `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`.
 
 #include <algorithm>
 
@@ -21,6 +21,49 @@ inline void prefetch(const void* address) {
     (void)address;
 #endif
 }
+
+// Patches of any size, or of one known at compile time, in memory as they are. A Block knows a block
+// of bytes:
+//   Sum                                         partial sums of distance, as the processor likes them
+//   static Sum plus(Sum, const std::uint8_t* target, const std::uint8_t* source,
+//                   const std::int16_t* weights)
+//   static std::uint32_t total(Sum)
+template <class Block, int Patch, int Blocks>
+class RowLane {
+ public:
+    RowLane(const std::int16_t* weights, int blocks, int patch)
+        : weights_(weights), blocks_(blocks), patch_(patch) {}
+
+    void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
+        target_ = corner;
+        targetRow_ = rowBytes;
+    }
+
+    std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
+                           std::int64_t bound) const {
+        typename Block::Sum lanes{};
+        std::uint32_t sum = 0;
+        const int patch = Patch ? Patch : patch_, blocks = Blocks ? Blocks : blocks_;
+        for (int y = 0; y < patch; ++y) {
+            const std::uint8_t* a = target_ + y * targetRow_;
+            const std::uint8_t* b = corner + y * rowBytes;
+            for (int x = 0; x < patch; ++x) {
+                for (int i = 0; i < blocks; ++i, a += kPixelBlock, b += kPixelBlock) {
+                    lanes = Block::plus(lanes, a, b, weights_ + i * kPixelBlock);
+                }
+            }
+            sum = Block::total(lanes);
+            if (sum >= bound) break;
+        }
+        return sum;
+    }
+
+ private:
+    const std::int16_t* weights_;
+    const int blocks_, patch_;
+    const std::uint8_t* target_ = nullptr;
+    std::ptrdiff_t targetRow_ = 0;
+};
 
 template <class Lane>
 class Searcher {

@@ -5,23 +5,11 @@
 #include <string>
 
 #include "errors.h"
+#include "level.h"
 #include "random.h"
-#include "usage.h"
-#include "vote.h"
 
 namespace ebsynth {
 namespace {
-
-constexpr int kRowsOfBand = 64;  // bands of rows are searched side by side
-constexpr int kMostBands = 8;
-
-// Which patches are searched again after a vote.
-struct Effort {
-    std::uint8_t visible;  // those in which a channel changed by this
-    int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
-                           // lower the objective are nearly all among them
-    int sweeps;            // of search in a round
-};
 
 // A field to start from is good already: half the sweeps cost 0.3 % of the objective.
 Effort effortOf(const Parameters& parameters, bool started) {
@@ -63,6 +51,34 @@ Field enlarged(const Field& small, int width, int height, const Packed& source, 
     return field;
 }
 
+// A field from elsewhere, its patches inside the source.
+Field inside(Field field, int patch) {
+    const Bounds bounds(field.sourceWidth, field.sourceHeight, patch);
+    for (Match& match : field.matches) match = bounds.nearest(match.x, match.y);
+    return field;
+}
+
+Result resultOf(Level level, const Layout& layout, Threads& threads) {
+    Result result;
+    const Packed& target = level.target();
+    const std::size_t channels = std::size_t(layout.channels[0]), row = std::size_t(target.width);
+    const std::size_t pixels = level.distances().size();
+    result.output = {target.width, target.height, layout.channels[0], {}};
+    result.output.pixels.resize(pixels * channels);
+    result.errors.resize(pixels);
+    threads.runRows(target.height, [&](int first, int end) {
+        for (int y = first; y < end; ++y) {
+            std::size_t at = std::size_t(y) * row;
+            for (int x = 0; x < target.width; ++x, ++at) {
+                std::copy_n(target.at(x, y), channels, &result.output.pixels[at * channels]);
+                result.errors[at] = static_cast<float>(level.distances()[at] / layout.scale);
+            }
+        }
+    });
+    result.field = level.takeField();
+    return result;
+}
+
 }  // namespace
 
 struct Synthesizer::State {
@@ -76,153 +92,6 @@ struct Synthesizer::State {
 
 namespace {
 
-// One resolution at work.
-class Level {
- public:
-    Level(const Layout& layout, const Kernels& kernels, Threads& threads, const Packed& source,
-          Packed target, Field field, int patch, std::uint64_t seed)
-        : layout_(layout), kernels_(kernels), threads_(threads),
-          source_(source), patch_(patch), seed_(seed), target_(std::move(target)),
-          field_(std::move(field)), distances_(field_.matches.size()),
-          active_(field_.matches.size(), 1), moved_(field_.matches.size()),
-          change_(field_.matches.size()),
-          bands_(std::clamp(target_.height / kRowsOfBand, 1, kMostBands)),
-          usage_(source.width, source.height, patch, bands_ > 1 ? threads.count() : 0) {}
-
-    // Rounds of search and vote; `begun` hears of each round.
-    template <class Begun>
-    void refine(int rounds, const Effort& effort, double uniformity, const Begun& begun) {
-        setPenalty(uniformity);
-        vote(target_, source_, field_, patch_, active_, change_, threads_);
-        measure(active_);
-        usage_.count(field_.matches);
-        for (int round = 0; round < rounds; ++round) {
-            begun(round);
-            std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
-            for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep);
-            revote();
-            choose(effort);
-            if (std::find(active_.begin(), active_.end(), 1) == active_.end()) break;
-        }
-    }
-
-    Field takeField() { return std::move(field_); }
-
-    Result result(int styleChannels) {
-        Result result;
-        result.output = {target_.width, target_.height, styleChannels, {}};
-        result.output.pixels.reserve(field_.matches.size() * std::size_t(styleChannels));
-        for (int y = 0; y < target_.height; ++y) {
-            for (int x = 0; x < target_.width; ++x) {
-                const std::uint8_t* pixel = target_.at(x, y);
-                result.output.pixels.insert(result.output.pixels.end(), pixel,
-                                            pixel + styleChannels);
-            }
-        }
-        result.errors.reserve(distances_.size());
-        for (std::uint32_t distance : distances_) {
-            result.errors.push_back(static_cast<float>(distance / layout_.scale));
-        }
-        result.field = std::move(field_);
-        return result;
-    }
-
-    Packed takeTarget() { return std::move(target_); }
-
- private:
-    void setPenalty(double uniformity) {
-        const double area = double(patch_) * patch_;
-        const double best = double(target_.width) * target_.height /
-                            (double(source_.width) * source_.height) * area;
-        const double one = uniformity * layout_.scale / (area * best) * 65536.0;
-        penalty_ = static_cast<std::int64_t>(std::llround(std::min(one, 2147483647.0)));
-    }
-
-    Sweep sweepOf(int band) const {
-        Sweep sweep;
-        sweep.target = &target_;
-        sweep.source = &source_;
-        sweep.weights = layout_.weights.data();
-        sweep.patch = patch_;
-        sweep.bounds = Bounds(source_.width, source_.height, patch_);
-        sweep.penalty = penalty_;
-        sweep.firstRow = static_cast<int>(std::int64_t(target_.height) * band / bands_);
-        sweep.endRow = static_cast<int>(std::int64_t(target_.height) * (band + 1) / bands_);
-        return sweep;
-    }
-
-    Sweep writing(int band) {
-        Sweep sweep = sweepOf(band);
-        sweep.matches = field_.matches.data();
-        sweep.distances = distances_.data();
-        sweep.active = active_.data();
-        sweep.moved = moved_.data();
-        return sweep;
-    }
-
-    // One sweep over all bands: every second one, then the others, so that no two neighbours are
-    // at work together. A band sees its neighbours as they are when it begins and the source's use
-    // of the others as it was then, whoever runs first: the number of threads changes nothing.
-    void search(int number) {
-        seed_ = mixed(seed_);
-        const bool forward = number % 2 == 0;
-        searchEvery(forward, 0);
-        if (bands_ > 1) searchEvery(forward, 1);
-    }
-
-    void searchEvery(bool forward, int first) {
-        const int tasks = (bands_ - first + 1) / 2;
-        std::vector<std::vector<Move>> moves(static_cast<std::size_t>(tasks));
-        threads_.run(tasks, [&](int task, int thread) {
-            Sweep sweep = writing(first + 2 * task);
-            sweep.forward = forward;
-            sweep.usage = tasks > 1 ? usage_.copyFor(thread) : usage_.shared();
-            sweep.largestRadius = std::max(source_.width, source_.height);
-            sweep.seed = seed_;
-            if (tasks > 1) sweep.moves = &moves[std::size_t(task)];
-            kernels_.sweep(sweep);
-        });
-        if (tasks > 1) usage_.follow(moves, field_.matches);
-    }
-
-    void revote() {
-        Mask wanted(moved_.size());
-        dilate(moved_, target_.width, patch_ / 2, 1, wanted);
-        vote(target_, source_, field_, patch_, wanted, change_, threads_);
-        dilate(change_, target_.width, patch_ / 2, 1, wanted);
-        measure(wanted);
-    }
-
-    // The patches that the next round searches.
-    void choose(const Effort& effort) {
-        dilate(change_, target_.width, patch_ / 2, effort.visible, active_);
-        std::uint64_t sum = 0;
-        for (std::uint32_t distance : distances_) sum += distance;
-        const std::uint64_t limit = sum * std::uint64_t(effort.conspicuous) / distances_.size();
-        for (std::size_t i = 0; i < active_.size(); ++i) active_[i] |= distances_[i] > limit;
-    }
-
-    void measure(const Mask& wanted) {
-        threads_.run(bands_, [&](int band, int) {
-            kernels_.measure(writing(band), wanted.data());
-        });
-    }
-
-    const Layout& layout_;
-    const Kernels& kernels_;
-    Threads& threads_;
-    const Packed& source_;
-    const int patch_;
-    std::uint64_t seed_;
-    Packed target_;
-    Field field_;
-    std::vector<std::uint32_t> distances_;
-    Mask active_, moved_, change_;
-    const int bands_;
-    UsageMap usage_;
-    std::int64_t penalty_ = 0;
-};
-
 // Works through the resolutions of one frame.
 class Painter {
  public:
@@ -234,7 +103,8 @@ class Painter {
         if (s_.coarse.size() + 1 < widths_.size()) {
             s_.coarse.clear();
             for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
-                s_.coarse.push_back(resampled(s_.source, sourceWidths_[i], sourceHeights_[i]));
+                s_.coarse.push_back(resampled(s_.source, sourceWidths_[i], sourceHeights_[i],
+                                             *s_.threads));
             }
         }
         for (std::size_t i = 0; i < widths_.size(); ++i) {
@@ -245,16 +115,16 @@ class Painter {
     Result paint(const Field* start) {
         Field field;
         for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
-            field = refined(i, begun(i, field, nullptr), resampled(full_, widths_[i], heights_[i]))
-                        .takeField();
+            Packed target = resampled(full_, widths_[i], heights_[i], *s_.threads);
+            field = refined(i, begun(i, field, nullptr), std::move(target)).takeField();
         }
         started_ = start != nullptr;
         const std::size_t last = widths_.size() - 1;
-        const int channels = s_.layout.channels[0];
         Field first = begun(last, field, start);
         Level level = refined(last, std::move(first), std::move(full_));
-        if (!s_.parameters.extraPass) return level.result(channels);
-        return withSmallPatches(level.takeTarget(), level.takeField()).result(channels);
+        if (!s_.parameters.extraPass) return resultOf(std::move(level), s_.layout, *s_.threads);
+        return resultOf(withSmallPatches(level.takeTarget(), level.takeField()), s_.layout,
+                        *s_.threads);
     }
 
  private:
@@ -265,8 +135,8 @@ class Painter {
 
     // The field a resolution begins with.
     Field begun(std::size_t i, const Field& coarser, const Field* start) const {
-        if (start) return *start;
         const int patch = s_.parameters.patch;
+        if (start) return inside(*start, patch);
         if (i == 0) return randomField(widths_[0], heights_[0], source(0), patch, seed(0));
         return enlarged(coarser, widths_[i], heights_[i], source(i), patch);
     }
@@ -286,11 +156,8 @@ class Painter {
 
     Level withSmallPatches(Packed target, Field field) {
         constexpr int kSmall = 3;
-        for (Match& match : field.matches) {
-            match = Bounds(s_.source.width, s_.source.height, kSmall).nearest(match.x, match.y);
-        }
-        Level level(s_.layout, *s_.kernels, *s_.threads, s_.source,
-                    std::move(target), std::move(field), kSmall, mixed(seed(widths_.size())));
+        Level level(s_.layout, *s_.kernels, *s_.threads, s_.source, std::move(target),
+                    inside(std::move(field), kSmall), kSmall, mixed(seed(widths_.size())));
         level.refine(s_.parameters.rounds, effortOf(s_.parameters, false), 0, [](int) {});
         return level;
     }
@@ -317,15 +184,12 @@ void checkSize(const Image& image, int width, int height, const char* what, std:
                      "; give images of one size");
 }
 
-Packed packed(const std::vector<const Image*>& images, const Layout& layout, int pad, int first) {
-    const Image& any = *images.front();
-    Packed result(any.width, any.height, pad, layout.pixelBytes);
-    for (const Image* image : images) {
-        packInto(result, *image, first);
-        first = (first == 0 ? kStyleBytes : first + image->channels);
-    }
-    result.repeatEdges();
-    return result;
+// Sums of how often a source pixel is used stay inside 31 bits, even if all patches use the same.
+void checkUses(int width, int height, int patch) {
+    if (std::int64_t(width) * height * patch * patch <= 2147483647) return;
+    throw InputError("patches of " + std::to_string(patch) + " are too large for a target of " +
+                     std::to_string(width) + "x" + std::to_string(height) +
+                     "; give a smaller -patchsize");
 }
 
 }  // namespace
@@ -359,7 +223,7 @@ Synthesizer::Synthesizer(const Image& style, const std::vector<Image>& sources,
         images.push_back(&sources[i]);
     }
     state_->layout = makeLayout(channels, weights, parameters.patch);
-    state_->source = packed(images, state_->layout, parameters.patch - 1, 0);
+    state_->source = packed(images, state_->layout, parameters.patch - 1, true, threads);
 }
 
 Synthesizer::~Synthesizer() = default;
@@ -373,7 +237,8 @@ Result Synthesizer::paint(const std::vector<Image>& targets, const Field* start,
         checkSize(targets[i], width, height, "target guide", i);
         images.push_back(&targets[i]);
     }
-    Packed target = packed(images, s.layout, s.parameters.patch - 1, kStyleBytes);
+    checkUses(width, height, s.parameters.patch);
+    Packed target = packed(images, s.layout, s.parameters.patch - 1, false, *s.threads);
     const int shorter = std::min({width, height, s.source.width, s.source.height});
     const int fit = levelsThatFit(shorter, s.parameters.patch);
     const int wanted = s.parameters.levels > 0 ? std::min(s.parameters.levels, fit) : fit;

@@ -1,13 +1,37 @@
 #include "threads.h"
 
 #include <algorithm>
+#include <memory>
+#include <new>
+#include <system_error>
 
 namespace ebsynth {
+namespace {
+
+constexpr int kRowsOfTask = 16;
+constexpr std::size_t kRoomForWork = std::size_t(64) << 20;
+constexpr int kLooks = 200;  // some tens of microseconds: what follows in a round comes sooner
+
+// Looks a while before sleeping, since waking takes longer than most waits; others may run meanwhile.
+template <class Condition>
+void lookFor(const Condition& condition) {
+    for (int look = 0; look < kLooks && !condition(); ++look) std::this_thread::yield();
+}
+
+}  // namespace
 
 Threads::Threads(int count) {
     const int wanted = count > 0 ? count : static_cast<int>(std::thread::hardware_concurrency());
+    // The stacks of threads leave the work so much; it is touched once lest compilers drop it.
+    const std::unique_ptr<char[]> room(new (std::nothrow) char[kRoomForWork]);
+    if (!room) return;
+    *static_cast<volatile char*>(room.get()) = 0;
     for (int thread = 1; thread < std::clamp(wanted, 1, 256); ++thread) {
-        crew_.emplace_back([this, thread] { serve(thread); });
+        try {
+            crew_.emplace_back([this, thread] { serve(thread); });
+        } catch (const std::system_error&) {
+            break;
+        }
     }
 }
 
@@ -36,14 +60,23 @@ void Threads::run(int tasks, const std::function<void(int, int)>& work) {
     }
     begin_.notify_all();
     workOn(0);
+    lookFor([this] { return busy_ == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
     end_.wait(lock, [this] { return busy_ == 0; });
     if (failure_) std::rethrow_exception(failure_);
 }
 
+void Threads::runRows(int rows, const std::function<void(int, int)>& work) {
+    run((rows + kRowsOfTask - 1) / kRowsOfTask, [&](int task, int) {
+        const int first = task * kRowsOfTask;
+        work(first, std::min(first + kRowsOfTask, rows));
+    });
+}
+
 void Threads::serve(int thread) {
     unsigned seen = 0;
     while (true) {
+        lookFor([&] { return turn_ != seen; });
         {
             std::unique_lock<std::mutex> lock(mutex_);
             begin_.wait(lock, [&] { return over_ || turn_ != seen; });
@@ -69,7 +102,10 @@ void Threads::workOn(int thread) {
             (*work_)(task, thread);
         } catch (...) {
             std::lock_guard<std::mutex> lock(mutex_);
-            if (!failure_) failure_ = std::current_exception();
+            if (!failure_ || task < failed_) {
+                failure_ = std::current_exception();
+                failed_ = task;
+            }
         }
     }
 }

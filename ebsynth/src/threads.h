@@ -1,6 +1,7 @@
 // A fixed crew of threads that works through numbered tasks.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -12,7 +13,7 @@ namespace ebsynth {
 
 class Threads {
  public:
-    // 0: as many as cores.
+    // 0: as many as cores. Fewer where the system gives no more.
     explicit Threads(int count);
     ~Threads();
     Threads(const Threads&) = delete;
@@ -21,8 +22,11 @@ class Threads {
     int count() const { return static_cast<int>(crew_.size()) + 1; }
 
     // Runs work(task, thread) for tasks 0 .. tasks - 1 and returns when all are done; thread is
-    // 0 .. count() - 1. The first exception is thrown again here.
+    // 0 .. count() - 1. Of exceptions that of the lowest task is thrown again here.
     void run(int tasks, const std::function<void(int, int)>& work);
+
+    // Runs work(first, end) for ranges of rows that make up 0 .. rows - 1.
+    void runRows(int rows, const std::function<void(int, int)>& work);
 
  private:
     void serve(int thread);
@@ -32,8 +36,9 @@ class Threads {
     std::mutex mutex_;
     std::condition_variable begin_, end_;
     const std::function<void(int, int)>* work_ = nullptr;
-    int next_ = 0, tasks_ = 0, busy_ = 0;
-    unsigned turn_ = 0;
+    int next_ = 0, tasks_ = 0, failed_ = 0;
+    std::atomic<int> busy_{0};
+    std::atomic<unsigned> turn_{0};
     bool over_ = false;
     std::exception_ptr failure_;
 };

@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one move in so many
                                            // matches
+constexpr int kColumnsOfTask = 64;
 
 }  // namespace
 
@@ -15,56 +16,69 @@ UsageMap::UsageMap(int width, int height, int patch, int threads)
     : height_(height), patch_(patch), pad_(patch - 1),
       stride_(width + 2 * (patch - 1)),
       sums_(static_cast<std::size_t>(stride_) * static_cast<std::size_t>(height + 2 * pad_)),
-      copies_(static_cast<std::size_t>(threads)), row_(static_cast<std::size_t>(stride_)) {}
+      copies_(static_cast<std::size_t>(threads)) {}
 
 // Twice a box sum of the patch's side, along rows and along columns: a tent around every match.
-void UsageMap::count(const std::vector<Match>& matches) {
+void UsageMap::count(const std::vector<Match>& matches, Threads& threads) {
     std::fill(sums_.begin(), sums_.end(), 0);
     for (const Match& match : matches) {
         ++sums_[static_cast<std::size_t>(match.y + pad_) * static_cast<std::size_t>(stride_) +
                 match.x + static_cast<std::size_t>(pad_)];
     }
-    const int rows = height_ + 2 * pad_, reach = pad_;
-    for (int y = 0; y < rows; ++y) {
-        std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_;
-        std::memcpy(row_.data(), row, static_cast<std::size_t>(stride_) * sizeof(std::int32_t));
-        for (int x = reach; x < stride_ - reach; ++x) row[x] *= patch_;
-        for (int i = 1; i <= reach; ++i) {
-            const std::int32_t *before = row_.data() - i, *behind = row_.data() + i;
-            const int factor = patch_ - i;
-            for (int x = reach; x < stride_ - reach; ++x) {
-                row[x] += (before[x] + behind[x]) * factor;
-            }
-        }
+    const int rows = height_ + 2 * pad_;
+    threads.runRows(rows, [&](int first, int end) {
+        for (int y = first; y < end; ++y) sumRow(sums_.data() + std::ptrdiff_t(y) * stride_);
+    });
+    threads.run((stride_ + kColumnsOfTask - 1) / kColumnsOfTask, [&](int task, int) {
+        const int first = task * kColumnsOfTask;
+        sumColumns(first, std::min(first + kColumnsOfTask, stride_));
+    });
+}
+
+void UsageMap::sumRow(std::int32_t* row) const {
+    const std::vector<std::int32_t> before(row, row + stride_);
+    const int reach = pad_;
+    for (int x = reach; x < stride_ - reach; ++x) row[x] *= patch_;
+    for (int i = 1; i <= reach; ++i) {
+        const std::int32_t *left = before.data() - i, *right = before.data() + i;
+        const int factor = patch_ - i;
+        for (int x = reach; x < stride_ - reach; ++x) row[x] += (left[x] + right[x]) * factor;
     }
-    // Columns: rows above are kept as they were, since the sum is written in place.
-    std::vector<std::int32_t> kept(static_cast<std::size_t>(reach) * std::size_t(stride_), 0);
+}
+
+// Columns first .. end - 1, row after row: the sum is written in place, so that rows above are kept
+// as they were.
+void UsageMap::sumColumns(int first, int end) {
+    const int rows = height_ + 2 * pad_, reach = pad_, width = end - first;
+    const std::size_t bytes = std::size_t(width) * sizeof(std::int32_t);
+    std::vector<std::int32_t> kept(std::size_t(reach) * std::size_t(width));
+    std::vector<std::int32_t> before(static_cast<std::size_t>(width));
     for (int y = 0; y < rows; ++y) {
-        std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_;
-        std::memcpy(row_.data(), row, std::size_t(stride_) * sizeof(std::int32_t));
-        for (int x = 0; x < stride_; ++x) row[x] *= patch_;
+        std::int32_t* row = sums_.data() + std::ptrdiff_t(y) * stride_ + first;
+        std::memcpy(before.data(), row, bytes);
+        for (int x = 0; x < width; ++x) row[x] *= patch_;
         for (int i = 1; i <= reach; ++i) {
             const int factor = patch_ - i;
             if (y + i < rows) {
                 const std::int32_t* below = row + std::ptrdiff_t(i) * stride_;
-                for (int x = 0; x < stride_; ++x) row[x] += below[x] * factor;
+                for (int x = 0; x < width; ++x) row[x] += below[x] * factor;
             }
             if (y >= i) {
-                const std::int32_t* above =
-                    kept.data() + std::ptrdiff_t((y - i) % reach) * stride_;
-                for (int x = 0; x < stride_; ++x) row[x] += above[x] * factor;
+                const std::int32_t* above = kept.data() + std::ptrdiff_t((y - i) % reach) * width;
+                for (int x = 0; x < width; ++x) row[x] += above[x] * factor;
             }
         }
-        std::memcpy(kept.data() + std::ptrdiff_t(y % reach) * stride_, row_.data(),
-                    std::size_t(stride_) * sizeof(std::int32_t));
+        if (reach) {
+            std::memcpy(kept.data() + std::ptrdiff_t(y % reach) * width, before.data(), bytes);
+        }
     }
 }
 
 void UsageMap::follow(const std::vector<std::vector<Move>>& moves,
-                      const std::vector<Match>& matches) {
+                      const std::vector<Match>& matches, Threads& threads) {
     std::size_t all = 0;
     for (const std::vector<Move>& some : moves) all += some.size();
-    if (all > matches.size() / kRecountShare) return count(matches);
+    if (all > matches.size() / kRecountShare) return count(matches, threads);
     for (const std::vector<Move>& some : moves) {
         for (const Move& move : some) {
             shared().add(move.from, patch_, -1);

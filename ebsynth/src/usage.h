@@ -15,10 +15,11 @@ class UsageMap {
     UsageMap(int width, int height, int patch, int threads);
 
     // Counts a field anew.
-    void count(const std::vector<Match>& matches);
+    void count(const std::vector<Match>& matches, Threads& threads);
 
     // Brings the counts up to date after matches moved; `matches` are all as they are now.
-    void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches);
+    void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches,
+                Threads& threads);
 
     // The counts themselves, for a single band.
     Usage shared();
@@ -27,10 +28,12 @@ class UsageMap {
     Usage copyFor(int thread);
 
  private:
+    void sumRow(std::int32_t* row) const;
+    void sumColumns(int first, int end);
+
     int height_, patch_, pad_, stride_;
     std::vector<std::int32_t> sums_;
     std::vector<std::vector<std::int32_t>> copies_;
-    std::vector<std::int32_t> row_;
 };
 
 }  // namespace ebsynth

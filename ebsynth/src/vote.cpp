@@ -8,7 +8,6 @@ namespace ebsynth {
 namespace {
 
 constexpr int kLargestFastPatch = 15;  // sums of 225 bytes fit 16 bits
-constexpr int kRowsOfTask = 16;
 
 // A pixel whose patches all lie inside both images: two channels a 32-bit sum.
 void sumInside(const Packed& source, const Field& field, int x, int y, int r,
@@ -87,11 +86,8 @@ void voteRows(Packed& target, const Packed& source, const Field& field, int patc
 void vote(Packed& target, const Packed& source, const Field& field, int patch, const Mask& wanted,
           Mask& change, Threads& threads) {
     std::fill(change.begin(), change.end(), std::uint8_t(0));
-    const int tasks = (target.height + kRowsOfTask - 1) / kRowsOfTask;
-    threads.run(tasks, [&](int task, int) {
-        const int first = task * kRowsOfTask;
-        voteRows(target, source, field, patch, wanted, change, first,
-                 std::min(first + kRowsOfTask, target.height));
+    threads.runRows(target.height, [&](int first, int end) {
+        voteRows(target, source, field, patch, wanted, change, first, end);
     });
     target.repeatEdges();
 }

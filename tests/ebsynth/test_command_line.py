@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from tests.helpers.scenes import texture
 from tests.helpers.source import ROOT
 from tests.helpers.synthesis import (
+    RUN_SECONDS,
     Guide,
     blocks,
     command,
@@ -20,6 +23,7 @@ from tests.helpers.synthesis import (
     field_bytes,
     listing,
     painted,
+    program,
     read_field,
     refused,
     start,
@@ -163,6 +167,25 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path) -> None:
         for threads in (1, 2, 3, 5)
     }
     assert len(results) == 1
+
+
+def test_fewer_threads_than_wanted_paint_the_same(small: list[str], tmp_path: Path) -> None:
+    """The stacks of 255 threads do not fit the memory that the system allows."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux a limit counts the stacks of threads")
+
+    def limited(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["sh", "-c", 'ulimit -v 80000; exec "$@"', "sh", program(), *words], cwd=tmp_path,
+            capture_output=True, check=False, timeout=RUN_SECONDS,
+        )
+
+    if limited("-version").returncode:
+        pytest.skip("this build of the program does not start in 80 MB")
+    wanted = painted(small, folder=tmp_path).output
+    done = limited(*small, "-threads", "255", "-output", "few.png")
+    assert done.returncode == 0, done.stderr
+    assert (decoded(tmp_path / "few.png") == wanted).all()
 
 
 def test_seed_gives_the_same_bytes_again(small: list[str], tmp_path: Path) -> None:

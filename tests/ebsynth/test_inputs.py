@@ -260,6 +260,14 @@ def test_full_disk_leaves_nothing(small: list[str], tmp_path: Path) -> None:
         INPUT, *small, *FEW, "-output", full, folder=tmp_path)
 
 
+def test_patch_too_large_for_the_target(tmp_path: Path) -> None:
+    """All patches of the target may use the one pixel of the source."""
+    dot, wide = np.zeros((1, 1, 3), np.uint8), np.zeros((1600, 1600, 3), np.uint8)
+    words = command(tmp_path, dot, [Guide(dot, wide)])
+    said = refused(INPUT, *words, *FEW, "-patchsize", 31, folder=tmp_path)
+    assert "patches of 31 are too large for a target of 1600x1600; give a smaller" in said
+
+
 def test_too_many_channels_for_a_patch(tmp_path: Path) -> None:
     grey = blocks(1, 8, 8, 1)
     words = command(tmp_path, grey, [Guide(grey, grey, 1.0)])

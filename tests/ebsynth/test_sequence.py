@@ -19,6 +19,7 @@ from tests.helpers.synthesis import (
     Shifted,
     blocks,
     command,
+    field_bytes,
     needed_channels,
     painted,
     program,
@@ -153,6 +154,30 @@ def test_next_frame_starts_from_the_one_before(
     first, second = run(tmp_path, style, guides, [data, data], "-patchmatchiters", 0)
     assert (second.field == first.field).all()
     assert (second.output == voted(style, first.field, 5)).all()
+
+
+def test_field_of_the_extra_pass_is_moved_inside(
+    tmp_path: Path, style: np.ndarray, guides: list[Guide], targets: list[np.ndarray]
+) -> None:
+    """Its patches of 3 reach places that a patch of 7 may not lie at."""
+    options = ("-patchsize", 7, "-extrapass3x3")
+    data = frame(targets, WANTS_FIELD)
+    first, second = run(tmp_path, style, guides, [data, data], *options)
+    assert first.field is not None
+    assert first.field.min() < 3
+    (tmp_path / "first.nnf").write_bytes(field_bytes(first.field, style))
+    single = painted(
+        command(tmp_path, style, guides), *options, "-start", tmp_path / "first.nnf",
+        folder=tmp_path,
+    )
+    assert (second.field == single.field).all()
+    (tmp_path / "inside.nnf").write_bytes(
+        field_bytes(first.field.clip(3, (36 - 4, 32 - 4)), style))
+    inside = painted(
+        command(tmp_path, style, guides), *options, "-start", tmp_path / "inside.nnf",
+        folder=tmp_path,
+    )
+    assert (second.field == inside.field).all()
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(3, -2), (0.4, 0.6), (-100, 1e9), (-0.5, 33)])

@@ -2051,6 +2051,8 @@ static void stbi__build_fast_ac(stbi__int16 *fast_ac, stbi__huffman *h)
 
 static void stbi__grow_buffer_unsafe(stbi__jpeg *j)
 {
+   // ebsynth: bits that a cut file lacks had been taken all the same; the shift below was by 32 or more.
+   if (j->code_bits < 0) j->code_bits = 0;
    do {
       unsigned int b = j->nomore ? 0 : stbi__get8(j->s);
       if (b == 0xff) {

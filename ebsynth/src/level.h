@@ -1,0 +1,70 @@
+// One resolution of a frame at work: rounds of search and vote.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "field.h"
+#include "image.h"
+#include "kernels.h"
+#include "threads.h"
+#include "usage.h"
+#include "vote.h"
+
+namespace ebsynth {
+
+// Which patches are searched again after a vote.
+struct Effort {
+    std::uint8_t visible;  // those in which a channel changed by this
+    int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
+                           // lower the objective are nearly all among them
+    int sweeps;            // of search in a round
+};
+
+class Level {
+ public:
+    // Everything given by reference must live as long as the level.
+    Level(const Layout& layout, const Kernels& kernels, Threads& threads, const Packed& source,
+          Packed target, Field field, int patch, std::uint64_t seed);
+
+    // Rounds of search and vote; `begun` hears of each round. `uniformity` is the weight of even
+    // use of the source, in distances.
+    void refine(int rounds, const Effort& effort, double uniformity,
+                const std::function<void(int)>& begun);
+
+    // The target's style is what the last vote made of it, the distances are those of the field.
+    const Packed& target() const { return target_; }
+    const std::vector<std::uint32_t>& distances() const { return distances_; }
+
+    // Each empties the level of what it gives.
+    Field takeField() { return std::move(field_); }
+    Packed takeTarget() { return std::move(target_); }
+
+ private:
+    void setPenalty(double uniformity);
+    Sweep sweepOf(int band);
+    void search(int number);
+    std::vector<int> bandsByWork(int first);
+    void searchEvery(bool forward, int first);
+    void revote();
+    void choose(const Effort& effort);
+    void measure(const Mask& wanted);
+
+    const Layout& layout_;
+    const Kernels& kernels_;
+    Threads& threads_;
+    const Packed& source_;
+    const int patch_;
+    std::uint64_t seed_;
+    Packed target_;
+    Field field_;
+    std::vector<std::uint32_t> distances_;
+    Mask active_, moved_, change_, wanted_;
+    const int bands_;
+    UsageMap usage_;
+    std::int64_t penalty_ = 0;
+};
+
+}  // namespace ebsynth
