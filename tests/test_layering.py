@@ -48,7 +48,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": FOUNDATION | {"commands", "console", "flags"},
     "__main__": {"cli"},
-    "webui": FOUNDATION | {"config", "guidance.ports", "hosts", "key_text", "translate"},
+    "webui": FOUNDATION | {
+        "config", "guidance.ports", "hosts", "key_text", "keyframes", "stages", "translate",
+        "video",
+    },
 }
 """Part of the project -> parts it may import besides itself."""
 

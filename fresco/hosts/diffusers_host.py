@@ -28,10 +28,10 @@ from fresco.hosts.diffusers_schedulers import (
     create_scheduler,
     model_sigmas,
     plan_timesteps,
-    sigmas_at,
 )
 from fresco.hosts.diffusers_text import PromptEncoder, check_prompt
 from fresco.hosts.diffusers_unet import DiffusersUNet
+from fresco.hosts.estimates import sigmas_at
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
 

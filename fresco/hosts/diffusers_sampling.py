@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
-from fresco.hosts.diffusers_schedulers import exact_sigma, sigmas_at, step_options
+from fresco.hosts.diffusers_schedulers import exact_sigma, step_options
+from fresco.hosts.estimates import from_estimate, level_weights, sigmas_at, to_estimate
 from fresco.progress import Stage
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -84,40 +85,6 @@ class Sampling:
         return from_estimate(smoothed, x, sigma, kind)
 
 
-def to_estimate(output: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
-    """Denoised estimate x0 of a model output.
-
-    Args:
-        output: epsilon, v or x0 itself
-        x: model input sqrt(a) x0 + sqrt(1 - a) noise
-        sigma: noise level sqrt((1 - a) / a)
-        kind: prediction type of diffusers
-    """
-    a, s = _weights(sigma)
-    if kind == "epsilon":
-        return (x - s * output) / a
-    if kind == "v_prediction":
-        return a * x - s * output
-    return output
-
-
-def from_estimate(estimate: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
-    """Inverse of `to_estimate` at the same input."""
-    a, s = _weights(sigma)
-    noise = (x - a * estimate) / s
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return a * noise - s * estimate
-    return estimate
-
-
-def _weights(sigma: float) -> tuple[float, float]:
-    """sqrt(a) and sqrt(1 - a) of a noise level."""
-    a = (1 + sigma * sigma) ** -0.5
-    return a, sigma * a
-
-
 def seeded_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Noise in the shape of [N, C, h, w]; drawn on the CPU, so that every device gets the same."""
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
@@ -140,7 +107,7 @@ def capture_reference(
         sigma: noise level at t, the last timestep
     """
     if guide.wants_reference:
-        a, s = _weights(sigma)
+        a, s = level_weights(sigma)
         with guide.capturing():
             predict(a * clean + s * noise, t, controlled=False)
 

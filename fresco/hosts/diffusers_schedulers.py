@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import diffusers
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fresco.errors import HostError, SettingsError
+from fresco.hosts.estimates import training_sigmas
 
 _LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 """951, 901, ... 1 for 20 steps: what FRESCO's figures were made with."""
@@ -85,19 +85,8 @@ def plan_timesteps(scheduler: Any, steps: int, strength: float, device: torch.de
 
 
 def model_sigmas(scheduler: Any) -> tuple[float, ...]:
-    """Noise level sqrt((1 - a) / a) of every training timestep, rising."""
-    # The floor is diffusers' own for schedules that end in pure noise (a = 0).
-    a = scheduler.alphas_cumprod.double().clamp(min=2**-24)
-    return tuple(((1 - a) / a).sqrt().tolist())
-
-
-def sigmas_at(timesteps: Tensor, levels: Sequence[float]) -> tuple[float, ...]:
-    """Noise level at timesteps, which second-order schedulers put between whole ones."""
-    place = timesteps.double().cpu().clamp(0, len(levels) - 1)
-    below = place.floor().long()
-    above = (below + 1).clamp(max=len(levels) - 1)
-    log = torch.tensor(levels, dtype=torch.float64).log()
-    return tuple(torch.lerp(log[below], log[above], place - below).exp().tolist())
+    """Noise level of every training timestep, rising."""
+    return training_sigmas(scheduler.alphas_cumprod)
 
 
 def exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:

@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from fresco.errors import HostError, OutOfMemoryError
 from fresco.flow.interface import FlowEstimator
-from fresco.flow.occlusion import ring_flow
-from fresco.guidance.guide import BatchGuidance, FrescoGuide
+from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
 from fresco.keyframes import Batch, prompts_for
 from fresco.progress import Progress, Stage
-from fresco.saliency import saliency_of
 from fresco.settings import FrescoSettings
 from fresco.stages.clip import WorkingFrames
+from fresco.stages.guide import GuideMaker
 from fresco.workspace import (
     frame_name,
     read_image,
@@ -81,17 +79,6 @@ class KeyframeRun:
                 f"frames of shape {request.frames.shape}; this is a fault of the host."
             )
         return result
-
-    def guide(self, request: BatchRequest) -> FrescoGuide:
-        """Flow, correspondence and saliency of a batch, as a guide."""
-        settings, device = self.settings.guidance, torch.device(self.host.device)
-        flow = ring_flow(request.frames, self.estimator)
-        saliency = None
-        if settings.background_smoothing:
-            saliency = saliency_of(request.frames, flow, settings.saliency, self.settings.flow)
-        images = torch.from_numpy(request.frames).permute(0, 3, 1, 2).float()
-        batch = BatchGuidance.build(images, flow, saliency, settings, device)
-        return FrescoGuide(batch, settings, self.host.model_sigmas)
 
     def finished(self, batch: Batch) -> BatchCarry | None:
         """The carry of a batch that is done already, its pictures checked."""
@@ -190,7 +177,9 @@ def _smaller(size: int, error: OutOfMemoryError) -> int:
 
 def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -> BatchCarry:
     request = run.request(batch.all, carry)
-    guide = run.guide(request)
+    guide = GuideMaker(
+        run.settings, run.estimator, run.host.device, run.host.model_sigmas
+    ).guide(request.frames)
     result = run.sampled(request, guide, f"batch {batch.number + 1}")
     run.keep(batch, result)
     return result.carry

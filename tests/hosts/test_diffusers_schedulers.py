@@ -9,15 +9,14 @@ import torch
 from diffusers import DDPMScheduler
 
 from fresco.errors import HostError, SettingsError
-from fresco.hosts.diffusers_sampling import from_estimate, to_estimate
 from fresco.hosts.diffusers_schedulers import (
     SCHEDULERS,
     create_scheduler,
     exact_sigma,
     model_sigmas,
     plan_timesteps,
-    sigmas_at,
 )
+from fresco.hosts.estimates import from_estimate, sigmas_at, to_estimate
 from fresco.progress import Progress
 from tests.helpers.tiny_models import tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE

@@ -22,8 +22,9 @@ from fresco.hosts.diffusers_sampling import (
     seeded_noise,
     start_latents,
 )
-from fresco.hosts.diffusers_schedulers import model_sigmas, plan_timesteps, sigmas_at
+from fresco.hosts.diffusers_schedulers import model_sigmas, plan_timesteps
 from fresco.hosts.diffusers_unet import DiffusersUNet
+from fresco.hosts.estimates import sigmas_at
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.golden_vae import GivenCodec

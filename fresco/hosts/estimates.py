@@ -1,0 +1,58 @@
+"""Noise levels of a model, and between its output and the picture that stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def training_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
+    """Noise level sqrt((1 - a) / a) of every training timestep, rising."""
+    # The floor is diffusers' own for schedules that end in pure noise (a = 0).
+    a = alphas_cumprod.detach().cpu().double().clamp(min=2**-24)
+    return tuple(((1 - a) / a).sqrt().tolist())
+
+
+def sigmas_at(timesteps: Tensor, levels: Sequence[float]) -> tuple[float, ...]:
+    """Noise level at timesteps, which second-order schedulers put between whole ones."""
+    place = timesteps.double().cpu().clamp(0, len(levels) - 1)
+    below = place.floor().long()
+    above = (below + 1).clamp(max=len(levels) - 1)
+    log = torch.tensor(levels, dtype=torch.float64).log()
+    return tuple(torch.lerp(log[below], log[above], place - below).exp().tolist())
+
+
+def to_estimate(output: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
+    """Denoised estimate x0 of a model output.
+
+    Args:
+        output: epsilon, v or x0 itself
+        x: model input sqrt(a) x0 + sqrt(1 - a) noise
+        sigma: noise level sqrt((1 - a) / a)
+        kind: prediction type of diffusers
+    """
+    a, s = level_weights(sigma)
+    if kind == "epsilon":
+        return (x - s * output) / a
+    if kind == "v_prediction":
+        return a * x - s * output
+    return output
+
+
+def from_estimate(estimate: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
+    """Inverse of `to_estimate` at the same input."""
+    a, s = level_weights(sigma)
+    noise = (x - a * estimate) / s
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return a * noise - s * estimate
+    return estimate
+
+
+def level_weights(sigma: float) -> tuple[float, float]:
+    """sqrt(a) and sqrt(1 - a) of a noise level."""
+    a = (1 + sigma * sigma) ** -0.5
+    return a, sigma * a

@@ -1,0 +1,302 @@
+"""One guided img2img call: its batches become the call's iterations.
+
+The WebUI swallows what goes wrong in a script's callbacks, but not what goes wrong in `p.sample`.
+So errors are kept, and raised there: a failed FRESCO never quietly becomes plain img2img.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from modules import devices, images, rng, shared
+from numpy.typing import NDArray
+
+from fresco.errors import FrescoError, HostError, SettingsError
+from fresco.guidance.ports import BatchCarry
+from fresco.hosts.estimates import training_sigmas
+from fresco.hosts.ldm import LdmUNet
+from fresco.stages.guide import GuideMaker
+from fresco.webui.controlnet import per_frame_hints
+from fresco.webui.denoiser import BatchSampling
+from fresco.webui.frames import CallBatch, call_frames
+from fresco.webui.paths import flow_settings, require_allowed
+from fresco.webui.request import Request
+
+log = logging.getLogger("fresco")
+
+_LATENT_RESIZE = 3
+"""The WebUI's `Just resize (latent upscale)`."""
+_LATENT_CHANNELS, _LATENT_SCALE = 4, 8
+_UNPROCESSABLE = 422
+
+
+class CallRefused(Exception):  # noqa: N818 - what the API answers, not a fault
+    """A request that cannot be done. The WebUI's API answers with `status_code` and `detail`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.status_code = _UNPROCESSABLE
+        self.detail = message
+
+
+class GuidedCall:
+    """FRESCO's part in one call of `process_images`."""
+
+    def __init__(self, request: Request, p: Any) -> None:
+        if request.path:
+            require_allowed(request.path)
+        _require_supported(p)
+        self._request = request
+        self._frames = call_frames(request, p.init_images)
+        settings = dataclasses.replace(
+            request.settings, flow=flow_settings(request.settings.flow)
+        )
+        self._maker = GuideMaker.create(settings, str(shared.device), ())
+        self._carry: BatchCarry | None = None
+        self._number = 0
+        self._sampled = -1
+        self._prompts: list[tuple[str, str]] = []
+        self._seed = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the frames and the flow."""
+        return tuple(note for note in (*self._frames.notes, self._maker.estimator.note) if note)
+
+    def arrange(self, p: Any) -> None:
+        """Before prompts and seeds are made: as many iterations as batches."""
+        batches = self._frames.batches
+        p.init_images = self._images(batches[0])
+        p.batch_size = max(len(batch.all) for batch in batches)
+        p.n_iter = len(batches)
+
+    def share_seed(self, p: Any) -> None:
+        """One seed for all frames: start and every step then have the same noise."""
+        count = len(p.all_prompts)
+        self._seed = int(p.all_seeds[0])
+        p.all_seeds = [self._seed] * count
+        p.all_subseeds = [p.all_subseeds[0]] * count
+        # The first batch is encoded before any of its callbacks; the VAE draws from torch's own.
+        torch.manual_seed(self._seed)
+        p.batch_size = len(self._frames.batches[0].all)
+
+    def begin_batch(self, p: Any, number: int) -> None:
+        """An iteration begins: its frames, prompts and seeds."""
+        batch = self._frames.batches[number]
+        if number > 0 and self._sampled != number - 1:
+            raise HostError(
+                f"Batch {number} was skipped, and the later ones lean on it; use Interrupt "
+                "instead, or run again."
+            )
+        if not batch.anchors:
+            self._carry = None
+            self._prompts = []
+        self._number = number
+        size = len(batch.all)
+        self._take_prompts(p, batch)
+        p.seeds, p.subseeds = [self._seed] * size, [p.all_subseeds[0]] * size
+        p.batch_size = size
+        p.rng = _noise(p)
+        if number > 0:
+            p.init_images = self._images(batch)
+            p.color_corrections = p.overlay_images = None
+            torch.manual_seed(self._seed)
+            with devices.autocast():
+                p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+
+    def _take_prompts(self, p: Any, batch: CallBatch) -> None:
+        """The shot's prompt for every frame, so that wildcards are drawn once a shot."""
+        words = self._request.settings.sampling.key_prompts
+        if not self._prompts:
+            self._prompts = [(p.prompts[0], p.negative_prompts[0])]
+        base, negative = self._prompts[0]
+        numbers = [self._frames.numbers[place] for place in batch.all]
+        added = [words.get(str(number), "") for number in numbers]
+        p.prompts = [", ".join(filter(None, (base, extra))) for extra in added]
+        p.negative_prompts = [negative] * len(numbers)
+
+    @contextmanager
+    def sampling(self, p: Any) -> Iterator[None]:
+        """Within: the batch is sampled guided."""
+        batch = self._frames.batches[self._number]
+        frames = self._working_frames(batch, p)
+        sigmas = training_sigmas(p.sd_model.alphas_cumprod)
+        guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames)
+        unet = LdmUNet(p.sd_model.model.diffusion_model)
+        work = BatchSampling(
+            p.sd_model, p.sampler, unet, guide, sigmas, p.init_latent, self._seed,
+            self._carry if batch.anchors else None,
+        )
+        with ExitStack() as stack:
+            stack.enter_context(unet.installed(guide))
+            stack.enter_context(work.installed())
+            stack.enter_context(per_frame_hints(p, frames))
+            yield
+        if not (shared.state.interrupted or shared.state.skipped):
+            self._carry, self._sampled = work.finished_carry(), self._number
+
+    def keep_new(self, p: Any, result: Any) -> None:
+        """After decoding: anchors were returned by an earlier batch already."""
+        batch = self._frames.batches[self._number]
+        self._take_prompts(p, batch)
+        first = len(batch.anchors)
+        result.images = result.images[first:]
+        names = ("prompts", "negative_prompts", "seeds", "subseeds", "color_corrections",
+                 "overlay_images")
+        for name in names:
+            values = getattr(p, name, None)
+            if values is not None:
+                setattr(p, name, values[first:len(batch.all)])
+
+    def _images(self, batch: CallBatch) -> list[Any]:
+        return [self._frames.images[place] for place in batch.all]
+
+    def _working_frames(self, batch: CallBatch, p: Any) -> NDArray[np.uint8]:
+        """[N, H, W, 3] RGB as the WebUI encodes them."""
+        return np.stack([
+            np.asarray(images.resize_image(
+                p.resize_mode, images.flatten(image, shared.opts.img2img_background_color),
+                p.width, p.height,
+            ).convert("RGB")) for image in self._images(batch)
+        ])
+
+
+def _require_supported(p: Any) -> None:
+    """Refuse what cannot be guided, before anything is sampled."""
+    refusals = (
+        (p.n_iter != 1, f"Batch count is {p.n_iter}; FRESCO makes a batch of every "
+                        "few frames itself. Set it to 1."),
+        (p.batch_size not in (1, len(p.init_images or ())),
+         f"Batch size is {p.batch_size}; FRESCO sets it itself (its own option batch_size says "
+         "how many frames are sampled together). Set it to 1."),
+        (p.resize_mode == _LATENT_RESIZE,
+         "Resize mode is latent upscale, whose frames cannot be matched with the source's; choose "
+         "another resize mode."),
+        (bool(getattr(p, "image_mask", None)) and bool(p.inpaint_full_res),
+         "Inpaint area is Only masked, which crops the frames; choose Whole picture."),
+        (p.sampler_name == "DPM adaptive",
+         "The sampler is DPM adaptive, whose number of steps differs from batch to batch; choose "
+         "another, such as Euler a or DPM++ 2M."),
+        (getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"),
+         f"The refiner {getattr(p, 'refiner_checkpoint', '')} would change the model while it is "
+         "guided; switch the refiner off."),
+    )
+    for refused, sentence in refusals:
+        if refused:
+            raise SettingsError(sentence)
+
+
+def _noise(p: Any) -> Any:
+    """The call's own noise for the frames of this batch."""
+    channels = getattr(shared.sd_model, "latent_channels", None) or _LATENT_CHANNELS
+    return rng.ImageRNG(
+        (channels, p.height // _LATENT_SCALE, p.width // _LATENT_SCALE), p.seeds,
+        subseeds=p.subseeds, subseed_strength=p.subseed_strength,
+        seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
+    )
+
+
+class CallGuard:
+    """Stands before `p.init` and `p.sample`: raises what went wrong before, guides the sampling."""
+
+    def __init__(self, p: Any) -> None:
+        self._error: Exception | None = None
+        self._call: GuidedCall | None = None
+        self._patches = ExitStack()
+        self._patches.enter_context(_replaced_method(p, "init", self._checked))
+        self._patches.enter_context(
+            _replaced_method(p, "sample", lambda previous: self._guided(p, previous))
+        )
+
+    def release(self) -> None:
+        """Give the processing object its own methods back."""
+        self._patches.close()
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Do a callback's work; what goes wrong comes to light in the sampling."""
+        if self._error:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._error = error
+
+    def start(self, request: Request, p: Any) -> None:
+        """Take up a call."""
+        self._call = GuidedCall(request, p)
+        self._call.arrange(p)
+        for note in self._call.notes:
+            p.comment(note)
+
+    @property
+    def call(self) -> GuidedCall:
+        """The call, once it was started."""
+        if self._call is None:
+            raise HostError("FRESCO's call was not started; this is a fault of FRESCO.")
+        return self._call
+
+    def _require_none(self) -> None:
+        if isinstance(self._error, FrescoError):
+            raise CallRefused(str(self._error)) from self._error
+        if self._error:
+            raise self._error
+
+    def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def init(*args: Any, **kwargs: Any) -> Any:
+            self._require_none()
+            return previous(*args, **kwargs)
+
+        return init
+
+    def _guided(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            try:
+                self._require_none()
+                with self.call.sampling(p):
+                    return previous(*args, **kwargs)
+            except FrescoError as error:
+                _forget_conditionings(p)
+                raise CallRefused(str(error)) from error
+            except Exception:
+                _forget_conditionings(p)
+                raise
+
+        return sample
+
+
+@contextmanager
+def _replaced_method(
+    owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Within: a method of this one object is `make` of it; another's wrapper over ours stays."""
+    before = vars(owner).get(name)
+    previous = getattr(owner, name)
+    inner, active = make(previous), True
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return (inner if active else previous)(*args, **kwargs)
+
+    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        active = False
+        if vars(owner).get(name) is method:
+            if before is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+
+def _forget_conditionings(p: Any) -> None:
+    """ControlNet marks cached conditionings in place, and clears them only in the model's call."""
+    for base in type(p).__mro__:
+        if "cached_c" in vars(base):
+            base.cached_c, base.cached_uc = [None, None], [None, None]

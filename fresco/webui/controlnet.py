@@ -1,0 +1,106 @@
+"""ControlNet's own hint for every keyframe, through the public parts of sd-webui-controlnet."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.hosts.patching import pre_hook
+
+_TITLE = "controlnet"
+
+
+@contextmanager
+def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
+    """Within: every enabled unit without a picture of its own sees each frame's hint.
+
+    Args:
+        frames: [N, H, W, 3] RGB of this batch, as they are encoded.
+    """
+    script = _script(p)
+    with ExitStack() as stack:
+        for unit, parameters in _units(script):
+            if _has_picture(unit):
+                continue
+            _require_controlnet(unit, parameters)
+            hints = torch.cat([_hint(script, unit, frame, p) for frame in frames])
+            stack.enter_context(_hinted(parameters.control_model, hints))
+        yield
+
+
+def _script(p: Any) -> Any:
+    scripts = p.scripts.alwayson_scripts if p.scripts is not None else ()
+    return next((s for s in scripts if str(s.title()).lower() == _TITLE), None)
+
+
+def _units(script: Any) -> Sequence[tuple[Any, Any]]:
+    """Enabled units with what ControlNet made of them."""
+    units = list(getattr(script, "enabled_units", None) or ())
+    if not units:
+        return ()
+    network = getattr(script, "latest_network", None)
+    if network is None:
+        raise HostError(
+            f"ControlNet has {len(units)} units switched on but did not start, see the console; "
+            "mend or switch off its units."
+        )
+    return list(zip(units, network.control_params, strict=True))
+
+
+def _has_picture(unit: Any) -> bool:
+    image = getattr(unit, "image", None)
+    if isinstance(image, dict):
+        image = image.get("image")
+    return image is not None or bool(getattr(unit, "batch_images", None))
+
+
+def _require_controlnet(unit: Any, parameters: Any) -> None:
+    kind = parameters.control_model_type
+    if not kind.is_controlnet:
+        raise HostError(
+            f"ControlNet's unit {unit.module} ({kind.name}) cannot follow the frames; give it a "
+            "picture of its own, or switch it off."
+        )
+
+
+def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
+    """[1, 3, H, W]: the unit's own preprocessor on one frame."""
+    module = importlib.import_module("scripts.supported_preprocessor")
+    preprocessor = module.Preprocessor.get_preprocessor(unit.module)
+    if preprocessor is None:
+        raise HostError(f"ControlNet has no preprocessor {unit.module!r}; choose another.")
+    result = preprocessor.cached_call(
+        frame, resolution=unit.processor_res, slider_1=unit.threshold_a,
+        slider_2=unit.threshold_b, low_vram=getattr(unit, "low_vram", False), model=unit.model,
+    )
+    external = importlib.import_module("scripts.external_code")
+    mode = external.resize_mode_from_value(unit.resize_mode)
+    value = getattr(result, "value", result)
+    return type(script).detectmap_proc(value, unit.module, mode, p.height, p.width)[0]
+
+
+@contextlib.contextmanager
+def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
+    """Within: every row of the ControlNet gets the hint of its frame."""
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rows = len(kwargs["x"])
+        given = kwargs["hint"]
+        if rows % len(hints):
+            raise HostError(
+                f"ControlNet works on {rows} rows, no multiple of the {len(hints)} frames; switch "
+                "off extensions that change the batch."
+            )
+        own = hints[torch.arange(rows) % len(hints)].to(given)
+        return args, {**kwargs, "hint": own}
+
+    with pre_hook(model, hook):
+        yield

@@ -1,0 +1,66 @@
+"""The script's controls, made from the settings."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from fresco.settings import Entry
+from fresco.webui.request import offered_options
+
+_STEPS = 100
+"""Steps of a slider of fractions."""
+_TITLES = {
+    "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
+}
+
+
+def label_of(entry: Entry) -> str:
+    """The words before a control; users' saved defaults hang on them."""
+    return f"FRESCO {entry.name.replace('_', ' ')}"
+
+
+def source_controls(identify: Callable[[str], str]) -> list[Any]:
+    """Where the frames come from."""
+    video = gr.File(
+        label="FRESCO video", file_types=["video"], type="file", elem_id=identify("video")
+    )
+    path = gr.Textbox(
+        label="FRESCO path", placeholder="or a video or a folder of frames on the server",
+        elem_id=identify("path"),
+    )
+    for component in (video, path):
+        component.do_not_save_to_config = True
+    return [video, path]
+
+
+def option_controls(identify: Callable[[str], str]) -> list[Any]:
+    """One control an option, in the order of the options, grouped."""
+    made: list[Any] = []
+    options = offered_options()
+    groups = list(dict.fromkeys(entry.group for entry in options))
+    for group in groups:
+        with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
+            made += [_control(e, identify(e.name)) for e in options if e.group == group]
+    return made
+
+
+def _control(entry: Entry, identity: str) -> Any:
+    option, label = entry.option, label_of(entry)
+    common = {"label": label, "value": entry.default, "elem_id": identity}
+    if entry.type is bool:
+        return gr.Checkbox(**common, info=option.help)
+    if option.choices:
+        return gr.Dropdown(**common, choices=list(option.choices), info=option.help)
+    if entry.type in (int, float) and option.low is not None and option.high is not None:
+        whole = entry.type is int
+        step = 1 if whole else (option.high - option.low) / _STEPS
+        return gr.Slider(
+            **common, minimum=option.low, maximum=option.high, step=step, info=option.help
+        )
+    if entry.type in (int, float):
+        return gr.Number(**common, precision=0 if entry.type is int else None, info=option.help)
+    return gr.Textbox(**common, info=option.help)

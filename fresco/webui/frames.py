@@ -1,0 +1,103 @@
+"""The keyframes of one img2img call, and the batches they are translated in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pictures
+from PIL.Image import Image
+
+from fresco.errors import VideoError
+from fresco.keyframes import KeyframePlan, plan_batches
+from fresco.progress import Progress
+from fresco.settings import FrescoSettings
+from fresco.translate import detect_keyframes
+from fresco.video.reader import open_source
+from fresco.webui.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class CallBatch:
+    """Keyframes sampled together, as places in `CallFrames.images`."""
+
+    anchors: tuple[int, ...]
+    """Translated before; pinned, and not returned again."""
+    frames: tuple[int, ...]
+    """New ones."""
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Every frame of the batch, anchors first."""
+        return self.anchors + self.frames
+
+
+@dataclass(frozen=True, slots=True)
+class CallFrames:
+    """What a call translates."""
+
+    images: tuple[Image, ...]
+    """Keyframes in the source's size."""
+    numbers: tuple[int, ...]
+    """Their numbers in the source."""
+    batches: tuple[CallBatch, ...]
+    """Every keyframe is new in exactly one; a batch without anchors begins a shot."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+
+
+def call_frames(request: Request, given: Sequence[Image]) -> CallFrames:
+    """The frames of a call: of the source it names, or the pictures given with it."""
+    if not request.has_source:
+        return frames_of_pictures(given, request.settings)
+    if request.data:
+        with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
+            path = Path(folder) / "video.mp4"
+            path.write_bytes(request.data)
+            return frames_of_source(path, request.settings)
+    return frames_of_source(Path(request.video or request.path), request.settings)
+
+
+def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
+    """Every picture is a keyframe of one shot."""
+    if not given:
+        raise VideoError("There is no frame; give a video, a path, or init_images.")
+    sizes = sorted({image.size for image in given})
+    if len(sizes) > 1:
+        named = ", ".join(f"{width}x{height}" for width, height in sizes)
+        raise VideoError(f"The frames have different sizes ({named}); give frames of one size.")
+    numbers = tuple(range(len(given)))
+    batches = plan_batches(numbers, settings.keyframes.batch_size)
+    return CallFrames(
+        tuple(given), numbers, tuple(CallBatch(b.anchors, b.frames) for b in batches)
+    )
+
+
+def frames_of_source(path: Path, settings: FrescoSettings) -> CallFrames:
+    """Keyframes of a video or a folder of pictures, found or by hand."""
+    with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
+        clip, _, plans, notes = detect_keyframes(
+            path, settings, Progress(), Path(folder) / "scan"
+        )
+        numbers = tuple(number for plan in plans for number in plan.keyframes)
+        with open_source(path, last_frame=clip.frames.end) as source:
+            images = tuple(
+                Pictures.fromarray(np.asarray(source.frame(number))) for number in numbers
+            )
+    return CallFrames(
+        images, numbers, _placed(plans, numbers), (*clip.info.notes, *notes)
+    )
+
+
+def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[CallBatch, ...]:
+    place = {number: index for index, number in enumerate(numbers)}
+    return tuple(
+        CallBatch(
+            tuple(place[number] for number in batch.anchors),
+            tuple(place[number] for number in batch.frames),
+        )
+        for plan in plans for batch in plan.batches
+    )

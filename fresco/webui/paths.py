@@ -1,0 +1,45 @@
+"""Files that a request may name, and where weights lie in a WebUI."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from modules import paths, shared
+
+from fresco.errors import SettingsError
+from fresco.settings import FlowSettings
+
+_OUTPUTS = (
+    "outdir_samples", "outdir_img2img_samples", "outdir_txt2img_samples", "outdir_save",
+    "outdir_grids", "outdir_extras_samples", "outdir_init_images",
+)
+
+
+def flow_settings(settings: FlowSettings) -> FlowSettings:
+    """With the WebUI's folder of models for weights."""
+    if settings.weights_dir:
+        return settings
+    return dataclasses.replace(settings, weights_dir=str(Path(paths.models_path) / "FRESCO"))
+
+
+def require_allowed(path: str) -> None:
+    """Any path while only this machine can ask; else those the WebUI serves itself."""
+    if not _reachable(shared.cmd_opts):
+        return
+    folders = [Path(paths.data_path), *map(Path, shared.cmd_opts.gradio_allowed_path or ())]
+    folders += [Path(value) for name in _OUTPUTS if (value := getattr(shared.opts, name, ""))]
+    place = Path(path).resolve()
+    if not any(place.is_relative_to(folder.resolve()) for folder in folders):
+        raise SettingsError(
+            f"path is {path!r}, outside of the folders that this WebUI serves; put the file into "
+            "an output folder, or start the WebUI with --gradio-allowed-path."
+        )
+
+
+def _reachable(options: Any) -> bool:
+    """Whether others than the person at this machine can ask."""
+    names = ("listen", "share", "ngrok", "server_name", "hide_ui_dir_config")
+    return any(getattr(options, name, None) for name in names)

@@ -1,0 +1,149 @@
+"""What one img2img call asks of FRESCO: the script's arguments -> source and settings.
+
+Arguments come by position, in the order of the script's controls, or as one dict. Pure: nothing
+of the WebUI is imported.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.settings import Entry, FrescoSettings, entries, from_dict
+
+OFFERED: Mapping[str, tuple[str, ...]] = {
+    "keyframes": (),
+    "flow": ("estimator",),
+    "guidance": (),
+    "output": ("first_frame", "last_frame"),
+}
+"""Groups of options that make sense within img2img, and which of each; empty: all."""
+
+SOURCES = ("video", "path")
+"""Arguments that name the frames: an uploaded file (base64 in the API), a path on the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call's wishes."""
+
+    settings: FrescoSettings
+    """All options; those of other stages at their defaults."""
+    video: str = ""
+    """Path of an uploaded file."""
+    data: bytes = b""
+    """A video file's bytes, sent by a program."""
+    path: str = ""
+    """Video or folder of pictures on the server."""
+
+    @property
+    def has_source(self) -> bool:
+        """Whether frames come from a video or folder; else they are the call's init images."""
+        return bool(self.video or self.data or self.path)
+
+
+def offered_options() -> tuple[Entry, ...]:
+    """The options of the script, in the order of its controls: later ones are appended only."""
+    return tuple(
+        entry for entry in entries()
+        if entry.group in OFFERED and (
+            not OFFERED[entry.group] or entry.name in OFFERED[entry.group]
+        )
+    )
+
+
+def parse_arguments(args: Sequence[Any]) -> Request | None:
+    """The request of a call, or None if FRESCO is off.
+
+    Args:
+        args: `[{...}]`, or enabled, video, path and one value for every offered option.
+    """
+    if args and isinstance(args[0], Mapping):
+        return _from_mapping(args[0])
+    if not args or not args[0]:
+        return None
+    if not isinstance(args[0], bool):
+        raise SettingsError(
+            f"The first argument of FRESCO is {args[0]!r}; give true, or one object of options."
+        )
+    options = offered_options()
+    video, path, *values = [*args[1:], *[None] * (2 + len(options))][: 2 + len(options)]
+    groups: dict[str, dict[str, Any]] = {}
+    for entry, value in zip(options, values, strict=True):
+        if value is not None:
+            groups.setdefault(entry.group, {})[entry.name] = _as_typed(entry, value)
+    return Request(from_dict(groups), video=_text("video", video), path=_text("path", path))
+
+
+def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
+    """Options by name, flat or by group."""
+    rest = dict(values)
+    enabled = rest.pop("enabled", True)
+    if not isinstance(enabled, bool):
+        raise SettingsError(f"enabled is {enabled!r}; give true or false.")
+    if not enabled:
+        return None
+    data = _decoded(_text("video", rest.pop("video", "")))
+    path = _text("path", rest.pop("path", ""))
+    prompts = rest.pop("key_prompts", {})
+    by_name = {entry.name: entry for entry in offered_options()}
+    groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
+    for name, value in rest.items():
+        if name in OFFERED:
+            groups.setdefault(name, {}).update(_group(name, value, by_name))
+        elif name in by_name:
+            entry = by_name[name]
+            groups.setdefault(entry.group, {})[name] = _as_typed(entry, value)
+        else:
+            raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
+    return Request(from_dict(groups), data=data, path=path)
+
+
+def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{name} is {value!r}; give an object of options.")
+    known = {key: entry for key, entry in by_name.items() if entry.group == name}
+    for key in value:
+        if key not in known:
+            raise _unknown(str(key), list(known))
+    return {key: _as_typed(known[key], item) for key, item in value.items()}
+
+
+def _as_typed(entry: Entry, value: Any) -> Any:
+    """Whole numbers of sliders and of JSON come as floats."""
+    if entry.type is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} is {type(value).__name__}; give a text.")
+    return value.strip()
+
+
+def _decoded(text: str) -> bytes:
+    """Bytes of base64, with or without `data:video/mp4;base64,` before it."""
+    if not text:
+        return b""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise SettingsError(
+            f"video is no base64 ({error}); encode the file's bytes, or name a path."
+        ) from error
+
+
+def _unknown(name: str, known: Sequence[str]) -> SettingsError:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return SettingsError(f"{name!r} is no option of FRESCO; {hint}")
