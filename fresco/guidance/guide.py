@@ -20,14 +20,23 @@ from fresco.guidance.attention import AttentionParts, Chains, guided_attention
 from fresco.guidance.freeu import damp_low_frequencies, scale_backbone
 from fresco.guidance.motion import FeatureMotion, feature_motion
 from fresco.guidance.optimization import Descent, OptimizationTarget, optimize_feature
-from fresco.guidance.ports import Chunk, Projections, Rows, Site, Step
+from fresco.guidance.ports import Chunk, GuidedUNet, Projections, Rows, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
 from fresco.guidance.smoothing import image_ring, smooth_background
 from fresco.settings import GuidanceSettings
 
 ATTENTION_SCALES = (8, 16)
-"""Pixels a token side covers in the two finest attention levels (SPEC 6)."""
+"""Pixels a token side covers in the two finest attention levels of SD 1.x and 2.x (SPEC 6)."""
+LATENT_SCALE = 8
+"""Pixels a latent's side covers, the finest decoder level's."""
+
+
+def attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
+    """Pixels a token side covers in the levels whose self-attention is guided, finest first."""
+    finest = len(unet.stages) - 1
+    stages = {site.stage for site in unet.sites}
+    return tuple(LATENT_SCALE * 2 ** (finest - stage) for stage in sorted(stages, reverse=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class BatchGuidance:
     def build(
         cls, images: Tensor, flow: BidirectionalFlow, saliency: Tensor | None,
         settings: GuidanceSettings, device: torch.device | str,
+        *, scales: Sequence[int] = ATTENTION_SCALES,
     ) -> BatchGuidance:
         """Prepare a batch.
 
@@ -57,12 +67,13 @@ class BatchGuidance:
             images: [N, 3, H, W] in 0..255.
             flow: of the same frames in a ring.
             saliency: [N, 1, h, w], 1 = background; needed by background smoothing only.
+            scales: of the model's guided attention, see `attention_scales`.
         """
         if settings.background_smoothing and saliency is None:
             raise HostError("background_smoothing is on but there is no saliency; compute it.")
         images, flow = images.to(device), flow.to(device)
         masks, chains = {}, {}
-        for scale in ATTENTION_SCALES:
+        for scale in scales:
             if settings.cross_frame_attention:
                 mask = key_mask(flow.backward_occlusion, scale)
                 masks[mask.shape[1]] = mask

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.occlusion import ring_flow
-from fresco.guidance.guide import BatchGuidance, FrescoGuide
+from fresco.guidance.guide import (
+    ATTENTION_SCALES,
+    BatchGuidance,
+    FrescoGuide,
+    attention_scales,
+)
+from fresco.guidance.ports import GuidedUNet
 from fresco.saliency import saliency_of
 from fresco.settings import FrescoSettings
 
@@ -37,13 +43,21 @@ class GuideMaker:
         """With the estimator that the settings name."""
         return cls(settings, create_estimator(settings.flow, device), device, model_sigmas)
 
-    def guide(self, frames: NDArray[np.uint8]) -> FrescoGuide:
-        """The guide of a batch of frames [N, H, W, 3] RGB at working size."""
+    def guide(self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None) -> FrescoGuide:
+        """The guide of a batch.
+
+        Args:
+            frames: [N, H, W, 3] RGB at working size.
+            unet: whose attention is guided; None: one of SD 1.x or 2.x.
+        """
         guidance = self.settings.guidance
         flow = ring_flow(frames, self.estimator)
         saliency = None
         if guidance.background_smoothing:
             saliency = saliency_of(frames, flow, guidance.saliency, self.settings.flow)
         images = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-        batch = BatchGuidance.build(images, flow, saliency, guidance, self.device)
+        scales = attention_scales(unet) if unet is not None else ATTENTION_SCALES
+        batch = BatchGuidance.build(
+            images, flow, saliency, guidance, self.device, scales=scales
+        )
         return FrescoGuide(batch, guidance, self.model_sigmas)

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, images, rng, shared
+from modules import devices, images, rng, sd_models, shared
+from modules.hypernetworks import hypernetwork
 from numpy.typing import NDArray
 
 from fresco.errors import FrescoError, HostError, SettingsError
 from fresco.guidance.ports import BatchCarry
+from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
-from fresco.hosts.ldm import LdmUNet
+from fresco.hosts.ldm import LdmUNet, Sources
 from fresco.stages.guide import GuideMaker
 from fresco.webui.controlnet import per_frame_hints
 from fresco.webui.denoiser import BatchSampling
@@ -68,7 +70,13 @@ class GuidedCall:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the frames and the flow."""
-        return tuple(note for note in (*self._frames.notes, self._maker.estimator.note) if note)
+        notes = [*self._frames.notes, self._maker.estimator.note]
+        if len(self._frames.images) == 1:
+            notes.append(
+                "FRESCO was given one frame, so there is nothing to share between frames; give a "
+                "video or a folder."
+            )
+        return tuple(note for note in notes if note)
 
     def arrange(self, p: Any) -> None:
         """Before prompts and seeds are made: as many iterations as batches."""
@@ -91,10 +99,9 @@ class GuidedCall:
         """An iteration begins: its frames, prompts and seeds."""
         batch = self._frames.batches[number]
         if number > 0 and self._sampled != number - 1:
-            raise HostError(
-                f"Batch {number} was skipped, and the later ones lean on it; use Interrupt "
-                "instead, or run again."
-            )
+            p.comment(f"Batch {number} was skipped; the later ones lean on it, so the run ends.")
+            p.prompts = []  # the WebUI's own sign of the end
+            return
         if not batch.anchors:
             self._carry = None
             self._prompts = []
@@ -128,12 +135,14 @@ class GuidedCall:
         batch = self._frames.batches[self._number]
         frames = self._working_frames(batch, p)
         sigmas = training_sigmas(p.sd_model.alphas_cumprod)
-        guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames)
-        unet = LdmUNet(p.sd_model.model.diffusion_model)
+        unet = LdmUNet(guided_unet(p.sd_model), sources=_hypernetworks())
+        guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames, unet)
         work = BatchSampling(
             p.sd_model, p.sampler, unet, guide, sigmas, p.init_latent, self._seed,
             self._carry if batch.anchors else None,
         )
+        # Merged tokens have no motion path; the WebUI sets its ratio anew at the next call.
+        sd_models.apply_token_merging(p.sd_model, 0)
         with ExitStack() as stack:
             stack.enter_context(unet.installed(guide))
             stack.enter_context(work.installed())
@@ -166,6 +175,14 @@ class GuidedCall:
                 p.width, p.height,
             ).convert("RGB")) for image in self._images(batch)
         ])
+
+
+def _hypernetworks() -> Sources | None:
+    """What keys and values of attention are made of, if hypernetworks are loaded."""
+    loaded = shared.loaded_hypernetworks
+    if not loaded:
+        return None
+    return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
 
 
 def _require_supported(p: Any) -> None:

@@ -3,12 +3,13 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from fresco.settings import Entry
+from fresco.webui.infotext import ENABLED, name_of, pasted_value
 from fresco.webui.request import offered_options
 
 _STEPS = 100
@@ -16,11 +17,6 @@ _STEPS = 100
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
 }
-
-
-def label_of(entry: Entry) -> str:
-    """The words before a control; users' saved defaults hang on them."""
-    return f"FRESCO {entry.name.replace('_', ' ')}"
 
 
 def source_controls(identify: Callable[[str], str]) -> list[Any]:
@@ -49,8 +45,8 @@ def option_controls(identify: Callable[[str], str]) -> list[Any]:
 
 
 def _control(entry: Entry, identity: str) -> Any:
-    option, label = entry.option, label_of(entry)
-    common = {"label": label, "value": entry.default, "elem_id": identity}
+    option = entry.option
+    common = {"label": name_of(entry), "value": entry.default, "elem_id": identity}
     if entry.type is bool:
         return gr.Checkbox(**common, info=option.help)
     if option.choices:
@@ -64,3 +60,20 @@ def _control(entry: Entry, identity: str) -> Any:
     if entry.type in (int, float):
         return gr.Number(**common, precision=0 if entry.type is int else None, info=option.help)
     return gr.Textbox(**common, info=option.help)
+
+
+def paste_fields(enabled: Any, controls: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """What "send to img2img" sets from a picture's infotext; defaults are not written there."""
+    fields: list[tuple[Any, Any]] = [
+        (enabled, lambda values: True if ENABLED in values else gr.update())
+    ]
+    for entry, control in zip(offered_options(), controls, strict=True):
+        fields.append((control, _pasted(entry)))
+    return fields
+
+
+def _pasted(entry: Entry) -> Callable[[Mapping[str, Any]], Any]:
+    def value(values: Mapping[str, Any]) -> Any:
+        return pasted_value(entry, values) if ENABLED in values else gr.update()
+
+    return value

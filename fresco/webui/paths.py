@@ -19,10 +19,11 @@ _OUTPUTS = (
 
 
 def flow_settings(settings: FlowSettings) -> FlowSettings:
-    """With the WebUI's folder of models for weights."""
-    if settings.weights_dir:
-        return settings
-    return dataclasses.replace(settings, weights_dir=str(Path(paths.models_path) / "FRESCO"))
+    """With weights where this WebUI keeps them, and downloads as its settings allow."""
+    options = shared.opts.data
+    folder = options.get("fresco_weights_dir") or str(Path(paths.models_path) / "FRESCO")
+    offline = bool(options.get("fresco_offline", False))
+    return dataclasses.replace(settings, weights_dir=folder, offline=offline)
 
 
 def require_allowed(path: str) -> None:

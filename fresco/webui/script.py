@@ -3,15 +3,17 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from modules import scripts
 from modules.ui_components import InputAccordion
 
-from fresco import __version__
-from fresco.settings import entries
+from fresco.settings import from_dict
 from fresco.webui.call import CallGuard
-from fresco.webui.controls import option_controls, source_controls
+from fresco.webui.controls import option_controls, paste_fields, source_controls
+from fresco.webui.infotext import infotext, name_of
+from fresco.webui.registration import AXES
 from fresco.webui.request import Request, offered_options, parse_arguments
 
 _GUARD = "fresco_guard"
@@ -32,8 +34,10 @@ class FrescoScript(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         """Its controls: their order is that of the API's arguments."""
         with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
-            controls = [*source_controls(self.elem_id), *option_controls(self.elem_id)]
-        return [enabled, *controls]
+            sources, options = source_controls(self.elem_id), option_controls(self.elem_id)
+        self.infotext_fields = paste_fields(enabled, options)
+        self.paste_field_names = [name_of(entry) for entry in offered_options()]
+        return [enabled, *sources, *options]
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Take up a call that asks for FRESCO."""
@@ -48,6 +52,7 @@ class FrescoScript(scripts.Script):
             if request is None:
                 _release(p)
                 return
+            request = _with_axes(request, getattr(p, AXES, {}))
             guard.start(request, p)
             p.extra_generation_params |= infotext(request)
 
@@ -89,12 +94,9 @@ def _plain(value: Any) -> Any:
     return getattr(value, "name", value) if not isinstance(value, str) else value
 
 
-def infotext(request: Request) -> dict[str, Any]:
-    """What goes into pictures: only what differs from the defaults."""
-    values: dict[str, Any] = {"FRESCO": __version__}
-    defaults = {(entry.group, entry.name): entry.default for entry in entries()}
-    for entry in offered_options():
-        value = getattr(getattr(request.settings, entry.group), entry.name)
-        if value != defaults[entry.group, entry.name]:
-            values[f"FRESCO {entry.name.replace('_', ' ')}"] = value
-    return values
+def _with_axes(request: Request, axes: dict[str, tuple[str, Any]]) -> Request:
+    """The request with what a plot varies."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, (group, value) in axes.items():
+        groups.setdefault(group, {})[name] = value
+    return dataclasses.replace(request, settings=from_dict(groups, request.settings))

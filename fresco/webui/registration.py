@@ -1,0 +1,71 @@
+"""What the WebUI is told once a load: settings and axes of X/Y/Z plots.
+
+The package stays loaded over "Reload UI", so nothing here may add up.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modules import script_callbacks, scripts, shared
+
+from fresco.settings import Entry
+from fresco.webui.request import offered_options
+
+AXES = "fresco_axes"
+"""Attribute of a processing object: options that a plot has set on it, by name."""
+_PREFIX = "[FRESCO] "
+_SECTION = ("fresco", "FRESCO")
+_PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
+
+
+def register() -> None:
+    """Called by the WebUI's script at every load."""
+    script_callbacks.on_ui_settings(add_settings)
+    script_callbacks.on_before_ui(add_axes)
+
+
+def add_settings() -> None:
+    """The section of the WebUI's settings."""
+    options = {
+        "fresco_weights_dir": (
+            "", "Folder of FRESCO's own weights (optical flow, saliency); empty: models/FRESCO"
+        ),
+        "fresco_offline": (False, "Never download weights; use what there is"),
+    }
+    for name, (default, label) in options.items():
+        shared.opts.add_option(name, shared.OptionInfo(default, label, section=_SECTION))
+
+
+def add_axes() -> None:
+    """Every option of the guidance and of the batches as an axis."""
+    plot = next(
+        (data.module for data in scripts.scripts_data
+         if data.script_class.__module__ in _PLOT_MODULES), None,
+    )
+    if plot is None:
+        return
+    known = {option.label for option in plot.axis_options}
+    for entry in offered_options():
+        label = _PREFIX + entry.name.replace("_", " ")
+        if entry.group in ("keyframes", "guidance") and label not in known:
+            plot.axis_options.append(_axis(plot, entry, label))
+
+
+def _axis(plot: Any, entry: Entry, label: str) -> Any:
+    choices = entry.option.choices
+    if entry.type is bool:
+        choices = ("True", "False")
+    kind = str if entry.type is bool else entry.type
+    further = {"choices": lambda: list(choices)} if choices else {}
+    return plot.AxisOptionImg2Img(label, kind, _setter(entry), **further)
+
+
+def _setter(entry: Entry) -> Callable[[Any, Any, Any], None]:
+    def set_option(p: Any, value: Any, _values: Any) -> None:
+        typed = value == "True" if entry.type is bool else value
+        setattr(p, AXES, {**getattr(p, AXES, {}), entry.name: (entry.group, typed)})
+
+    return set_option
