@@ -1,0 +1,93 @@
+"""What cannot be done is said before anything is sampled, as status 422 and one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.helpers.webui import shared
+from tests.helpers.webui.client import Refused
+from tests.helpers.webui.double import DoubleHost
+from tests.helpers.webui.requests import QUICK, frames
+
+UNPROCESSABLE = 422
+
+
+def refusal(host: DoubleHost, given: Any, options: Any, **payload: Any) -> str:
+    """What a request is answered, of which nothing was sampled."""
+    host.model.rows.clear()
+    with pytest.raises(Refused) as caught:
+        host.img2img(given, options, **payload)
+    assert host.model.rows == []
+    assert caught.value.status == UNPROCESSABLE
+    assert caught.value.detail.endswith((".", "?"))
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"batch_sze": 4}, "'batch_sze' is no option of FRESCO; did you mean batch_size?"),
+    ({"batch_size": 2}, "keyframes.batch_size is 2; give 3 to 64."),
+    ({"batch_size": "many"}, "keyframes.batch_size is 'many', a str"),
+    ({"spatial_weight": float("nan")}, "guidance.spatial_weight is nan"),
+    ({"estimator": "magic"}, "flow.estimator is 'magic'; choose one of"),
+    ({"temporal_attention": 1}, "guidance.temporal_attention is 1, a int"),
+    ({"key_prompts": {"0": 1}}, "sampling.key_prompts holds 1"),
+    ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
+    ({"video": "***"}, "video is no base64"),
+    ({"video": "AAECAw=="}, "video.mp4"),
+    ({"min_interval": 40}, "keyframes.min_interval is 40, above max_interval"),
+    (["yes"], "The first argument of FRESCO is 'yes'"),
+    ([5], "The first argument of FRESCO is 5"),
+    ([True, None, "", "ten"], "keyframes.min_interval is 'ten'"),
+])
+def test_wrong_arguments(double: DoubleHost, options: Any, said: str) -> None:
+    assert said in refusal(double, frames(3), options)
+
+
+@pytest.mark.parametrize(("payload", "said"), [
+    ({"n_iter": 2}, "Batch count is 2"),
+    ({"batch_size": 2}, "Batch size is 2"),
+    ({"resize_mode": 3}, "Resize mode is latent upscale"),
+    ({"sampler_name": "DPM adaptive"}, "The sampler is DPM adaptive"),
+    ({"refiner_checkpoint": "finer"}, "The refiner finer"),
+    ({"mask": Image.new("L", (64, 64), 255)}, "Only masked"),
+])
+def test_requests_that_cannot_be_guided(
+    double: DoubleHost, payload: dict[str, Any], said: str
+) -> None:
+    assert said in refusal(double, frames(3), QUICK, **payload)
+
+
+def test_composed_prompts(double: DoubleHost) -> None:
+    said = refusal(double, frames(3), QUICK, prompt="a cat AND a dog")
+    assert "AND" in said
+
+
+def test_frames_of_different_sizes(double: DoubleHost) -> None:
+    said = refusal(double, [*frames(2), *frames(1, 80)], QUICK)
+    assert "different sizes (64x64, 80x64)" in said
+
+
+def test_no_frame(double: DoubleHost) -> None:
+    assert "There is no frame" in refusal(double, [], QUICK)
+
+
+def test_empty_folder(double: DoubleHost, tmp_path: Path) -> None:
+    assert str(tmp_path) in refusal(double, [], QUICK | {"path": str(tmp_path)})
+
+
+def test_path_outside_while_others_can_ask(double: DoubleHost, tmp_path: Path) -> None:
+    shared.cmd_opts.listen = True
+    outside = str(tmp_path.parent)
+    assert "outside of the folders" in refusal(double, [], QUICK | {"path": outside})
+
+
+def test_a_refused_request_leaves_the_next_alone(double: DoubleHost) -> None:
+    before = double.img2img(frames(1))
+    refusal(double, frames(3), {"batch_sze": 4})
+    after = double.img2img(frames(1))
+    assert after.infotexts == before.infotexts
+    assert after.images[0].tobytes() == before.images[0].tobytes()
