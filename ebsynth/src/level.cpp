@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kRowsOfBand = 16;  // bands of rows are searched side by side
 constexpr int kMostBands = 16;
+constexpr int kFewShare = 8;  // few patches: one in so many
 
 }  // namespace
 
@@ -29,13 +30,15 @@ void Level::refine(int rounds, const Effort& effort, double uniformity,
     vote(target_, source_, field_, patch_, active_, change_, threads_);
     measure(active_);
     usage_.count(field_.matches, threads_);
-    for (int round = 0; round < rounds; ++round) {
-        begun(round);
+    const std::ptrdiff_t few = std::ptrdiff_t(active_.size()) / kFewShare;
+    const int most = effort.dwells ? 2 * rounds : rounds;
+    for (int round = 0; round < rounds || (round < most && active() <= few); ++round) {
+        begun(std::min(round, rounds));
         std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
         for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep);
         revote();
         choose(effort);
-        if (std::find(active_.begin(), active_.end(), 1) == active_.end()) break;
+        if (active() == 0) break;
     }
 }
 
@@ -119,6 +122,10 @@ void Level::choose(const Effort& effort) {
     for (std::uint32_t distance : distances_) sum += distance;
     const std::uint64_t limit = sum * std::uint64_t(effort.conspicuous) / distances_.size();
     for (std::size_t i = 0; i < active_.size(); ++i) active_[i] |= distances_[i] > limit;
+}
+
+std::ptrdiff_t Level::active() const {
+    return std::count(active_.begin(), active_.end(), std::uint8_t(1));
 }
 
 void Level::measure(const Mask& wanted) {

@@ -21,6 +21,8 @@ struct Effort {
     int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
                            // lower the objective are nearly all among them
     int sweeps;            // of search in a round
+    bool dwells;           // goes on for up to as many rounds again while few patches are searched:
+                           // half a percent of the objective, for a quarter more time
 };
 
 class Level {
@@ -50,6 +52,7 @@ class Level {
     void searchEvery(bool forward, int first);
     void revote();
     void choose(const Effort& effort);
+    std::ptrdiff_t active() const;
     void measure(const Mask& wanted);
 
     const Layout& layout_;

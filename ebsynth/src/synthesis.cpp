@@ -14,8 +14,8 @@ namespace {
 // A field to start from is good already: half the sweeps cost 0.3 % of the objective.
 Effort effortOf(const Parameters& parameters, bool started) {
     const int sweeps = parameters.sweeps;
-    if (parameters.quality == Quality::best) return {1, 4, sweeps};
-    return {3, 4, started ? (sweeps + 1) / 2 : sweeps};
+    if (parameters.quality == Quality::best) return {1, 4, sweeps, true};
+    return {3, 4, started ? (sweeps + 1) / 2 : sweeps, false};
 }
 
 // The side of every resolution, coarsest first.
