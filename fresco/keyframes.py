@@ -311,6 +311,6 @@ def unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple
     idle = [n for n in sorted(map(frame_number, settings.key_prompts)) if n not in known]
     return tuple(
         f"The words for frame {number} are not used, because it is no keyframe; the nearest is "
-        f"{min(known, key=lambda key: abs(key - number))}. Name it in --keys or move the words."
+        f"{min(known, key=lambda key: abs(key - number))}. Make it a keyframe or move the words."
         for number in idle if known
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,6 +25,7 @@ from fresco.guidance.ports import BatchCarry
 from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
 from fresco.hosts.ldm import LdmUNet, Sources
+from fresco.keyframes import join_prompt
 from fresco.stages.guide import GuideMaker
 from fresco.webui.controlnet import per_frame_hints
 from fresco.webui.denoiser import BatchSampling
@@ -88,6 +90,7 @@ class GuidedCall:
     def share_seed(self, p: Any) -> None:
         """One seed for all frames: start and every step then have the same noise."""
         count = len(p.all_prompts)
+        _refuse_composed([*p.all_prompts, *self._request.settings.sampling.key_prompts.values()])
         self._seed = int(p.all_seeds[0])
         p.all_seeds = [self._seed] * count
         p.all_subseeds = [p.all_subseeds[0]] * count
@@ -98,7 +101,7 @@ class GuidedCall:
     def begin_batch(self, p: Any, number: int) -> None:
         """An iteration begins: its frames, prompts and seeds."""
         batch = self._frames.batches[number]
-        if number > 0 and self._sampled != number - 1:
+        if batch.anchors and self._sampled != number - 1:
             p.comment(f"Batch {number} was skipped; the later ones lean on it, so the run ends.")
             p.prompts = []  # the WebUI's own sign of the end
             return
@@ -126,7 +129,7 @@ class GuidedCall:
         base, negative = self._prompts[0]
         numbers = [self._frames.numbers[place] for place in batch.all]
         added = [words.get(str(number), "") for number in numbers]
-        p.prompts = [", ".join(filter(None, (base, extra))) for extra in added]
+        p.prompts = [join_prompt(base, extra) if extra else base for extra in added]
         p.negative_prompts = [negative] * len(numbers)
 
     @contextmanager
@@ -185,6 +188,15 @@ def _hypernetworks() -> Sources | None:
     return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
 
 
+def _refuse_composed(prompts: Sequence[str]) -> None:
+    for text in prompts:
+        if re.search(r"\bAND\b", text):
+            raise SettingsError(
+                f"The prompt {text!r} is composed with AND, which FRESCO cannot guide; write it "
+                "in small letters or use a comma."
+            )
+
+
 def _require_supported(p: Any) -> None:
     """Refuse what cannot be guided, before anything is sampled."""
     refusals = (
@@ -223,8 +235,14 @@ def _noise(p: Any) -> Any:
 class CallGuard:
     """Stands before `p.init` and `p.sample`: raises what went wrong before, guides the sampling."""
 
-    def __init__(self, p: Any) -> None:
+    def __init__(self, p: Any, forget: Callable[[], None]) -> None:
+        """
+        Args:
+            forget: releases this guard after a failure, which the script is not told of.
+        """
         self._error: Exception | None = None
+        self._forget = forget
+        self._attempting = False
         self._call: GuidedCall | None = None
         self._patches = ExitStack()
         self._patches.enter_context(_replaced_method(p, "init", self._checked))
@@ -240,10 +258,13 @@ class CallGuard:
         """Do a callback's work; what goes wrong comes to light in the sampling."""
         if self._error:
             return
+        self._attempting = True
         try:
             work()
         except Exception as error:
             self._error = error
+        finally:
+            self._attempting = False
 
     def start(self, request: Request, p: Any) -> None:
         """Take up a call."""
@@ -267,8 +288,13 @@ class CallGuard:
 
     def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
         def init(*args: Any, **kwargs: Any) -> Any:
-            self._require_none()
-            return previous(*args, **kwargs)
+            try:
+                self._require_none()
+                return previous(*args, **kwargs)
+            except BaseException:
+                if not self._attempting:  # else the sampling raises it, and must stay guarded
+                    self._forget()
+                raise
 
         return init
 
@@ -280,9 +306,11 @@ class CallGuard:
                     return previous(*args, **kwargs)
             except FrescoError as error:
                 _forget_conditionings(p)
+                self._forget()
                 raise CallRefused(str(error)) from error
-            except Exception:
+            except BaseException:
                 _forget_conditionings(p)
+                self._forget()
                 raise
 
         return sample

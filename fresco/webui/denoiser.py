@@ -71,6 +71,11 @@ class BatchSampling:
 
     def finished_carry(self) -> BatchCarry:
         """For the next batch."""
+        if not self.record:
+            raise HostError(
+                "The sampler made no step, so nothing was guided; raise the denoising strength or "
+                "the steps."
+            )
         return BatchCarry(tuple(self.record))
 
     def _planned(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,8 +118,11 @@ class BatchSampling:
             self._pin(x, index)
             self.record.append(x[[0, -1]].detach().cpu())
             step = Step(index, max(len(self.levels), index + 1), self._level(float(sigma[0])))
-            if index == 0 and self.guide.wants_reference:
-                self._capture(*_conditions(args, kwargs), like=x)
+            if index == 0:
+                cond, uncond, image_cond = _conditions(args, kwargs)
+                self._refuse_composed(cond)
+                if self.guide.wants_reference:
+                    self._capture(cond, uncond, image_cond, like=x)
             self.guide.step(step)
             with self.unet.calling(len(x)):
                 output = previous(x, sigma, *args, **kwargs)
@@ -141,17 +149,22 @@ class BatchSampling:
         ).to(like)
         x = self._noised(self.latents.to(like), noise)
         mark = like.new_full((len(x),), self.last)
-        kinds, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
-        if any(len(kind) != 1 for kind in kinds):
-            raise HostError(
-                "The prompt is composed with AND, which FRESCO cannot guide; write it in small "
-                "letters or use a comma."
-            )
+        _, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
         negative = prompt_parser.reconstruct_cond_batch(uncond, denoiser.step)
         with self.guide.capturing(), _plain_forward(self.unet.unet), self.unet.calling(len(x)):
             for tensor in (positive, negative):
                 condition = _condition(_unmarked(tensor), image_cond)
                 denoiser.inner_model(x, mark, cond=condition)
+
+    def _refuse_composed(self, cond: Any) -> None:
+        kinds, _ = prompt_parser.reconstruct_multicond_batch(
+            cond, self.sampler.model_wrap_cfg.step
+        )
+        if any(len(kind) != 1 for kind in kinds):
+            raise HostError(
+                "The prompt is composed with AND, which FRESCO cannot guide; write it in small "
+                "letters or use a comma."
+            )
 
     def _noised(self, clean: Tensor, noise: Tensor) -> Tensor:
         """At the last noise level, in the form this sampler hands to the model."""

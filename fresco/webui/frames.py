@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from PIL.Image import Image
 
 from fresco.errors import VideoError
-from fresco.keyframes import KeyframePlan, plan_batches
+from fresco.keyframes import KeyframePlan, plan_batches, unused_key_prompts
 from fresco.progress import Progress
 from fresco.settings import FrescoSettings
 from fresco.translate import detect_keyframes
@@ -58,7 +58,7 @@ def call_frames(request: Request, given: Sequence[Image]) -> CallFrames:
             path = Path(folder) / "video.mp4"
             path.write_bytes(request.data)
             return frames_of_source(path, request.settings)
-    return frames_of_source(Path(request.video or request.path), request.settings)
+    return frames_of_source(request.video or Path(request.path), request.settings)
 
 
 def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
@@ -72,7 +72,8 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
     numbers = tuple(range(len(given)))
     batches = plan_batches(numbers, settings.keyframes.batch_size)
     return CallFrames(
-        tuple(given), numbers, tuple(CallBatch(b.anchors, b.frames) for b in batches)
+        tuple(given), numbers, tuple(CallBatch(b.anchors, b.frames) for b in batches),
+        unused_key_prompts(numbers, settings.sampling),
     )
 
 

@@ -11,9 +11,11 @@ import binascii
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.key_text import checked_key_prompts
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 
 OFFERED: Mapping[str, tuple[str, ...]] = {
@@ -34,8 +36,8 @@ class Request:
 
     settings: FrescoSettings
     """All options; those of other stages at their defaults."""
-    video: str = ""
-    """Path of an uploaded file."""
+    video: Path | None = None
+    """An uploaded file."""
     data: bytes = b""
     """A video file's bytes, sent by a program."""
     path: str = ""
@@ -77,7 +79,11 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     for entry, value in zip(options, values, strict=True):
         if value is not None:
             groups.setdefault(entry.group, {})[entry.name] = _as_typed(entry, value)
-    return Request(from_dict(groups), video=_text("video", video), path=_text("path", path))
+    # A file object became a path; a text can only come from a program, and is base64.
+    uploaded = video if isinstance(video, Path) else None
+    data = b"" if uploaded else _decoded(_text("video", video))
+    settings = from_dict(groups)
+    return _checked(Request(settings, video=uploaded, data=data, path=_text("path", path)))
 
 
 def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
@@ -101,7 +107,26 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             groups.setdefault(entry.group, {})[name] = _as_typed(entry, value)
         else:
             raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
-    return Request(from_dict(groups), data=data, path=path)
+    return _checked(Request(from_dict(groups), data=data, path=path))
+
+
+def _checked(request: Request) -> Request:
+    """Refuse what would have no effect: pictures given with the call are all keyframes."""
+    checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
+    if request.has_source:
+        return request
+    keys, output, usual = request.settings.keyframes, request.settings.output, FrescoSettings()
+    chosen = {
+        "keys": keys.keys != usual.keyframes.keys,
+        "first_frame": output.first_frame != usual.output.first_frame,
+        "last_frame": output.last_frame != usual.output.last_frame,
+    }
+    if named := [name for name, differs in chosen.items() if differs]:
+        raise SettingsError(
+            f"{' and '.join(named)} cannot choose among init_images, which are all keyframes; "
+            "give a video or a path, or only the pictures wanted."
+        )
+    return request
 
 
 def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from modules import scripts
@@ -44,7 +45,7 @@ class FrescoScript(scripts.Script):
         _release(p)
         if not args or args[0] in (False, None):
             return
-        guard = CallGuard(p)
+        guard = CallGuard(p, lambda: _release(p))
         setattr(p, _GUARD, guard)
 
         def begin() -> None:
@@ -90,8 +91,9 @@ def _release(p: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Files of gradio by their path."""
-    return getattr(value, "name", value) if not isinstance(value, str) else value
+    """Files that gradio has taken, by their path; a program's texts stay texts."""
+    name = None if isinstance(value, str) else getattr(value, "name", None)
+    return Path(name) if isinstance(name, str) else value
 
 
 def _with_axes(request: Request, axes: dict[str, tuple[str, Any]]) -> Request:

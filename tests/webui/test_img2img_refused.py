@@ -24,6 +24,7 @@ def refusal(host: DoubleHost, given: Any, options: Any, **payload: Any) -> str:
     assert host.model.rows == []
     assert caught.value.status == UNPROCESSABLE
     assert caught.value.detail.endswith((".", "?"))
+    assert not {"init", "sample", "fresco_guard"} & set(vars(host.made[-1]))
     return caught.value.detail
 
 
@@ -35,6 +36,9 @@ def refusal(host: DoubleHost, given: Any, options: Any, **payload: Any) -> str:
     ({"estimator": "magic"}, "flow.estimator is 'magic'; choose one of"),
     ({"temporal_attention": 1}, "guidance.temporal_attention is 1, a int"),
     ({"key_prompts": {"0": 1}}, "sampling.key_prompts holds 1"),
+    ({"key_prompts": {"x": "night"}}, "key_prompts"),
+    ({"key_prompts": {"2": "a cat AND a dog"}}, "composed with AND"),
+    ({"keys": "0,1"}, "keys cannot choose among init_images"),
     ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
     ({"video": "***"}, "video is no base64"),
     ({"video": "AAECAw=="}, "video.mp4"),
@@ -91,3 +95,20 @@ def test_a_refused_request_leaves_the_next_alone(double: DoubleHost) -> None:
     after = double.img2img(frames(1))
     assert after.infotexts == before.infotexts
     assert after.images[0].tobytes() == before.images[0].tobytes()
+
+
+def test_and_is_found_where_no_reference_pass_would_meet_it(double: DoubleHost) -> None:
+    options = QUICK | {"spatial_attention": False, "spatial_optimization": False}
+    said = refusal(
+        double, frames(3), options, prompt="a cat AND a dog",
+        override_settings={"skip_early_cond": 1.0},
+    )
+    assert "composed with AND" in said
+
+
+def test_sampler_without_a_step(double: DoubleHost) -> None:
+    """DDIM makes one model call fewer than it plans: none at a low strength."""
+    said = refusal(
+        double, frames(3), QUICK, sampler_name="DDIM", steps=4, denoising_strength=0.3
+    )
+    assert "raise the denoising strength" in said

@@ -17,7 +17,7 @@ CHANGED: dict[str, Any] = {
 
 
 def written(**options: Any) -> dict[str, Any]:
-    request = parse_arguments([options])
+    request = parse_arguments([{"path": "clip.mp4", **options}])
     assert request is not None
     return infotext(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,8 +53,9 @@ def test_every_option_by_position_by_name_and_by_group() -> None:
     by_name["last_frame"] = by_name["first_frame"] + 1  # a range must agree with itself
     values = list(by_name.values())
     groups["output"]["last_frame"] = by_name["last_frame"]
-    by_position = settings_of(True, None, None, *values)
-    assert by_position == settings_of(by_name) == settings_of(groups)
+    path = {"path": "clip.mp4"}
+    by_position = settings_of(True, None, "clip.mp4", *values)
+    assert by_position == settings_of(by_name | path) == settings_of(groups | path)
     for entry in options:
         assert getattr(getattr(by_position, entry.group), entry.name) == by_name[entry.name]
 
@@ -78,6 +80,18 @@ def test_video_as_base64(text: str) -> None:
     assert request.has_source
 
 
+def test_a_text_by_position_is_base64_and_never_a_path() -> None:
+    """Only the WebUI turns an upload into a path; a program could name any file."""
+    sent = parse_arguments([True, "AAECAw=="])
+    uploaded = parse_arguments([True, Path("clip.mp4")])
+    assert sent is not None
+    assert uploaded is not None
+    assert (sent.data, sent.video) == (bytes(range(4)), None)
+    assert (uploaded.data, uploaded.video) == (b"", Path("clip.mp4"))
+    with pytest.raises(SettingsError, match="video is no base64"):
+        parse_arguments([True, "/etc/clip.mp4"])
+
+
 def test_key_prompts() -> None:
     assert settings_of({"key_prompts": {"12": "night"}}).sampling.key_prompts == {"12": "night"}
 
@@ -96,6 +110,9 @@ def test_key_prompts() -> None:
         (({"video": "***"},), "video is no base64"),
         (({"video": 3},), "video is int; give a text."),
         (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
+        (({"key_prompts": {"x": "night"}},), "key_prompts"),
+        (({"keys": "0,1"},), "keys cannot choose among init_images"),
+        (({"first_frame": 2, "last_frame": 4},), "first_frame and last_frame cannot choose"),
         (({"min_interval": 40},), "keyframes.min_interval is 40, above max_interval 30"),
         ((5,), "The first argument of FRESCO is 5"),
         ((True, None, None, "ten"), "is 'ten', a str; give a whole number."),
