@@ -292,13 +292,18 @@ def join_prompt(*parts: str) -> str:
     return ", ".join(part for part in stripped if part)
 
 
+def is_composed(prompt: str) -> bool:
+    """Whether a prompt is composed with AND, which gives more than one row a frame."""
+    return re.search(r"\bAND\b", prompt) is not None
+
+
 def refuse_composition(settings: SamplingSettings) -> None:
     """Raise SettingsError on a prompt composed with AND, which has more than one row a frame."""
     prompts = {"prompt": settings.prompt, "added_prompt": settings.added_prompt,
                "negative_prompt": settings.negative_prompt}
     prompts |= {f"key_prompts {number}": text for number, text in settings.key_prompts.items()}
     for name, text in prompts.items():
-        if re.search(r"\bAND\b", text):
+        if is_composed(text):
             raise SettingsError(
                 f"sampling.{name} is {text!r}; prompts composed with AND cannot be guided. "
                 "Write it in small letters or use a comma."

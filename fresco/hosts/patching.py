@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -52,27 +52,36 @@ def pre_hook(module: nn.Module, hook: PreHook) -> Iterator[None]:
         handle.remove()
 
 
+def replaced_forward(
+    module: nn.Module, make: Callable[[Forward], Forward]
+) -> AbstractContextManager[None]:
+    """Within: `forward` of this one instance is `make(previous forward)`; see `replaced_method`."""
+    return replaced_method(module, "forward", make)
+
+
 @contextmanager
-def replaced_forward(module: nn.Module, make: Callable[[Forward], Forward]) -> Iterator[None]:
-    """Replace `forward` of this one instance by `make(previous forward)`.
+def replaced_method(
+    owner: Any, name: str, make: Callable[[Forward], Forward]
+) -> Iterator[None]:
+    """Replace a method of this one object by `make(previous method)`.
 
     A foreign patch laid over ours meanwhile stays in place; ours below it then only passes calls
     on to what was there before us.
     """
-    before = vars(module).get("forward")
-    previous: Forward = module.forward
+    before = vars(owner).get(name)
+    previous: Forward = getattr(owner, name)
     inner, active = make(previous), True
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
         return (inner if active else previous)(*args, **kwargs)
 
-    module.forward = forward
+    setattr(owner, name, method)
     try:
         yield
     finally:
         active = False
-        if vars(module).get("forward") is forward:
+        if vars(owner).get(name) is method:
             if before is None:
-                del module.forward
+                delattr(owner, name)
             else:
-                module.forward = before
+                setattr(owner, name, before)

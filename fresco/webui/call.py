@@ -8,8 +8,6 @@ So errors are kept, and raised there: a failed FRESCO never quietly becomes plai
 from __future__ import annotations
 
 import dataclasses
-import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -25,15 +23,14 @@ from fresco.guidance.ports import BatchCarry
 from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
 from fresco.hosts.ldm import LdmUNet, Sources
-from fresco.keyframes import join_prompt
+from fresco.hosts.patching import replaced_method
+from fresco.keyframes import Batch, is_composed, join_prompt
 from fresco.stages.guide import GuideMaker
 from fresco.webui.controlnet import per_frame_hints
 from fresco.webui.denoiser import BatchSampling
-from fresco.webui.frames import CallBatch, call_frames
+from fresco.webui.frames import call_frames
 from fresco.webui.paths import flow_settings, require_allowed
 from fresco.webui.request import Request
-
-log = logging.getLogger("fresco")
 
 _LATENT_RESIZE = 3
 """The WebUI's `Just resize (latent upscale)`."""
@@ -121,7 +118,7 @@ class GuidedCall:
             with devices.autocast():
                 p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
 
-    def _take_prompts(self, p: Any, batch: CallBatch) -> None:
+    def _take_prompts(self, p: Any, batch: Batch) -> None:
         """The shot's prompt for every frame, so that wildcards are drawn once a shot."""
         words = self._request.settings.sampling.key_prompts
         if not self._prompts:
@@ -167,10 +164,10 @@ class GuidedCall:
             if values is not None:
                 setattr(p, name, values[first:len(batch.all)])
 
-    def _images(self, batch: CallBatch) -> list[Any]:
+    def _images(self, batch: Batch) -> list[Any]:
         return [self._frames.images[place] for place in batch.all]
 
-    def _working_frames(self, batch: CallBatch, p: Any) -> NDArray[np.uint8]:
+    def _working_frames(self, batch: Batch, p: Any) -> NDArray[np.uint8]:
         """[N, H, W, 3] RGB as the WebUI encodes them."""
         return np.stack([
             np.asarray(images.resize_image(
@@ -190,7 +187,7 @@ def _hypernetworks() -> Sources | None:
 
 def _refuse_composed(prompts: Sequence[str]) -> None:
     for text in prompts:
-        if re.search(r"\bAND\b", text):
+        if is_composed(text):
             raise SettingsError(
                 f"The prompt {text!r} is composed with AND, which FRESCO cannot guide; write it "
                 "in small letters or use a comma."
@@ -245,9 +242,9 @@ class CallGuard:
         self._attempting = False
         self._call: GuidedCall | None = None
         self._patches = ExitStack()
-        self._patches.enter_context(_replaced_method(p, "init", self._checked))
+        self._patches.enter_context(replaced_method(p, "init", self._checked))
         self._patches.enter_context(
-            _replaced_method(p, "sample", lambda previous: self._guided(p, previous))
+            replaced_method(p, "sample", lambda previous: self._guided(p, previous))
         )
 
     def release(self) -> None:
@@ -314,30 +311,6 @@ class CallGuard:
                 raise
 
         return sample
-
-
-@contextmanager
-def _replaced_method(
-    owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Iterator[None]:
-    """Within: a method of this one object is `make` of it; another's wrapper over ours stays."""
-    before = vars(owner).get(name)
-    previous = getattr(owner, name)
-    inner, active = make(previous), True
-
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return (inner if active else previous)(*args, **kwargs)
-
-    setattr(owner, name, method)
-    try:
-        yield
-    finally:
-        active = False
-        if vars(owner).get(name) is method:
-            if before is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
 
 
 def _forget_conditionings(p: Any) -> None:

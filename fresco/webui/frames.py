@@ -12,27 +12,12 @@ from PIL import Image as Pictures
 from PIL.Image import Image
 
 from fresco.errors import VideoError
-from fresco.keyframes import KeyframePlan, plan_batches, unused_key_prompts
+from fresco.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
 from fresco.progress import Progress
 from fresco.settings import FrescoSettings
 from fresco.translate import detect_keyframes
 from fresco.video.reader import open_source
 from fresco.webui.request import Request
-
-
-@dataclass(frozen=True, slots=True)
-class CallBatch:
-    """Keyframes sampled together, as places in `CallFrames.images`."""
-
-    anchors: tuple[int, ...]
-    """Translated before; pinned, and not returned again."""
-    frames: tuple[int, ...]
-    """New ones."""
-
-    @property
-    def all(self) -> tuple[int, ...]:
-        """Every frame of the batch, anchors first."""
-        return self.anchors + self.frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +28,9 @@ class CallFrames:
     """Keyframes in the source's size."""
     numbers: tuple[int, ...]
     """Their numbers in the source."""
-    batches: tuple[CallBatch, ...]
-    """Every keyframe is new in exactly one; a batch without anchors begins a shot."""
+    batches: tuple[Batch, ...]
+    """Of places in `images`, not of numbers in the source. Every keyframe is new in exactly one; a
+    batch without anchors begins a shot."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
 
@@ -70,9 +56,8 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
         named = ", ".join(f"{width}x{height}" for width, height in sizes)
         raise VideoError(f"The frames have different sizes ({named}); give frames of one size.")
     numbers = tuple(range(len(given)))
-    batches = plan_batches(numbers, settings.keyframes.batch_size)
     return CallFrames(
-        tuple(given), numbers, tuple(CallBatch(b.anchors, b.frames) for b in batches),
+        tuple(given), numbers, plan_batches(numbers, settings.keyframes.batch_size),
         unused_key_prompts(numbers, settings.sampling),
     )
 
@@ -93,10 +78,11 @@ def frames_of_source(path: Path, settings: FrescoSettings) -> CallFrames:
     )
 
 
-def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[CallBatch, ...]:
+def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[Batch, ...]:
     place = {number: index for index, number in enumerate(numbers)}
     return tuple(
-        CallBatch(
+        Batch(
+            batch.number,
             tuple(place[number] for number in batch.anchors),
             tuple(place[number] for number in batch.frames),
         )
