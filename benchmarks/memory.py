@@ -45,32 +45,37 @@ def write_clip(path: Path, frames: int) -> None:
             writer.write(frame)
 
 
-def _resident(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of the process alone and with all below it; those that just ended count nothing."""
-    total, alone = 0, 0
+def _resident(process: psutil.Process, known: set[int]) -> tuple[int, int, set[int]]:
+    """Bytes of the process alone and with all below it, and who they are.
+
+    Those that just ended count nothing, nor those not `known` at the look before: a child
+    between its birth and its own program shows all pages of its parent as its own.
+    """
+    total, alone, family = 0, 0, set[int]()
     try:
-        family = [process, *process.children(recursive=True)]
+        members = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0, 0
-    for member in family:
+        return 0, 0, family
+    for member in members:
         try:
             size = member.memory_info().rss
         except psutil.NoSuchProcess:
             continue
-        total += size
+        family.add(member.pid)
+        total += size if member.pid in known else 0
         alone = size if member is process else alone
-    return alone, total
+    return alone, total, family
 
 
 def measured(command: list[str]) -> dict[str, float]:
     """Peak MiB and seconds of a command that must succeed."""
-    start, alone, together = time.monotonic(), 0, 0
+    start, alone, together, known = time.monotonic(), 0, 0, set[int]()
     with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(command, stdout=said, stderr=said)
         process = psutil.Process(child.pid)
         while child.poll() is None:
-            own, family = _resident(process)
-            alone, together = max(alone, own), max(together, family)
+            own, all_of_them, known = _resident(process, known)
+            alone, together = max(alone, own), max(together, all_of_them)
             time.sleep(INTERVAL)
         if child.returncode:
             said.seek(0)
