@@ -74,8 +74,9 @@ def test_reasons_why_a_program_cannot_be_used(
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(program, "SELF_TEST_SECONDS", 0.3)
-    assert "did not finish its self-test in 0.3 s" in str(self_test(slow))
+    with monkeypatch.context() as hurry:
+        hurry.setattr(program, "SELF_TEST_SECONDS", 0.3)
+        assert "did not finish its self-test in 0.3 s" in str(self_test(slow))
     monkeypatch.setenv(OVERRIDE, str(sick))
     with pytest.raises(PropagationError, match="lacks what it takes"):
         checked_program()
