@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL.Image import Image
 
-from fresco.errors import VideoError
+from fresco.errors import SettingsError, VideoError
 from fresco.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
 from fresco.progress import Progress
 from fresco.settings import FrescoSettings
@@ -35,10 +35,15 @@ class CallFrames:
     """What a person should know."""
 
 
-def call_frames(request: Request, given: Sequence[Image]) -> CallFrames:
-    """The frames of a call: of the source it names, or the pictures given with it."""
+def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
+    """The frames of a call: of the source it names, or the pictures given with it.
+
+    Args:
+        given: the WebUI's; its page gives None where nothing was chosen
+    """
     if not request.has_source:
-        return frames_of_pictures(given, request.settings)
+        pictures = [picture for picture in given if picture is not None]
+        return frames_of_pictures(pictures, request.settings)
     if request.data:
         with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
             path = Path(folder) / "video.mp4"
@@ -51,6 +56,7 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
     """Every picture is a keyframe of one shot."""
     if not given:
         raise VideoError("There is no frame; give a video, a path, or init_images.")
+    _require_no_choice(settings)
     sizes = sorted({image.size for image in given})
     if len(sizes) > 1:
         named = ", ".join(f"{width}x{height}" for width, height in sizes)
@@ -60,6 +66,21 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
         tuple(given), numbers, plan_batches(numbers, settings.keyframes.batch_size),
         unused_key_prompts(numbers, settings.sampling),
     )
+
+
+def _require_no_choice(settings: FrescoSettings) -> None:
+    """Refuse what would have no effect on pictures given with the call."""
+    keys, output, usual = settings.keyframes, settings.output, FrescoSettings()
+    chosen = {
+        "keys": keys.keys != usual.keyframes.keys,
+        "first_frame": output.first_frame != usual.output.first_frame,
+        "last_frame": output.last_frame != usual.output.last_frame,
+    }
+    if named := [name for name, differs in chosen.items() if differs]:
+        raise SettingsError(
+            f"{' and '.join(named)} cannot choose among init_images, which are all keyframes; "
+            "give a video or a path, or only the pictures wanted."
+        )
 
 
 def frames_of_source(path: Path, settings: FrescoSettings) -> CallFrames:

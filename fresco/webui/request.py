@@ -82,8 +82,9 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     # A file object became a path; a text can only come from a program, and is base64.
     uploaded = video if isinstance(video, Path) else None
     data = b"" if uploaded else _decoded(_text("video", video))
-    settings = from_dict(groups)
-    return _checked(Request(settings, video=uploaded, data=data, path=_text("path", path)))
+    return Request(
+        from_dict(groups), video=uploaded, data=data, path=_text("path", path)
+    )
 
 
 def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
@@ -107,25 +108,8 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             groups.setdefault(entry.group, {})[name] = _as_typed(entry, value)
         else:
             raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
-    return _checked(Request(from_dict(groups), data=data, path=path))
-
-
-def _checked(request: Request) -> Request:
-    """Refuse what would have no effect: pictures given with the call are all keyframes."""
+    request = Request(from_dict(groups), data=data, path=path)
     checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
-    if request.has_source:
-        return request
-    keys, output, usual = request.settings.keyframes, request.settings.output, FrescoSettings()
-    chosen = {
-        "keys": keys.keys != usual.keyframes.keys,
-        "first_frame": output.first_frame != usual.output.first_frame,
-        "last_frame": output.last_frame != usual.output.last_frame,
-    }
-    if named := [name for name, differs in chosen.items() if differs]:
-        raise SettingsError(
-            f"{' and '.join(named)} cannot choose among init_images, which are all keyframes; "
-            "give a video or a path, or only the pictures wanted."
-        )
     return request
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fresco.errors import VideoError
+from fresco.errors import SettingsError, VideoError
 from fresco.webui.frames import call_frames
 from fresco.webui.request import Request, parse_arguments
 
@@ -42,9 +42,20 @@ def test_few_pictures_are_one_batch(count: int) -> None:
     assert batch.frames == tuple(range(count))
 
 
-def test_no_picture() -> None:
+@pytest.mark.parametrize("given", [[], [None]])
+@pytest.mark.parametrize("options", [{}, {"last_frame": 4}])
+def test_no_picture(given: list[Image.Image | None], options: dict[str, int]) -> None:
     with pytest.raises(VideoError, match="There is no frame; give a video"):
-        call_frames(asked(), [])
+        call_frames(asked(**options), given)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"keys": "0,1"}, "keys cannot choose among init_images"),
+    ({"first_frame": 2, "last_frame": 4}, "first_frame and last_frame cannot choose"),
+])
+def test_pictures_leave_nothing_to_choose(options: dict[str, str | int], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        call_frames(asked(**options), pictures(3))
 
 
 def test_pictures_of_different_sizes() -> None:

@@ -111,8 +111,6 @@ def test_key_prompts() -> None:
         (({"video": 3},), "video is int; give a text."),
         (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
         (({"key_prompts": {"x": "night"}},), "key_prompts"),
-        (({"keys": "0,1"},), "keys cannot choose among init_images"),
-        (({"first_frame": 2, "last_frame": 4},), "first_frame and last_frame cannot choose"),
         (({"min_interval": 40},), "keyframes.min_interval is 40, above max_interval 30"),
         ((5,), "The first argument of FRESCO is 5"),
         ((True, None, None, "ten"), "is 'ten', a str; give a whole number."),
