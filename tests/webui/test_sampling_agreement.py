@@ -1,0 +1,91 @@
+"""The script's sampling and that of the diffusers host are one: same start, same latents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from fresco.hosts.diffusers_model import Denoiser
+from fresco.hosts.diffusers_sampling import Sampling, capture_reference
+from fresco.hosts.diffusers_unet import DiffusersUNet
+from fresco.hosts.estimates import sigmas_at, training_sigmas
+from fresco.progress import Progress
+from fresco.settings import from_dict
+from fresco.stages.guide import GuideMaker
+from tests.helpers.ldm_unet import SD1, diffusers_twin, ldm_twin
+from tests.helpers.webui.client import REQUEST
+from tests.helpers.webui.double import DoubleHost
+from tests.helpers.webui.requests import NONE, frames
+from tests.helpers.webui.watcher import Watcher
+
+COUNT, SEED, SCALE = 4, 7, 5.0
+STEPS, STRENGTH = 8, 0.63
+"""Of eight steps DDIM plans the last five, and the WebUI calls the model for all but the last."""
+CODEC: Any = None
+"""Nothing is decoded without background smoothing."""
+ROUNDING = 1e-5
+"""Mean difference of latents near 1 after four steps of one formula in two orders of sums; 1e-6 seen."""
+ATTENTION = NONE | dict.fromkeys(
+    ("spatial_attention", "cross_frame_attention", "temporal_attention"), True
+)
+
+
+def by_diffusers(double: DoubleHost, adapter: DiffusersUNet, options: dict[str, Any], x: Tensor,
+                 clean: Tensor) -> Tensor:
+    """The end of a sampling from the latents of its first model call."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        clip_sample=False, set_alpha_to_one=False,
+    )
+    scheduler.set_timesteps(STEPS)
+    timesteps = scheduler.timesteps[-int(STEPS * STRENGTH):]
+    levels = training_sigmas(scheduler.alphas_cumprod)
+    sigmas = sigmas_at(timesteps, levels)
+    text = [
+        double.model.embed(REQUEST[name])[None].repeat(COUNT, 1, 1)
+        for name in ("prompt", "negative_prompt")
+    ]
+    denoiser = Denoiser(adapter, *text, scale=SCALE)
+    guidance = {name: value for name, value in options.items() if name != "estimator"}
+    settings = from_dict({"flow": {"estimator": "dis"}, "guidance": guidance})
+    pictures = np.stack([np.asarray(frame) for frame in frames(COUNT)])
+    guide = GuideMaker.create(settings, "cpu", levels).guide(pictures, adapter)
+    own = torch.Generator().manual_seed(SEED + (1 << 20))
+    noise = torch.randn(clean.shape, generator=own)
+    with torch.no_grad(), adapter.installed(guide), Progress().stage("test", 4) as stage:
+        guide.begin(sigmas)
+        capture_reference(denoiser, guide, clean, noise, timesteps[-1], sigmas[-1])
+        sampling = Sampling(
+            scheduler, timesteps[:-1], levels, denoiser, CODEC, torch.Generator()
+        )
+        return sampling.run(x, guide, None, stage)[0]
+
+
+@pytest.mark.parametrize("options", [NONE, ATTENTION], ids=["off", "attention"])
+def test_sampling_ends_in_the_same_latents(
+    double: DoubleHost, watcher: Watcher, options: dict[str, Any]
+) -> None:
+    unet = diffusers_twin(SD1)
+    before = {name: value.clone() for name, value in double.unet.state_dict().items()}
+    double.unet.load_state_dict(ldm_twin(unet, SD1).state_dict())
+    try:
+        double.img2img(
+            frames(COUNT), options, sampler_name="DDIM", steps=STEPS, seed=SEED,
+            denoising_strength=STRENGTH, cfg_scale=SCALE,
+        )
+    finally:
+        double.unet.load_state_dict(before)
+    seen = watcher.iterations[0]
+    assert len(seen.inputs) == 4
+    assert seen.samples is not None
+    start, clean = seen.inputs[0], double.made[0].init_latent
+    ours = by_diffusers(double, DiffusersUNet(unet), options, start, clean)
+    assert float((ours - seen.samples).abs().mean()) < ROUNDING
+    other = NONE if options is ATTENTION else ATTENTION
+    theirs = by_diffusers(double, DiffusersUNet(unet), other, start, clean)
+    assert float((theirs - seen.samples).abs().mean()) > 50 * ROUNDING
