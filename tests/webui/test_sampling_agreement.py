@@ -29,7 +29,7 @@ STEPS, STRENGTH = 8, 0.63
 CODEC: Any = None
 """Nothing is decoded without background smoothing."""
 ROUNDING = 1e-5
-"""Mean difference of latents near 1 after four steps of one formula in two orders of sums; 1e-6 seen."""
+"""Mean difference after four steps of one formula in two orders of sums; 1e-6 was seen."""
 ATTENTION = NONE | dict.fromkeys(
     ("spatial_attention", "cross_frame_attention", "temporal_attention"), True
 )
