@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fresco.guidance.motion import GATHERING_DEVICES, Disagreement, FeatureMotion, Pair
+from fresco.guidance.motion import Disagreement, FeatureMotion, Pair
 
 TEMPORAL_WEIGHT = 2.0
 """Weight of the temporal loss (SPEC 7)."""
@@ -34,6 +34,8 @@ whether the host evaluates the chunks in one call, in two, or only one of them: 
 not small against these gradients."""
 STRIP_ROWS = 512
 """Rows of a strip of the Gram matrix: 8 MiB at 4096 tokens; 256 to 1024 are equally fast."""
+_AUTOCAST_DEVICES = ("cpu", "cuda")
+"""Where autocast is known to be, for a PyTorch too old to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ def restore_statistics(
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Keep a host's autocast out: signs of rounded differences are no gradient."""
-    known = getattr(torch.amp, "is_autocast_available", GATHERING_DEVICES.__contains__)
+    known = getattr(torch.amp, "is_autocast_available", _AUTOCAST_DEVICES.__contains__)
     return torch.autocast(device.type, enabled=False) if known(device.type) else nullcontext()
 
 
