@@ -74,8 +74,8 @@ def measured(command: list[str]) -> dict[str, float]:
         child = subprocess.Popen(command, stdout=said, stderr=said)
         process = psutil.Process(child.pid)
         while child.poll() is None:
-            own, all_of_them, known = _resident(process, known)
-            alone, together = max(alone, own), max(together, all_of_them)
+            own, total, known = _resident(process, known)
+            alone, together = max(alone, own), max(together, total)
             time.sleep(INTERVAL)
         if child.returncode:
             said.seek(0)

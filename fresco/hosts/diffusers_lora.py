@@ -12,13 +12,14 @@ from fresco.hosts.detection import describe, family, lora_context, read_shapes
 
 def split_weight(text: str) -> tuple[Path, float]:
     """FILE or FILE:WEIGHT."""
+    whole = Path(text).expanduser(), 1.0
     name, colon, weight = text.rpartition(":")
-    if colon:
-        try:
-            return Path(name).expanduser(), float(weight)
-        except ValueError:
-            pass  # a colon of the path, as in C:\lora.safetensors
-    return Path(text).expanduser(), 1.0
+    if not colon:
+        return whole
+    try:
+        return Path(name).expanduser(), float(weight)
+    except ValueError:  # the colon is the path's, as in C:\lora.safetensors
+        return whole
 
 
 def merge_loras(pipe: Any, loras: Sequence[str]) -> None:

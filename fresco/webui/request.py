@@ -82,9 +82,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     # A file object became a path; a text can only come from a program, and is base64.
     uploaded = video if isinstance(video, Path) else None
     data = b"" if uploaded else _decoded(_text("video", video))
-    return Request(
-        from_dict(groups), video=uploaded, data=data, path=_text("path", path)
-    )
+    return Request(from_dict(groups), video=uploaded, data=data, path=_text("path", path))
 
 
 def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
