@@ -99,8 +99,14 @@ def _kill(pool: Executor) -> None:
         # In the middle of a long calculation it hears nothing; what it started ends with its pipe.
         process.join(GRACE)
         if process.is_alive():
-            process.kill()
+            _end_at_once(process.pid)
             process.join()
+
+
+def _end_at_once(pid: int) -> None:
+    # loky's processes have no kill of their own. Windows has no harder signal than terminate.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @contextlib.contextmanager
