@@ -1,0 +1,193 @@
+"""What a job is asked to do, and where it stands. Pure values: nothing of a host is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.settings import FrescoSettings, from_dict, to_dict
+
+
+class Goal(str, Enum):
+    """How far a job goes."""
+
+    PREVIEW = "preview"
+    """The first keyframes alone."""
+    KEYFRAMES = "keyframes"
+    """All keyframes."""
+    ALL = "all"
+    """Keyframes, and every frame between them."""
+    PROPAGATION = "propagation"
+    """Own stylised keyframes, carried to every frame; no model is needed."""
+
+
+class State(str, Enum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    DONE = "done"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing happens any more unless the job is resumed."""
+        return self in (State.CANCELLED, State.FAILED, State.DONE)
+
+
+FOLLOWS: Mapping[State, tuple[State, ...]] = {
+    State.QUEUED: (State.RUNNING, State.CANCELLED),
+    State.RUNNING: (State.CANCELLING, State.DONE, State.FAILED),
+    State.CANCELLING: (State.CANCELLED, State.FAILED, State.DONE),
+    State.CANCELLED: (State.QUEUED,),
+    State.FAILED: (State.QUEUED,),
+    State.DONE: (State.QUEUED,),
+}
+"""The only changes of state there are. An ended job is queued again when it is resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlUnit:
+    """One ControlNet unit of the host, fed with each keyframe's own hint."""
+
+    model: str
+    """As the host lists it."""
+    module: str = "none"
+    """Preprocessor, as the host lists it."""
+    weight: float = 1.0
+    """Strength, 0 to 2."""
+    start: float = 0.0
+    """Share of the schedule where it begins, 0 to 1."""
+    end: float = 1.0
+    """Share of the schedule where it ends, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        for name, value, high in (("weight", self.weight, 2), ("start", self.start, 1),
+                                  ("end", self.end, 1)):
+            if not 0 <= value <= high:
+                raise SettingsError(f"control.{name} is {value}; give 0 to {high}.")
+        if self.start > self.end:
+            raise SettingsError(
+                f"control.start is {self.start}, after its end {self.end}; swap them."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What the host's own model and sampling need beyond the settings. Empty: as the host is."""
+
+    model: str = ""
+    """Checkpoint, as the host lists it; empty: the one that is loaded."""
+    sampler: str = ""
+    """Sampler, as the host lists it; empty: the host's first."""
+    scheduler: str = ""
+    """Noise schedule, as the host lists it; empty: the sampler's own."""
+    control: tuple[ControlUnit, ...] = ()
+    """ControlNet units."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job as it was asked for."""
+
+    source: str
+    """Path of the video or folder of pictures."""
+    goal: Goal = Goal.ALL
+    """How far it goes."""
+    settings: FrescoSettings = field(default_factory=FrescoSettings)
+    """All options."""
+    host: HostOptions = field(default_factory=HostOptions)
+    """For the host's sampling."""
+    own_keys: str = ""
+    """Folder of own stylised keyframes, for the goal `propagation`."""
+    preview: int = 1
+    """Keyframes of the goal `preview`, from 1."""
+    title: str = ""
+    """For people; empty: the source's name."""
+
+    def __post_init__(self) -> None:
+        if self.goal is Goal.PROPAGATION and not self.own_keys:
+            raise SettingsError(
+                "The goal is propagation but own_keys is empty; give stylised keyframes."
+            )
+        if self.preview < 1:
+            raise SettingsError(f"preview is {self.preview}; give a whole number from 1.")
+
+
+def request_as_dict(request: JobRequest) -> dict[str, Any]:
+    """Plain nested dict, for JSON."""
+    return {**dataclasses.asdict(request), "goal": request.goal.value,
+            "settings": to_dict(request.settings)}
+
+
+def request_from_dict(values: Mapping[str, Any]) -> JobRequest:
+    """A request from the dict of `request_as_dict`; what is unknown or wrong raises."""
+    known = dict(values)
+    try:
+        settings = from_dict(known.pop("settings", {}))
+        goal = Goal(known.pop("goal", Goal.ALL.value))
+        host = dict(known.pop("host", {}))
+        control = tuple(ControlUnit(**unit) for unit in host.pop("control", ()))
+        return JobRequest(
+            goal=goal, settings=settings, host=HostOptions(**host, control=control), **known
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"The job cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Where a job stands. Replaced whole, never edited."""
+
+    id: str
+    """Opaque; name of the job's folder."""
+    state: State
+    """Where it stands."""
+    title: str
+    """For people."""
+    goal: Goal
+    """How far it goes."""
+    created: float
+    """Seconds since 1970."""
+    stage: str = ""
+    """The stage at work, such as `keyframes`."""
+    done: int = 0
+    """Units of the stage that are finished."""
+    total: int = 0
+    """Units of the stage; 0 while unknown."""
+    seconds_left: float | None = None
+    """Of the stage, at its present rate."""
+    message: str = ""
+    """A sentence for people: what goes on, or why it failed and what to do."""
+    started: float | None = None
+    """Seconds since 1970 of the latest start."""
+    ended: float | None = None
+    """Seconds since 1970 of the end."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of what was decided."""
+    version: int = 0
+    """Raised with every change."""
+
+
+def status_as_dict(status: JobStatus) -> dict[str, Any]:
+    """Plain dict, for JSON."""
+    return {**dataclasses.asdict(status), "state": status.state.value, "goal": status.goal.value,
+            "notes": list(status.notes)}
+
+
+def status_from_dict(values: Mapping[str, Any]) -> JobStatus:
+    """A status from the dict of `status_as_dict`."""
+    known = dict(values)
+    try:
+        return JobStatus(
+            state=State(known.pop("state")), goal=Goal(known.pop("goal")),
+            notes=tuple(known.pop("notes", ())), **known,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"The status of a job cannot be read: {error}.") from error
