@@ -71,6 +71,11 @@ class Stage:
         self._done, self._start = 0, time.monotonic()
         self.say("")
 
+    @property
+    def total(self) -> int:
+        """Units in all; 0 while unknown."""
+        return self._total
+
     def say(self, message: str, *, finished: bool = False) -> None:
         """Report the present state with a message."""
         seconds = time.monotonic() - self._start

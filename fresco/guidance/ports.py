@@ -204,6 +204,11 @@ class Host(Protocol):
         """Where tensors for the guide belong."""
         ...
 
+    @property
+    def unet(self) -> GuidedUNet:
+        """Whose attention is guided: its layers say at which scales."""
+        ...
+
     def sample(self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
                ) -> BatchResult:
         """Translate one batch. `guide=None` is the host alone, frame by frame.

@@ -179,7 +179,7 @@ def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -
     request = run.request(batch.all, carry)
     guide = GuideMaker(
         run.settings, run.estimator, run.host.device, run.host.model_sigmas
-    ).guide(request.frames)
+    ).guide(request.frames, run.host.unet)
     result = run.sampled(request, guide, f"batch {batch.number + 1}")
     run.keep(batch, result)
     return result.carry
