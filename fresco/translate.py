@@ -29,9 +29,12 @@ from fresco.stages.measure import measure_frames, measure_keyframes, write_repor
 from fresco.stages.own_keys import read_key_folder, take_over_keys
 from fresco.stages.result import Picture, export_keyframes, stored_pictures, write_result
 from fresco.stages.scan import Scan, scan
-from fresco.workspace import Workspace, digest
+from fresco.workspace import Workspace, digest, write_json
 
 log = logging.getLogger("fresco")
+
+PLAN_NAME = "plan.json"
+"""File of the workspace that says which keyframes are in force, and where they lie."""
 
 HostFactory = Callable[[], Host]
 """Loads the model when it is needed."""
@@ -145,12 +148,22 @@ def _keys_identity(
     )
 
 
+def _write_plan(run: _Run, plans: tuple[KeyframePlan, ...], folder: Path) -> None:
+    """Say where the keyframes in force lie, for those who watch or come later."""
+    write_json(run.space.root / PLAN_NAME, {
+        "folder": folder.name,
+        "keyframes": [number for plan in plans for number in plan.keyframes],
+        "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
+    })
+
+
 def _translate_keys(
     run: _Run, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator,
     preview: int | None,
 ) -> KeyframeRun:
     identity = _keys_identity(run, plans, host, estimator)
     folder = run.space.folder("keys", identity)
+    _write_plan(run, plans, folder)
     keys = KeyframeRun(folder, run.clip.frames, run.settings, host, estimator, run.progress)
     left = preview
     total = sum(len(plan.keyframes) for plan in plans)
@@ -297,6 +310,7 @@ def propagate_keys(
         run.notes += [*clip.info.notes, estimator.note]
         keys = take_over_keys(clip, pictures, plans, space)
         run.notes += keys.notes
+        _write_plan(run, keys.plans, keys.folder)
         method = _chosen_method(run)
         picture = _all_frames(run, keys.plans, keys.folder, estimator, method, ends=keys.ends)
         run.notes += write_result(clip, picture, output, settings.output, progress)

@@ -1,0 +1,165 @@
+"""What a job does: its goal, as a run with the host's model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError, VideoError
+from fresco.guidance.ports import Host
+from fresco.progress import Progress
+from fresco.settings import FrescoSettings
+from fresco.translate import PLAN_NAME, RunResult, propagate_keys, translate
+from fresco.video.reader import VideoInfo, open_source
+from fresco.webui.hosting import Hosting, Limits
+from fresco.webui.job import Goal, JobRequest
+from fresco.workspace import content_digest, frame_name, read_json, write_json
+
+log = logging.getLogger("fresco")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job made."""
+
+    output: Path | None
+    """The video, checked; None while there is none of the latest run."""
+    keys: Mapping[int, Path]
+    """Translated keyframes at working size, by frame number."""
+    report: Path | None
+    """Measures as JSON."""
+    comparison: Path | None
+    """Source, frame by frame and FRESCO side by side."""
+    notes: tuple[str, ...]
+    """What a person should know of what was decided."""
+
+
+Work = Callable[[JobRequest, Path, Progress], Outcome]
+"""Does a job in its folder; done again in the same folder, it goes on where it was."""
+
+
+def job_work(hosting: Hosting) -> Work:
+    """The work of jobs on this host."""
+
+    def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
+        check_limits(request, hosting.limits)
+        _require_same_source(Path(request.source), folder)
+        result = _run(hosting, request, folder, progress)
+        _require_same_source(Path(request.source), folder)
+        output = None
+        if request.goal in (Goal.ALL, Goal.PROPAGATION):
+            output = result.output
+            _require_whole(output, request)
+        return Outcome(
+            output, current_keys(folder), result.report, result.comparison, result.notes
+        )
+
+    return work
+
+
+def check_limits(request: JobRequest, limits: Limits) -> None:
+    """Raise SettingsError if a job is larger than the server takes on."""
+    resolution = request.settings.sampling.resolution
+    if resolution > limits.resolution:
+        raise SettingsError(
+            f"sampling.resolution is {resolution}; this server takes up to {limits.resolution}."
+        )
+    if limits.frames:
+        frames = _frames_used(_info(request), request.settings)
+        if frames > limits.frames:
+            raise SettingsError(
+                f"The job has {frames} frames; this server takes up to {limits.frames}. Choose a "
+                "part by output.first_frame and output.last_frame."
+            )
+
+
+def _info(request: JobRequest) -> VideoInfo:
+    with open_source(request.source, last_frame=request.settings.output.last_frame) as source:
+        return source.info
+
+
+def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
+    first, last = settings.output.first_frame, settings.output.last_frame
+    return (info.frames - 1 if last < 0 else last) - first + 1
+
+
+def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress) -> RunResult:
+    settings = dataclasses.replace(
+        request.settings, flow=hosting.flow(request.settings.flow),
+        propagation=dataclasses.replace(
+            request.settings.propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION)
+        ),
+    )
+    source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"
+    if request.goal is Goal.PROPAGATION:
+        return propagate_keys(
+            source, Path(request.own_keys), output, settings, progress, workspace=workspace
+        )
+
+    def model() -> Host:
+        return hosting.open(request.host, settings.sampling)
+
+    preview = request.preview if request.goal is Goal.PREVIEW else None
+    return translate(
+        source, output, settings, model, progress, preview=preview, workspace=workspace
+    )
+
+
+def current_keys(folder: Path) -> dict[int, Path]:
+    """The keyframes that the job in this folder has by now."""
+    plan = read_json(folder / "workspace" / PLAN_NAME)
+    if not isinstance(plan, dict):
+        return {}
+    place = folder / "workspace" / Path(str(plan.get("folder"))).name
+    found = {number: place / frame_name(number) for number in plan.get("keyframes", ())}
+    return {number: path for number, path in found.items() if path.exists()}
+
+
+def _state(source: Path) -> dict[str, Any]:
+    """What tells quickly whether a file changed; a folder is always read."""
+    if source.is_dir():
+        return {"path": str(source)}
+    known = source.stat()
+    return {"path": str(source), "size": known.st_size, "changed": known.st_mtime_ns}
+
+
+def _require_same_source(source: Path, folder: Path) -> None:
+    """Raise VideoError if the source is no longer the one that the job began with."""
+    path = folder / "source.json"
+    if not source.exists():
+        raise VideoError(f"{source} does not exist; check the path, or upload the video again.")
+    try:
+        state = _state(source)
+        before = read_json(path)
+        if not isinstance(before, dict) or before.get("path") != str(source):
+            write_json(path, {**state, "content": content_digest(source)})
+        elif "size" in state and {**before, **state} == before:
+            return
+        elif content_digest(source) != before["content"]:
+            raise VideoError(
+                f"{source} has changed since the job began, so what is finished no longer fits; "
+                "put the old file back, or start a new job."
+            )
+        else:
+            write_json(path, {**before, **state})
+    except OSError as error:
+        raise VideoError(
+            f"{source} cannot be read ({error.strerror or error}); check the file."
+        ) from error
+
+
+def _require_whole(output: Path, request: JobRequest) -> None:
+    """Raise VideoError unless the result can be opened and read from first to last frame."""
+    wanted = _frames_used(_info(request), request.settings)
+    with open_source(output) as result:
+        frames = result.info.frames
+        if frames != wanted:
+            raise VideoError(
+                f"{output} holds {frames} of {wanted} frames; resume the job to write it again."
+            )
+        result.frame(0)
+        result.frame(frames - 1)

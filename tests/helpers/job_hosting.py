@@ -1,0 +1,127 @@
+"""A host for jobs: tiny diffusers models that run in a second."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from fresco.errors import SettingsError
+from fresco.guidance.ports import Host
+from fresco.hosts.diffusers import load_host
+from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
+from fresco.webui.hosting import Check, Limits, Offer
+from fresco.webui.job import ControlUnit, HostOptions
+from tests.helpers.tiny_models import build_tiny_pipeline
+
+MODELS = {"tiny": 0, "tiny two": 1}
+"""Name -> seed of the weights."""
+SAMPLERS = ("ddpm", "euler", "dpm++-2m")
+CONTROL = "tiny control"
+
+
+def tiny_settings(changes: Mapping[str, Any] | None = None) -> FrescoSettings:
+    """Settings of a job that ends within seconds."""
+    base = from_dict({
+        "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
+        "guidance": {"optimization_iterations": 1},
+        "keyframes": {"min_interval": 2, "max_interval": 3, "batch_size": 3},
+        "flow": {"estimator": "dis"},
+        "propagation": {"workers": 1, "method": "flow"},
+        "output": {"measures": False},
+    })
+    return from_dict(changes or {}, base)
+
+
+class TinyHosting:
+    """`Hosting` over diffusers. Models are made once in `folder` and loaded once."""
+
+    def __init__(
+        self, folder: Path, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
+    ) -> None:
+        """
+        Args:
+            forbidden: starts of paths that no client may name.
+        """
+        self.folder, self.limits, self.forbidden = folder, limits or Limits(), forbidden
+        self.opened: list[HostOptions] = []
+        self._hosts: dict[tuple[str, str], DiffusersHost] = {}
+        for name, seed in MODELS.items():
+            if not (folder / name / "model_index.json").exists():
+                build_tiny_pipeline(folder / name, seed)
+
+    @property
+    def name(self) -> str:
+        return "a test with diffusers"
+
+    def offer(self) -> Offer:
+        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL,), ("canny",))
+
+    def resolved(self, options: HostOptions) -> HostOptions:
+        offer = self.offer()
+        model = options.model or offer.models[0]
+        sampler = options.sampler or offer.samplers[0]
+        asked = [("model", model, offer.models), ("sampler", sampler, offer.samplers),
+                 ("scheduler", options.scheduler, ("", *offer.schedulers))]
+        for unit in options.control:
+            asked += [("control.model", unit.model, offer.control_models),
+                      ("control.module", unit.module, offer.control_modules)]
+        for what, value, known in asked:
+            if value not in known:
+                raise SettingsError(f"{what} is {value!r}; choose one of {', '.join(known)}.")
+        return dataclasses.replace(options, model=model, sampler=sampler)
+
+    def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
+        options = self.resolved(options)
+        self.opened.append(options)
+        changes: dict[str, Any] = {
+            "model": str(self.folder / options.model), "scheduler": options.sampler,
+            "device": "cpu",
+        }
+        for unit in options.control[:1]:
+            changes |= self._control(options.model, unit)
+        settings = dataclasses.replace(sampling, **changes)
+        key = options.model, settings.control_model
+        if key not in self._hosts:
+            self._hosts[key] = load_host(settings, offline=True)
+        loaded = self._hosts[key]
+        return DiffusersHost(
+            loaded._parts, settings, name=loaded.name, preprocessor=loaded._preprocessor
+        )
+
+    def _control(self, model: str, unit: ControlUnit) -> dict[str, Any]:
+        folder = self.folder / f"{CONTROL} for {model}"
+        if not (folder / "config.json").exists():
+            unet = diffusers.UNet2DConditionModel.from_pretrained(
+                self.folder / model / "unet", local_files_only=True
+            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(5)
+                control: Any = diffusers.ControlNetModel.from_unet(unet)
+                for block in control.controlnet_down_blocks:
+                    torch.nn.init.normal_(block.weight, std=0.1)
+            control.save_pretrained(folder)
+        return {"control": unit.module, "control_model": str(folder),
+                "control_weight": unit.weight}
+
+    def flow(self, settings: FlowSettings) -> FlowSettings:
+        return dataclasses.replace(settings, offline=True)
+
+    def require_allowed(self, path: str) -> None:
+        for start in self.forbidden:
+            if Path(path).resolve().is_relative_to(Path(start).resolve()):
+                raise SettingsError(
+                    f"path is {path!r}, which no client may name; upload the video instead."
+                )
+
+    def versions(self) -> Mapping[str, str]:
+        return {"diffusers": diffusers.__version__, "torch": torch.__version__}
+
+    def checks(self) -> tuple[Check, ...]:
+        return (Check("model", True, f"{len(MODELS)} tiny models are here."),
+                Check("network", False, "There is none; put files into place by hand."))
