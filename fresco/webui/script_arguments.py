@@ -1,0 +1,67 @@
+"""What the WebUI's other scripts are told in an img2img call of our own: their defaults, and
+ControlNet's units.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from modules import scripts
+
+from fresco.errors import SettingsError
+from fresco.webui.job import ControlUnit
+
+_CONTROLNET = "controlnet"
+
+
+def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
+    """img2img's script runner and the arguments of all its scripts, by position."""
+    runner = scripts.scripts_img2img
+    arguments = _defaults(runner)
+    if control:
+        _place_units(runner, arguments, control)
+    return runner, arguments
+
+
+def _defaults(runner: Any) -> list[Any]:
+    """What every script does unless it is told otherwise."""
+    last = max((script.args_to or 0 for script in runner.scripts), default=0)
+    arguments: list[Any] = [None] * max(1, last)
+    arguments[0] = 0  # none of the scripts that replace the sampling
+    with gr.Blocks():
+        for script in runner.alwayson_scripts:
+            controls = script.ui(script.is_img2img)
+            if controls:
+                arguments[script.args_from:script.args_to] = [item.value for item in controls]
+    return arguments
+
+
+def _place_units(runner: Any, arguments: list[Any], control: Sequence[ControlUnit]) -> None:
+    script = next(
+        (s for s in runner.alwayson_scripts if str(s.title()).lower() == _CONTROLNET), None
+    )
+    room = script.args_to - script.args_from if script is not None else 0
+    if script is None:
+        raise SettingsError(
+            "ControlNet is not installed in this WebUI; install sd-webui-controlnet, or leave its "
+            "units out."
+        )
+    if len(control) > room:
+        raise SettingsError(
+            f"{len(control)} ControlNet units are asked for, this WebUI has {room}; see "
+            "its ControlNet settings."
+        )
+    for position, unit in enumerate(control):
+        arguments[script.args_from + position] = _unit(unit)
+
+
+def _unit(unit: ControlUnit) -> dict[str, Any]:
+    """As the API would send it: no picture of its own, so that every frame gets its own hint."""
+    return {
+        "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
+        "guidance_start": unit.start, "guidance_end": unit.end, "pixel_perfect": True,
+        "save_detected_map": False,
+    }
