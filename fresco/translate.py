@@ -19,7 +19,14 @@ from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.keyframes import KeyframePlan, make_plan, unused_key_prompts
 from fresco.progress import Progress
-from fresco.settings import FrescoSettings, from_dict, picture_settings, to_dict, validated
+from fresco.settings import (
+    FrescoSettings,
+    SamplingSettings,
+    from_dict,
+    picture_settings,
+    to_dict,
+    validated,
+)
 from fresco.shots import split_shots
 from fresco.stages.batches import KeyframeRun, translate_alone, translate_shot
 from fresco.stages.clip import Clip, open_clip
@@ -27,6 +34,7 @@ from fresco.stages.compare import compare_videos
 from fresco.stages.frames import FLOW, Method, choose_method, propagate_ends, propagate_shots
 from fresco.stages.measure import measure_frames, measure_keyframes, write_report
 from fresco.stages.own_keys import read_key_folder, take_over_keys
+from fresco.stages.redo import redo_keyframe
 from fresco.stages.result import Picture, export_keyframes, stored_pictures, write_result
 from fresco.stages.scan import Scan, scan
 from fresco.workspace import Workspace, digest, write_json
@@ -174,6 +182,44 @@ def _translate_keys(
             translate_shot(keys, plan.batches, stage, wanted=left)
             left = None if left is None else left - len(plan.keyframes)
     return keys
+
+
+def retranslate_keyframe(
+    source: Path, output: Path, settings: FrescoSettings, frame: int,
+    open_host: Callable[[SamplingSettings], Host], progress: Progress, *,
+    seed: int | None = None, workspace: Path | None = None,
+) -> RunResult:
+    """Translate one keyframe of an earlier run again, alone with its neighbours.
+
+    Its picture is replaced, the frames that were carried from it are dropped, and a later
+    `translate` makes these again. All other keyframes stay as they are.
+
+    Args:
+        settings: as in the earlier run.
+        seed: another seed for this keyframe; None: that of the settings.
+    """
+    settings = validated(settings)
+    clip = open_clip(source, settings)
+    with Workspace(workspace or default_workspace(output)) as space:
+        run = _Run(clip, settings, space, progress, output)
+        with _stage_log("model"):
+            host = open_host(settings.sampling)
+        estimator = create_estimator(
+            settings.flow, host.device, cache=space.root / "flow", progress=progress
+        )
+        plans, _ = _plan(clip, scan(clip, space, progress), settings)
+        folder = space.folder("keys", _keys_identity(run, plans, host, estimator))
+        if seed is not None and seed != settings.sampling.seed:
+            sampling = dataclasses.replace(settings.sampling, seed=seed)
+            settings, host = dataclasses.replace(settings, sampling=sampling), open_host(sampling)
+        keys = KeyframeRun(folder, clip.frames, settings, host, estimator, progress)
+        with _stage_log("keyframe"):
+            redo_keyframe(keys, plans, frame, space.root.glob("frames-*"))
+        _write_plan(run, plans, folder)
+        return RunResult(
+            export_keyframes(folder, output, plans), space.root,
+            notes=(f"Keyframe {frame} was translated again; the result is not written yet.",),
+        )
 
 
 def _chosen_method(run: _Run) -> Method:

@@ -116,7 +116,8 @@ def open_executor(workers: int) -> Iterator[Executor]:
     Leaving with an exception drops what waits and, in processes, kills what runs. A thread cannot
     be killed: its task must look for itself whether to stop.
     """
-    pool = ThreadPoolExecutor(1) if workers == 1 else _process_pool(workers)
+    thread = "fresco-segment"  # so that a log can tell whose lines its are
+    pool = ThreadPoolExecutor(1, thread) if workers == 1 else _process_pool(workers)
     try:
         yield pool
     except BaseException:

@@ -21,6 +21,8 @@ class Goal(str, Enum):
     """All keyframes."""
     ALL = "all"
     """Keyframes, and every frame between them."""
+    KEYFRAME = "keyframe"
+    """One keyframe again, alone with its neighbours; those stay as they are."""
     PROPAGATION = "propagation"
     """Own stylised keyframes, carried to every frame; no model is needed."""
 
@@ -108,16 +110,35 @@ class JobRequest:
     """Folder of own stylised keyframes, for the goal `propagation`."""
     preview: int = 1
     """Keyframes of the goal `preview`, from 1."""
+    frame: int = -1
+    """Keyframe of the goal `keyframe`, by its number in the source."""
+    frame_seed: int | None = None
+    """Seed of the goal `keyframe`; None: that of the settings, which all keyframes have."""
     title: str = ""
     """For people; empty: the source's name."""
 
     def __post_init__(self) -> None:
+        texts = {name: getattr(self, name) for name in ("source", "own_keys", "title")}
+        for name, value in (texts | dataclasses.asdict(self.host)).items():
+            if name != "control" and not isinstance(value, str):
+                raise SettingsError(f"{name} is {value!r}; give a text.")
         if self.goal is Goal.PROPAGATION and not self.own_keys:
             raise SettingsError(
                 "The goal is propagation but own_keys is empty; give stylised keyframes."
             )
-        if self.preview < 1:
-            raise SettingsError(f"preview is {self.preview}; give a whole number from 1.")
+        if self.goal is Goal.KEYFRAME and self.frame < 0:
+            raise SettingsError(
+                "The goal is keyframe but no frame is named; give the number of a keyframe."
+            )
+        _require_whole("preview", self.preview, 1)
+        _require_whole("frame", self.frame, -1)
+        if self.frame_seed is not None:
+            _require_whole("frame_seed", self.frame_seed, 0)
+
+
+def _require_whole(name: str, value: object, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+        raise SettingsError(f"{name} is {value!r}; give a whole number from {low}.")
 
 
 def request_as_dict(request: JobRequest) -> dict[str, Any]:

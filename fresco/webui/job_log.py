@@ -11,11 +11,13 @@ from pathlib import Path
 from fresco.workspace import explain
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_THREADS = "fresco-segment"
+"""How the names of threads begin that carry keyframes for the job."""
 
 
 @contextmanager
 def job_log(path: Path) -> Iterator[Callable[[str], None]]:
-    """Within: what this thread logs as `fresco` goes to the file too. Gives: write a line."""
+    """Within: what the job logs as `fresco` goes to the file too. Gives: write a line."""
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
@@ -23,7 +25,9 @@ def job_log(path: Path) -> Iterator[Callable[[str], None]]:
     handler.setFormatter(logging.Formatter(_FORMAT))
     owner = threading.get_ident()
     # Other threads of the program log the pictures of other people.
-    handler.addFilter(lambda record: record.thread == owner)
+    handler.addFilter(
+        lambda record: record.thread == owner or str(record.threadName).startswith(_THREADS)
+    )
     logger = logging.getLogger("fresco")
     logger.addHandler(handler)
 

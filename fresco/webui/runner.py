@@ -12,8 +12,14 @@ from typing import Any
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.progress import Progress
-from fresco.settings import FrescoSettings
-from fresco.translate import PLAN_NAME, RunResult, propagate_keys, translate
+from fresco.settings import FrescoSettings, SamplingSettings
+from fresco.translate import (
+    PLAN_NAME,
+    RunResult,
+    propagate_keys,
+    retranslate_keyframe,
+    translate,
+)
 from fresco.video.reader import VideoInfo, open_source
 from fresco.webui.hosting import Hosting, Limits
 from fresco.webui.job import Goal, JobRequest
@@ -100,12 +106,18 @@ def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress
             source, Path(request.own_keys), output, settings, progress, workspace=workspace
         )
 
-    def model() -> Host:
-        return hosting.open(request.host, settings.sampling)
+    def opened(sampling: SamplingSettings) -> Host:
+        return hosting.open(request.host, sampling)
 
+    if request.goal is Goal.KEYFRAME:
+        return retranslate_keyframe(
+            source, output, settings, request.frame, opened, progress, seed=request.frame_seed,
+            workspace=workspace,
+        )
     preview = request.preview if request.goal is Goal.PREVIEW else None
     return translate(
-        source, output, settings, model, progress, preview=preview, workspace=workspace
+        source, output, settings, lambda: opened(settings.sampling), progress, preview=preview,
+        workspace=workspace,
     )
 
 
