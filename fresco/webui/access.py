@@ -1,0 +1,66 @@
+"""Who may use the API: HTTP basic against the WebUI's own list, and checks of others besides."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import HTTPException
+from starlette.requests import HTTPConnection
+
+from fresco.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a client must show. Without credentials and dependencies: nothing."""
+
+    credentials: tuple[tuple[str, str], ...] = ()
+    """User and password of everybody who may come in."""
+    dependencies: tuple[Callable[..., Any], ...] = ()
+    """Dependencies of FastAPI that every route has besides, such as the login of gradio."""
+
+    @classmethod
+    def of(cls, listed: str | None, *dependencies: Callable[..., Any]) -> Access:
+        """From the text of `--api-auth`, such as `user:password,other:word`."""
+        pairs: list[tuple[str, str]] = []
+        for item in (listed or "").split(","):
+            user, colon, password = item.strip().partition(":")
+            if item.strip() and not (user and colon and password):
+                # The text itself is a secret, so it is not shown.
+                raise SettingsError(
+                    "An entry of --api-auth is not user:password; write user:password, several "
+                    "with commas between them."
+                )
+            if user:
+                pairs.append((user, password))
+        if listed and not pairs:
+            raise SettingsError("--api-auth names nobody; give user:password, or leave it away.")
+        return cls(tuple(pairs), dependencies)
+
+    def require(self, connection: HTTPConnection) -> None:
+        """Raise 401 unless the request carries the name and the password of somebody."""
+        if self.credentials and not self._known(connection.headers.get("authorization", "")):
+            raise HTTPException(
+                401, "This server wants a user and password (HTTP basic); see --api-auth.",
+                {"WWW-Authenticate": 'Basic realm="FRESCO", charset="UTF-8"'},
+            )
+
+    def _known(self, header: str) -> bool:
+        """Compared in constant time with every entry, whichever fits."""
+        scheme, _, value = header.partition(" ")
+        try:
+            given = base64.b64decode(value.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        user, colon, password = given.partition(b":")
+        found = False
+        for known_user, known_password in self.credentials:
+            same_user = secrets.compare_digest(user, known_user.encode())
+            same_password = secrets.compare_digest(password, known_password.encode())
+            found |= same_user & same_password
+        return found and bool(colon) and scheme.lower() == "basic"
