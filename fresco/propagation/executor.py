@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
@@ -117,17 +118,37 @@ def open_executor(workers: int) -> Iterator[Executor]:
     be killed: its task must look for itself whether to stop.
     """
     thread = "fresco-segment"  # so that a log can tell whose lines its are
-    pool = ThreadPoolExecutor(1, thread) if workers == 1 else _process_pool(workers)
+    with _importable():
+        pool = ThreadPoolExecutor(1, thread) if workers == 1 else _process_pool(workers)
+        try:
+            yield pool
+        except BaseException:
+            if isinstance(pool, ThreadPoolExecutor):
+                pool.shutdown(cancel_futures=True)
+            else:
+                _kill(pool)
+                pool.shutdown()
+            raise
+        pool.shutdown()
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Within: processes that are started find this package.
+
+    They look where this process looks; a WebUI takes an extension's folder off that list once its
+    scripts are loaded.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    missing = root not in sys.path
+    if missing:
+        sys.path.append(root)
     try:
-        yield pool
-    except BaseException:
-        if isinstance(pool, ThreadPoolExecutor):
-            pool.shutdown(cancel_futures=True)
-        else:
-            _kill(pool)
-            pool.shutdown()
-        raise
-    pool.shutdown()
+        yield
+    finally:
+        if missing:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(root)
 
 
 @functools.lru_cache(maxsize=1)

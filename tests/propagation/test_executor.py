@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -103,6 +104,18 @@ def test_cancelling_stops_at_once_and_leaves_no_process(tmp_path: Path, workers:
     pids = {int(path.name.split("-")[1]) for path in tmp_path.glob("pid-*")} - {os.getpid()}
     assert all(not Path(f"/proc/{pid}").exists() for pid in pids)
     assert bool(pids) == (workers > 1)
+
+
+def test_processes_find_the_package_where_a_webui_took_its_folder_off_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", root)])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    run(make_jobs(SCENE, KEYS, tmp_path), 2)
+    assert len(contents(tmp_path / "frames")) == 3
+    assert root not in sys.path
 
 
 def test_worker_count() -> None:
