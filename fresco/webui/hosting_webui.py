@@ -22,6 +22,9 @@ from fresco.webui.paths import flow_settings, require_allowed
 _UNGUIDED = ("DPM adaptive",)
 """Samplers whose number of steps differs from batch to batch."""
 
+_OWN_PICTURE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
+"""Beginnings of the names of ControlNet's preprocessors that take their look from one picture."""
+
 
 def jobs_root() -> Path:
     """The folder of jobs and uploaded videos, as the settings say."""
@@ -58,7 +61,7 @@ class WebuiHosting:
             samplers=tuple(_samplers()),
             schedulers=tuple(_schedulers()),
             control_models=tuple(_control_models(control)),
-            control_modules=tuple(control.get_modules()) if control else (),
+            control_modules=tuple(_control_modules(control)),
         )
 
     def resolved(self, options: HostOptions) -> HostOptions:
@@ -160,6 +163,13 @@ def _controlnet() -> Any:
 
 def _control_models(control: Any) -> list[str]:
     return [name for name in control.get_models() if name != "None"] if control else []
+
+
+def _control_modules(control: Any) -> list[str]:
+    """Preprocessors that can follow the frames: not those that look at a picture of their own."""
+    known = control.get_modules() if control else []
+    following = [name for name in known if not name.startswith(_OWN_PICTURE)]
+    return sorted(following, key=lambda name: (name != "none", name))
 
 
 def _model_check() -> Check:
