@@ -1,0 +1,81 @@
+"""The tab: a video, its keyframes, how it shall look, the run and its results."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from fresco.webui.detections import Detections
+from fresco.webui.hosting import Hosting
+from fresco.webui.service import Service
+from fresco.webui.tab_answers import Answers
+from fresco.webui.tab_gradio import on
+from fresco.webui.tab_results import bind_answers, bind_results, results_section
+from fresco.webui.tab_run import bind_run, run_section
+from fresco.webui.tab_settings import (
+    SettingControls,
+    control_net_controls,
+    guidance_controls,
+    look_controls,
+    offer_updates,
+    option_sections,
+)
+from fresco.webui.tab_source import bind_source, keyframe_section, source_section
+from fresco.webui.tab_text import checks_table, note, sentence
+
+
+def build_tab(service: Service) -> gr.Blocks:
+    """The tab's components and what they do; style.css and fresco.js make it whole."""
+    controls, detections = SettingControls(), Detections()
+    offer = service.hosting.offer()
+    with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
+        _step(1, "Video")
+        parts = source_section()
+        _step(2, "Keyframes")
+        detect = keyframe_section(controls)
+        with gr.Row(elem_id="fresco_work"):
+            with gr.Column(scale=6, min_width=320, elem_id="fresco_settings"):
+                _step(3, "Look")
+                look_controls(controls, offer)
+                with gr.Accordion("FRESCO guidance", open=False, elem_id="fresco_section_parts"):
+                    controls.make("keyframes", "batch_size")
+                    guidance_controls(controls)
+                with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
+                    control_net_controls(controls, offer)
+                option_sections(controls)
+                _host_buttons(service.hosting, controls)
+            with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
+                _step(4, "Run")
+                gr.HTML('<div id="fresco_estimate"></div>')
+                run = run_section()
+                gr.HTML('<div id="fresco_jobs"></div>')
+                _step(5, "Result")
+                video, files = results_section()
+        bind_source(service, detections, parts, controls, detect)
+        bind_run(service, run, parts.source, controls)
+        bind_results(service, run.chosen, video, files)
+        bind_answers(Answers(service, detections).answer, parts.source)
+    return blocks
+
+
+def _step(number: int, title: str) -> None:
+    gr.HTML(f'<h3 class="fresco_step"><span>{number}</span>{title}</h3>')
+
+
+def _host_buttons(hosting: Hosting, controls: SettingControls) -> None:
+    """Read the host's lists again, and check the installation."""
+    with gr.Row(elem_id="fresco_host_buttons"):
+        refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
+        check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)
+    table = gr.HTML(elem_id="fresco_checked")
+    on(refresh.click, lambda: offer_updates(hosting.offer()), (), list(controls.host.values()))
+
+    def checked() -> Any:
+        try:
+            return checks_table(hosting.checks())
+        except Exception as error:
+            return note(sentence(error), "bad")
+
+    on(check.click, checked, (), [table])

@@ -1,0 +1,113 @@
+"""What the tab's timeline shows, and keyframes as it takes them in and gives them out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.key_text import checked_key_prompts, parse_key_prompts, parse_keys, read_json_text
+
+_WRITTEN = re.compile(r"\s*(?:[\[{\"'\d#+-]|key)", re.IGNORECASE)
+"""How keyframes or their words begin when they are written out."""
+_DIGITS = 6
+"""Digits of a change score: more than a pixel of the curve shows."""
+_MOST_POINTS = 20_000
+"""Points of the curve; of longer clips the largest change of each stretch is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A clip as the timeline draws it. Frames are numbered as in the source."""
+
+    first: int
+    """First frame used."""
+    last: int
+    """Last frame used, included."""
+    rate: float
+    """Frames a second; the mean where it varies."""
+    changes: tuple[float, ...]
+    """Change of every frame used against the one before."""
+    shots: tuple[tuple[int, int], ...]
+    """First and last frame of every shot."""
+    keys: tuple[int, ...]
+    """Keyframes as they were found, rising."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Keyframes that cannot be taken away: the ends of the shots."""
+        return tuple(sorted({end for shot in self.shots for end in shot}))
+
+
+def timeline_as_dict(timeline: Timeline) -> dict[str, Any]:
+    """For JSON."""
+    changes, stride = curve_points(timeline.changes)
+    return {
+        "first": timeline.first, "last": timeline.last, "rate": timeline.rate,
+        "changes": changes, "stride": stride,
+        "shots": [list(shot) for shot in timeline.shots],
+        "keys": list(timeline.keys), "ends": list(timeline.ends), "notes": list(timeline.notes),
+    }
+
+
+def curve_points(changes: Sequence[float]) -> tuple[list[float], int]:
+    """The curve's points and how many frames each stands for; peaks are kept."""
+    stride = -(-len(changes) // _MOST_POINTS) or 1
+    points = [max(changes[i:i + stride]) for i in range(0, len(changes), stride)]
+    return [round(point, _DIGITS) for point in points], stride
+
+
+def import_keys(text: str, first: int, last: int) -> tuple[tuple[int, ...], dict[str, str]]:
+    """Keyframes and their words from what was written, pasted or dropped; empty: none.
+
+    The words are those of an object of `export_keys`, or of any schedule of prompts, whose frames
+    then are the keyframes. No file of the server is ever read: the text comes from a client.
+    """
+    if not text.strip():
+        return (), {}
+    require_written(text, "Keyframes")
+    if text.lstrip().startswith("{"):
+        value = read_json_text(text, "the keyframes")
+        if isinstance(value, Mapping) and "keyframes" in value:
+            words = checked_key_prompts(dict(value.get("prompts") or {}), "the keyframes")
+            keys = parse_keys(json.dumps(value["keyframes"]), last + 1, first=first)
+            return keys, words
+    if re.search(r"\d[\"']?\s*:\s*\S", text):
+        words = parse_key_prompts(text)
+        return parse_keys(",".join(words), last + 1, first=first), words
+    return parse_keys(text, last + 1, first=first), {}
+
+
+def import_words(text: str) -> dict[str, str]:
+    """Words for single keyframes from what was written; no file of the server is read."""
+    if not text.strip():
+        return {}
+    require_written(text, "Words for keyframes")
+    return parse_key_prompts(text)
+
+
+def require_written(text: str, what: str) -> None:
+    """Raise SettingsError where a text names a file instead of saying what is meant."""
+    path = Path(text.strip().splitlines()[0]) if text.strip() else Path()
+    if not _WRITTEN.match(text) or path.suffix.lower() in (".txt", ".json"):
+        raise SettingsError(
+            f"{what} are {text.strip()[:60]!r}; write them out, such as 0,11,23 or 38: closed "
+            "eyes. Load a file with Import."
+        )
+
+
+def export_keys(keys: Sequence[int], words: Mapping[str, str]) -> str:
+    """Keyframes and their words as JSON that `import_keys` and the command line read."""
+    return json.dumps({"keyframes": list(keys), "prompts": dict(words)}, ensure_ascii=False)
+
+
+def words_text(words: Mapping[str, str]) -> str:
+    """Words for keyframes as they are written by hand, one frame a line."""
+    ordered = sorted(words.items(), key=lambda pair: int(pair[0]))
+    return "\n".join(f"{number}: {text}" for number, text in ordered if text)

@@ -1,0 +1,1135 @@
+/* The client side of the FRESCO tab: timeline, progress, jobs and comparison.
+
+   One global object, `fresco`. The page asks the program through hidden gradio components
+   (a button and two texts), so whatever login guards the page guards the questions too.
+   Texts of files and users only ever become text nodes; the one piece of HTML that is taken
+   over, the chart of the measures, is made and escaped by the program. */
+"use strict";
+
+var fresco = (() => {
+    const POLL = 1000; /* ms between looks at a job that goes on */
+    const IDLE = 5000; /* ms between looks while the tab is seen and nothing goes on */
+    const LOST = 60000; /* ms after which a question counts as unanswered */
+    const MOST_PICTURES = 48; /* small pictures in one answer, as the program gives them */
+    const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
+    const GOALS = {
+        preview: "preview", keyframes: "keyframes", all: "whole video",
+        keyframe: "one keyframe", propagation: "own keyframes",
+    };
+    const ACTIVE = ["queued", "running", "cancelling"];
+
+    const app = () => {
+        const whole = document.getElementsByTagName("gradio-app")[0];
+        return (whole && whole.shadowRoot) || document;
+    };
+    const find = (id) => app().querySelector("#fresco_" + id);
+
+    /* An element with attributes, listeners and children; strings become text. */
+    const make = (name, attributes, ...children) => {
+        const space = ["svg", "polyline", "polygon", "rect", "line", "path", "text"];
+        const made = space.includes(name)
+            ? document.createElementNS("http://www.w3.org/2000/svg", name)
+            : document.createElement(name);
+        for (const [key, value] of Object.entries(attributes || {})) {
+            if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+            else if (value === true) made.setAttribute(key, "");
+            else if (value !== false && value !== null && value !== undefined) {
+                made.setAttribute(key, value);
+            }
+        }
+        made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+        return made;
+    };
+    const fill = (element, ...children) => element.replaceChildren(
+        ...children.flat().filter((child) => child !== null && child !== undefined));
+    const button = (text, pressed, more) =>
+        make("button", { type: "button", class: "fresco_button", onclick: pressed, ...more }, text);
+    const note = (text, kind) => make("div", {
+        class: `fresco_note fresco_${kind || "note"}`, role: kind === "bad" ? "alert" : "status",
+    }, text);
+    const later = (milliseconds, act) => {
+        let waiting = 0;
+        return (...values) => {
+            clearTimeout(waiting);
+            waiting = setTimeout(() => act(...values), milliseconds);
+        };
+    };
+    const span = (seconds) => {
+        if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+        const minutes = Math.floor(seconds / 60);
+        if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+        return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+    };
+
+    /* Questions to the program, one at a time. */
+    const asking = { queue: [], now: null, number: 0, timer: 0 };
+
+    const ask = (what, values) => new Promise((resolve, reject) => {
+        asking.number += 1;
+        asking.queue.push({ number: asking.number, what, values, resolve, reject });
+        next();
+    });
+    const next = () => {
+        if (asking.now || !asking.queue.length) return;
+        const trigger = find("ask");
+        if (!trigger) return;
+        asking.now = asking.queue.shift();
+        asking.timer = setTimeout(() => settle((question) => question.reject(
+            new Error("The program does not answer; is it still running?"))), LOST);
+        trigger.click();
+    };
+    const settle = (end) => {
+        clearTimeout(asking.timer);
+        const question = asking.now;
+        asking.now = null;
+        if (question) end(question);
+        next();
+    };
+    const question = (values) => {
+        const now = asking.now;
+        values[0] = now ? JSON.stringify({ ...now.values, ask: now.what, number: now.number }) : "";
+        return values;
+    };
+    const answered = (text) => {
+        let answer = null;
+        try { answer = JSON.parse(text); } catch (error) { return; }
+        if (!asking.now || answer.number !== asking.now.number) return;
+        settle((asked) => {
+            if (answer.error === undefined) asked.resolve(answer.value);
+            else asked.reject(new Error(answer.error));
+        });
+    };
+
+    /* A text field of gradio, set as if somebody had typed. */
+    const field = (id) => app().querySelector(`#fresco_${id} textarea, #fresco_${id} input`);
+    const write = (id, text) => {
+        const element = field(id);
+        if (!element || element.value === text) return;
+        const kind = element instanceof HTMLTextAreaElement ? HTMLTextAreaElement
+            : HTMLInputElement;
+        Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(element, text);
+        element.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+
+    /* ------------------------------------------------ timeline */
+    const line = {
+        clip: null, keys: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
+        pictures: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
+        message: "", stale: false, id: "",
+    };
+    const clamp = (number) =>
+        Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
+    const frames = () => line.clip.last - line.clip.first + 1;
+    const time = (number) => {
+        const seconds = number / line.clip.rate;
+        const minutes = Math.floor(seconds / 60);
+        return `${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+    };
+    const fixed = (number) => line.clip.ends.includes(number);
+    const words_text = (words) => Object.keys(words).map(Number).sort((a, b) => a - b)
+        .filter((number) => words[number]).map((number) => `${number}: ${words[number]}`)
+        .join("\n");
+
+    const loading = () => {
+        line.clip = null;
+        Object.assign(line, {
+            keys: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
+            asked: new Set(), state: "reading", message: "Reading the video ...", id: "",
+        });
+        write("keyframes_keys", "");
+        write("sampling_key_prompts", "");
+        draw_timeline();
+        const view = find("view");
+        if (view) fill(view);
+    };
+
+    const detecting = (text) => {
+        let begun = null;
+        try { begun = JSON.parse(text); } catch (error) { return; }
+        if (begun.error !== undefined) {
+            line.state = line.clip ? "ready" : begun.error ? "failed" : "empty";
+            line.message = begun.error;
+            draw_timeline();
+            return;
+        }
+        Object.assign(line, { id: begun.id, state: "detecting", done: 0, total: 0, message: "" });
+        draw_timeline();
+        look(begun.id);
+    };
+    const look = async (id) => {
+        let found;
+        try {
+            found = await ask("detection", { id });
+        } catch (error) {
+            found = { state: "failed", message: error.message };
+        }
+        if (id !== line.id) return;
+        if (found.state === "running") {
+            Object.assign(line, { done: found.done, total: found.total });
+            draw_timeline();
+            setTimeout(() => look(id), 300);
+            return;
+        }
+        if (found.state === "failed") {
+            Object.assign(line, { state: line.clip ? "ready" : "failed", message: found.message });
+            draw_timeline();
+            return;
+        }
+        line.aspect = found.size[0] / found.size[1];
+        show_clip(found.timeline);
+    };
+    const show_clip = (clip) => {
+        const before = line.clip;
+        Object.assign(line, { clip, state: "ready", message: "", stale: false });
+        if (!before) line.cursor = clip.first;
+        line.cursor = clamp(line.cursor);
+        if (line.hand) {
+            const inside = line.keys.filter((key) => key >= clip.first && key <= clip.last);
+            line.keys = [...new Set([...inside, ...clip.ends])].sort((a, b) => a - b);
+            publish();
+        } else line.keys = [...clip.keys];
+        const shots = find("shots");
+        if (shots) shots.textContent = String(clip.shots.length);
+        draw_timeline();
+        look_at(line.cursor);
+        say(`${line.keys.length} keyframes in ${clip.shots.length} `
+            + `${clip.shots.length === 1 ? "shot" : "shots"}.`);
+    };
+
+    /* Edits: each goes through here, so that each can be undone. */
+    const edit = (keys, words, text) => {
+        line.undo.push({ keys: line.keys, words: line.words, hand: line.hand });
+        line.redo = [];
+        line.keys = [...new Set(keys)].sort((a, b) => a - b);
+        line.words = words;
+        line.hand = true;
+        publish();
+        say(text);
+        draw_timeline();
+    };
+    const publish = () => {
+        write("keyframes_keys", line.hand ? line.keys.join(",") : "");
+        write("sampling_key_prompts", words_text(line.words));
+    };
+    const travel = (from, to, text) => {
+        if (!from.length) return;
+        to.push({ keys: line.keys, words: line.words, hand: line.hand });
+        Object.assign(line, from.pop());
+        publish();
+        say(text);
+        draw_timeline();
+    };
+    const undo = () => travel(line.undo, line.redo, "Undone.");
+    const redo = () => travel(line.redo, line.undo, "Done again.");
+    const add = (key) => edit([...line.keys, key], line.words, `Keyframe ${key} added.`);
+    const remove = (key) => {
+        if (!line.keys.includes(key)) return;
+        if (fixed(key)) {
+            say(`Frame ${key} is the first or last of a shot; these are always keyframes.`);
+            return;
+        }
+        const words = { ...line.words };
+        delete words[key];
+        edit(line.keys.filter((other) => other !== key), words, `Keyframe ${key} removed.`);
+    };
+    const toggle = (key) => (line.keys.includes(key) ? remove(key) : add(key));
+    const move = (key, to) => {
+        if (key === to || fixed(key)) return;
+        const words = { ...line.words };
+        if (words[key] !== undefined && words[to] === undefined) words[to] = words[key];
+        delete words[key];
+        edit([...line.keys.filter((other) => other !== key), to], words,
+             `Keyframe ${key} moved to ${to}.`);
+    };
+    const word = (key, text) => {
+        const words = { ...line.words };
+        if (text.trim()) words[key] = text.trim();
+        else delete words[key];
+        edit(line.keys, words, `Words of keyframe ${key} changed.`);
+    };
+    const automatic = () => {
+        line.undo.push({ keys: line.keys, words: line.words, hand: line.hand });
+        line.redo = [];
+        Object.assign(line, { keys: [...line.clip.keys], hand: false });
+        publish();
+        say("Automatic keyframes again.");
+        draw_timeline();
+    };
+    const say = (text) => {
+        line.said = text;
+        const place = find("said");
+        if (place) place.textContent = text;
+    };
+
+    /* What is typed or imported is understood by the program: one reader for all ways in. */
+    const take = async (text, words) => {
+        if (!line.clip) return;
+        try {
+            const taken = await ask("keys", {
+                text, words, first: line.clip.first, last: line.clip.last,
+            });
+            if (!taken.keys.length) {
+                if (line.hand && !text.trim()) automatic();
+                if (JSON.stringify(taken.words) !== JSON.stringify(line.words)) {
+                    line.words = taken.words;
+                    draw_timeline();
+                }
+                return;
+            }
+            const keys = [...new Set([...taken.keys, ...line.clip.ends])].sort((a, b) => a - b);
+            const same = line.hand && keys.join() === line.keys.join()
+                && JSON.stringify(taken.words) === JSON.stringify(line.words);
+            if (!same) edit(keys, taken.words, `${keys.length} keyframes taken over.`);
+        } catch (error) {
+            say(error.message);
+        }
+    };
+    const typed = later(700, () =>
+        take(field("keyframes_keys").value, field("sampling_key_prompts").value));
+    const import_file = () => {
+        const chooser = make("input", {
+            type: "file", accept: ".txt,.json,.csv,text/plain,application/json",
+        });
+        chooser.addEventListener("change", async () => {
+            const file = chooser.files[0];
+            if (file) take(await file.text(), "");
+        });
+        chooser.click();
+    };
+    const export_file = async () => {
+        try {
+            const text = (await ask("keys", {
+                text: line.keys.join(","), words: words_text(line.words),
+                first: line.clip.first, last: line.clip.last,
+            })).export;
+            const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+            make("a", { href: address, download: "fresco-keyframes.json" }).click();
+            setTimeout(() => URL.revokeObjectURL(address), 1000);
+        } catch (error) {
+            say(error.message);
+        }
+    };
+    const copy = async () => {
+        try {
+            await navigator.clipboard.writeText(line.keys.join(","));
+            say("Copied.");
+        } catch (error) {
+            say(`This browser does not let the page copy. They are: ${line.keys.join(",")}`);
+        }
+    };
+
+    /* Small pictures of the source, asked for in handfuls. */
+    const want = (numbers) => {
+        const missing = numbers.filter((number) => !line.asked.has(number));
+        missing.forEach((number) => line.asked.add(number));
+        for (let i = 0; i < missing.length; i += MOST_PICTURES) {
+            const id = line.id;
+            ask("thumbnails", { numbers: missing.slice(i, i + MOST_PICTURES) }).then((found) => {
+                if (id !== line.id) return;
+                Object.assign(line.pictures, found);
+                show_pictures();
+            }).catch((error) => say(error.message));
+        }
+    };
+    const show_pictures = () => {
+        app().querySelectorAll("#fresco_timeline img[data-frame]").forEach((image) => {
+            const address = line.pictures[image.dataset.frame];
+            if (address && image.getAttribute("src") !== address) image.src = address;
+        });
+    };
+    const view = { frame: null };
+    const show_frame = later(120, async (number) => {
+        try {
+            const found = await ask("frame", { frame: number });
+            const place = find("view");
+            if (!place || view.frame !== number) return;
+            fill(place, make("figure", {},
+                make("img", { src: found.before, alt: `Frame ${number} of the source` }),
+                make("figcaption", {}, `Frame ${number} at ${time(number)}`)));
+        } catch (error) {
+            say(error.message);
+        }
+    });
+    const look_at = (number) => {
+        if (view.frame === number && find("view").firstChild) return;
+        view.frame = number;
+        show_frame(number);
+    };
+    const go = (number) => {
+        line.cursor = clamp(number);
+        place_cursor();
+        look_at(line.cursor);
+    };
+
+    /* Drawing. The outer box stays in the page; what depends on the clip is made anew. */
+    const draw_timeline = () => {
+        const root = find("timeline");
+        if (!root) return;
+        if (!line.clip) {
+            const share = line.total ? 100 * line.done / line.total : 0;
+            const text = {
+                empty: "Upload a video, or load one by its path: its keyframes appear here.",
+                reading: line.message,
+                detecting: `Looking for shots and keyframes${line.total
+                    ? `, frame ${line.done} of ${line.total}` : " ..."}`,
+                failed: line.message,
+            }[line.state];
+            fill(root, make("div", { class: "fresco_empty" },
+                line.state === "failed" ? note(text, "bad") : make("p", {}, text),
+                line.state === "detecting" ? meter(share, text) : null));
+            return;
+        }
+        let frame = root.querySelector(".fresco_frame");
+        if (!frame) {
+            frame = make("div", { class: "fresco_frame" });
+            fill(root, frame);
+        }
+        const scroll = frame.querySelector(".fresco_scroll");
+        const left = scroll ? scroll.scrollLeft : 0;
+        const focused = app().activeElement || document.activeElement;
+        const kept = focused && frame.contains(focused) ? focused.dataset.focus : null;
+        fill(frame, tools(), lane(), status(), cards());
+        frame.querySelector(".fresco_scroll").scrollLeft = left;
+        layout();
+        if (kept) {
+            const again = frame.querySelector(`[data-focus="${CSS.escape(kept)}"]`);
+            if (again) again.focus({ preventScroll: true });
+        }
+    };
+    const meter = (share, text) => make("div", {
+        class: "fresco_meter", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100,
+        "aria-valuenow": Math.round(share), "aria-label": text,
+    }, make("div", { style: `width:${share.toFixed(1)}%` }));
+
+    const tools = () => {
+        const kind = line.hand ? "by hand" : "automatic";
+        const shots = line.clip.shots.length;
+        return make("div", { class: "fresco_tools" },
+            make("span", { class: "fresco_count" }, make("b", {}, String(line.keys.length)),
+                ` keyframes, ${kind}, in ${shots} ${shots === 1 ? "shot" : "shots"}`),
+            make("span", { class: "fresco_group" },
+                button("Undo", undo, {
+                    disabled: !line.undo.length, "data-focus": "undo", title: "Ctrl+Z",
+                }),
+                button("Redo", redo, {
+                    disabled: !line.redo.length, "data-focus": "redo", title: "Ctrl+Shift+Z",
+                }),
+                button("Automatic", automatic, {
+                    disabled: !line.hand, "data-focus": "automatic",
+                    title: "Forget the keyframes by hand",
+                })),
+            make("span", { class: "fresco_group" },
+                button("\u2212", () => scale(0.5), {
+                    "aria-label": "Zoom out", disabled: line.zoom <= 1, "data-focus": "out",
+                }),
+                button("+", () => scale(2), {
+                    "aria-label": "Zoom in", disabled: line.zoom >= most_zoom(),
+                    "data-focus": "in",
+                })),
+            make("span", { class: "fresco_group" },
+                button("Import", import_file, {
+                    "data-focus": "import", title: "Frame numbers in a text or JSON file",
+                }),
+                button("Export", export_file, { "data-focus": "export" }),
+                button("Copy", copy, { "data-focus": "copy", title: "Frame numbers as text" })));
+    };
+    const status = () => make("div", { class: "fresco_status" },
+        make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
+        line.stale ? make("span", { class: "fresco_stale" },
+            "Settings changed: press Detect keyframes.") : null,
+        line.state === "detecting" ? make("span", {}, "Detecting ...") : null,
+        line.message ? note(line.message, "bad") : null,
+        line.clip.notes.length ? make("details", {},
+            make("summary", { "data-focus": "notes" }, `Notes (${line.clip.notes.length})`),
+            make("ul", {}, line.clip.notes.map((text) => make("li", {}, text)))) : null);
+
+    const lane = () => {
+        const track = make("div", {
+            id: "fresco_track", class: "fresco_track", role: "slider", tabindex: 0,
+            "data-focus": "track", "aria-label": "Keyframe timeline",
+            "aria-valuemin": line.clip.first, "aria-valuemax": line.clip.last,
+            "aria-describedby": "fresco_keys_help",
+            onkeydown: key_pressed, onpointerdown: pressed, onpointermove: moved,
+            onpointerup: released, onpointercancel: released, onpointerleave: left_track,
+        },
+            make("div", { class: "fresco_strip" }),
+            make("canvas", { class: "fresco_curve", "aria-hidden": "true" }),
+            make("div", { class: "fresco_shades" }),
+            make("div", { class: "fresco_keys" }),
+            make("div", { class: "fresco_hover", hidden: true }),
+            make("div", { class: "fresco_cursor" }));
+        return make("div", { class: "fresco_lane" },
+            make("div", { class: "fresco_scroll", onscroll: later(30, layout) }, track),
+            make("p", { id: "fresco_keys_help", class: "fresco_hint" },
+                "Click: add or remove a keyframe. Drag: move it. Keys: arrows (with Shift: 10 "
+                + "frames), Space add or remove, Delete, Alt+arrows move, [ and ] to the next "
+                + "keyframe, Ctrl+Z."));
+    };
+    const inner_width = () => {
+        const scroll = app().querySelector("#fresco_timeline .fresco_scroll");
+        return scroll ? scroll.clientWidth : 0;
+    };
+    const most_zoom = () => Math.max(1, Math.min(64, frames() * 14 / Math.max(1, inner_width())));
+    const scale = (factor) => {
+        const scroll = app().querySelector("#fresco_timeline .fresco_scroll");
+        line.zoom = Math.min(most_zoom(), Math.max(1, line.zoom * factor));
+        draw_timeline();
+        const track = find("track");
+        scroll_to(track.clientWidth * (line.cursor - line.clip.first) / frames()
+            - (scroll ? inner_width() : 0) / 2);
+    };
+    const scroll_to = (left) => {
+        app().querySelector("#fresco_timeline .fresco_scroll").scrollLeft = left;
+        layout();
+    };
+    const x_of = (number) => (number - line.clip.first + 0.5) / frames() * 100;
+
+    /* Everything whose place depends on the width at hand. */
+    const layout = () => {
+        const track = find("track");
+        if (!track || !line.clip) return;
+        const scroll = track.parentElement, seen = scroll.clientWidth;
+        if (!seen) return;
+        track.style.width = `${Math.round(seen * line.zoom)}px`;
+        const wide = track.clientWidth;
+        fill(track.querySelector(".fresco_shades"), line.clip.shots.map(([first, last], index) =>
+            make("div", {
+                class: index % 2 ? "fresco_shot fresco_odd" : "fresco_shot",
+                style: `left:${(first - line.clip.first) / frames() * 100}%;`
+                    + `width:${(last - first + 1) / frames() * 100}%`,
+                title: `Shot ${index + 1}: frames ${first} to ${last}`,
+            })));
+        fill(track.querySelector(".fresco_keys"), line.keys.map((key) => make("div", {
+            class: `fresco_key${fixed(key) ? " fresco_fixed" : ""}`
+                + `${line.words[key] ? " fresco_worded" : ""}`,
+            "data-key": key, style: `left:${x_of(key)}%`,
+        })));
+        strip(track, scroll.scrollLeft, seen, wide);
+        curve(track, scroll.scrollLeft, seen, wide);
+        place_cursor();
+    };
+    const strip = (track, left, seen, wide) => {
+        const place = track.querySelector(".fresco_strip");
+        const each = Math.max(24, place.clientHeight * (line.aspect || 1));
+        const count = Math.max(1, Math.floor(wide / each));
+        const from = Math.floor(left / wide * count);
+        const to = Math.min(count - 1, Math.ceil((left + seen) / wide * count));
+        const pictures = [], numbers = [];
+        for (let i = from; i <= to; i += 1) {
+            const number = clamp(line.clip.first + Math.floor((i + 0.5) / count * frames()));
+            numbers.push(number);
+            pictures.push(make("img", {
+                "data-frame": number, alt: "", draggable: "false",
+                style: `left:${i / count * 100}%;width:${100 / count}%`,
+            }));
+        }
+        fill(place, pictures);
+        want(numbers);
+        show_pictures();
+    };
+    const curve = (track, left, seen, wide) => {
+        const canvas = track.querySelector("canvas"), ratio = window.devicePixelRatio || 1;
+        const high = canvas.clientHeight;
+        canvas.style.width = `${seen}px`;
+        canvas.style.left = `${left}px`;
+        canvas.width = Math.round(seen * ratio);
+        canvas.height = Math.round(high * ratio);
+        const pen = canvas.getContext("2d");
+        pen.scale(ratio, ratio);
+        const colour = getComputedStyle(track).getPropertyValue("--fresco_curve").trim();
+        const points = line.clip.changes, stride = line.clip.stride;
+        /* The square root keeps small motion visible beside a cut. */
+        const most = Math.sqrt(Math.max(...points.length < 50000 ? points : [1], 1e-9));
+        pen.beginPath();
+        pen.moveTo(0, high);
+        for (let x = 0; x <= seen; x += 1) {
+            const from = Math.floor((left + x) / wide * frames() / stride);
+            const to = Math.max(from + 1, Math.floor((left + x + 1) / wide * frames() / stride));
+            let value = 0;
+            for (let i = from; i < to && i < points.length; i += 1) {
+                value = Math.max(value, points[i]);
+            }
+            pen.lineTo(x, high - 2 - (high - 6) * Math.sqrt(value) / most);
+        }
+        pen.lineTo(seen, high);
+        pen.closePath();
+        pen.globalAlpha = 0.25;
+        pen.fillStyle = colour;
+        pen.fill();
+        pen.globalAlpha = 1;
+        pen.lineWidth = 1.25;
+        pen.strokeStyle = colour;
+        pen.stroke();
+    };
+    const place_cursor = () => {
+        const track = find("track");
+        if (!track || !line.clip) return;
+        const key = line.keys.includes(line.cursor);
+        track.querySelector(".fresco_cursor").style.left = `${x_of(line.cursor)}%`;
+        track.setAttribute("aria-valuenow", line.cursor);
+        track.setAttribute("aria-valuetext", `frame ${line.cursor} of ${line.clip.last}, `
+            + `${time(line.cursor)}, ${key ? "keyframe" : "no keyframe"}`
+            + `${line.words[line.cursor] ? `, ${line.words[line.cursor]}` : ""}`);
+        app().querySelectorAll("#fresco_timeline .fresco_card").forEach((card) =>
+            card.classList.toggle("fresco_here", Number(card.dataset.card) === line.cursor));
+    };
+
+    /* Keyframes as cards: picture, number, words. */
+    const cards = () => make("div", { class: "fresco_cards" }, line.keys.map((key) => {
+        want_soon(key);
+        return make("div", { class: "fresco_card", "data-card": key },
+            make("button", {
+                type: "button", class: "fresco_picture", "data-focus": `picture${key}`,
+                "aria-label": `Show keyframe ${key}`, onclick: () => go(key),
+            }, make("img", { "data-frame": key, alt: "" })),
+            make("div", { class: "fresco_card_text" },
+                make("span", { class: "fresco_card_head" }, make("b", {}, String(key)),
+                    make("span", { class: "fresco_hint" }, time(key)),
+                    fixed(key) ? make("span", {
+                        class: "fresco_hint", title: "The ends of a shot are always keyframes.",
+                    }, "end") : button("\u00d7", () => remove(key), {
+                        "aria-label": `Remove keyframe ${key}`, "data-focus": `remove${key}`,
+                    })),
+                words_field(key)));
+    }));
+    const words_field = (key) => {
+        const input = make("input", {
+            type: "text", placeholder: "words for this keyframe", "data-focus": `words${key}`,
+            "aria-label": `Words for keyframe ${key}`,
+            onchange: (event) => word(key, event.target.value),
+        });
+        input.value = line.words[key] || "";
+        return input;
+    };
+    const wanted = new Set();
+    const want_now = later(30, () => { want([...wanted]); wanted.clear(); show_pictures(); });
+    const want_soon = (number) => { wanted.add(number); want_now(); };
+
+    /* Pointer: a click adds or removes, a drag moves. */
+    const at = (event) => {
+        const box = find("track").getBoundingClientRect();
+        return clamp(line.clip.first
+            + Math.floor((event.clientX - box.left) / box.width * frames()));
+    };
+    const key_at = (event) => {
+        const box = find("track").getBoundingClientRect();
+        let best = null, distance = event.pointerType === "touch" ? 3 * NEAR : NEAR + 1;
+        for (const key of line.keys) {
+            const x = box.left + x_of(key) / 100 * box.width;
+            if (Math.abs(x - event.clientX) < distance) {
+                distance = Math.abs(x - event.clientX);
+                best = key;
+            }
+        }
+        return best;
+    };
+    const pressed = (event) => {
+        if (event.button) return;
+        const key = key_at(event);
+        line.drag = { key, from: event.clientX, to: null, moved: false };
+        if (key !== null) find("track").setPointerCapture(event.pointerId);
+        find("track").focus({ preventScroll: true });
+    };
+    const moved = (event) => {
+        const drag = line.drag, over = find("track").querySelector(".fresco_hover");
+        const number = at(event);
+        over.hidden = event.pointerType === "touch" && !(drag && drag.key !== null);
+        over.style.left = `${x_of(number)}%`;
+        over.textContent = `${number} \u00b7 ${time(number)}`;
+        if (!drag) return;
+        if (Math.abs(event.clientX - drag.from) > 4) drag.moved = true;
+        if (!drag.moved || drag.key === null || fixed(drag.key)) return;
+        drag.to = number;
+        const marker = find("track").querySelector(`[data-key="${drag.key}"]`);
+        if (marker) {
+            marker.style.left = `${x_of(number)}%`;
+            marker.classList.add("fresco_dragged");
+        }
+    };
+    const released = (event) => {
+        const drag = line.drag;
+        line.drag = null;
+        if (!drag || event.type === "pointercancel") { layout(); return; }
+        if (drag.moved) {
+            if (drag.key !== null && fixed(drag.key)) remove(drag.key);
+            else if (drag.key !== null && drag.to !== null) {
+                go(drag.to);
+                move(drag.key, drag.to);
+            }
+            return;
+        }
+        const number = drag.key === null ? at(event) : drag.key;
+        go(number);
+        toggle(number);
+    };
+    const left_track = () => {
+        const over = find("track").querySelector(".fresco_hover");
+        if (!line.drag) over.hidden = true;
+    };
+    const key_pressed = (event) => {
+        const control = event.ctrlKey || event.metaKey, letter = event.key.toLowerCase();
+        if (control && letter === "z") (event.shiftKey ? redo : undo)();
+        else if (control && letter === "y") redo();
+        else if (control) return;
+        else if (event.altKey && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+            const to = clamp(line.cursor + (event.key === "ArrowLeft" ? -1 : 1));
+            if (line.keys.includes(line.cursor) && !fixed(line.cursor)) {
+                const from = line.cursor;
+                go(to);
+                move(from, to);
+            }
+        } else if (event.key === "ArrowLeft" || event.key === "ArrowDown") {
+            go(line.cursor - (event.shiftKey ? 10 : 1));
+        } else if (event.key === "ArrowRight" || event.key === "ArrowUp") {
+            go(line.cursor + (event.shiftKey ? 10 : 1));
+        } else if (event.key === "PageUp") go(line.cursor + 10);
+        else if (event.key === "PageDown") go(line.cursor - 10);
+        else if (event.key === "Home") go(line.clip.first);
+        else if (event.key === "End") go(line.clip.last);
+        else if (event.key === " " || event.key === "Enter") toggle(line.cursor);
+        else if (event.key === "Delete" || event.key === "Backspace") remove(line.cursor);
+        else if (event.key === "]") {
+            go(line.keys.find((key) => key > line.cursor) ?? line.clip.last);
+        } else if (event.key === "[") {
+            go([...line.keys].reverse().find((key) => key < line.cursor) ?? line.clip.first);
+        } else return;
+        event.preventDefault();
+        event.stopPropagation();
+    };
+
+    /* ------------------------------------------------ jobs */
+    const work = {
+        jobs: [], chosen: null, detail: null, timer: 0, busy: false, deleting: "",
+        pictures: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
+        log: null, split: 50, message: "", pair: null,
+    };
+    const status_of = (id) => work.jobs.find((job) => job.id === id) || null;
+    const chosen = () => status_of(work.chosen);
+    const goes_on = (job) => Boolean(job) && ACTIVE.includes(job.state);
+    const with_job = (values) => { values[0] = work.chosen || ""; return values; };
+
+    const seen = () => {
+        const root = find("root");
+        return Boolean(root) && root.offsetParent !== null && !document.hidden;
+    };
+    const poll = async () => {
+        clearTimeout(work.timer);
+        if (work.busy) return;
+        work.busy = true;
+        try {
+            const found = await ask("jobs", { job: work.chosen || "" });
+            if (!work.chosen && found.jobs.length) {
+                const active = found.jobs.find(goes_on) || found.jobs[0];
+                work.chosen = active.id;
+                work.jobs = found.jobs;
+                work.again = true;
+            } else take_jobs(found);
+            work.message = "";
+        } catch (error) {
+            work.message = error.message;
+            draw_progress();
+        }
+        work.busy = false;
+        const again = work.again;
+        work.again = false;
+        work.timer = setTimeout(tick,
+            again ? 0 : work.jobs.some(goes_on) ? POLL : IDLE);
+    };
+    const tick = () => {
+        if (seen()) poll();
+        else work.timer = setTimeout(tick, POLL);
+    };
+    const take_jobs = (found) => {
+        const before = JSON.stringify([work.jobs, work.detail]);
+        work.jobs = found.jobs;
+        if (!found.chosen) {
+            work.detail = null;
+            work.chosen = null;
+        } else if (found.chosen.job === work.chosen) work.detail = found.chosen;
+        if (JSON.stringify([work.jobs, work.detail]) === before) return;
+        draw_jobs();
+        draw_progress();
+        draw_gallery();
+        show_result();
+        if (work.log !== null) show_log();
+    };
+    const choose = (id) => {
+        if (work.chosen !== id) {
+            Object.assign(work, {
+                chosen: id, detail: null, pictures: {}, times: {}, key: null, frame: null,
+                shown: "", report: "", log: null, pair: null, as_key: false,
+            });
+            draw_jobs();
+            draw_progress();
+            draw_gallery();
+            show_result();
+        }
+        poll();
+    };
+    const submitted = (text) => {
+        let made = null;
+        try { made = JSON.parse(text); } catch (error) { return; }
+        work.chosen === made.job ? poll() : choose(made.job);
+    };
+    const act = (what, values) => ask(what, { job: work.chosen || "", ...values })
+        .then(() => { work.message = ""; poll(); })
+        .catch((error) => { work.message = error.message; draw_progress(); });
+    const cancel = () => {
+        if (chosen()) act("cancel");
+        else { work.message = "No job is selected."; draw_progress(); }
+    };
+    const resume = () => {
+        if (chosen()) act("resume");
+        else { work.message = "No job is selected."; draw_progress(); }
+    };
+
+    const draw_progress = () => {
+        const place = find("progress");
+        if (!place) return;
+        const job = chosen();
+        for (const [name, usable] of [
+            ["cancel", job && goes_on(job) && job.state !== "cancelling"],
+            ["resume", job && !goes_on(job)],
+        ]) {
+            const element = find(name);
+            const pressed = element && (element.matches("button") ? element
+                : element.querySelector("button"));
+            if (pressed) pressed.disabled = !usable;
+        }
+        if (!job) {
+            fill(place, work.message ? note(work.message, "bad") : null);
+            return;
+        }
+        const share = job.state === "done" ? 100 : job.total ? 100 * job.done / job.total : 0;
+        const stage = job.stage ? job.stage[0].toUpperCase() + job.stage.slice(1) : "";
+        const count = job.total ? `${job.done} of ${job.total}` : "";
+        const left = job.seconds_left !== null && goes_on(job)
+            ? `about ${span(job.seconds_left)} left` : "";
+        const waits = work.jobs.filter(goes_on).length;
+        const text = {
+            queued: waits > 1 ? `Queued, ${waits - 1} before or beside it` : "Queued",
+            running: [stage, count, left].filter(Boolean).join(" \u00b7 ") || "Starting",
+            cancelling: "Cancelling",
+            cancelled: "Cancelled",
+            failed: "Failed",
+            done: job.started && job.ended ? `Done in ${span(job.ended - job.started)}` : "Done",
+        }[job.state];
+        fill(place,
+            make("div", { class: `fresco_state fresco_state_${job.state}` },
+                make("b", {}, job.title), ` \u00b7 ${GOALS[job.goal] || job.goal}`),
+            make("div", { class: job.state === "running" && !job.total ? "fresco_waits" : "" },
+                meter(share, text)),
+            make("div", { class: "fresco_stage", id: "fresco_stage" }, text),
+            job.state === "failed" ? note(job.message, "bad")
+                : job.message && job.state !== "done"
+                    ? make("div", { class: "fresco_hint" }, job.message) : null,
+            job.notes.length ? make("ul", { class: "fresco_notes" },
+                job.notes.map((text) => make("li", {}, text))) : null,
+            work.message ? note(work.message, "bad") : null);
+    };
+
+    const draw_jobs = () => {
+        const place = find("jobs");
+        if (!place) return;
+        if (!work.jobs.length) {
+            fill(place);
+            return;
+        }
+        const open = place.querySelector("details") ? place.querySelector("details").open : true;
+        const rows = work.jobs.map((job) => {
+            const select = make("input", {
+                type: "radio", name: "fresco_job", value: job.id,
+                "aria-label": `Select job ${job.title}`, onchange: () => choose(job.id),
+            });
+            select.checked = job.id === work.chosen;
+            const share = job.total && goes_on(job) ? ` ${Math.floor(100 * job.done / job.total)} %`
+                : "";
+            return make("li", {
+                class: `fresco_job${select.checked ? " fresco_here" : ""}`, "data-job": job.id,
+            },
+                make("label", {}, select,
+                    make("span", { class: "fresco_job_title" }, job.title),
+                    make("span", { class: "fresco_hint" }, GOALS[job.goal] || job.goal),
+                    make("span", { class: `fresco_badge fresco_badge_${job.state}` },
+                        job.state + share),
+                    make("span", { class: "fresco_hint" },
+                        new Date(1000 * job.created).toLocaleString([], {
+                            dateStyle: "short", timeStyle: "short",
+                        }))),
+                work.deleting === job.id
+                    ? make("span", { class: "fresco_group" },
+                        button("Delete for good", () => drop(job.id), {
+                            class: "fresco_button fresco_danger",
+                        }),
+                        button("Keep", () => { work.deleting = ""; draw_jobs(); }))
+                    : button("\u00d7", () => { work.deleting = job.id; draw_jobs(); }, {
+                        "aria-label": `Delete job ${job.title}`,
+                        title: "Delete this job and its files",
+                        disabled: ["running", "cancelling"].includes(job.state),
+                    }));
+        });
+        const details = make("details", {},
+            make("summary", {}, `Jobs (${work.jobs.length})`), make("ul", {}, rows));
+        details.open = open;
+        fill(place, details);
+    };
+    const drop = async (id) => {
+        try {
+            await ask("delete", { job: id });
+            work.deleting = "";
+            if (work.chosen === id) choose(null);
+            poll();
+        } catch (error) {
+            work.message = error.message;
+            draw_progress();
+        }
+    };
+
+    /* Keyframes of the selected job; a press compares that frame. */
+    const draw_gallery = () => {
+        const place = find("gallery");
+        if (!place) return;
+        const keys = work.detail ? Object.keys(work.detail.keys).map(Number)
+            .sort((a, b) => a - b) : [];
+        if (!keys.length) {
+            fill(place);
+            draw_compare();
+            return;
+        }
+        const fresh = keys.filter((key) => work.times[key] !== work.detail.keys[key]);
+        for (const key of fresh) work.times[key] = work.detail.keys[key];
+        for (let i = 0; i < fresh.length; i += MOST_PICTURES) {
+            const job = work.chosen;
+            ask("pictures", { job, numbers: fresh.slice(i, i + MOST_PICTURES) }).then((found) => {
+                if (job !== work.chosen) return;
+                Object.assign(work.pictures, found);
+                find("gallery").querySelectorAll("img").forEach((image) => {
+                    const address = work.pictures[image.dataset.frame];
+                    if (address) image.src = address;
+                });
+            }).catch((error) => { work.message = error.message; draw_progress(); });
+        }
+        const list = make("div", { class: "fresco_shelf" }, keys.map((key) => make("button", {
+            type: "button", class: `fresco_shelved${key === work.key ? " fresco_here" : ""}`,
+            "data-key": key, "aria-label": `Compare keyframe ${key}`,
+            "aria-pressed": key === work.key ? "true" : "false",
+            onclick: () => compare(key, true),
+        }, make("img", { "data-frame": key, alt: "", src: work.pictures[key] || null }),
+            make("span", {}, String(key)))));
+        const left = place.querySelector(".fresco_shelf");
+        const scrolled = left ? left.scrollLeft : 0;
+        fill(place, make("div", { class: "fresco_label" }, `Keyframes (${keys.length})`), list);
+        list.scrollLeft = scrolled;
+        if (work.frame === null || (work.as_key && fresh.includes(work.frame))) {
+            compare(work.frame === null ? keys[0] : work.frame, true);
+        } else draw_compare();
+    };
+
+    /* The same frame before and after, with a curtain between them. */
+    const compare = (frame, as_key) => {
+        Object.assign(work, { frame, as_key, key: work.detail.keys[frame] ? frame : null });
+        app().querySelectorAll("#fresco_gallery .fresco_shelved").forEach((element) => {
+            const here = Number(element.dataset.key) === work.key;
+            element.classList.toggle("fresco_here", here);
+            element.setAttribute("aria-pressed", here ? "true" : "false");
+        });
+        draw_compare();
+        load_pair();
+    };
+    const load_pair = later(60, async () => {
+        const { chosen: job, frame, as_key } = work;
+        try {
+            const pair = await ask("frame", { job, frame, key: as_key });
+            if (job !== work.chosen || frame !== work.frame) return;
+            work.pair = { ...pair, frame };
+            draw_compare();
+        } catch (error) {
+            work.message = error.message;
+            draw_progress();
+        }
+    });
+    const draw_compare = () => {
+        const place = find("compare");
+        if (!place) return;
+        if (!work.detail || work.frame === null) {
+            fill(place);
+            return;
+        }
+        let box = place.querySelector(".fresco_compare");
+        if (!box) {
+            box = compare_box();
+            fill(place, box);
+        }
+        const { pair } = work;
+        const [before, after] = box.querySelectorAll(".fresco_curtain img");
+        if (pair) {
+            if (before.getAttribute("src") !== pair.before) before.src = pair.before;
+            after.hidden = !pair.after;
+            if (pair.after && after.getAttribute("src") !== pair.after) after.src = pair.after;
+        }
+        const keys = Object.keys(work.detail.keys).map(Number);
+        const whole = Boolean(work.detail.output);
+        const slider = box.querySelector(".fresco_frame_slider");
+        slider.min = whole ? work.detail.first : 0;
+        slider.max = whole ? work.detail.last : keys.length - 1;
+        slider.value = whole ? work.frame : keys.indexOf(work.frame);
+        slider.setAttribute("aria-valuetext", `frame ${work.frame}`);
+        box.querySelector(".fresco_frame_number").textContent =
+            `Frame ${work.frame}${work.key === null ? "" : ", keyframe"}`
+            + `${pair && pair.frame === work.frame && !pair.after ? ", not there yet" : ""}`;
+        box.querySelector(".fresco_again").hidden = work.key === null;
+        box.querySelector(".fresco_again button").disabled = goes_on(chosen());
+        curtain(box, work.split);
+    };
+    const curtain = (box, split) => {
+        work.split = Math.min(100, Math.max(0, split));
+        const shown = box.querySelector(".fresco_curtain");
+        shown.style.setProperty("--fresco_split", `${work.split}%`);
+        shown.setAttribute("aria-valuenow", Math.round(work.split));
+    };
+    const compare_box = () => {
+        const box = make("div", { class: "fresco_compare" });
+        const drag = (event) => {
+            const sides = shown.getBoundingClientRect();
+            curtain(box, 100 * (event.clientX - sides.left) / sides.width);
+        };
+        const shown = make("div", {
+            class: "fresco_curtain", role: "slider", tabindex: 0, "aria-valuemin": 0,
+            "aria-valuemax": 100, "aria-label": "Border between before and after",
+            onpointerdown: (event) => {
+                shown.setPointerCapture(event.pointerId);
+                drag(event);
+            },
+            onpointermove: (event) => { if (event.buttons) drag(event); },
+            onkeydown: (event) => {
+                const step = { ArrowLeft: -2, ArrowRight: 2, Home: -100, End: 100 }[event.key];
+                if (!step) return;
+                curtain(box, work.split + step);
+                event.preventDefault();
+            },
+        },
+            make("img", { alt: "Before: the source", draggable: "false" }),
+            make("img", { alt: "After: the result", draggable: "false", class: "fresco_after" }),
+            make("span", { class: "fresco_tag fresco_tag_before" }, "before"),
+            make("span", { class: "fresco_tag fresco_tag_after" }, "after"),
+            make("div", { class: "fresco_handle" }));
+        const slider = make("input", {
+            type: "range", class: "fresco_frame_slider", step: 1, "aria-label": "Frame compared",
+            oninput: (event) => {
+                const number = Number(event.target.value);
+                if (work.detail.output) compare(number, false);
+                else compare(Object.keys(work.detail.keys).map(Number)[number], true);
+            },
+        });
+        const seed = make("input", {
+            type: "number", min: 0, step: 1, value: work.detail.seed + 1, class: "fresco_seed",
+            "aria-label": "Seed of this keyframe",
+        });
+        box.append(shown,
+            make("div", { class: "fresco_compare_row" },
+                make("span", { class: "fresco_frame_number" }), slider),
+            make("div", { class: "fresco_compare_row fresco_again" },
+                button("Translate this keyframe again", () => {
+                    act("again", { frame: work.frame, seed: Math.round(Number(seed.value)) });
+                }),
+                make("label", {}, "seed ", seed)));
+        return box;
+    };
+
+    /* Result video, measures, log. */
+    const show_result = () => {
+        const detail = work.detail;
+        const mark = detail
+            ? [work.chosen, detail.output, detail.report, detail.comparison].join() : "none";
+        draw_log();
+        if (mark === work.shown || !find("show")) return;
+        const before = work.shown;
+        work.shown = mark;
+        if (!detail && before === "") return;
+        find("show").click();
+        const place = find("measures");
+        if (!detail || !detail.report) {
+            fill(place);
+            return;
+        }
+        const job = work.chosen;
+        ask("report", { job }).then((drawing) => {
+            if (job !== work.chosen || !drawing) return;
+            const inside = make("div");
+            inside.innerHTML = drawing; /* made and escaped by the program */
+            const details = make("details", { open: true },
+                make("summary", {}, "Measures"), inside);
+            fill(place, details);
+        }).catch((error) => { work.message = error.message; draw_progress(); });
+    };
+    const draw_log = () => {
+        const place = find("log");
+        if (!place) return;
+        if (!work.detail) {
+            fill(place);
+            return;
+        }
+        if (place.firstChild) return;
+        const details = make("details", {
+            ontoggle: () => {
+                if (details.open) show_log();
+                else work.log = null;
+            },
+        }, make("summary", {}, "Log"), make("pre", { class: "fresco_log", tabindex: 0 }));
+        fill(place, details);
+    };
+    const show_log = async () => {
+        const place = app().querySelector("#fresco_log pre");
+        if (!place || !work.chosen) return;
+        try {
+            work.log = await ask("log", { job: work.chosen });
+            const end = place.scrollTop + place.clientHeight >= place.scrollHeight - 8;
+            place.textContent = work.log || "Nothing was logged yet.";
+            if (end) place.scrollTop = place.scrollHeight;
+        } catch (error) {
+            place.textContent = error.message;
+        }
+    };
+
+    /* ------------------------------------------------ start */
+    const stale = () => {
+        if (!line.clip || line.stale) return;
+        line.stale = true;
+        draw_timeline();
+    };
+    const DETECTION = ["keyframes_min_interval", "keyframes_max_interval",
+        "keyframes_detect_shots", "keyframes_shot_threshold", "keyframes_shot_min_length",
+        "output_first_frame", "output_last_frame"];
+
+    const start = () => {
+        const root = find("root");
+        if (!root || root.dataset.fresco || !find("timeline")) return false;
+        root.dataset.fresco = "started";
+        const inside = (event, id) => event.target.closest && event.target.closest("#fresco_" + id);
+        root.addEventListener("input", (event) => {
+            if (!event.isTrusted) return;
+            if (inside(event, "keyframes_keys") || inside(event, "sampling_key_prompts")) typed();
+            if (DETECTION.some((id) => inside(event, id))) stale();
+        });
+        new ResizeObserver(later(60, layout)).observe(find("timeline"));
+        draw_timeline();
+        draw_progress();
+        tick();
+        return true;
+    };
+    const begin = () => {
+        if (typeof onUiLoaded === "function") onUiLoaded(start);
+        else {
+            const watch = new MutationObserver(() => { if (start()) watch.disconnect(); });
+            watch.observe(document.documentElement, { childList: true, subtree: true });
+            start();
+        }
+    };
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+    else begin();
+
+    return {
+        loading, detecting, question, answered, with_job, submitted, cancel, resume,
+        state: () => ({ line, work }),
+    };
+})();

@@ -1,0 +1,50 @@
+"""The tab alone in plain gradio, as a program of its own: `python -m tests.helpers.tab_app DIR`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import gradio.routes
+
+from fresco.webui.service import open_service
+from fresco.webui.tab import build_tab
+from tests.helpers.job_hosting import TinyHosting
+from tests.helpers.source import ROOT
+
+
+def add_to_head(html: str) -> None:
+    """Put HTML into the head of gradio's page, as the WebUI does for its extensions."""
+    original: Any = gradio.routes.templates.TemplateResponse
+
+    def response(*args: Any, **kwargs: Any) -> Any:
+        page = original(*args, **kwargs)
+        page.body = page.body.replace(b"</head>", html.encode() + b"</head>", 1)
+        page.init_headers()
+        return page
+
+    gradio.routes.templates.TemplateResponse = response
+
+
+def main(folder: Path) -> None:
+    """Serve the tab on a free port, say which, and stay until the input ends."""
+    script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
+    style = (ROOT / "style.css").read_text("utf-8")
+    add_to_head(f"<style>{style}</style><script>{script}</script>")
+    service = open_service(folder / "service", TinyHosting(folder / "models"))
+    with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:
+        build_tab(service).render()
+    page.queue()
+    _, address, _ = page.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False
+    )
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    service.engine.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
