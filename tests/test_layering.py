@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": FOUNDATION | {"commands", "console", "flags"},
     "__main__": {"cli"},
+    "client": {"errors"},
     "webui": FOUNDATION | {
         "config", "guidance.ports", "hosts", "key_text", "keyframes", "stages", "translate",
         "video",
