@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fresco.workspace import explain
+Say = Callable[[str], None]
+"""Writes a line of a job's log."""
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _THREADS = "fresco-segment"
 """How the names of threads begin that carry keyframes for the job."""
 
 
+class _Lines(logging.Handler):
+    """Adds lines to a file. A log that cannot be written is no reason for a job to fail."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._owner = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Only lines of this job: other threads log the pictures of other people."""
+        return record.thread == self._owner or str(record.threadName).startswith(_THREADS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(self.format(record) + "\n")
+
+
 @contextmanager
-def job_log(path: Path) -> Iterator[Callable[[str], None]]:
-    """Within: what the job logs as `fresco` goes to the file too. Gives: write a line."""
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise explain(error, path) from error
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    owner = threading.get_ident()
-    # Other threads of the program log the pictures of other people.
-    handler.addFilter(
-        lambda record: record.thread == owner or str(record.threadName).startswith(_THREADS)
-    )
+def job_log(path: Path) -> Iterator[Say]:
+    """Within: what the job logs as `fresco` goes to the file too."""
+    lines = _Lines(path)
+    lines.setFormatter(logging.Formatter(_FORMAT))
     logger = logging.getLogger("fresco")
-    logger.addHandler(handler)
+    logger.addHandler(lines)
 
     def say(text: str) -> None:
-        handler.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, text, (), None))
+        lines.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, text, (), None))
 
     try:
         yield say
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        logger.removeHandler(lines)
+        lines.close()

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fresco.progress import Reporter, StageStatus
+from fresco.progress import StageStatus
+from fresco.webui.job_log import Say
 
 _PUBLISHED = 0.1
 """Seconds at least between two statuses in memory, unless a stage begins or ends."""
@@ -26,30 +27,34 @@ class Publish(Protocol):
 class StageTracker:
     """Shows the outermost stage; the one at work within it is told in words."""
 
-    def __init__(self, publish: Publish, clock: Callable[[], float] = time.monotonic) -> None:
-        self._publish, self._clock = publish, clock
+    def __init__(
+        self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._publish, self._say, self._clock = publish, say, clock
         self._open: dict[str, tuple[StageStatus, float]] = {}
         self._published = self._written = float("-inf")
 
-    def report(self, say: Callable[[str], None]) -> Reporter:
-        """A reporter for `Progress`.
+    def report(self, status: StageStatus) -> None:
+        """Take the word of a run, as a `Reporter`."""
+        begins = status.stage not in self._open
+        self._open[status.stage] = status, self._clock()
+        if begins:
+            self._say(f"{status.stage}: begins" + (f", {status.total}" if status.total else ""))
+        self._tell(turn=begins or status.finished)
+        if status.finished:
+            self._say(f"{status.stage}: done in {status.seconds:.1f} s")
+            self._forget(status.stage)
 
-        Args:
-            say: writes a line of the job's log.
-        """
+    def flush(self) -> None:
+        """Publish what was held back: where the run came to its end."""
+        if self._open:
+            self._tell(turn=True)
 
-        def reporter(status: StageStatus) -> None:
-            new = status.stage not in self._open
-            self._open[status.stage] = status, self._clock()
-            if new and not status.finished:
-                say(f"{status.stage}: begins" + (f", {status.total}" if status.total else ""))
-            if status.finished:
-                say(f"{status.stage}: done in {status.seconds:.1f} s")
-            self._tell(turn=new or status.finished)
-            if status.finished:
-                del self._open[status.stage]
-
-        return reporter
+    def _forget(self, stage: str) -> None:
+        """A stage is over, and with it what failed within it and was tried another way."""
+        names = list(self._open)
+        for name in names[names.index(stage):]:
+            del self._open[name]
 
     def _tell(self, *, turn: bool) -> None:
         now = self._clock()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import re
 import secrets
@@ -31,6 +32,8 @@ log = logging.getLogger("fresco")
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _ID_BYTES = 8
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
+"""Names that `workspace.atomic` gives to files under way."""
 _DELETED = ".deleted-"
 _INCOMING = ".incoming"
 
@@ -58,19 +61,25 @@ class JobStore:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._lock = Workspace(self.root)
+        self._damaged: set[str] = set()
         self.held = False
+        """Whether this is the one who may change the jobs."""
+        self.refusal = ""
+        """Why it is not."""
 
     def hold(self) -> bool:
         """Try to become the one who runs the jobs; False while another program does."""
-        if not self.held:
-            try:
-                self._lock.__enter__()
-            except WorkspaceError:
-                if not self.root.is_dir():
-                    raise
-                return False
-            self.held = True
-            self._tidy()
+        try:
+            self._lock.__enter__()
+        except WorkspaceError as error:
+            in_use = "in use" in str(error)
+            self.refusal = str(error) if not in_use else (
+                f"Another program runs the jobs of {self.root}. Close it, or give this one "
+                "another folder."
+            )
+            return False
+        self.held = True
+        self._tidy()
         return True
 
     def release(self) -> None:
@@ -80,11 +89,14 @@ class JobStore:
             self._lock.__exit__()
 
     def _tidy(self) -> None:
-        """What a killed program left: jobs half deleted, files half written, unused uploads."""
+        """What a killed program left: jobs half deleted, and uploads for jobs never queued."""
         for path in (*self.root.glob(f"{_DELETED}*"), self.root / _INCOMING):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.root.glob("*/.*.json"):
-            if is_job_id(path.parent.name):
+
+    def tidy_job(self, job: str) -> None:
+        """Remove what was half written in a job when the program was killed."""
+        for path in self.folder(job).rglob(".*"):
+            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -92,20 +104,28 @@ class JobStore:
         """The folder of a job."""
         return self.root / job
 
-    def create(self) -> str:
-        """A fresh folder; its name is the job's id."""
-        while True:
-            job = secrets.token_hex(_ID_BYTES)
-            try:
-                self.folder(job).mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise explain(error, self.folder(job)) from error
-            return job
+    def new_id(self) -> str:
+        """An id that no job has."""
+        while self.folder(job := secrets.token_hex(_ID_BYTES)).exists():
+            pass
+        return job
+
+    def add(self, request: JobRequest, status: JobStatus) -> JobRequest:
+        """Put down a new job, whole or not at all; the request with paths as they are then."""
+        job = status.id
+        place = self.new_folder()
+        try:
+            request = self._adopted(request, job, place)
+            write_json(place / "request.json", request_as_dict(request))
+            write_json(place / "status.json", status_as_dict(status))
+            _move(place, self.folder(job))
+        except WorkspaceError:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        return request
 
     def new_folder(self) -> Path:
-        """A fresh folder for files of a job to come, see `adopted`."""
+        """A fresh folder for files of a job to come."""
         path = self.root / _INCOMING / secrets.token_hex(_ID_BYTES)
         try:
             path.mkdir(parents=True)
@@ -113,17 +133,14 @@ class JobStore:
             raise explain(error, path) from error
         return path
 
-    def adopted(self, job: str, path: str) -> str:
-        """Move a folder of `new_folder` into the job's own; any other path stays as it is."""
-        place = Path(path)
-        if not path or place.parent != self.root / _INCOMING:
-            return path
-        target = self.folder(job) / f"own-{place.name}"
-        try:
-            place.replace(target)
-        except OSError as error:
-            raise explain(error, target) from error
-        return str(target)
+    def _adopted(self, request: JobRequest, job: str, place: Path) -> JobRequest:
+        """Keyframes in a folder of `new_folder` move into `place`, the job's own folder."""
+        keys = Path(request.own_keys)
+        if not request.own_keys or keys.parent != self.root / _INCOMING:
+            return request
+        name = f"own-{keys.name}"
+        _move(keys, place / name)
+        return dataclasses.replace(request, own_keys=str(self.folder(job) / name))
 
     def load(self) -> dict[str, StoredJob]:
         """Every job that can be read; the others are named in the log and left alone."""
@@ -136,7 +153,9 @@ class JobStore:
             try:
                 jobs[folder.name] = self._read(folder)
             except (SettingsError, OSError) as error:
-                log.warning("The job in %s is not listed: %s It was left as it is.", folder, error)
+                if folder.name not in self._damaged:
+                    log.warning("The job in %s is not listed and left as it is: %s", folder, error)
+                self._damaged.add(folder.name)
         return jobs
 
     def _read(self, folder: Path) -> StoredJob:
@@ -147,9 +166,11 @@ class JobStore:
             raise SettingsError(f"its status is that of job {status.id}; was it copied?")
         return StoredJob(request, status, written)
 
-    def write_request(self, job: str, request: JobRequest) -> None:
-        """Replace the request of a job."""
+    def change_request(self, job: str, request: JobRequest) -> JobRequest:
+        """Replace the request of a job; the request with paths as they are then."""
+        request = self._adopted(request, job, self.folder(job))
         write_json(self.folder(job) / "request.json", request_as_dict(request))
+        return request
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status of a job."""
@@ -190,19 +211,30 @@ class JobStore:
             tuple(known.get("notes", ())),
         )
 
-    def delete(self, job: str) -> None:
-        """Remove the folder of a job, and nothing else."""
-        path = self.folder(job)
-        doomed = self.root / f"{_DELETED}{job}"
+    def take_out(self, job: str) -> Path:
+        """Take the folder of a job out of the list at one stroke; where it lies then."""
+        path, doomed = self.folder(job), self.root / f"{_DELETED}{job}"
         try:
-            # Renamed first: a deletion that is interrupted never leaves half a job in the list.
             path.rename(doomed)
-            shutil.rmtree(doomed)
         except OSError as error:
             raise WorkspaceError(
-                f"{path} cannot be removed whole: {error.strerror or error}. Close what uses its "
-                "files; the rest is removed at the next start."
+                f"{path} cannot be removed: {error.strerror or error}. Close what uses its files."
             ) from error
+        return doomed
+
+    def clear(self, doomed: Path) -> None:
+        """Remove what `take_out` took out; what cannot be removed now is at the next start."""
+        try:
+            shutil.rmtree(doomed)
+        except OSError as error:
+            log.warning("%s was not removed whole: %s", doomed, error)
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise explain(error, target) from error
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

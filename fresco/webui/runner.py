@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
@@ -23,7 +22,7 @@ from fresco.translate import (
 from fresco.video.reader import VideoInfo, open_source
 from fresco.webui.hosting import Hosting, Limits
 from fresco.webui.job import Goal, JobRequest
-from fresco.workspace import content_digest, frame_name, read_json, write_json
+from fresco.workspace import content_digest, digest, frame_name, read_json, write_json
 
 log = logging.getLogger("fresco")
 
@@ -53,6 +52,7 @@ def job_work(hosting: Hosting) -> Work:
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
         check_limits(request, hosting.limits)
+        _info(request)  # a file that cannot be read is not yet the source to hold on to
         _require_same_source(Path(request.source), folder)
         result = _run(hosting, request, folder, progress)
         _require_same_source(Path(request.source), folder)
@@ -131,33 +131,28 @@ def current_keys(folder: Path) -> dict[int, Path]:
     return {number: path for number, path in found.items() if path.exists()}
 
 
-def _state(source: Path) -> dict[str, Any]:
-    """What tells quickly whether a file changed; a folder is always read."""
-    if source.is_dir():
-        return {"path": str(source)}
-    known = source.stat()
-    return {"path": str(source), "size": known.st_size, "changed": known.st_mtime_ns}
+def _state(source: Path) -> dict[str, str]:
+    """What tells quickly whether a source may have changed."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    known = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return {"path": str(source), "files": digest(known)}
 
 
 def _require_same_source(source: Path, folder: Path) -> None:
     """Raise VideoError if the source is no longer the one that the job began with."""
     path = folder / "source.json"
-    if not source.exists():
-        raise VideoError(f"{source} does not exist; check the path, or upload the video again.")
+    known = read_json(path)
     try:
         state = _state(source)
-        before = read_json(path)
-        if not isinstance(before, dict) or before.get("path") != str(source):
-            write_json(path, {**state, "content": content_digest(source)})
-        elif "size" in state and {**before, **state} == before:
-            return
-        elif content_digest(source) != before["content"]:
-            raise VideoError(
-                f"{source} has changed since the job began, so what is finished no longer fits; "
-                "put the old file back, or start a new job."
-            )
-        else:
-            write_json(path, {**before, **state})
+        if isinstance(known, dict) and known.get("path") == str(source):
+            if known.get("files") == state["files"]:
+                return
+            if content_digest(source) != known.get("content"):
+                raise VideoError(
+                    f"{source} has changed since the job began, so what is finished no longer "
+                    "fits; put the old file back, or start a new job."
+                )
+        write_json(path, {**state, "content": content_digest(source)})
     except OSError as error:
         raise VideoError(
             f"{source} cannot be read ({error.strerror or error}); check the file."
