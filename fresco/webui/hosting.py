@@ -50,6 +50,8 @@ class Limits:
     """Most frames of a job; 0: any number."""
     resolution: int = 1024
     """Largest short side of the frames the model sees."""
+    workers: int = 0
+    """Processes of a job that does not say how many; 0: as many as cores."""
 
 
 class Hosting(Protocol):

@@ -48,6 +48,7 @@ class WebuiHosting:
             int(options.get("fresco_upload_megabytes", usual.upload_megabytes)),
             int(options.get("fresco_most_frames", usual.frames)),
             int(options.get("fresco_most_resolution", usual.resolution)),
+            int(options.get("fresco_workers", usual.workers)),
         )
 
     def offer(self) -> Offer:

@@ -1,42 +1,133 @@
-"""What the WebUI is told once a load: settings and axes of X/Y/Z plots.
+"""What the WebUI is told once a load: settings, axes of X/Y/Z plots, the tab and the API.
 
-The package stays loaded over "Reload UI", so nothing here may add up.
+The package stays loaded over "Reload UI", so nothing here may add up. Tab and API are imported when
+their turn comes: where one of them cannot be had, the script in img2img still is.
 """
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import gradio as gr
 from modules import script_callbacks, scripts, shared
 
+from fresco.errors import FrescoError, HostError
 from fresco.settings import Entry
+from fresco.webui.hosting import Limits
 from fresco.webui.request import offered_options
+
+if TYPE_CHECKING:
+    from fresco.webui.access import Access
+    from fresco.webui.service import Service
+
+log = logging.getLogger("fresco")
 
 AXES = "fresco_axes"
 """Attribute of a processing object: options that a plot has set on it, by name."""
 _PREFIX = "[FRESCO] "
 _SECTION = ("fresco", "FRESCO")
 _PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
+_TAB = ("FRESCO", "fresco_tab")
+_LOGIN = "login_check"
+_MOST = 1 << 20
 
 
 def register() -> None:
     """Called by the WebUI's script at every load."""
     script_callbacks.on_ui_settings(add_settings)
     script_callbacks.on_before_ui(add_axes)
+    script_callbacks.on_ui_tabs(add_tab)
+    script_callbacks.on_app_started(add_api)
 
 
 def add_settings() -> None:
     """The section of the WebUI's settings."""
-    options = {
+    usual = Limits()
+    texts = {
         "fresco_weights_dir": (
             "", "Folder of FRESCO's own weights (optical flow, saliency); empty: models/FRESCO"
         ),
+        "fresco_jobs_dir": (
+            "", "Folder of FRESCO's jobs and uploaded videos; empty: outputs/fresco (needs a "
+            "restart)"
+        ),
         "fresco_offline": (False, "Never download weights; use what there is"),
     }
-    for name, (default, label) in options.items():
-        shared.opts.add_option(name, shared.OptionInfo(default, label, section=_SECTION))
+    numbers = {
+        "fresco_workers": (0, "Processes that propagate at once; 0: as many as cores"),
+        "fresco_upload_megabytes": (usual.upload_megabytes, "Largest video to upload, megabytes"),
+        "fresco_most_frames": (usual.frames, "Most frames of a job; 0: any number"),
+        "fresco_most_resolution": (
+            usual.resolution, "Largest short side of the frames that the model sees"
+        ),
+    }
+    for name, (default, label) in texts.items():
+        _add_option(name, default, label, {"restrict_api": True} if name.endswith("_dir") else {})
+    whole = {"component": gr.Number, "component_args": {"precision": 0, "minimum": 0,
+                                                        "maximum": _MOST}}
+    for name, (default, label) in numbers.items():
+        _add_option(name, default, label, whole)
+
+
+def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any]) -> None:
+    shared.opts.add_option(
+        name, shared.OptionInfo(default, label, section=_SECTION, **further)
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def service() -> Service:
+    """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
+    from fresco.webui.hosting_webui import WebuiHosting, jobs_root
+    from fresco.webui.service import open_service
+
+    return open_service(jobs_root(), WebuiHosting())
+
+
+def add_tab() -> list[tuple[Any, str, str]]:
+    """The video tab, or in its place the reason why there is none."""
+    title, identity = _TAB
+    try:
+        from fresco.webui.tab import build_tab
+
+        return [(build_tab(service()), title, identity)]
+    except (FrescoError, ImportError) as error:
+        log.error("The tab FRESCO cannot open: %s", error)
+        with gr.Blocks(analytics_enabled=False) as blocks:
+            gr.Markdown(f"FRESCO's tab cannot open: {error}")
+        return [(blocks, title, identity)]
+
+
+def add_api(_demo: Any, app: Any) -> None:
+    """The routes under /fresco."""
+    try:
+        from fresco.webui.api import add_routes
+
+        add_routes(app, service(), _access(app))
+    except (FrescoError, ImportError) as error:
+        log.error("The API of FRESCO cannot start: %s", error)
+
+
+def _access(app: Any) -> Access:
+    """By --api-auth as the WebUI's own API; where only pages have a login, by that login."""
+    from fresco.webui.access import Access
+
+    listed = getattr(shared.cmd_opts, "api_auth", None)
+    if listed or not getattr(app, "auth", None):
+        return Access.of(listed)
+    found = [
+        item.dependency for route in app.routes if getattr(route, "path", "") == "/config"
+        for item in route.dependencies if getattr(item.dependency, "__name__", "") == _LOGIN
+    ]
+    if not found:
+        raise HostError(
+            "The WebUI's login cannot be asked who may come in; give --api-auth user:password."
+        )
+    return Access.of(None, *found)
 
 
 def add_axes() -> None:
