@@ -94,10 +94,12 @@ def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
 
 
 def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress) -> RunResult:
+    propagation = request.settings.propagation
     settings = dataclasses.replace(
         request.settings, flow=hosting.flow(request.settings.flow),
         propagation=dataclasses.replace(
-            request.settings.propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION)
+            propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION),
+            workers=propagation.workers or hosting.limits.workers,
         ),
     )
     source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"
