@@ -115,7 +115,7 @@ var fresco = (() => {
     const line = {
         clip: null, keys: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
         pictures: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
-        message: "", stale: false, id: "",
+        message: "", stale: false, id: "", source: 0, size: null, aspect: 1,
     };
     const clamp = (number) =>
         Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
@@ -134,7 +134,7 @@ var fresco = (() => {
         line.clip = null;
         Object.assign(line, {
             keys: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
-            asked: new Set(), state: "reading", message: "Reading the video ...", id: "",
+            asked: new Set(), source: line.source + 1, state: "reading", message: "Reading the video ...", id: "",
         });
         write("keyframes_keys", "");
         write("sampling_key_prompts", "");
@@ -176,6 +176,7 @@ var fresco = (() => {
             return;
         }
         line.aspect = found.size[0] / found.size[1];
+        line.size = found.whole;
         show_clip(found.timeline);
     };
     const show_clip = (clip) => {
@@ -323,9 +324,9 @@ var fresco = (() => {
         const missing = numbers.filter((number) => !line.asked.has(number));
         missing.forEach((number) => line.asked.add(number));
         for (let i = 0; i < missing.length; i += MOST_PICTURES) {
-            const id = line.id;
+            const source = line.source;
             ask("thumbnails", { numbers: missing.slice(i, i + MOST_PICTURES) }).then((found) => {
-                if (id !== line.id) return;
+                if (source !== line.source) return;
                 Object.assign(line.pictures, found);
                 show_pictures();
             }).catch((error) => say(error.message));
@@ -365,6 +366,7 @@ var fresco = (() => {
     const draw_timeline = () => {
         const root = find("timeline");
         if (!root) return;
+        estimate();
         if (!line.clip) {
             const share = line.total ? 100 * line.done / line.total : 0;
             const text = {
@@ -696,6 +698,18 @@ var fresco = (() => {
         event.preventDefault();
         event.stopPropagation();
     };
+
+    /* The estimate is the program's; it is asked for when something may have changed. */
+    const plan = (values) => {
+        values[0] = line.clip ? JSON.stringify({
+            keys: line.keys.length, frames: frames(), last: line.clip.last, size: line.size,
+        }) : "";
+        return values;
+    };
+    const estimate = later(500, () => {
+        const trigger = find("estimate_now");
+        if (trigger && line.clip) trigger.click();
+    });
 
     /* ------------------------------------------------ jobs */
     const work = {
@@ -1110,6 +1124,10 @@ var fresco = (() => {
             if (!event.isTrusted) return;
             if (inside(event, "keyframes_keys") || inside(event, "sampling_key_prompts")) typed();
             if (DETECTION.some((id) => inside(event, id))) stale();
+            if (inside(event, "settings")) estimate();
+        });
+        root.addEventListener("change", (event) => {
+            if (inside(event, "settings")) estimate();
         });
         new ResizeObserver(later(60, layout)).observe(find("timeline"));
         draw_timeline();
@@ -1129,7 +1147,7 @@ var fresco = (() => {
     else begin();
 
     return {
-        loading, detecting, question, answered, with_job, submitted, cancel, resume,
+        loading, detecting, plan, question, answered, with_job, submitted, cancel, resume,
         state: () => ({ line, work }),
     };
 })();

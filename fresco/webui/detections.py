@@ -72,7 +72,8 @@ class Detections:
             return {"state": "running", "done": status.done if status else 0,
                     "total": status.total if status else 0}
         return {"state": "done", "timeline": timeline_as_dict(timeline_of(began.found)),
-                "size": list(began.found.size)}
+                "size": list(began.found.size),
+                "whole": [began.found.info.width, began.found.info.height]}
 
 
 def timeline_of(found: Detection) -> Timeline:

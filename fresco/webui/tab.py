@@ -7,10 +7,12 @@ from typing import Any
 
 import gradio as gr
 
+from fresco.webui.checks import check_installation
 from fresco.webui.detections import Detections
 from fresco.webui.hosting import Hosting
 from fresco.webui.service import Service
 from fresco.webui.tab_answers import Answers
+from fresco.webui.tab_estimate import bind_estimate
 from fresco.webui.tab_gradio import on
 from fresco.webui.tab_results import bind_answers, bind_results, results_section
 from fresco.webui.tab_run import bind_run, run_section
@@ -48,7 +50,7 @@ def build_tab(service: Service) -> gr.Blocks:
                 _host_buttons(service.hosting, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
                 _step(4, "Run")
-                gr.HTML('<div id="fresco_estimate"></div>')
+                estimate = gr.HTML(elem_id="fresco_estimate")
                 run = run_section()
                 gr.HTML('<div id="fresco_jobs"></div>')
                 _step(5, "Result")
@@ -56,6 +58,7 @@ def build_tab(service: Service) -> gr.Blocks:
         bind_source(service, detections, parts, controls, detect)
         bind_run(service, run, parts.source, controls)
         bind_results(service, run.chosen, video, files)
+        bind_estimate(service, estimate, controls)
         bind_answers(Answers(service, detections).answer, parts.source)
     return blocks
 
@@ -74,7 +77,7 @@ def _host_buttons(hosting: Hosting, controls: SettingControls) -> None:
 
     def checked() -> Any:
         try:
-            return checks_table(hosting.checks())
+            return checks_table(check_installation(hosting))
         except Exception as error:
             return note(sentence(error), "bad")
 

@@ -44,7 +44,7 @@ def facts(name: str, info: VideoInfo) -> str:
     rate = f"{float(info.rate):.3f}".rstrip("0").rstrip(".")
     known = [
         ("Video", name), ("Size", f"{info.width} x {info.height}"),
-        ("Rate", f"{rate} frames/s" + (", varying" if info.variable_rate else "")),
+        ("Rate", f"{rate} fps" + (", varying" if info.variable_rate else "")),
         ("Frames", f"{info.frames}"), ("Length", clock(float(info.seconds))),
         ("Sound", "yes" if info.has_sound else "none"),
     ]

@@ -34,8 +34,9 @@ def main(folder: Path) -> None:
     style = (ROOT / "style.css").read_text("utf-8")
     add_to_head(f"<style>{style}</style><script>{script}</script>")
     service = open_service(folder / "service", TinyHosting(folder / "models"))
+    tab = build_tab(service)
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:
-        build_tab(service).render()
+        tab.render()
     page.queue()
     _, address, _ = page.launch(
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False
