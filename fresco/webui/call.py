@@ -8,7 +8,7 @@ So errors are kept, and raised there: a failed FRESCO never quietly becomes plai
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,22 +18,22 @@ from modules import devices, images, rng, sd_models, shared
 from modules.hypernetworks import hypernetwork
 from numpy.typing import NDArray
 
-from fresco.errors import FrescoError, HostError, SettingsError
+from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
 from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
 from fresco.hosts.ldm import LdmUNet, Sources
 from fresco.hosts.patching import replaced_method
-from fresco.keyframes import Batch, is_composed, join_prompt
+from fresco.keyframes import Batch, join_prompt
 from fresco.stages.guide import GuideMaker
 from fresco.webui.controlnet import per_frame_hints
 from fresco.webui.denoiser import BatchSampling
 from fresco.webui.frames import call_frames
+from fresco.webui.masks import encode_alone, require_size
 from fresco.webui.paths import flow_settings, require_allowed
+from fresco.webui.refusals import refuse_composed, refuse_unsupported
 from fresco.webui.request import Request
 
-_LATENT_RESIZE = 3
-"""The WebUI's `Just resize (latent upscale)`."""
 _LATENT_CHANNELS, _LATENT_SCALE = 4, 8
 _UNPROCESSABLE = 422
 
@@ -51,11 +51,14 @@ class GuidedCall:
     """FRESCO's part in one call of `process_images`."""
 
     def __init__(self, request: Request, p: Any) -> None:
-        if request.path:
-            require_allowed(request.path)
-        _require_supported(p)
+        for path in (request.path, request.masks_path):
+            if path:
+                require_allowed(path)
+        refuse_unsupported(p, masked=request.has_masks)
         self._request = request
         self._frames = call_frames(request, p.init_images)
+        if (mask := getattr(p, "image_mask", None)) is not None:
+            require_size(mask.size, self._frames.images[0].size)
         settings = dataclasses.replace(
             request.settings, flow=flow_settings(request.settings.flow)
         )
@@ -64,6 +67,7 @@ class GuidedCall:
         self._number = 0
         self._sampled = -1
         self._prompts: list[tuple[str, str]] = []
+        self._overlay_masks: list[Any] = []
         self._seed = 0
 
     @property
@@ -83,11 +87,13 @@ class GuidedCall:
         p.init_images = self._images(batches[0])
         p.batch_size = max(len(batch.all) for batch in batches)
         p.n_iter = len(batches)
+        if self._frames.masks:  # if there are several, each frame's own is set as it is encoded
+            p.image_mask = self._frames.masks[0]
 
     def share_seed(self, p: Any) -> None:
         """One seed for all frames: start and every step then have the same noise."""
         count = len(p.all_prompts)
-        _refuse_composed([*p.all_prompts, *self._request.settings.sampling.key_prompts.values()])
+        refuse_composed([*p.all_prompts, *self._request.settings.sampling.key_prompts.values()])
         self._seed = int(p.all_seeds[0])
         p.all_seeds = [self._seed] * count
         p.all_subseeds = [p.all_subseeds[0]] * count
@@ -118,6 +124,20 @@ class GuidedCall:
             with devices.autocast():
                 p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
 
+    def encode(self, p: Any, encode: Callable[[], Any]) -> Any:
+        """Latents of the batch's pictures, by the WebUI's own `p.init`."""
+        if len(self._frames.masks) < 2:
+            return encode()
+        batch = self._frames.batches[self._number]
+        masks = [self._frames.masks[place] for place in batch.all]
+        self._overlay_masks = encode_alone(p, masks, encode)
+        return None
+
+    def show_mask(self, p: Any) -> None:
+        """A picture is about to be finished: the mask that is returned or saved with it."""
+        if self._overlay_masks:
+            p.mask_for_overlay = self._overlay_masks[p.batch_index]
+
     def _take_prompts(self, p: Any, batch: Batch) -> None:
         """The shot's prompt for every frame, so that wildcards are drawn once a shot."""
         words = self._request.settings.sampling.key_prompts
@@ -135,7 +155,7 @@ class GuidedCall:
         batch = self._frames.batches[self._number]
         frames = self._working_frames(batch, p)
         sigmas = training_sigmas(p.sd_model.alphas_cumprod)
-        unet = LdmUNet(guided_unet(p.sd_model), sources=_hypernetworks())
+        unet = LdmUNet(guided_unet(p.sd_model), sources=hypernetworks())
         guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames, unet)
         work = BatchSampling(
             p.sd_model, p.sampler, unet, guide, sigmas, p.init_latent, self._seed,
@@ -163,6 +183,7 @@ class GuidedCall:
             values = getattr(p, name, None)
             if values is not None:
                 setattr(p, name, values[first:len(batch.all)])
+        self._overlay_masks = self._overlay_masks[first:]
 
     def _images(self, batch: Batch) -> list[Any]:
         return [self._frames.images[place] for place in batch.all]
@@ -177,46 +198,12 @@ class GuidedCall:
         ])
 
 
-def _hypernetworks() -> Sources | None:
+def hypernetworks() -> Sources | None:
     """What keys and values of attention are made of, if hypernetworks are loaded."""
     loaded = shared.loaded_hypernetworks
     if not loaded:
         return None
     return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
-
-
-def _refuse_composed(prompts: Sequence[str]) -> None:
-    for text in prompts:
-        if is_composed(text):
-            raise SettingsError(
-                f"The prompt {text!r} is composed with AND, which FRESCO cannot guide; write it "
-                "in small letters or use a comma."
-            )
-
-
-def _require_supported(p: Any) -> None:
-    """Refuse what cannot be guided, before anything is sampled."""
-    refusals = (
-        (p.n_iter != 1, f"Batch count is {p.n_iter}; FRESCO makes a batch of every "
-                        "few frames itself. Set it to 1."),
-        (p.batch_size not in (1, len(p.init_images or ())),
-         f"Batch size is {p.batch_size}; FRESCO sets it itself (its own option batch_size says "
-         "how many frames are sampled together). Set it to 1."),
-        (p.resize_mode == _LATENT_RESIZE,
-         "Resize mode is latent upscale, whose frames cannot be matched with the source's; choose "
-         "another resize mode."),
-        (bool(getattr(p, "image_mask", None)) and bool(p.inpaint_full_res),
-         "Inpaint area is Only masked, which crops the frames; choose Whole picture."),
-        (p.sampler_name == "DPM adaptive",
-         "The sampler is DPM adaptive, whose number of steps differs from batch to batch; choose "
-         "another, such as Euler a or DPM++ 2M."),
-        (getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"),
-         f"The refiner {getattr(p, 'refiner_checkpoint', '')} would change the model while it is "
-         "guided; switch the refiner off."),
-    )
-    for refused, sentence in refusals:
-        if refused:
-            raise SettingsError(sentence)
 
 
 def _noise(p: Any) -> Any:
@@ -242,7 +229,10 @@ class CallGuard:
         self._attempting = False
         self._call: GuidedCall | None = None
         self._patches = ExitStack()
-        self._patches.enter_context(replaced_method(p, "init", self._checked))
+        self._patches.callback(setattr, p, "image_mask", getattr(p, "image_mask", None))
+        self._patches.enter_context(
+            replaced_method(p, "init", lambda previous: self._checked(p, previous))
+        )
         self._patches.enter_context(
             replaced_method(p, "sample", lambda previous: self._guided(p, previous))
         )
@@ -283,11 +273,11 @@ class CallGuard:
         if self._error:
             raise self._error
 
-    def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+    def _checked(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
         def init(*args: Any, **kwargs: Any) -> Any:
             try:
                 self._require_none()
-                return previous(*args, **kwargs)
+                return self.call.encode(p, lambda: previous(*args, **kwargs))
             except BaseException:
                 if not self._attempting:  # else the sampling raises it, and must stay guarded
                     self._forget()
@@ -302,18 +292,18 @@ class CallGuard:
                 with self.call.sampling(p):
                     return previous(*args, **kwargs)
             except FrescoError as error:
-                _forget_conditionings(p)
+                forget_conditionings(p)
                 self._forget()
                 raise CallRefused(str(error)) from error
             except BaseException:
-                _forget_conditionings(p)
+                forget_conditionings(p)
                 self._forget()
                 raise
 
         return sample
 
 
-def _forget_conditionings(p: Any) -> None:
+def forget_conditionings(p: Any) -> None:
     """ControlNet marks cached conditionings in place, and clears them only in the model's call."""
     for base in type(p).__mro__:
         if "cached_c" in vars(base):

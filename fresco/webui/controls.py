@@ -21,16 +21,26 @@ _TITLES = {
 
 def source_controls(identify: Callable[[str], str]) -> list[Any]:
     """Where the frames come from."""
-    video = gr.File(
+    video: Any = gr.File(
         label="FRESCO video", file_types=["video"], type="file", elem_id=identify("video")
     )
-    path = gr.Textbox(
+    path: Any = gr.Textbox(
         label="FRESCO path", placeholder="or a video or a folder of frames on the server",
         elem_id=identify("path"),
     )
     for component in (video, path):
         component.do_not_save_to_config = True
     return [video, path]
+
+
+def mask_control(identify: Callable[[str], str]) -> Any:
+    """Masks of the frames; the last control, for it came last."""
+    masks: Any = gr.Textbox(
+        label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
+        elem_id=identify("masks"),
+    )
+    masks.do_not_save_to_config = True
+    return masks
 
 
 def option_controls(identify: Callable[[str], str]) -> list[Any]:

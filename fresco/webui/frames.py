@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from fresco.progress import Progress
 from fresco.settings import FrescoSettings
 from fresco.translate import detect_keyframes
 from fresco.video.reader import open_source
+from fresco.webui.masks import masks_of
 from fresco.webui.request import Request
 
 
@@ -33,6 +35,8 @@ class CallFrames:
     batch without anchors begins a shot."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    masks: tuple[Image, ...] = ()
+    """One for all keyframes, one for each, or none."""
 
 
 def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
@@ -43,13 +47,16 @@ def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
     """
     if not request.has_source:
         pictures = [picture for picture in given if picture is not None]
-        return frames_of_pictures(pictures, request.settings)
-    if request.data:
+        found, count = frames_of_pictures(pictures, request.settings), len(pictures)
+    elif request.data:
         with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
             path = Path(folder) / "video.mp4"
             path.write_bytes(request.data)
-            return frames_of_source(path, request.settings)
-    return frames_of_source(request.video or Path(request.path), request.settings)
+            found, count = frames_of_source(path, request.settings)
+    else:
+        found, count = frames_of_source(request.video or Path(request.path), request.settings)
+    masks = masks_of(request, found.numbers, count, found.images[0].size)
+    return dataclasses.replace(found, masks=masks)
 
 
 def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
@@ -83,8 +90,8 @@ def _require_no_choice(settings: FrescoSettings) -> None:
         )
 
 
-def frames_of_source(path: Path, settings: FrescoSettings) -> CallFrames:
-    """Keyframes of a video or a folder of pictures, found or by hand."""
+def frames_of_source(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
+    """Keyframes of a video or a folder of pictures, found or by hand; and its number of frames."""
     with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
         clip, _, plans, notes = detect_keyframes(
             path, settings, Progress(), Path(folder) / "scan"
@@ -94,9 +101,8 @@ def frames_of_source(path: Path, settings: FrescoSettings) -> CallFrames:
             images = tuple(
                 Pictures.fromarray(np.asarray(source.frame(number))) for number in numbers
             )
-    return CallFrames(
-        images, numbers, _placed(plans, numbers), (*clip.info.notes, *notes)
-    )
+    notes = (*clip.info.notes, *notes)
+    return CallFrames(images, numbers, _placed(plans, numbers), notes), clip.info.frames
 
 
 def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[Batch, ...]:

@@ -26,8 +26,9 @@ OFFERED: Mapping[str, tuple[str, ...]] = {
 }
 """Groups of options that make sense within img2img, and which of each; empty: all."""
 
-SOURCES = ("video", "path")
-"""Arguments that name the frames: an uploaded file (base64 in the API), a path on the server."""
+SOURCES = ("video", "path", "masks")
+"""Arguments that name the frames: an uploaded file (base64 in the API), a path on the server; and
+their masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class Request:
     """A video file's bytes, sent by a program."""
     path: str = ""
     """Video or folder of pictures on the server."""
+    masks: tuple[bytes, ...] = ()
+    """Files of mask pictures, sent by a program: one for all frames, or one for each."""
+    masks_path: str = ""
+    """The same as a picture or a folder of pictures on the server."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether FRESCO itself was given masks."""
+        return bool(self.masks or self.masks_path)
 
     @property
     def has_source(self) -> bool:
@@ -63,7 +73,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     """The request of a call, or None if FRESCO is off.
 
     Args:
-        args: `[{...}]`, or enabled, video, path and one value for every offered option.
+        args: `[{...}]`, or enabled, video, path, one value for every offered option, and masks.
     """
     if args and isinstance(args[0], Mapping):
         return _from_mapping(args[0])
@@ -74,15 +84,18 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
             f"The first argument of FRESCO is {args[0]!r}; give true, or one object of options."
         )
     options = offered_options()
-    video, path, *values = [*args[1:], *[None] * (2 + len(options))][: 2 + len(options)]
+    size = 3 + len(options)
+    video, path, *values, masks = [*args[1:], *[None] * size][:size]
     groups: dict[str, dict[str, Any]] = {}
     for entry, value in zip(options, values, strict=True):
         if value is not None:
             groups.setdefault(entry.group, {})[entry.name] = _as_typed(entry, value)
     # A file object became a path; a text can only come from a program, and is base64.
     uploaded = video if isinstance(video, Path) else None
-    data = b"" if uploaded else _decoded(_text("video", video))
-    return Request(from_dict(groups), video=uploaded, data=data, path=_text("path", path))
+    data = b"" if uploaded else _decoded("video", _text("video", video))
+    return Request(
+        from_dict(groups), video=uploaded, data=data, path=_text("path", path), **_masks(masks)
+    )
 
 
 def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
@@ -93,8 +106,9 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
         raise SettingsError(f"enabled is {enabled!r}; give true or false.")
     if not enabled:
         return None
-    data = _decoded(_text("video", rest.pop("video", "")))
+    data = _decoded("video", _text("video", rest.pop("video", "")))
     path = _text("path", rest.pop("path", ""))
+    masks = _masks(rest.pop("masks", ""))
     prompts = rest.pop("key_prompts", {})
     by_name = {entry.name: entry for entry in offered_options()}
     groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
@@ -106,7 +120,7 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             groups.setdefault(entry.group, {})[name] = _as_typed(entry, value)
         else:
             raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
-    request = Request(from_dict(groups), data=data, path=path)
+    request = Request(from_dict(groups), data=data, path=path, **masks)
     checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
     return request
 
@@ -136,7 +150,18 @@ def _text(name: str, value: Any) -> str:
     return value.strip()
 
 
-def _decoded(text: str) -> bytes:
+def _masks(value: Any) -> dict[str, Any]:
+    """Fields of a request: a text is a path on the server, a list holds pictures."""
+    if not isinstance(value, list):
+        return {"masks_path": _text("masks", value)}
+    names = [f"masks[{place}]" for place in range(len(value))]
+    masks = [_decoded(name, _text(name, item)) for name, item in zip(names, value, strict=True)]
+    if empty := [name for name, data in zip(names, masks, strict=True) if not data]:
+        raise SettingsError(f"{empty[0]} is empty; send every mask as base64 of a picture.")
+    return {"masks": tuple(masks)}
+
+
+def _decoded(name: str, text: str) -> bytes:
     """Bytes of base64, with or without `data:video/mp4;base64,` before it."""
     if not text:
         return b""
@@ -146,7 +171,7 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise SettingsError(
-            f"video is no base64 ({error}); encode the file's bytes, or name a path."
+            f"{name} is no base64 ({error}); encode the file's bytes, or name a path."
         ) from error
 
 

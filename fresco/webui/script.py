@@ -12,7 +12,12 @@ from modules.ui_components import InputAccordion
 
 from fresco.settings import from_dict
 from fresco.webui.call import CallGuard
-from fresco.webui.controls import option_controls, paste_fields, source_controls
+from fresco.webui.controls import (
+    mask_control,
+    option_controls,
+    paste_fields,
+    source_controls,
+)
 from fresco.webui.infotext import infotext, name_of
 from fresco.webui.registration import AXES
 from fresco.webui.request import Request, offered_options, parse_arguments
@@ -36,9 +41,10 @@ class FrescoScript(scripts.Script):
         """Its controls: their order is that of the API's arguments."""
         with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
             sources, options = source_controls(self.elem_id), option_controls(self.elem_id)
+            masks = mask_control(self.elem_id)
         self.infotext_fields = paste_fields(enabled, options)
         self.paste_field_names = [name_of(entry) for entry in offered_options()]
-        return [enabled, *sources, *options]
+        return [enabled, *sources, *options, masks]
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Take up a call that asks for FRESCO."""
@@ -73,6 +79,11 @@ class FrescoScript(scripts.Script):
         """Anchors are not returned twice."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.keep_new(p, pp))
+
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        """A picture goes with its own mask."""
+        if guard := _guard(p):
+            guard.attempt(lambda: guard.call.show_mask(p))
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Let go of a call that ended well; `before_process` does of any other."""

@@ -316,7 +316,7 @@ def test_notes_reach_the_person(double: DoubleHost) -> None:
 
 
 def test_two_calls_with_one_processing_object(double: DoubleHost, watcher: Watcher) -> None:
-    """The Batch tab takes the same object for every file."""
+    """Scripts such as Loopback take the same object again."""
     p = StableDiffusionProcessingImg2Img(**REQUEST)
     p.scripts = double.runner
     p.script_args = tuple(arguments(double.runner, script_arguments(QUICK)))

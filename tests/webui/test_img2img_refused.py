@@ -9,9 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.helpers.webui import shared
-from tests.helpers.webui.client import Refused
+from tests.helpers.webui.api import arguments
+from tests.helpers.webui.client import REQUEST, Refused, script_arguments
 from tests.helpers.webui.double import DoubleHost
+from tests.helpers.webui.gradio_double import Checkbox
+from tests.helpers.webui.img2img import process_batch
+from tests.helpers.webui.processing import StableDiffusionProcessingImg2Img
 from tests.helpers.webui.requests import QUICK, frames
+from tests.helpers.webui.scripts import AlwaysVisible, Script
 
 UNPROCESSABLE = 422
 
@@ -63,6 +68,41 @@ def test_requests_that_cannot_be_guided(
     double: DoubleHost, payload: dict[str, Any], said: str
 ) -> None:
     assert said in refusal(double, frames(3), QUICK, **payload)
+
+
+class SoftInpainting(Script):
+    """The WebUI's own script of that name, switched on."""
+
+    def title(self) -> str:
+        return "Soft Inpainting"
+
+    def show(self, is_img2img: bool) -> Any:
+        return AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        return [Checkbox(True, label="Soft inpainting")]
+
+
+@pytest.mark.parametrize("options", [QUICK, QUICK | {"masks": "masks"}])
+def test_soft_inpainting(double: DoubleHost, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Only where there is a mask: the script does nothing without."""
+    double.add(SoftInpainting())
+    mask = None if "masks" in options else Image.new("L", (64, 64), 255)
+    said = refusal(double, frames(3), options, mask=mask, inpaint_full_res=False)
+    assert "Soft inpainting takes masks by their place" in said
+    assert len(double.img2img(frames(3), QUICK).images) == 3
+
+
+def test_the_batch_tab(double: DoubleHost) -> None:
+    """It makes a call for every file, with one processing object."""
+    p = StableDiffusionProcessingImg2Img(**REQUEST)
+    p.scripts = double.runner
+    p.script_args = tuple(arguments(double.runner, script_arguments(QUICK)))
+    with pytest.raises(Exception, match=r"one file at a time.*as FRESCO path"):
+        process_batch(p, frames(3))
+    assert double.model.rows == []
+    p.script_args = tuple(arguments(double.runner, script_arguments(None)))
+    assert [len(done.images) for done in process_batch(p, frames(3))] == [1, 1, 1]
 
 
 def test_composed_prompts(double: DoubleHost) -> None:

@@ -19,18 +19,40 @@ from tests.helpers.webui.double import ROOT, DoubleHost, running
 from tests.helpers.webui.requests import QUICK, frames
 from tests.helpers.webui.scripts import AlwaysVisible, Script, ScriptClassData, scripts_data
 
+PLACES = [
+    "FRESCO", "video", "path", "min interval", "max interval", "batch size", "keys", "detect shots",
+    "shot threshold", "shot min length", "estimator", "spatial attention", "cross frame attention",
+    "temporal attention", "spatial optimization", "temporal optimization", "background smoothing",
+    "saliency", "optimization iterations", "optimization rate", "spatial weight",
+    "optimization end", "temporal attention end", "plain statistics", "freeu b1", "freeu b2",
+    "freeu s1", "freeu s2", "first frame", "last frame", "masks",
+]
+"""Labels of the controls, in the order in which programs send their values."""
+
 
 def test_one_control_an_argument(double: DoubleHost) -> None:
     controls = double.script.ui(True)
-    assert len(controls) == 1 + 2 + len(offered_options())
+    assert len(controls) == 1 + 2 + len(offered_options()) + 1
     assert len(double.runner.inputs) == 1 + len(controls)
-    assert [control.value for control in controls[:3]] == [False, None, ""]
-    for control, entry in zip(controls[3:], offered_options(), strict=True):
+    assert [control.value for control in (*controls[:3], controls[-1])] == [False, None, "", ""]
+    for control, entry in zip(controls[3:-1], offered_options(), strict=True):
         assert control.value == entry.default, entry.name
 
 
+def test_order_of_the_controls(double: DoubleHost) -> None:
+    """Programs send values by place: new controls come behind these."""
+    named = [control.label.removeprefix("FRESCO ") for control in double.script.ui(True)]
+    assert named[:len(PLACES)] == PLACES
+
+
+def test_where_files_are_is_no_default(double: DoubleHost) -> None:
+    controls = double.script.ui(True)
+    kept_out = [c.label for c in controls if getattr(c, "do_not_save_to_config", False)]
+    assert kept_out == ["FRESCO video", "FRESCO path", "FRESCO masks"]
+
+
 def test_controls_fit_their_options(double: DoubleHost) -> None:
-    for control, entry in zip(double.script.ui(True)[3:], offered_options(), strict=True):
+    for control, entry in zip(double.script.ui(True)[3:-1], offered_options(), strict=True):
         if entry.type is bool:
             assert isinstance(control, gr.Checkbox)
         elif entry.option.choices:
@@ -63,7 +85,8 @@ def test_building_the_controls_twice_adds_nothing_up(double: DoubleHost) -> None
 def test_settings_section(double: DoubleHost) -> None:
     known = shared.opts.data_labels
     assert {name for name in known if known[name].section == ("fresco", "FRESCO")} == {
-        "fresco_offline", "fresco_weights_dir",
+        "fresco_jobs_dir", "fresco_most_frames", "fresco_most_resolution", "fresco_offline",
+        "fresco_upload_megabytes", "fresco_weights_dir", "fresco_workers",
     }
 
 

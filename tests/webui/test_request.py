@@ -92,6 +92,20 @@ def test_a_text_by_position_is_base64_and_never_a_path() -> None:
         parse_arguments([True, "/etc/clip.mp4"])
 
 
+@pytest.mark.parametrize("place", ["by name", "by position"])
+def test_masks_are_pictures_in_a_list_and_else_a_path(place: str) -> None:
+    def parsed(masks: Any) -> Any:
+        gap = [None] * (2 + len(offered_options()))
+        args = [{"masks": masks}] if place == "by name" else [True, *gap, masks]
+        return parse_arguments(args)
+
+    sent = parsed(["AAECAw==", "data:image/png;base64,BA=="])
+    named, none = parsed(" a/b "), parsed("")
+    assert (sent.masks, sent.masks_path) == ((bytes(range(4)), b"\4"), "")
+    assert (named.masks, named.masks_path) == ((), "a/b")
+    assert [request.has_masks for request in (sent, named, none)] == [True, True, False]
+
+
 def test_key_prompts() -> None:
     assert settings_of({"key_prompts": {"12": "night"}}).sampling.key_prompts == {"12": "night"}
 
@@ -109,6 +123,9 @@ def test_key_prompts() -> None:
         (({"enabled": "yes"},), "enabled is 'yes'; give true or false."),
         (({"video": "***"},), "video is no base64"),
         (({"video": 3},), "video is int; give a text."),
+        (({"masks": ["***"]},), "masks[0] is no base64"),
+        (({"masks": [""]},), "masks[0] is empty"),
+        (({"masks": {"0": "AAECAw=="}},), "masks is dict; give a text."),
         (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
         (({"key_prompts": {"x": "night"}},), "key_prompts"),
         (({"min_interval": 40},), "keyframes.min_interval is 40, above max_interval 30"),

@@ -19,6 +19,7 @@ from tests.helpers.webui import (
     gradio_double,
     hypernetwork,
     images,
+    img2img,
     model,
     paths,
     processing,
@@ -39,9 +40,9 @@ from tests.helpers.webui.client import REQUEST, Answer, script_arguments
 
 ROOT = Path(__file__).resolve().parents[3]
 _OFFERED = (
-    devices, errors, images, paths, processing, prompt_parser, rng, script_callbacks, scripts,
-    sd_models, sd_samplers, sd_samplers_cfg_denoiser, sd_samplers_common, sd_samplers_kdiffusion,
-    sd_samplers_timesteps, shared, ui_components,
+    devices, errors, images, img2img, paths, processing, prompt_parser, rng, script_callbacks,
+    scripts, sd_models, sd_samplers, sd_samplers_cfg_denoiser, sd_samplers_common,
+    sd_samplers_kdiffusion, sd_samplers_timesteps, shared, ui_components,
 )
 
 

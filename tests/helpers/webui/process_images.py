@@ -102,8 +102,11 @@ def _iterate(p: Any, number: int, result: Processed) -> bool:
     batch = scripts.PostprocessBatchListArgs(list(pixels))
     p.scripts.run("postprocess_batch_list", p, batch, batch_number=number)
     for place, image in enumerate(batch.images):
+        p.batch_index = place
         result.images.append(_finished(p, place, image))
         result.infotexts.append(create_infotext(p, place))
+        if p.mask_for_overlay is not None and shared.opts.return_mask:
+            result.images.append(p.mask_for_overlay.convert("RGB"))
     return True
 
 

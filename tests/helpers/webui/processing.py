@@ -6,12 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
 from tests.helpers.webui import devices, images, prompt_parser, rng, sd_samplers, shared
 
 _LATENT_RESIZE = 3
+_LATENT_NOISE, _LATENT_NOTHING = 2, 3
+_OPAQUE = (255, 255)
+
+
+def create_binary_mask(image: Image.Image) -> Image.Image:
+    """Of a picture with transparent parts, what is not transparent."""
+    if image.mode == "RGBA" and image.getextrema()[-1] != _OPAQUE:
+        return image.getchannel("A").point(lambda value: 255 if value > 128 else 0)
+    return image.convert("L")
 
 
 class Request:
@@ -130,7 +139,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         self.sampler = sd_samplers.create_sampler(self.sampler_name)
         if self.image_mask is not None:
-            mask = self.image_mask.convert("L")
+            mask = create_binary_mask(self.image_mask)
             self.mask_for_overlay = images.resize_image(
                 self.resize_mode, mask, self.width, self.height
             )
@@ -157,7 +166,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if self.resize_mode == _LATENT_RESIZE:
             size = (self.height // 8, self.width // 8)
             self.init_latent = torch.nn.functional.interpolate(self.init_latent, size)
-        self._set_latent_mask(self.init_latent)
+        self._set_latent_mask(self.init_latent, all_seeds)
         self.image_conditioning = self.init_latent.new_zeros(len(self.init_latent), 5, 1, 1)
 
     def _prepared(self, picture: Image.Image, *, corrects: bool) -> Any:
@@ -171,15 +180,24 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             self.overlay_images.append(kept)
         if corrects and self.color_corrections is not None:
             self.color_corrections.append(np.asarray(image).mean((0, 1)))
+        if self.mask_for_overlay is not None and self.inpainting_fill == 0:
+            image = Image.composite(
+                image.filter(ImageFilter.GaussianBlur(64)), image, self.mask_for_overlay
+            )
         return np.asarray(image, np.float32) / 255
 
-    def _set_latent_mask(self, latents: Tensor) -> None:
+    def _set_latent_mask(self, latents: Tensor, seeds: list[int]) -> None:
         if self.mask_for_overlay is None:
             return
         small = self.mask_for_overlay.resize((latents.shape[3], latents.shape[2]))
         white = torch.from_numpy(np.asarray(small, np.float32) / 255).round()
         self.nmask = white.expand(latents.shape[1:])
         self.mask = 1 - self.nmask
+        if self.inpainting_fill in (_LATENT_NOISE, _LATENT_NOTHING):
+            self.init_latent = latents * self.mask
+        if self.inpainting_fill == _LATENT_NOISE:
+            noise = rng.ImageRNG(latents.shape[1:], seeds[:len(latents)]).next()
+            self.init_latent += noise * self.nmask
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: Any, subseeds: Any,
                subseed_strength: float, prompts: Any) -> Tensor:
