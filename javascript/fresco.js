@@ -9,7 +9,10 @@
 var fresco = (() => {
     const POLL = 1000; /* ms between looks at a job that goes on */
     const IDLE = 5000; /* ms between looks while the tab is seen and nothing goes on */
-    const LOST = 60000; /* ms after which a question counts as unanswered */
+    const LOST = 90000; /* ms after which a question counts as unanswered */
+    const REPEAT = 15000; /* ms after which one that changes nothing is asked again ... */
+    const EARLY = 700; /* ... and while gradio may not listen yet */
+    const CHANGING = ["cancel", "resume", "delete", "again"];
     const MOST_PICTURES = 48; /* small pictures in one answer, as the program gives them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
@@ -62,7 +65,7 @@ var fresco = (() => {
     };
 
     /* Questions to the program, one at a time. */
-    const asking = { queue: [], now: null, number: 0, timer: 0 };
+    const asking = { queue: [], now: null, number: 0, timer: 0, heard: false };
 
     const ask = (what, values) => new Promise((resolve, reject) => {
         asking.number += 1;
@@ -74,10 +77,18 @@ var fresco = (() => {
         const trigger = find("ask");
         if (!trigger) return;
         asking.now = asking.queue.shift();
+        const { number, what } = asking.now;
+        if (!CHANGING.includes(what)) repeat(trigger, number);
         asking.timer = setTimeout(() => settle((question) => question.reject(
             new Error("The program does not answer; is it still running?"))), LOST);
         trigger.click();
     };
+    /* A press before the page was whole, or while the program was away, has no answer. */
+    const repeat = (trigger, number) => setTimeout(() => {
+        if (!asking.now || asking.now.number !== number) return;
+        trigger.click();
+        repeat(trigger, number);
+    }, asking.heard ? REPEAT : EARLY);
     const settle = (end) => {
         clearTimeout(asking.timer);
         const question = asking.now;
@@ -94,6 +105,7 @@ var fresco = (() => {
         let answer = null;
         try { answer = JSON.parse(text); } catch (error) { return; }
         if (!asking.now || answer.number !== asking.now.number) return;
+        asking.heard = true;
         settle((asked) => {
             if (answer.error === undefined) asked.resolve(answer.value);
             else asked.reject(new Error(answer.error));
@@ -130,7 +142,7 @@ var fresco = (() => {
         .filter((number) => words[number]).map((number) => `${number}: ${words[number]}`)
         .join("\n");
 
-    const loading = () => {
+    const loading = (values) => {
         line.clip = null;
         Object.assign(line, {
             keys: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
@@ -141,6 +153,7 @@ var fresco = (() => {
         draw_timeline();
         const view = find("view");
         if (view) fill(view);
+        return values;
     };
 
     const detecting = (text) => {

@@ -28,7 +28,7 @@ def bind_estimate(service: Service, place: Any, controls: SettingControls) -> No
     plan = unsaved(gr.Textbox(visible=False, elem_id="fresco_plan"))
     button = gr.Button("Estimate", visible=False, elem_id="fresco_estimate_now")
     on(button.click, _estimator(service), [plan, *controls.all], [place],
-       script="(...values) => fresco.plan(values)")
+       script="fresco.plan")
 
 
 def _estimator(service: Service) -> Callable[..., str]:

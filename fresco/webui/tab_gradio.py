@@ -8,8 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-_SCRIPT = "_js" if gr.__version__.startswith("3.") else "js"
+_THREE = gr.__version__.startswith("3.")
+_SCRIPT = "_js" if _THREE else "js"
 """Name of the argument that holds an event's JavaScript."""
+_REPEATED: dict[str, Any] = {} if _THREE else {"trigger_mode": "multiple"}
+"""Gradio 4 drops a press while it still ends the one before."""
 
 
 def on(
@@ -20,11 +23,18 @@ def on(
 
     Args:
         event: such as `button.click`.
-        script: a JavaScript function that gives the inputs, or acts where `function` is None.
+        script: name of a function of the page. It takes the list of inputs and answers the list
+            that is sent, or takes them one by one and acts where `function` is None.
     """
+    code = None
+    if script:
+        # Gradio gives the outputs too, and would send them back.
+        values = f"values.slice(0, {len(inputs)})"
+        code = (f"(...values) => {script}({values})" if function
+                else f"(...values) => {{ {script}(...{values}); return []; }}")
     return event(
         fn=function, inputs=list(inputs), outputs=list(outputs), queue=False, api_name=False,
-        show_progress="hidden", **{_SCRIPT: script},
+        show_progress="hidden", **{_SCRIPT: code, **_REPEATED},
     )
 
 

@@ -33,7 +33,7 @@ def bind_results(service: Service, chosen: Any, video: Any, files: Any) -> None:
     show = gr.Button("Show", visible=False, elem_id="fresco_show")
     message = gr.HTML(elem_id="fresco_result_message")
     on(show.click, _shower(service), [chosen], [video, files, message],
-       script="(...values) => fresco.with_job(values)")
+       script="fresco.with_job")
 
 
 def _shower(service: Service) -> Callable[[str], tuple[Any, Any, str]]:
@@ -64,5 +64,5 @@ def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:
         return answer(text, known.path if known else "")
 
     replied = on(ask.click, reply, [question, source], [answered],
-                 script="(...values) => fresco.question(values)")
-    on(replied.then, None, [answered], script="(text) => { fresco.answered(text); return []; }")
+                 script="fresco.question")
+    on(replied.then, None, [answered], script="fresco.answered")

@@ -63,7 +63,7 @@ def run_section() -> RunParts:
     with gr.Row(elem_id="fresco_job_buttons"):
         for name in ("Cancel", "Resume"):
             button = gr.Button(name, elem_id=f"fresco_{name.lower()}", min_width=100)
-            on(button.click, None, script=f"() => {{ fresco.{name.lower()}(); return []; }}")
+            on(button.click, None, script=f"fresco.{name.lower()}")
     return RunParts(buttons, unsaved(gr.Textbox(visible=False)), *_own_keys(), message)
 
 
@@ -91,10 +91,10 @@ def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingCo
     for goal, button in parts.buttons.items():
         clicked = on(
             button.click, _submitter(service, goal), inputs, [submitted, parts.message],
-            script="(...values) => fresco.with_job(values)",
+            script="fresco.with_job",
         )
         on(clicked.then, None, [submitted],
-           script="(text) => { fresco.submitted(text); return []; }")
+           script="fresco.submitted")
 
 
 def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:

@@ -113,7 +113,7 @@ def bind_source(
 
     def then_detect(event: Any) -> None:
         found = on(event, begin, [parts.source, *controls.all], [identity])
-        on(found.then, None, [identity], script="(text) => { fresco.detecting(text); return []; }")
+        on(found.then, None, [identity], script="fresco.detecting")
 
     shown = [parts.source, parts.facts, parts.message]
     for event, load, given in (
@@ -121,7 +121,7 @@ def bind_source(
         (parts.load.click, _path_loader(service), parts.path),
         (parts.path.submit, _path_loader(service), parts.path),
     ):
-        loaded = on(event, load, [given], shown, script="(x) => { fresco.loading(); return [x]; }")
+        loaded = on(event, load, [given], shown, script="fresco.loading")
         then_detect(loaded.then)
     then_detect(detect.click)
 
