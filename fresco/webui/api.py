@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from fresco.webui import api_schema
+from fresco.webui import api_schema, api_upload
 from fresco.webui.access import Access
 from fresco.webui.api_jobs import JobRoutes
 from fresco.webui.api_route import Answer, guarded_route
@@ -28,7 +28,6 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/version", server.version),
         ("GET", "/schema", server.schema),
         ("GET", "/models", server.models),
-        ("POST", "/videos", videos.add),
         ("GET", "/videos", videos.listed),
         ("GET", "/videos/{video}", videos.get),
         ("DELETE", "/videos/{video}", videos.delete),
@@ -45,13 +44,15 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/events", jobs.events),
     ):
         router.add_api_route(path, handler, methods=[method], responses=_ERRORS)
-    for path, handler, schema in (
-        ("/keyframes", videos.keyframes, api_schema.keyframes_schema()),
-        ("/jobs", jobs.submit, api_schema.job_schema()),
-        ("/jobs/{job}/resume", jobs.resume, api_schema.resume_schema()),
+    plain = "application/json"
+    for path, handler, kind, schema in (
+        ("/videos", videos.add, "multipart/form-data", api_upload.SCHEMA),
+        ("/keyframes", videos.keyframes, plain, api_schema.keyframes_schema()),
+        ("/jobs", jobs.submit, plain, api_schema.job_schema()),
+        ("/jobs/{job}/resume", jobs.resume, plain, api_schema.resume_schema()),
     ):
         # The body is any object to FastAPI: our own sentences check it, whatever pydantic is here.
-        body = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+        body = {"requestBody": {"content": {kind: {"schema": schema}}}}
         router.add_api_route(
             path, handler, methods=["POST"], openapi_extra=body, responses=_ERRORS
         )

@@ -10,6 +10,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from fresco.errors import FrescoError, SettingsError, VideoError
@@ -72,6 +73,8 @@ def guarded_route(access: Access, limits: Callable[[], Limits]) -> type[APIRoute
                     return await handle(Request(request.scope, counted))
                 except RequestValidationError as error:
                     raise HTTPException(422, _sentences(error)) from error
+                except ClientDisconnect as error:
+                    raise HTTPException(400, "The request ended before its body.") from error
                 except FrescoError as error:
                     raise HTTPException(code_of(error), short(str(error))) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from fastapi import Body, File, Response, UploadFile
+from fastapi import Body, Request, Response
 
 from fresco import __version__
 from fresco.progress import Progress
@@ -13,6 +13,7 @@ from fresco.webui import api_models, api_schema
 from fresco.webui.api_answers import clip_as_dict, detection_as_dict
 from fresco.webui.api_route import Answer
 from fresco.webui.api_sources import inline_megabytes, opened
+from fresco.webui.api_upload import FormFile
 from fresco.webui.clips import detect
 from fresco.webui.job import JobRequest
 from fresco.webui.jobs import JobConflictError
@@ -54,11 +55,11 @@ class VideoRoutes:
     def __init__(self, service: Service) -> None:
         self._service, self._clips = service, service.clips
 
-    def add(
-        self, video: UploadFile = File(..., description="The video file.")  # noqa: B008
-    ) -> Response:
+    def add(self, request: Request) -> Response:
         """Upload a video; the id in the answer names it from then on."""
-        return Answer(clip_as_dict(self._clips.add(video.file, video.filename or "")))
+        # Straight from the network to its place, up to the limit.
+        file = FormFile(request)
+        return Answer(clip_as_dict(self._clips.add(file, file.name)))
 
     def listed(self) -> Response:
         """Uploaded videos, newest first."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -53,6 +53,14 @@ _detecting = threading.Lock()
 """One video at a time: a pass over it keeps every core busy."""
 
 
+class Readable(Protocol):
+    """Bytes in order, such as an open file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Some of the next bytes; nothing at the end."""
+        ...
+
+
 class UnknownClipError(SettingsError):
     """No video is kept under that name."""
 
@@ -87,7 +95,7 @@ class ClipStore:
         self._root = root
         self._limits = limits
 
-    def add(self, data: BinaryIO, name: str) -> StoredClip:
+    def add(self, data: Readable, name: str) -> StoredClip:
         """Keep a video. It is read whole before it counts; a bad one leaves nothing."""
         clip = secrets.token_hex(8)
         folder = self._root / clip
@@ -164,7 +172,7 @@ def _shown_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 
 
-def _copy(data: BinaryIO, path: Path, megabytes: int) -> None:
+def _copy(data: Readable, path: Path, megabytes: int) -> None:
     left = megabytes * _MEGABYTE
     with path.open("wb") as file:
         while block := data.read(_BLOCK):

@@ -1,0 +1,144 @@
+"""The file in a form, read from the network as it is asked for.
+
+FastAPI's own forms lie in memory or in a temporary file before any of our code sees them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+import anyio.from_thread
+from starlette.requests import Request
+
+from fresco.errors import SettingsError
+
+SCHEMA: dict[str, Any] = {
+    "type": "object", "required": ["video"],
+    "properties": {
+        "video": {"type": "string", "format": "binary", "description": "The video file."},
+    },
+}
+_FIELD = "video"
+_MOST_HEADERS = 1 << 16
+"""Bytes of all headers within a form."""
+
+
+class FormFile:
+    """The file of the field `video`. Only in a thread of the server's pool."""
+
+    def __init__(self, request: Request) -> None:
+        self.name = ""
+        self._stream = request.stream()
+        self._blocks: deque[bytes] = deque()
+        self._header: list[bytes] = [b"", b""]
+        self._part: dict[bytes, bytes] = {}
+        self._headers = 0
+        self._here = self._found = self._whole = self._over = False
+        self._parser = self._parser_of(request.headers.get("content-type", ""))
+        while not self._found and not self._over:
+            self._pull()
+        if not self._found:
+            raise SettingsError(
+                f"The form has no file in its field {_FIELD!r}; send the video there."
+            )
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, as many as came at once; nothing at the end."""
+        while not self._blocks and not self._over:
+            self._pull()
+        return self._blocks.popleft() if self._blocks else b""
+
+    def _pull(self) -> None:
+        """The next bytes of the request, through the loop of the server."""
+        data = anyio.from_thread.run(self._next)
+        if data:
+            with _understood():
+                self._parser.write(data)
+            return
+        self._over = True
+        if not self._whole:
+            raise SettingsError("The form ends before its last line; send the file again.")
+
+    async def _next(self) -> bytes:
+        return await anext(self._stream, b"")
+
+    def _parser_of(self, content_type: str) -> Any:
+        multipart = _multipart()
+        kind, options = multipart.parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise SettingsError(
+                f"The body is {content_type or 'of no type'}; send a form (multipart/form-data) "
+                f"with the file in its field {_FIELD!r}."
+            )
+        with _understood():
+            return multipart.MultipartParser(options[b"boundary"], {
+                "on_part_begin": self._part_begins, "on_header_field": self._header_name,
+                "on_header_value": self._header_value, "on_header_end": self._header_ends,
+                "on_headers_finished": self._headers_end, "on_part_data": self._data,
+                "on_end": self._ends,
+            })
+
+    def _part_begins(self) -> None:
+        self._header, self._part = [b"", b""], {}
+        self._here = False
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._extend(0, data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._extend(1, data[start:end])
+
+    def _extend(self, which: int, data: bytes) -> None:
+        self._headers += len(data)
+        if self._headers > _MOST_HEADERS:
+            raise SettingsError(f"The headers in the form are above {_MOST_HEADERS} bytes.")
+        self._header[which] += data
+
+    def _header_ends(self) -> None:
+        name, value = self._header
+        if name.lower() == b"content-disposition":
+            _, self._part = _multipart().parse_options_header(value)
+        self._header = [b"", b""]
+
+    def _headers_end(self) -> None:
+        named = self._part.get(b"name") == _FIELD.encode()
+        coded, plain = self._part.get(b"filename*"), self._part.get(b"filename")
+        self._here = named and not self._found and (coded or plain) is not None
+        if self._here:
+            self._found = True
+            self.name = unquote(_text(coded).rpartition("'")[2]) if coded else _text(plain or b"")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._here and end > start:
+            self._blocks.append(data[start:end])
+
+    def _ends(self) -> None:
+        self._whole = True
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _multipart() -> Any:
+    """python-multipart by its present or its former name; gradio needs it too."""
+    try:
+        from python_multipart import multipart
+    except ImportError:
+        from multipart import multipart
+    return multipart
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Errors of the parser, which are of the sender."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(f"The form cannot be read ({error}); send the file again.") from error

@@ -1,0 +1,162 @@
+"""The API on a real server: uvicorn, the job engine, a tiny model."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from fresco.webui.clips import ClipStore
+from fresco.webui.hosting import Limits
+from fresco.webui.jobs import JobEngine
+from fresco.webui.runner import job_work
+from fresco.webui.service import Service, open_service
+from tests.helpers.clips import ClipOptions, moving_texture, write_clip
+from tests.helpers.job_hosting import TinyHosting
+
+with warnings.catch_warnings():
+    # Starlette imports python-multipart by its old name.
+    warnings.simplefilter("ignore", PendingDeprecationWarning)
+    import uvicorn
+    from fastapi import FastAPI, HTTPException
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.middleware.gzip import GZipMiddleware
+
+    from fresco.webui.access import Access
+    from fresco.webui.api import add_routes
+
+__all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "add_routes"]
+
+SETTINGS: dict[str, Any] = {
+    "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
+    "guidance": {"optimization_iterations": 1},
+    "keyframes": {"min_interval": 2, "max_interval": 3, "batch_size": 3},
+    "flow": {"estimator": "dis"},
+    "propagation": {"workers": 1, "method": "flow"},
+    "output": {"measures": False},
+}
+"""Of a job that ends within seconds."""
+ENDED = ("cancelled", "failed", "done")
+
+
+@dataclass
+class ApiServer:
+    """A server under test."""
+
+    url: str
+    """Its root."""
+    service: Service
+    """What it serves."""
+    app: FastAPI
+    """Its application."""
+    session: requests.Session
+    """Asks it."""
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """The answer to a request below /fresco."""
+        return self.session.request(method, f"{self.url}/fresco/{path}", timeout=60, **options)
+
+    def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The object of an answer that must be 200."""
+        answer = self.ask(method, path, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def refused(self, code: int, method: str, path: str, **options: Any) -> str:
+        """The detail of an answer that must be that error."""
+        answer = self.ask(method, path, **options)
+        assert answer.status_code == code, answer.text
+        detail = answer.json()["detail"]
+        assert isinstance(detail, str)
+        assert len(detail) > 10
+        return detail
+
+    def upload(self, path: Path) -> str:
+        """The id of an uploaded video."""
+        with path.open("rb") as file:
+            return self.json("POST", "videos", files={"video": (path.name, file)})["id"]
+
+    def ended(self, job: str, seconds: float = 60) -> dict[str, Any]:
+        """The status of a job once it has ended."""
+        end = time.monotonic() + seconds
+        while (status := self.json("GET", f"jobs/{job}"))["state"] not in ENDED:
+            assert time.monotonic() < end, status
+            time.sleep(0.1)
+        return status
+
+
+def webui_middleware(app: FastAPI) -> None:
+    """As the WebUI has it: everything is compressed, and passes through a function."""
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
+
+    async def passed(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passed)
+
+
+def models_folder(factory: pytest.TempPathFactory) -> Path:
+    """Where all tests of a session share the tiny models."""
+    return factory.getbasetemp() / "job-models"
+
+
+@contextmanager
+def serving(
+    root: Path, hosting: TinyHosting, access: Access | None = None, *, idle: bool = False
+) -> Iterator[ApiServer]:
+    """A server on a free port, and nothing of it afterwards.
+
+    Args:
+        idle: run no job.
+    """
+    service = idle_service(root, hosting) if idle else open_service(root, hosting)
+    app = FastAPI()
+    webui_middleware(app)
+    add_routes(app, service, access or Access())
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+        config = uvicorn.Config(
+            app, log_level="error", ws="none", lifespan="off", timeout_graceful_shutdown=5
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            with requests.Session() as session:
+                yield ApiServer(f"http://127.0.0.1:{port}", service, app, session)
+        finally:
+            service.engine.close()
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+def idle_service(root: Path, hosting: TinyHosting) -> Service:
+    """Jobs that stay in the queue."""
+    engine = JobEngine(root / "jobs", job_work(hosting))
+    return Service(hosting, engine, ClipStore(root / "videos", lambda: hosting.limits), root)
+
+
+def hosting_of(
+    factory: pytest.TempPathFactory, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
+) -> TinyHosting:
+    """A host of tiny models."""
+    return TinyHosting(models_folder(factory), limits, forbidden)
+
+
+def small_clip(path: Path, frames: int = 6) -> Path:
+    """A clip of some 64x64 frames, with sound."""
+    return write_clip(path, moving_texture(frames, 64, 64), ClipOptions(sound=("aac",)))
