@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fresco.progress import Progress
+from fresco.progress import Progress, StageStatus
 from fresco.webui.job import JobRequest, JobStatus
 from fresco.webui.jobs import JobEngine
-from fresco.webui.runner import Outcome
+from fresco.webui.runner import Outcome, Work
 
 NOTHING = Outcome(None, {}, None, None, ())
 PATIENCE = 20
@@ -41,9 +41,9 @@ class Bench:
         assert self.begun.acquire(timeout=PATIENCE)
 
 
-def ended(engine: JobEngine, job: str) -> JobStatus:
+def ended(engine: JobEngine, job: str, patience: float = PATIENCE) -> JobStatus:
     status = engine.status(job)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not status.state.ended:
         assert time.monotonic() < end, status
         status = engine.wait(job, status.version, 1)
@@ -52,3 +52,27 @@ def ended(engine: JobEngine, job: str) -> JobStatus:
 
 def on_disk(root: Path, job: str) -> dict[str, Any]:
     return json.loads((root / job / "status.json").read_text())
+
+
+def watched(work: Work, look: Callable[[Path, StageStatus], None]) -> Work:
+    """The work, with a look at every word of its progress after it was reported."""
+
+    def wrapped(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
+        def report(status: StageStatus) -> None:
+            progress._report(status)
+            look(folder, status)
+
+        return work(request, folder, Progress(report, progress.token))
+
+    return wrapped
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    """Every picture, carry, report and film of a job, by name."""
+    suffixes = (".png", ".safetensors", ".mp4", ".json")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in suffixes]
+    # What the engine notes of a run has times in it.
+    own = {"status.json", "request.json", "source.json", "outcome.json"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in own
+    }

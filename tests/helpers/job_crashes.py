@@ -1,0 +1,39 @@
+"""An engine in a process of its own, to be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from fresco.progress import StageStatus
+from fresco.webui.job import State
+from fresco.webui.jobs import JobEngine
+from fresco.webui.runner import job_work
+from tests.helpers.job_bench import ended, watched
+from tests.helpers.job_hosting import TinyHosting
+
+
+def run_job(root: Path, models: Path, job: str, survived: set[str] | None, note: Path) -> None:
+    """Run or resume a job to its end, or die without a word at the begin of a stage.
+
+    Args:
+        survived: stages at which it does not die; None: all.
+        note: file for the stage at which it dies.
+    """
+    torch.set_num_threads(1)
+
+    def die(folder: Path, status: StageStatus) -> None:
+        if survived is not None and status.stage not in survived:
+            note.write_text(status.stage)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    engine = JobEngine(root, watched(job_work(TinyHosting(models)), die))
+    if engine.status(job).state.ended:
+        engine.resume(job)
+    engine.start()
+    status = ended(engine, job, patience=120)
+    engine.close()
+    assert status.state is State.DONE, status.message
