@@ -201,7 +201,13 @@ var fresco = (() => {
             const inside = line.keys.filter((key) => key >= clip.first && key <= clip.last);
             line.keys = [...new Set([...inside, ...clip.ends])].sort((a, b) => a - b);
             publish();
-        } else line.keys = [...clip.keys];
+        } else {
+            line.keys = [...clip.keys];
+            const written = field("keyframes_keys"), words = field("sampling_key_prompts");
+            if (written && (written.value.trim() || words.value.trim())) {
+                take(written.value, words.value);
+            }
+        }
         const shots = find("shots");
         if (shots) shots.textContent = String(clip.shots.length);
         draw_timeline();
@@ -735,6 +741,8 @@ var fresco = (() => {
     const goes_on = (job) => Boolean(job) && ACTIVE.includes(job.state);
     const with_job = (values) => { values[0] = work.chosen || ""; return values; };
 
+    const opening = (values) => with_job(loading(values));
+
     const seen = () => {
         const root = find("root");
         return Boolean(root) && root.offsetParent !== null && !document.hidden;
@@ -817,6 +825,7 @@ var fresco = (() => {
         for (const [name, usable] of [
             ["cancel", job && goes_on(job) && job.state !== "cancelling"],
             ["resume", job && !goes_on(job)],
+            ["open", Boolean(job)],
         ]) {
             const element = find(name);
             const pressed = element && (element.matches("button") ? element
@@ -1160,7 +1169,7 @@ var fresco = (() => {
     else begin();
 
     return {
-        loading, detecting, plan, question, answered, with_job, submitted, cancel, resume,
+        loading, opening, detecting, plan, question, answered, with_job, submitted, cancel, resume,
         state: () => ({ line, work }),
     };
 })();

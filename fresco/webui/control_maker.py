@@ -35,7 +35,7 @@ def setting_control(entry: Entry, label: str, identity: str, **further: Any) -> 
         return gr.Dropdown(**common, choices=list(option.choices))
     whole = entry.type is int
     if entry.type not in (int, float):
-        return gr.Textbox(**(common | {"value": _text(common["value"])}))
+        return gr.Textbox(**{**common, "value": _text(common["value"])})
     if option.low is None or option.high is None or option.high - option.low > _WIDEST:
         return gr.Number(**common, precision=0 if whole else None)
     step = 1 if whole else fraction_step(entry)

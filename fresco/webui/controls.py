@@ -9,11 +9,10 @@ from typing import Any
 import gradio as gr
 
 from fresco.settings import Entry
+from fresco.webui.control_maker import setting_control
 from fresco.webui.infotext import ENABLED, name_of, pasted_value
 from fresco.webui.request import offered_options
 
-_STEPS = 100
-"""Steps of a slider of fractions."""
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
 }
@@ -50,26 +49,11 @@ def option_controls(identify: Callable[[str], str]) -> list[Any]:
     groups = list(dict.fromkeys(entry.group for entry in options))
     for group in groups:
         with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
-            made += [_control(e, identify(e.name)) for e in options if e.group == group]
+            made += [
+                setting_control(e, name_of(e), identify(e.name))
+                for e in options if e.group == group
+            ]
     return made
-
-
-def _control(entry: Entry, identity: str) -> Any:
-    option = entry.option
-    common = {"label": name_of(entry), "value": entry.default, "elem_id": identity}
-    if entry.type is bool:
-        return gr.Checkbox(**common, info=option.help)
-    if option.choices:
-        return gr.Dropdown(**common, choices=list(option.choices), info=option.help)
-    if entry.type in (int, float) and option.low is not None and option.high is not None:
-        whole = entry.type is int
-        step = 1 if whole else (option.high - option.low) / _STEPS
-        return gr.Slider(
-            **common, minimum=option.low, maximum=option.high, step=step, info=option.help
-        )
-    if entry.type in (int, float):
-        return gr.Number(**common, precision=0 if entry.type is int else None, info=option.help)
-    return gr.Textbox(**common, info=option.help)
 
 
 def paste_fields(enabled: Any, controls: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -38,7 +38,9 @@ _SLACK = 1.5
 _PASSES = 1
 """UNet calls of a batch besides the steps: the reference pass (SPEC 5)."""
 
-_STAGE = re.compile(r"INFO (keyframes|propagate|write|measure): (?:begins, (\d+)|done in ([\d.]+) s)")
+_STAGE = re.compile(
+    r"INFO (keyframes|propagate|write|measure): (?:begins, (\d+)|done in ([\d.]+) s)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def build_tab(service: Service) -> gr.Blocks:
                 gr.HTML('<div id="fresco_jobs"></div>')
                 _step(5, "Result")
                 video, files = results_section()
-        bind_source(service, detections, parts, controls, detect)
+        bind_source(service, detections, parts, controls, run, detect)
         bind_run(service, run, parts.source, controls)
         bind_results(service, run.chosen, video, files)
         bind_estimate(service, estimate, controls)

@@ -17,7 +17,8 @@ from fresco.webui.estimate import Rates, Workload, estimate_lines, rates_of, slo
 from fresco.webui.job import State
 from fresco.webui.service import Service
 from fresco.webui.tab_gradio import on, unsaved
-from fresco.webui.tab_settings import SettingControls, read_values
+from fresco.webui.tab_settings import SettingControls
+from fresco.webui.tab_values import read_values
 
 _JOBS = 5
 """Latest finished jobs that are looked at."""
@@ -42,7 +43,8 @@ def _estimator(service: Service) -> Callable[..., str]:
         except FrescoError as error:
             lines: tuple[str, ...] = (str(error),)
         else:
-            size = working_size(*known["size"], settings.sampling.resolution)
+            width, height = known["size"]
+            size = working_size(width, height, settings.sampling.resolution)
             load = _workload(settings, len(host.control), size, known["keys"], known["frames"])
             lines = estimate_lines(load, slowest(_rates(service)))
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,16 @@ from typing import Any
 import gradio as gr
 
 from fresco.errors import SettingsError
-from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.webui.detections import Detections
 from fresco.webui.service import Service
 from fresco.webui.tab_gradio import file_path, on, unsaved
-from fresco.webui.tab_settings import SettingControls, offered_entries, read_values
+from fresco.webui.tab_jobs import Source, detection_settings
+from fresco.webui.tab_run import RunParts
+from fresco.webui.tab_settings import SettingControls
 from fresco.webui.tab_text import facts, note, sentence
-
-_OF_KEYFRAMES = {"keys", "key_prompts"}
-"""Options that finding keyframes does not look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The video in the tab. Kept by the server: a page cannot name another."""
-
-    path: str
-    """File or folder."""
-    name: str
-    """For people."""
-    last: int
-    """Its last frame."""
+from fresco.webui.tab_values import control_count, written_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +80,9 @@ def keyframe_section(controls: SettingControls) -> Any:
 
 def bind_source(
     service: Service, detections: Detections, parts: SourceParts, controls: SettingControls,
-    detect: Any,
+    run: RunParts, detect: Any,
 ) -> None:
-    """What happens when a video is given, and when keyframes are to be found."""
+    """What happens when a video or a job is opened, and when keyframes are to be found."""
     identity = unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
 
     def begin(source: Source | None, *values: Any) -> str:
@@ -124,15 +110,9 @@ def bind_source(
         loaded = on(event, load, [given], shown, script="fresco.loading")
         then_detect(loaded.then)
     then_detect(detect.click)
-
-
-def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
-    """Settings to find keyframes by, whatever was written by hand."""
-    without = [
-        "" if entry.name in _OF_KEYFRAMES else value
-        for entry, value in zip(offered_entries(), values, strict=False)
-    ]
-    return read_values([*without, *values[len(without):]], last)[0]
+    opened = on(run.open.click, _job_opener(service), [run.chosen],
+                [*shown, *controls.all], script="fresco.opening")
+    then_detect(opened.then)
 
 
 def _upload_loader(service: Service) -> Any:
@@ -162,6 +142,24 @@ def _path_loader(service: Service) -> Any:
             return _shown(path, Path(path).name, info)
         except Exception as error:
             return None, "", note(sentence(error), "bad")
+
+    return load
+
+
+def _job_opener(service: Service) -> Any:
+    def load(job: str) -> list[Any]:
+        """Source, facts and message, then the controls, of a job."""
+        try:
+            request = service.engine.request(job)
+            with open_source(Path(request.source)) as opened:
+                info = opened.info
+            values = written_values(request.settings, request.host)
+            updates = [gr.update() if value is None else gr.update(value=value) for value in values]
+            return [*_shown(request.source, request.title or Path(request.source).name, info),
+                    *updates]
+        except Exception as error:
+            kept = [gr.update() for _ in range(control_count())]
+            return [None, "", note(sentence(error), "bad"), *kept]
 
     return load
 
