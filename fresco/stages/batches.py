@@ -195,7 +195,8 @@ def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> N
     for start in range(0, len(numbers), size):
         group = numbers[start:start + size]
         if any(read_image(run.folder / frame_name(number)) is None for number in group):
-            result = run.sampled(run.request(group, None), None, "frame by frame")
+            name = f"frames {group[0]} to {group[-1]}"
+            result = run.sampled(run.request(group, None), None, name)
             for number, image in zip(group, result.images, strict=True):
                 write_image(run.folder / frame_name(number), image)
         stage.advance(len(group))

@@ -1,4 +1,7 @@
-"""A WebUI to ask: the double, whose every trace is gone after a test."""
+"""A WebUI to ask: the double, whose every trace is gone after a test; or a real one.
+
+With `WEBUI_DIR` set, tests that know a WebUI from outside only ask that one over HTTP instead.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ import pytest
 
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import ROOT, DoubleHost, running
+from tests.helpers.webui.http_host import HttpHost, given_folder, running_webui
 from tests.helpers.webui.watcher import Watcher, traces
 
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[DoubleHost]:
     """The double with FRESCO; the UNet must be as before afterwards, and no callback failed."""
+    if given_folder():
+        pytest.skip("looks inside the double, and WEBUI_DIR names a real WebUI")
     with running(ROOT / "scripts" / "fresco.py", tmp_path) as host:
         before = traces(host.unet)
         yield host
@@ -22,10 +28,19 @@ def double(tmp_path: Path) -> Iterator[DoubleHost]:
         assert host.swallowed == []
 
 
-@pytest.fixture
-def host(double: DoubleHost) -> Host:
+@pytest.fixture(scope="session")
+def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpHost]:
+    """The WebUI of `WEBUI_DIR`, started once for all tests."""
+    folder = given_folder()
+    assert folder is not None
+    with running_webui(folder, tmp_path_factory.mktemp("webui")) as host:
+        yield host
+
+
+@pytest.fixture(params=["webui" if given_folder() else "double"])
+def host(request: pytest.FixtureRequest) -> Host:
     """A WebUI with FRESCO, which tests know from outside only."""
-    return double
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

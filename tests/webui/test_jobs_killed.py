@@ -22,7 +22,8 @@ from tests.helpers.job_hosting import TinyHosting, tiny_settings
 
 STAGES = {
     "scan", "keyframes", "batch 1", "batch 2", "propagate", "write", "frame by frame", "compare",
-    "propagate by flow", "measure", "measure keyframes",
+    "frames 0 to 2", "frames 3 to 5", "frames 6 to 7", "propagate by flow", "measure",
+    "measure keyframes",
 }
 RANDOM_KILLS = 5
 

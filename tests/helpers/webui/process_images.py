@@ -45,6 +45,8 @@ def _process(p: Any) -> Processed:
     seed, subseed = p.seed, p.subseed
     if p.s_min_uncond is None:
         p.s_min_uncond = shared.opts.s_min_uncond
+    if p.refiner_checkpoint not in (None, "", "None", "none", shared.CHECKPOINT):
+        raise RuntimeError(f"Could not find checkpoint with name {p.refiner_checkpoint}")
     p.setup_prompts()
     places = range(len(p.all_prompts))
     p.all_seeds = seed if isinstance(seed, list) else [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
@@ -21,6 +22,13 @@ def create_binary_mask(image: Image.Image) -> Image.Image:
     if image.mode == "RGBA" and image.getextrema()[-1] != _OPAQUE:
         return image.getchannel("A").point(lambda value: 255 if value > 128 else 0)
     return image.convert("L")
+
+
+def _blurred(mask: Image.Image, blur: int) -> Image.Image:
+    if not blur:
+        return mask
+    size = 2 * int(2.5 * blur + 0.5) + 1
+    return Image.fromarray(cv2.GaussianBlur(np.asarray(mask), (size, size), blur))
 
 
 class Request:
@@ -48,6 +56,7 @@ class Request:
     refiner_checkpoint: str | None = None
     resize_mode: int = 0
     mask: Any = None
+    mask_blur: int = 4
     inpaint_full_res: bool = True
     inpainting_fill: int = 1
     tiling: bool | None = None
@@ -131,6 +140,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.image_mask, self.mask = self.mask, None
         self.nmask: Any = None
         self.mask_for_overlay: Any = None
+        self._latent_mask: Any = None
         self.init_latent: Any = None
         self.image_conditioning: Any = None
 
@@ -139,10 +149,11 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         self.sampler = sd_samplers.create_sampler(self.sampler_name)
         if self.image_mask is not None:
-            mask = create_binary_mask(self.image_mask)
-            self.mask_for_overlay = images.resize_image(
+            mask = _blurred(create_binary_mask(self.image_mask), self.mask_blur)
+            self._latent_mask = images.resize_image(
                 self.resize_mode, mask, self.width, self.height
             )
+            self.mask_for_overlay = self._latent_mask.point(lambda value: min(2 * value, 255))
             self.overlay_images = []
         corrects = shared.opts.img2img_color_correction and self.color_corrections is None
         if corrects:
@@ -182,14 +193,14 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             self.color_corrections.append(np.asarray(image).mean((0, 1)))
         if self.mask_for_overlay is not None and self.inpainting_fill == 0:
             image = Image.composite(
-                image.filter(ImageFilter.GaussianBlur(64)), image, self.mask_for_overlay
+                image.filter(ImageFilter.GaussianBlur(64)), image, self._latent_mask
             )
         return np.asarray(image, np.float32) / 255
 
     def _set_latent_mask(self, latents: Tensor, seeds: list[int]) -> None:
         if self.mask_for_overlay is None:
             return
-        small = self.mask_for_overlay.resize((latents.shape[3], latents.shape[2]))
+        small = self._latent_mask.resize((latents.shape[3], latents.shape[2]))
         white = torch.from_numpy(np.asarray(small, np.float32) / 255).round()
         self.nmask = white.expand(latents.shape[1:])
         self.mask = 1 - self.nmask

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+CHECKPOINT = "tiny"
+"""Name of the only checkpoint; also a part of the name of the real WebUI's."""
 _DEFAULTS: dict[str, Any] = {
     "batch_cond_uncond": True, "pad_cond_uncond": False, "s_min_uncond": 0.0,
     "s_min_uncond_all": False, "skip_early_cond": 0.0, "img2img_color_correction": False,
@@ -14,6 +16,12 @@ _DEFAULTS: dict[str, Any] = {
     "eta_ancestral": 1.0, "persistent_cond_cache": True, "outdir_img2img_samples": "",
     "return_grid": False, "return_mask": False,
 }
+
+TOLD = {name: _DEFAULTS[name] for name in (
+    "batch_cond_uncond", "pad_cond_uncond", "s_min_uncond", "skip_early_cond",
+    "img2img_color_correction", "return_mask",
+)}
+"""Settings that tests change for a request."""
 
 
 class OptionInfo:

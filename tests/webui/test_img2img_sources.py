@@ -1,0 +1,104 @@
+"""Where frames come from, and sources that are not as they should be."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.helpers.clips import ClipOptions, moving_texture, truncated, write_clip
+from tests.helpers.webui.client import Host, Refused
+from tests.helpers.webui.double import DoubleHost
+from tests.helpers.webui.requests import NONE, frames
+
+FEW: dict[str, Any] = NONE | {"min_interval": 1, "max_interval": 10, "detect_shots": False}
+
+
+def by_path(path: Path) -> dict[str, Any]:
+    return FEW | {"path": str(path)}
+
+
+def by_bytes(path: Path) -> dict[str, Any]:
+    return FEW | {"video": base64.b64encode(path.read_bytes()).decode()}
+
+
+BOTH = pytest.mark.parametrize("given", [by_path, by_bytes])
+Given = Callable[[Path], dict[str, Any]]
+
+
+def refusal(host: Host, options: dict[str, Any]) -> str:
+    with pytest.raises(Refused) as caught:
+        host.img2img([], options)
+    assert caught.value.status == 422
+    return caught.value.detail
+
+
+@BOTH
+def test_video(host: Host, tmp_path: Path, given: Given) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(7))
+    answer = host.img2img([], given(clip) | {"keys": "0,3,6"})
+    assert len(answer.images) == 3
+    assert {image.size for image in answer.images} == {(64, 64)}
+
+
+@BOTH
+def test_video_that_ends_early(host: Host, tmp_path: Path, given: Given) -> None:
+    """How far it can be read is said; as far as that it is taken."""
+    how = ClipOptions(options={"g": "10", "crf": "20", "preset": "ultrafast"}, rate=Fraction(10))
+    whole = write_clip(tmp_path / "whole.mkv", moving_texture(40), how)
+    options = given(truncated(whole, tmp_path / "cut.mkv", 0.6))
+    said = refusal(host, options)
+    assert "frames can be read" in said
+    last = int(said.split(" frames can be read")[0].split()[-1]) - 1
+    assert f"last frame to {last}" in said
+    answer = host.img2img([], options | {"last_frame": last, "keys": f"0,{last}"})
+    assert len(answer.images) == 2
+    assert f"FRESCO last frame: {last}" in answer.infotext
+
+
+@BOTH
+def test_video_of_one_frame(host: Host, tmp_path: Path, given: Given) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(1))
+    assert len(host.img2img([], given(clip)).images) == 1
+
+
+def test_video_without_a_frame(host: Host, tmp_path: Path) -> None:
+    empty = tmp_path / "clip.mp4"
+    empty.touch()
+    assert "is empty (0 bytes)" in refusal(host, by_path(empty))
+
+
+def test_range_behind_the_end(host: Host, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(3))
+    said = refusal(host, by_path(clip) | {"last_frame": 3})
+    assert "output.last_frame is 3" in said
+    assert "give at most 2." in said
+
+
+def test_folder_of_different_sizes(host: Host, tmp_path: Path) -> None:
+    for number, width in enumerate([64, 64, 80]):
+        Image.new("RGB", (width, 64)).save(tmp_path / f"{number}.png")
+    said = refusal(host, by_path(tmp_path))
+    assert "2.png is 80x64, 0.png is 64x64" in said
+
+
+def test_one_frame_is_noted(double: DoubleHost) -> None:
+    double.img2img(frames(1), NONE)
+    assert "FRESCO was given one frame, so there is nothing to share" in double.comments
+
+
+def test_fewer_words_than_frames(host: Host) -> None:
+    """Frames without words of their own have the prompt alone."""
+    answer = host.img2img(frames(4), NONE | {"key_prompts": {"2": "at night"}})
+    said = [text.partition("\n")[0] for text in answer.infotexts]
+    assert said == ["a red car", "a red car", "a red car, at night", "a red car"]
+
+
+def test_words_for_a_frame_that_is_none(double: DoubleHost) -> None:
+    double.img2img(frames(3), NONE | {"key_prompts": {"7": "at night"}})
+    assert "The words for frame 7 are not used, because it is no keyframe" in double.comments
