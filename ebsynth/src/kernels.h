@@ -26,8 +26,13 @@ struct Usage {
 
     // One patch more (sign 1) or less (-1) at a place: a tent over all patches that overlap it.
     void add(Match place, int patch, int sign) const {
+        addRows(place, patch, sign, 1 - patch, patch - 1);
+    }
+
+    // The tent's rows from .. to, both included, counted from its middle.
+    void addRows(Match place, int patch, int sign, int from, int to) const {
         const int reach = patch - 1;
-        for (int dy = -reach; dy <= reach; ++dy) {
+        for (int dy = from; dy <= to; ++dy) {
             const int high = sign * (patch - (dy < 0 ? -dy : dy));
             std::int32_t* row = at(place.x - reach, place.y + dy);
             for (int i = 0; i < reach; ++i) row[i] += high * (i + 1);

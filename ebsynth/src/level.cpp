@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "random.h"
 
 namespace ebsynth {
 namespace {
 
-constexpr int kRowsOfBand = 16;  // bands of rows are searched side by side
-constexpr int kMostBands = 16;
+constexpr int kRowsOfBand = 10;  // bands of rows are searched side by side
+constexpr int kMostBands = 24;
 constexpr int kFewShare = 8;  // few patches: one in so many
 
 }  // namespace
@@ -21,25 +22,38 @@ Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, con
       distances_(field_.matches.size()), active_(field_.matches.size(), 1),
       moved_(field_.matches.size()), change_(field_.matches.size()),
       wanted_(field_.matches.size()),
-      bands_(std::clamp(target_.height / kRowsOfBand, 1, kMostBands)),
-      usage_(source.width, source.height, patch, bands_ > 1 ? threads.count() : 0) {}
+      mostBands_(std::clamp(target_.height / kRowsOfBand, 1, kMostBands)),
+      works_(std::size_t(target_.height)),
+      usage_(source.width, source.height, patch, mostBands_ > 1 ? threads.count() : 0) {}
 
 void Level::refine(int rounds, const Effort& effort, double uniformity,
                    const std::function<void(int)>& begun) {
     setPenalty(uniformity);
-    vote(target_, source_, field_, patch_, active_, change_, threads_);
-    measure(active_);
-    usage_.count(field_.matches, threads_);
+    begin();
     const std::ptrdiff_t few = std::ptrdiff_t(active_.size()) / kFewShare;
     const int most = effort.dwells ? 2 * rounds : rounds;
-    for (int round = 0; round < rounds || (round < most && active() <= few); ++round) {
+    for (int round = 0; round < rounds || (round < most && allWork_ <= few); ++round) {
         begun(std::min(round, rounds));
         std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
         for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep);
         revote();
         choose(effort);
-        if (active() == 0) break;
+        if (allWork_ == 0) break;
     }
+}
+
+// All patches vote and are measured and counted.
+void Level::begin() {
+    threads_.runRows(target_.height, [&](int first, int end) {
+        voteRows(target_, source_, field_, patch_, active_, change_, first, end);
+    });
+    target_.repeatEdges();
+    threads_.runRows(target_.height, [&](int first, int end) {
+        kernels_.measure(sweepOf(first, end), active_.data());
+    });
+    usage_.count(field_.matches, threads_);
+    std::fill(works_.begin(), works_.end(), target_.width);
+    plan();
 }
 
 void Level::setPenalty(double uniformity) {
@@ -50,7 +64,7 @@ void Level::setPenalty(double uniformity) {
     penalty_ = static_cast<std::int64_t>(std::llround(std::min(one, 2147483647.0)));
 }
 
-Sweep Level::sweepOf(int band) {
+Sweep Level::sweepOf(int firstRow, int endRow) {
     Sweep sweep;
     sweep.target = &target_;
     sweep.source = &source_;
@@ -62,8 +76,8 @@ Sweep Level::sweepOf(int band) {
     sweep.active = active_.data();
     sweep.moved = moved_.data();
     sweep.penalty = penalty_;
-    sweep.firstRow = static_cast<int>(std::int64_t(target_.height) * band / bands_);
-    sweep.endRow = static_cast<int>(std::int64_t(target_.height) * (band + 1) / bands_);
+    sweep.firstRow = firstRow;
+    sweep.endRow = endRow;
     return sweep;
 }
 
@@ -73,63 +87,88 @@ Sweep Level::sweepOf(int band) {
 void Level::search(int number) {
     seed_ = mixed(seed_);
     const bool forward = number % 2 == 0;
-    searchEvery(forward, 0);
-    if (bands_ > 1) searchEvery(forward, 1);
+    for (int first = 0; first < 2; ++first) searchEverySecond(forward, first);
 }
 
-// Every second band, the one with most to search first, so that threads end together.
-std::vector<int> Level::bandsByWork(int first) {
-    std::vector<std::pair<std::ptrdiff_t, int>> works;
-    for (int band = first; band < bands_; band += 2) {
-        const Sweep rows = sweepOf(band);
-        const auto begin = active_.begin() + std::ptrdiff_t(rows.firstRow) * target_.width;
-        const auto end = active_.begin() + std::ptrdiff_t(rows.endRow) * target_.width;
-        works.emplace_back(-std::count(begin, end, std::uint8_t(1)), band);
-    }
-    std::sort(works.begin(), works.end());
-    std::vector<int> bands;
-    for (const auto& work : works) bands.push_back(work.second);
-    return bands;
-}
-
-void Level::searchEvery(bool forward, int first) {
-    const int tasks = (bands_ - first + 1) / 2;
-    std::vector<std::vector<Move>> moves(static_cast<std::size_t>(tasks));
-    const std::vector<int> bands = bandsByWork(first);
+void Level::searchEverySecond(bool forward, int first) {
+    const int bands = static_cast<int>(firstRows_.size()) - 1, tasks = (bands - first + 1) / 2;
+    const bool apart = tasks > 1;
+    moves_.resize(std::size_t(tasks));
     threads_.run(tasks, [&](int task, int thread) {
-        Sweep sweep = sweepOf(bands[std::size_t(task)]);
+        const std::size_t band = std::size_t(2 * task + first);
+        Sweep sweep = sweepOf(firstRows_[band], firstRows_[band + 1]);
         sweep.forward = forward;
-        sweep.usage = tasks > 1 ? usage_.copyFor(thread) : usage_.shared();
+        sweep.usage = apart ? usage_.copyFor(thread) : usage_.shared();
         sweep.largestRadius = std::max(source_.width, source_.height);
         sweep.seed = seed_;
-        if (tasks > 1) sweep.moves = &moves[std::size_t(task)];
+        if (apart) {
+            sweep.moves = &moves_[std::size_t(task)];
+            sweep.moves->clear();
+        }
         kernels_.sweep(sweep);
+        if (apart) usage_.giveBack(thread, *sweep.moves);
     });
-    if (tasks > 1) usage_.follow(moves, field_.matches, threads_);
+    if (apart) {
+        usage_.follow(moves_, field_.matches, threads_);
+    } else if (tasks) {
+        usage_.changed();
+    }
 }
 
 void Level::revote() {
-    dilate(moved_, target_.width, patch_ / 2, 1, wanted_);
-    vote(target_, source_, field_, patch_, wanted_, change_, threads_);
-    dilate(change_, target_.width, patch_ / 2, 1, wanted_);
-    measure(wanted_);
+    threads_.runRows(target_.height, [&](int first, int end) {
+        dilateRows(moved_, target_.width, patch_ / 2, 1, wanted_, first, end);
+        voteRows(target_, source_, field_, patch_, wanted_, change_, first, end);
+    });
+    target_.repeatEdges();
 }
 
-// The patches that the next round searches.
+// Measures the patches that changed, and finds those that the next round searches.
 void Level::choose(const Effort& effort) {
-    dilate(change_, target_.width, patch_ / 2, effort.visible, active_);
-    std::uint64_t sum = 0;
-    for (std::uint32_t distance : distances_) sum += distance;
+    const int width = target_.width, reach = patch_ / 2;
+    std::vector<std::uint64_t> sums(std::size_t(target_.height));
+    threads_.runRows(target_.height, [&](int first, int end) {
+        dilateRows(change_, width, reach, 1, wanted_, first, end);
+        kernels_.measure(sweepOf(first, end), wanted_.data());
+        dilateRows(change_, width, reach, effort.visible, active_, first, end);
+        for (int y = first; y < end; ++y) {
+            const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];
+            sums[std::size_t(y)] = std::accumulate(row, row + width, std::uint64_t(0));
+        }
+    });
+    const std::uint64_t sum = std::accumulate(sums.begin(), sums.end(), std::uint64_t(0));
     const std::uint64_t limit = sum * std::uint64_t(effort.conspicuous) / distances_.size();
-    for (std::size_t i = 0; i < active_.size(); ++i) active_[i] |= distances_[i] > limit;
+    threads_.runRows(target_.height, [&](int first, int end) {
+        for (int y = first; y < end; ++y) {
+            const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];
+            std::uint8_t* active = &active_[std::size_t(y) * std::size_t(width)];
+            int work = 0;
+            for (int x = 0; x < width; ++x) {
+                active[x] |= row[x] > limit;
+                work += active[x];
+            }
+            works_[std::size_t(y)] = work;
+        }
+    });
+    plan();
 }
 
-std::ptrdiff_t Level::active() const {
-    return std::count(active_.begin(), active_.end(), std::uint8_t(1));
-}
-
-void Level::measure(const Mask& wanted) {
-    threads_.run(bands_, [&](int band, int) { kernels_.measure(sweepOf(band), wanted.data()); });
+// Bands of rows that have as much to search each, so that threads end together.
+void Level::plan() {
+    allWork_ = std::accumulate(works_.begin(), works_.end(), std::ptrdiff_t(0));
+    firstRows_.assign(1, 0);
+    std::ptrdiff_t before = 0, band = 0;
+    for (int y = 0; y < target_.height; ++y) {
+        const std::ptrdiff_t work = works_[std::size_t(y)];
+        const std::ptrdiff_t wanted =
+            work ? (2 * before + work) * mostBands_ / (2 * allWork_) : band;
+        if (wanted > band) {
+            band = wanted;
+            if (before) firstRows_.push_back(y);
+        }
+        before += work;
+    }
+    firstRows_.push_back(target_.height);
 }
 
 }  // namespace ebsynth

@@ -46,14 +46,13 @@ class Level {
 
  private:
     void setPenalty(double uniformity);
-    Sweep sweepOf(int band);
+    Sweep sweepOf(int firstRow, int endRow);
+    void begin();
     void search(int number);
-    std::vector<int> bandsByWork(int first);
-    void searchEvery(bool forward, int first);
+    void searchEverySecond(bool forward, int first);
     void revote();
     void choose(const Effort& effort);
-    std::ptrdiff_t active() const;
-    void measure(const Mask& wanted);
+    void plan();
 
     const Layout& layout_;
     const Kernels& kernels_;
@@ -65,7 +64,11 @@ class Level {
     Field field_;
     std::vector<std::uint32_t> distances_;
     Mask active_, moved_, change_, wanted_;
-    const int bands_;
+    const int mostBands_;
+    std::vector<std::ptrdiff_t> works_;     // patches to search in every row
+    std::ptrdiff_t allWork_ = 0;
+    std::vector<int> firstRows_;            // of every band, and where the last one ends
+    std::vector<std::vector<Move>> moves_;  // of the bands at work
     UsageMap usage_;
     std::int64_t penalty_ = 0;
 };

@@ -8,6 +8,8 @@ namespace {
 
 constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one move in so many
                                            // matches
+constexpr std::size_t kUndoShare = 256;    // copying all costs as much as taking back so few moves
+constexpr std::size_t kMovesAlone = 64;    // waking threads takes longer than so few moves
 constexpr int kColumnsOfTask = 64;
 
 }  // namespace
@@ -78,21 +80,49 @@ void UsageMap::follow(const std::vector<std::vector<Move>>& moves,
                       const std::vector<Match>& matches, Threads& threads) {
     std::size_t all = 0;
     for (const std::vector<Move>& some : moves) all += some.size();
+    if (all == 0) return;
+    ++version_;
     if (all > matches.size() / kRecountShare) return count(matches, threads);
+    const int tasks = all > kMovesAlone ? threads.count() : 1, rows = height_ + 2 * pad_;
+    threads.run(tasks, [&](int task, int) {
+        followRows(moves, rows * task / tasks - pad_, rows * (task + 1) / tasks - pad_);
+    });
+}
+
+void UsageMap::followRows(const std::vector<std::vector<Move>>& moves, int first, int end) {
+    const auto add = [&](Match place, int sign) {
+        shared().addRows(place, patch_, sign, std::max(-pad_, first - place.y),
+                         std::min(pad_, end - 1 - place.y));
+    };
     for (const std::vector<Move>& some : moves) {
         for (const Move& move : some) {
-            shared().add(move.from, patch_, -1);
-            shared().add(move.to, patch_, 1);
+            add(move.from, -1);
+            add(move.to, 1);
         }
     }
 }
 
-Usage UsageMap::shared() { return {stride_, pad_, sums_.data()}; }
+Usage UsageMap::shared() { return of(sums_); }
 
 Usage UsageMap::copyFor(int thread) {
-    std::vector<std::int32_t>& copy = copies_[static_cast<std::size_t>(thread)];
-    copy = sums_;
-    return {stride_, pad_, copy.data()};
+    Copy& copy = copies_[static_cast<std::size_t>(thread)];
+    if (copy.version != version_) {
+        copy.sums = sums_;
+        copy.version = version_;
+    }
+    return of(copy.sums);
+}
+
+void UsageMap::giveBack(int thread, const std::vector<Move>& moves) {
+    Copy& copy = copies_[static_cast<std::size_t>(thread)];
+    if (moves.size() > sums_.size() / kUndoShare) {
+        copy.version = 0;
+        return;
+    }
+    for (const Move& move : moves) {
+        of(copy.sums).add(move.to, patch_, -1);
+        of(copy.sums).add(move.from, patch_, 1);
+    }
 }
 
 }  // namespace ebsynth

@@ -21,19 +21,29 @@ class UsageMap {
     void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches,
                 Threads& threads);
 
-    // The counts themselves, for a single band.
+    // The counts themselves, for a single band; `changed` tells that it changed them.
     Usage shared();
+    void changed() { ++version_; }
 
-    // A copy of the counts that a thread may change; lost at its next call.
+    // A copy of the counts that a thread may change; given back, with what it changed there.
     Usage copyFor(int thread);
+    void giveBack(int thread, const std::vector<Move>& moves);
 
  private:
+    struct Copy {
+        std::vector<std::int32_t> sums;
+        unsigned version = 0;  // of the counts it equals; 0: of none
+    };
+
+    Usage of(std::vector<std::int32_t>& sums) const { return {stride_, pad_, sums.data()}; }
+    void followRows(const std::vector<std::vector<Move>>& moves, int first, int end);
     void sumRow(std::int32_t* row) const;
     void sumColumns(int first, int end);
 
     int height_, patch_, pad_, stride_;
     std::vector<std::int32_t> sums_;
-    std::vector<std::vector<std::int32_t>> copies_;
+    std::vector<Copy> copies_;
+    unsigned version_ = 1;
 };
 
 }  // namespace ebsynth

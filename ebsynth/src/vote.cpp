@@ -60,6 +60,8 @@ std::uint8_t settle(std::uint8_t* pixel, const std::uint32_t sums[kStyleBytes], 
     return static_cast<std::uint8_t>(largest);
 }
 
+}  // namespace
+
 void voteRows(Packed& target, const Packed& source, const Field& field, int patch,
               const Mask& wanted, Mask& change, int first, int end) {
     const int r = patch / 2;
@@ -68,7 +70,10 @@ void voteRows(Packed& target, const Packed& source, const Field& field, int patc
         const bool rowInside = fast && y >= r && y < target.height - r;
         for (int x = 0; x < target.width; ++x) {
             const std::size_t at = field.index(x, y);
-            if (!wanted[at]) continue;
+            if (!wanted[at]) {
+                change[at] = 0;
+                continue;
+            }
             std::uint32_t sums[kStyleBytes];
             int votes = patch * patch;
             if (rowInside && x >= r && x < target.width - r) {
@@ -81,35 +86,26 @@ void voteRows(Packed& target, const Packed& source, const Field& field, int patc
     }
 }
 
-}  // namespace
-
-void vote(Packed& target, const Packed& source, const Field& field, int patch, const Mask& wanted,
-          Mask& change, Threads& threads) {
-    std::fill(change.begin(), change.end(), std::uint8_t(0));
-    threads.runRows(target.height, [&](int first, int end) {
-        voteRows(target, source, field, patch, wanted, change, first, end);
-    });
-    target.repeatEdges();
-}
-
-void dilate(const Mask& mask, int width, int reach, std::uint8_t least, Mask& result) {
+void dilateRows(const Mask& mask, int width, int reach, std::uint8_t least, Mask& result, int first,
+                int end) {
     const int height = static_cast<int>(mask.size()) / width;
-    Mask rows(mask.size(), 0);
-    std::fill(result.begin(), result.end(), std::uint8_t(0));
+    const int above = std::max(0, first - reach), below = std::min(height, end + reach);
     const std::size_t w = static_cast<std::size_t>(width);
-    for (int y = 0; y < height; ++y) {
+    Mask rows(std::size_t(below - above) * w, 0);
+    for (int y = above; y < below; ++y) {
         const std::uint8_t* from = mask.data() + std::size_t(y) * w;
-        std::uint8_t* to = rows.data() + std::size_t(y) * w;
+        std::uint8_t* to = rows.data() + std::size_t(y - above) * w;
         for (int shift = -reach; shift <= reach; ++shift) {
-            const int first = std::max(0, -shift), end = std::min(width, width - shift);
-            for (int x = first; x < end; ++x) to[x] |= from[x + shift] >= least;
+            const int left = std::max(0, -shift), right = std::min(width, width - shift);
+            for (int x = left; x < right; ++x) to[x] |= from[x + shift] >= least;
         }
     }
-    for (int y = 0; y < height; ++y) {
+    for (int y = first; y < end; ++y) {
         std::uint8_t* to = result.data() + std::size_t(y) * w;
-        const int first = std::max(0, y - reach), last = std::min(height - 1, y + reach);
-        for (int other = first; other <= last; ++other) {
-            const std::uint8_t* from = rows.data() + std::size_t(other) * w;
+        std::fill(to, to + w, std::uint8_t(0));
+        const int last = std::min(below - 1, y + reach);
+        for (int other = std::max(above, y - reach); other <= last; ++other) {
+            const std::uint8_t* from = rows.data() + std::size_t(other - above) * w;
             for (int x = 0; x < width; ++x) to[x] |= from[x];
         }
     }

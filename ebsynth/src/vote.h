@@ -6,18 +6,20 @@
 
 #include "field.h"
 #include "image.h"
-#include "threads.h"
 
 namespace ebsynth {
 
 using Mask = std::vector<std::uint8_t>;  // one byte a pixel, row by row
 
-// Rewrites the style bytes of the target's pixels that are `wanted` from the source's, rounded, and
-// repeats the edges. `change` takes the largest change of a channel for each of them, 0 elsewhere.
-void vote(Packed& target, const Packed& source, const Field& field, int patch, const Mask& wanted,
-          Mask& change, Threads& threads);
+// Rewrites the style bytes of the target's pixels that are `wanted`, in rows first .. end - 1, from
+// the source's, rounded; not the border. `change` takes the largest change of a channel for each of
+// them, 0 elsewhere.
+void voteRows(Packed& target, const Packed& source, const Field& field, int patch,
+              const Mask& wanted, Mask& change, int first, int end);
 
-// Pixels within `reach` (by rows and columns) of a pixel of `mask` that is `least` or more: 1.
-void dilate(const Mask& mask, int width, int reach, std::uint8_t least, Mask& result);
+// Pixels of rows first .. end - 1 within `reach` (by rows and columns) of a pixel of `mask` that is
+// `least` or more: 1, others 0.
+void dilateRows(const Mask& mask, int width, int reach, std::uint8_t least, Mask& result, int first,
+                int end);
 
 }  // namespace ebsynth
