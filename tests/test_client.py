@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +21,12 @@ from fresco.client import Client, Job, JobFailedError, ServerError, StillRunning
 from fresco.errors import FrescoError, HostError
 from fresco.webui.hosting import Limits
 from tests.helpers.api_server import SETTINGS, Access, ApiServer, hosting_of, serving, small_clip
+from tests.helpers.job_hosting import tiny_settings
 from tests.helpers.source import ROOT
 
 AUTH = ("ann", "wörd€")
 FRAMES = 6
+ADDRESS = "http://127.0.0.1:7860"
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +159,29 @@ def test_it_loads_next_to_nothing() -> None:
     )
     assert {"requests", "torch", "numpy", "av", "cv2", "fastapi"}.isdisjoint(
         json.loads(done.stdout))
+
+
+def test_the_examples_of_the_readme_work(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written, but for the address, and in a size that ends soon."""
+    section = (ROOT / "README.md").read_text("utf-8").partition("## The API")[2]
+    shell = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)[0]
+    python = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    if not shutil.which("curl"):
+        pytest.skip("curl, with which the README asks, is not installed")
+    small_clip(tmp_path / "dog.mp4", FRAMES)
+    hosting = hosting_of(tmp_path_factory)
+    monkeypatch.setattr("fresco.webui.api_models.FrescoSettings", tiny_settings)
+    with serving(tmp_path / "root", hosting) as server:
+        for word in (shell, python):
+            assert ADDRESS in word
+        done = subprocess.run(
+            shell.replace(ADDRESS, server.url), shell=True, cwd=tmp_path, capture_output=True,
+            text=True, check=True,
+        )
+        assert json.loads(done.stdout)["info"]["frames"] == FRAMES
+        monkeypatch.chdir(tmp_path)
+        exec(compile(python.replace(ADDRESS, server.url), "README.md", "exec"), {})
+    with av.open(str(tmp_path / "dog-watercolor.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES

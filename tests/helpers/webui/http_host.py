@@ -164,7 +164,8 @@ def running_webui(webui: Path, folder: Path) -> Iterator[HttpHost]:
         _await(process, log)
         host = HttpHost(port, log)
         # The WebUI gives a setting back after a request only if it was ever set.
-        host.ask("/sdapi/v1/options", TOLD)
+        # SDXL's previews by a network would be downloaded first.
+        host.ask("/sdapi/v1/options", TOLD | {"show_progress_type": "Approx cheap"})
         yield host
     finally:
         if process.poll() is None:
