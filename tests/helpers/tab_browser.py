@@ -74,3 +74,91 @@ def screenshot(driver: webdriver.Chrome, path: Path, *, whole: bool = True) -> N
     width = driver.execute_script("return window.innerWidth")
     resize(driver, int(width), int(height), phone=width < 500)
     driver.save_screenshot(str(path))
+
+
+class TabPage:
+    """The tab as a person uses it."""
+
+    def __init__(self, driver: webdriver.Chrome, address: str, theme: str = "light") -> None:
+        self.driver = driver
+        driver.get(f"{address}?__theme={theme}")
+        self.until("window.fresco && document.querySelector('#fresco_root')?.dataset.fresco")
+
+    def script(self, code: str, *values: Any) -> Any:
+        """What a piece of JavaScript gives."""
+        return self.driver.execute_script(code, *values)
+
+    def until(self, code: str, seconds: float = 60) -> Any:
+        """Wait until a JavaScript expression holds; what it gives."""
+        return wait_until(self.driver, lambda: self.script(f"return {code}"), seconds, code)
+
+    def element(self, selector: str) -> Any:
+        """The one element of a selector."""
+        return self.driver.find_element("css selector", selector)
+
+    def press(self, selector: str) -> None:
+        """Press a button where it is seen."""
+        element = self.element(selector)
+        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+        wait_until(self.driver, element.is_enabled, what=f"{selector} can be pressed")
+        element.click()
+
+    def upload(self, path: Path | str, field: str = "upload") -> None:
+        """Choose a file."""
+        self.element(f"#fresco_{field} input[type=file]").send_keys(str(path))
+
+    def open_clip(self, path: Path) -> None:
+        """Upload a video and wait for its keyframes."""
+        self.upload(path)
+        self.until("fresco.state().line.state === 'ready'")
+
+    def put(self, **values: object) -> None:
+        """Type into fields of gradio, by their ids; what is folded away can be set too."""
+        for name, value in values.items():
+            self.script(
+                """for (const field of document.querySelectorAll(
+                    `#fresco_${arguments[0]} input:not([type=range]),
+                     #fresco_${arguments[0]} textarea`)) {
+                    const kind = field.tagName === 'TEXTAREA' ? HTMLTextAreaElement
+                        : HTMLInputElement;
+                    Object.getOwnPropertyDescriptor(kind.prototype, 'value').set.call(
+                        field, arguments[1]);
+                    field.dispatchEvent(new Event('input', {bubbles: true}));
+                    field.dispatchEvent(new Event('blur', {bubbles: true}));
+                }""", name, str(value),
+            )
+
+    def text(self, identity: str) -> str:
+        """What a text field of gradio holds."""
+        return self.script(
+            "return document.querySelector(`#fresco_${arguments[0]} textarea`).value", identity
+        )
+
+    @property
+    def keys(self) -> list[int]:
+        """Keyframes on the timeline."""
+        return self.script("return fresco.state().line.keys")
+
+    def job(self) -> dict[str, Any] | None:
+        """The selected job."""
+        return self.script(
+            "const work = fresco.state().work;"
+            "return work.jobs.find((job) => job.id === work.chosen) || null"
+        )
+
+    def job_until(self, *states: str, seconds: float = 120) -> dict[str, Any]:
+        """The selected job once it is in one of the states."""
+        def ended() -> dict[str, Any] | None:
+            job = self.job()
+            return job if job and job["state"] in states else None
+
+        found = wait_until(self.driver, ended, seconds, f"job in {states}")
+        assert found is not None
+        return found
+
+    def complaints(self) -> list[str]:
+        """Errors of the page's own code; fonts and gradio's outer addresses are not there."""
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[assignment]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"
+                and not any(name in entry["message"] for name in (
+                    "googleapis", "cdnjs", "gstatic", "manifest.json", "favicon"))]

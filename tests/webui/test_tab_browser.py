@@ -1,0 +1,294 @@
+"""The tab in a real browser: what a person does, seen on the page."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from selenium.webdriver import ActionChains, Chrome, Keys
+
+from fresco.workspace import write_image
+from tests.helpers.clips import write_clip
+from tests.helpers.source import ROOT
+from tests.helpers.tab_browser import TabPage, browser, missing_browser, resize, screenshot
+from tests.helpers.tiny_models import square_frames
+
+pytest.importorskip("gradio", reason="gradio is not installed, so there is no tab to try")
+pytestmark = [
+    pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "-"),
+    pytest.mark.timeout(400),
+]
+
+PICTURES = ROOT / "tests" / "screenshots"
+QUICK = {
+    "sampling_prompt": "a painting", "sampling_steps": 3, "sampling_resolution": 64,
+    "keyframes_batch_size": 3, "guidance_optimization_iterations": 1,
+}
+FRAMES, CUT = 24, 12
+
+
+def two_shots() -> NDArray[np.uint8]:
+    """A moving square, then, after a cut, its negative."""
+    frames = square_frames(CUT)
+    return np.concatenate([frames, 255 - frames])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The tab in a program of its own."""
+    folder = tmp_path_factory.mktemp("app")
+    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "OMP_NUM_THREADS": "1",
+                   "GRADIO_TEMP_DIR": str(folder / "gradio"), "PYTHONWARNINGS": "ignore"}
+    with (folder / "log").open("w") as log, subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.tab_app", folder], cwd=ROOT, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+    ) as program:
+        assert program.stdout is not None
+        line = ""
+        while not line.startswith("http"):
+            line = program.stdout.readline()
+            assert line, (folder / "log").read_text()
+        yield line.strip()
+        program.communicate()
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Chrome]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "two shots.mp4", two_shots())
+
+
+@pytest.fixture
+def page(driver: Chrome, address: str) -> Iterator[TabPage]:
+    resize(driver, 1280, 1000)
+    found = TabPage(driver, address)
+    yield found
+    resize(driver, 1280, 1000)
+    assert found.complaints() == []
+
+
+def test_from_a_video_to_its_result(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    shown = page.element("#fresco_facts").text
+    for fact in ("two shots.mp4", "64 x 64", str(FRAMES)):
+        assert fact in shown
+    page.until("document.querySelector('#fresco_shots').textContent === '2'")
+    assert page.keys == [0, CUT - 1, CUT, FRAMES - 1]
+    page.until("document.querySelectorAll('#fresco_timeline .fresco_card img[src]').length === 4")
+    page.until("document.querySelector('#fresco_view img')?.naturalWidth > 0")
+    page.put(**QUICK)
+    page.until("document.querySelector('#fresco_estimate').textContent.includes('4 keyframes')")
+    page.press("#fresco_run_all")
+    page.until("(fresco.state().work.jobs[0] || {}).state === 'running'")
+    seen = page.until("document.querySelector('#fresco_stage')?.textContent")
+    assert seen
+    job = page.job_until("done", "failed")
+    assert job["state"] == "done", job["message"]
+    page.until("document.querySelectorAll('#fresco_gallery img[src]').length === 4")
+    page.until("document.querySelector('#fresco_result video')?.readyState >= 2")
+    assert page.script("return document.querySelector('#fresco_result video').duration") > 0
+    page.script("const v = document.querySelector('#fresco_result video');"
+                "v.muted = true; v.playbackRate = 0.5; v.play()")
+    page.until("document.querySelector('#fresco_result video').currentTime > 0.05")
+    page.until("document.querySelectorAll('#fresco_measures rect').length > 2")
+    page.press("#fresco_log summary")
+    page.until("document.querySelector('#fresco_log pre').textContent.includes('keyframes')")
+    compare_frames(page)
+    screenshot(page.driver, PICTURES / "tab-light.png")
+
+
+def compare_frames(page: TabPage) -> None:
+    """The curtain follows pointer and keys; the slider changes the frame on both sides."""
+    curtain = page.element("#fresco_compare .fresco_curtain")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", curtain)
+    width = curtain.size["width"]
+    ActionChains(page.driver).move_to_element(curtain).click_and_hold().move_by_offset(
+        int(width * 0.25), 0).release().perform()
+    assert abs(float(curtain.get_attribute("aria-valuenow")) - 75) < 3
+    curtain.send_keys(Keys.ARROW_LEFT)
+    assert abs(float(curtain.get_attribute("aria-valuenow")) - 73) < 3
+    pictures = "[...document.querySelectorAll('#fresco_compare img')].map((image) => image.src)"
+    before = page.until(pictures)
+    slider = page.element("#fresco_compare .fresco_frame_slider")
+    slider.send_keys(Keys.END)
+    page.until(f"fresco.state().work.pair.frame === {FRAMES - 1}")
+    page.until(f"{pictures}.every((source) => !{before!r}.includes(source))")
+    page.press(f"#fresco_gallery [data-key='{CUT}']")
+    page.until(f"fresco.state().work.pair.frame === {CUT}")
+    assert f"Frame {CUT}, keyframe" in page.element("#fresco_compare").text
+
+
+def point(page: TabPage, frame: int) -> ActionChains:
+    """The pointer over a frame of the timeline."""
+    track = page.element("#fresco_track")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", track)
+    width = track.size["width"]
+    offset = (frame + 0.5) / FRAMES * width - width / 2
+    return ActionChains(page.driver).move_to_element_with_offset(track, int(offset), 30)
+
+
+def test_keyframes_by_mouse(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    point(page, 5).click().perform()
+    assert page.keys == [0, 5, 11, 12, 23]
+    assert page.text("keyframes_keys") == "0,5,11,12,23"
+    point(page, 5).click_and_hold().perform()
+    point(page, 8).release().perform()
+    assert page.keys == [0, 8, 11, 12, 23]
+    point(page, 12).click().perform()
+    assert page.keys == [0, 8, 11, 12, 23], "the ends of a shot stay"
+    assert "always keyframes" in page.element("#fresco_said").text
+    words = page.element("#fresco_timeline [data-card='8'] input")
+    words.send_keys("a red hat" + Keys.TAB)
+    assert page.text("sampling_key_prompts") == "8: a red hat"
+    point(page, 8).click().perform()
+    assert page.keys == [0, 11, 12, 23]
+    assert page.text("sampling_key_prompts") == ""
+    for expected in ([0, 8, 11, 12, 23],) * 2 + ([0, 5, 11, 12, 23], [0, 11, 12, 23]):
+        page.press("#fresco_timeline [data-focus='undo']")
+        assert page.keys == expected
+    assert page.text("keyframes_keys") == "", "automatic again"
+    page.press("#fresco_timeline [data-focus='redo']")
+    assert page.keys == [0, 5, 11, 12, 23]
+
+
+def test_keyframes_by_keys(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    track = page.element("#fresco_track")
+    track.send_keys(Keys.ARROW_RIGHT * 3, Keys.SPACE)
+    assert page.keys == [0, 3, 11, 12, 23]
+    assert page.script("return document.activeElement.id") == "fresco_track", "focus is kept"
+    assert track_value(page, "valuenow") == "3"
+    assert ", keyframe" in track_value(page, "valuetext")
+    keys = ActionChains(page.driver)
+    keys.key_down(Keys.ALT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.ALT).perform()
+    assert page.keys == [0, 4, 11, 12, 23]
+    page.element("#fresco_track").send_keys(Keys.DELETE)
+    assert page.keys == [0, 11, 12, 23]
+    page.element("#fresco_track").send_keys(Keys.SHIFT, Keys.ARROW_RIGHT)
+    assert track_value(page, "valuenow") == "14"
+    page.element("#fresco_track").send_keys("[")
+    assert track_value(page, "valuenow") == "12"
+    page.element("#fresco_track").send_keys(Keys.CONTROL, "z")
+    assert page.keys == [0, 4, 11, 12, 23]
+    outline = page.script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "the focus is seen"
+
+
+def track_value(page: TabPage, name: str) -> str:
+    return page.element("#fresco_track").get_attribute(f"aria-{name}")
+
+
+def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    page.press("#fresco_section_keys .label-wrap")
+    field = page.element("#fresco_keyframes_keys textarea")
+    field.send_keys("0_6_18")
+    page.until("fresco.state().line.keys.join() === '0,6,11,12,18,23'")
+    field.send_keys(Keys.CONTROL, "a", Keys.NULL, "0,99")
+    page.until("document.querySelector('#fresco_said').textContent.includes('outside the frames')")
+
+
+def test_cancel_and_resume(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    page.put(**QUICK, sampling_seed=4)
+    page.put(sampling_steps=80, sampling_strength=1)
+    page.press("#fresco_run_keyframes")
+    page.until("fresco.state().work.jobs.some((job) => job.state === 'running' && job.stage"
+               " === 'keyframes')")
+    page.press("#fresco_cancel")
+    job = page.job_until("cancelled", "done", "failed")
+    assert job["state"] == "cancelled"
+    page.press("#fresco_resume")
+    again = page.job_until("running", "done")
+    assert again["id"] == job["id"]
+    page.press("#fresco_cancel")
+    page.job_until("cancelled")
+    delete_selected(page)
+
+
+def delete_selected(page: TabPage) -> None:
+    """A job goes only after it was asked for twice."""
+    chosen = page.script("return fresco.state().work.chosen")
+    page.press(f"#fresco_jobs [data-job='{chosen}'] button")
+    assert page.job() is not None
+    page.press(f"#fresco_jobs [data-job='{chosen}'] .fresco_danger")
+    page.until(f"!fresco.state().work.jobs.some((job) => job.id === '{chosen}')")
+
+
+def test_own_keyframes(page: TabPage, clip: Path, tmp_path: Path) -> None:
+    page.open_clip(clip)
+    page.put(**QUICK)
+    page.press("#fresco_section_own .label-wrap")
+    for number, level in ((3, 40), (CUT + 3, 200)):
+        write_image(tmp_path / f"{number:06d}.png", np.full((90, 90, 3), level, np.uint8))
+    page.upload("\n".join(str(path) for path in sorted(tmp_path.iterdir())), "own_files")
+    page.until("document.querySelectorAll('#fresco_own_files a').length === 2")
+    page.press("#fresco_run_propagation")
+    page.until("(fresco.state().work.jobs.find((job) => job.id === fresco.state().work.chosen)"
+               " || {}).goal === 'propagation'")
+    job = page.job_until("done", "failed")
+    assert job["state"] == "done", job["message"]
+    page.until("document.querySelector('#fresco_result video')?.readyState >= 2")
+
+
+def test_what_is_wrong_is_said_in_the_tab(page: TabPage, tmp_path: Path) -> None:
+    page.press("#fresco_run_all")
+    page.until("document.querySelector('#fresco_run_message').textContent.includes('no video yet')")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    page.upload(broken)
+    page.until("document.querySelector('#fresco_source_message').textContent"
+               ".includes('broken.mp4 cannot be read')")
+    page.put(path="/nowhere/<b id=x>clip</b>.mp4")
+    page.press("#fresco_load")
+    page.until("document.querySelector('#fresco_source_message').textContent.includes('<b id=x>')")
+
+
+def test_check_installation(page: TabPage) -> None:
+    page.press("#fresco_check")
+    page.until("document.querySelectorAll('#fresco_checked tr').length > 4")
+    assert "tiny models" in page.element("#fresco_checked").text
+
+
+def test_on_a_phone_and_in_the_dark(driver: Chrome, address: str, clip: Path) -> None:
+    page = TabPage(driver, address, "dark")
+    page.open_clip(clip)
+    page.until("document.querySelectorAll('#fresco_timeline .fresco_card img[src]').length === 4")
+    screenshot(driver, PICTURES / "tab-dark.png")
+    ink, paper = (page.script(
+        f"return getComputedStyle(document.querySelector('#fresco_timeline')).{what}"
+    ) for what in ("color", "backgroundColor"))
+    assert brightness(ink) > 150 > 80 > brightness(paper)
+    resize(driver, 390, 844, phone=True)
+    page.until("document.documentElement.clientWidth === 390")
+    page.until("document.querySelector('#fresco_track').clientWidth < 390")
+    for section in ("parts", "own", "output"):
+        page.press(f"#fresco_section_{section} .label-wrap")
+    assert page.script("return document.documentElement.scrollWidth") <= 390
+    wide = page.script(
+        "return [...document.querySelectorAll('#fresco_root *')].filter((element) => {"
+        "const box = element.getBoundingClientRect();"
+        "return box.width && box.right > 391 && !element.closest('.fresco_scroll, .fresco_shelf')"
+        "}).map((element) => element.id || element.className)"
+    )
+    assert wide == []
+    screenshot(driver, PICTURES / "tab-phone.png")
+    resize(driver, 1280, 1000)
+
+
+def brightness(colour: str) -> float:
+    """Of a colour as the browser gives it, such as `rgb(1, 2, 3)`."""
+    numbers = colour.partition("(")[2].rstrip(")").split(",")[:3]
+    return sum(map(float, numbers)) / 3
