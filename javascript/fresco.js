@@ -776,6 +776,8 @@ var fresco = (() => {
     };
     const take_jobs = (found) => {
         const before = JSON.stringify([work.jobs, work.detail]);
+        const over = (jobs) => jobs.filter((job) => !goes_on(job)).length;
+        if (over(found.jobs) !== over(work.jobs)) estimate(); /* its pace is known now */
         work.jobs = found.jobs;
         if (!found.chosen) {
             work.detail = null;
@@ -1044,7 +1046,14 @@ var fresco = (() => {
                 event.preventDefault();
             },
         },
-            make("img", { alt: "Before: the source", draggable: "false" }),
+            make("img", {
+                alt: "Before: the source", draggable: "false",
+                /* A tall picture shall not push everything else off the screen. */
+                onload: (event) => {
+                    const { naturalWidth, naturalHeight } = event.target;
+                    shown.style.maxWidth = `calc(70vh * ${naturalWidth / naturalHeight})`;
+                },
+            }),
             make("img", { alt: "After: the result", draggable: "false", class: "fresco_after" }),
             make("span", { class: "fresco_tag fresco_tag_before" }, "before"),
             make("span", { class: "fresco_tag fresco_tag_after" }, "after"),
