@@ -1015,7 +1015,8 @@ var fresco = (() => {
         box.querySelector(".fresco_frame_number").textContent =
             `Frame ${work.frame}${work.key === null ? "" : ", keyframe"}`
             + `${pair && pair.frame === work.frame && !pair.after ? ", not there yet" : ""}`;
-        box.querySelector(".fresco_again").hidden = work.key === null;
+        box.querySelector(".fresco_again").hidden = work.key === null
+            || (chosen() || {}).goal === "propagation"; /* the model has no part in those */
         box.querySelector(".fresco_again button").disabled = goes_on(chosen());
         curtain(box, work.split);
     };

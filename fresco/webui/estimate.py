@@ -169,11 +169,15 @@ def estimate_lines(load: Workload, rates: Rates) -> tuple[str, ...]:
         "from the tensors of Stable Diffusion 1.x in float16, not measured. If it runs out, the "
         "batch shrinks by itself.",
     ]
-    if rates.key:
-        text = f"Time: about {_span(rates.key * load.key_work)} for the keyframes"
-        if rates.frame:
-            text += f" and {_span(rates.frame * load.frame_work)} for all frames"
-        lines.append(text + ", by the slowest of the latest jobs on this machine.")
+    known = [
+        f"{_span(rate * work)} for {what}" for rate, work, what in (
+            (rates.key, load.key_work, "the keyframes"),
+            (rates.frame, load.frame_work, "all frames"),
+        ) if rate
+    ]
+    if known:
+        lines.append(f"Time: about {' and '.join(known)}, by the slowest of the latest jobs on "
+                     "this machine.")
     else:
         lines.append(
             "Time: not known yet; once a job has run on this machine, its pace is used here. The "

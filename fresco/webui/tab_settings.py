@@ -78,7 +78,7 @@ def look_controls(controls: SettingControls, offer: Offer) -> None:
             elem_id="fresco_host_sampler", info="The samplers that can be guided.",
         )
         controls.host["scheduler"] = gr.Dropdown(
-            label="Noise schedule", choices=[AS_SAMPLER, *offer.schedulers], value=AS_SAMPLER,
+            label="Noise schedule", choices=_schedules(offer), value=AS_SAMPLER,
             elem_id="fresco_host_scheduler", visible=bool(offer.schedulers),
             info="Automatic: the sampler's own.",
         )
@@ -163,12 +163,17 @@ def option_sections(controls: SettingControls) -> None:
 def offer_updates(offer: Offer) -> list[Any]:
     """New choices of the host's own controls, in their order; what is chosen is kept."""
     updates = [gr.update(choices=list(offer.models)), gr.update(choices=list(offer.samplers)),
-               gr.update(choices=[AS_SAMPLER, *offer.schedulers], visible=bool(offer.schedulers))]
+               gr.update(choices=_schedules(offer), visible=bool(offer.schedulers))]
     for _ in range(UNITS):
         updates += [gr.update(choices=[NO_CONTROL, *offer.control_models]),
                     gr.update(choices=list(offer.control_modules) or ["none"]),
                     *(gr.update() for _ in range(3))]
     return updates
+
+
+def _schedules(offer: Offer) -> list[str]:
+    """The host's schedules behind the sampler's own, which some hosts list too."""
+    return list(dict.fromkeys([AS_SAMPLER, *offer.schedulers]))
 
 
 def _first(names: Sequence[str]) -> str | None:
