@@ -19,7 +19,6 @@ from tests.helpers.source import ROOT
 from tests.helpers.tab_browser import TabPage, browser, missing_browser, resize, screenshot
 from tests.helpers.tiny_models import square_frames
 
-pytest.importorskip("gradio", reason="gradio is not installed, so there is no tab to try")
 pytestmark = [
     pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "-"),
     pytest.mark.timeout(400),

@@ -13,8 +13,6 @@ import pytest
 from fresco.webui.tab_values import LEFT_OUT, UNSAVED, label_of, offered_entries
 from tests.helpers.source import ROOT
 
-pytest.importorskip("gradio", reason="gradio is not installed, so the tab cannot be built")
-
 SAVED = {"Slider", "Radio", "Checkbox", "Textbox", "Number", "Dropdown"}
 """Kinds whose values the WebUI keeps as defaults, by their labels."""
 
