@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from starlette.datastructures import Headers
 from fresco.errors import SettingsError
 from fresco.webui.api_models import OwnKeys
 from fresco.webui.clips import MOST_PIXELS, TooLargeError
+from fresco.webui.encoded import base64_bytes, without_prefix
 from fresco.workspace import write_bytes
 
 PICTURES = {"PNG": ".png", "JPEG": ".jpg"}
@@ -38,17 +38,13 @@ def decoded(name: str, text: str, most_megabytes: int) -> bytes:
         name: what the client calls it, for errors.
         most_megabytes: of the bytes.
     """
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
+    text = without_prefix(text)
     if len(text) * 3 // 4 > most_megabytes * _MEGABYTE:
         raise TooLargeError(
             f"{name} is larger than {most_megabytes} MB; upload it by POST /fresco/videos, or "
             "send less."
         )
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise SettingsError(f"{name} is no base64 ({error}); encode the file's bytes.") from error
+    data = base64_bytes(name, text, "encode the file's bytes.")
     if not data:
         raise SettingsError(f"{name} is empty; send a file's bytes in base64.")
     return data

@@ -17,6 +17,7 @@ from fresco.keyframes import refuse_composition
 from fresco.settings import FrescoSettings, entries, from_dict
 from fresco.webui.api_schema import SERVER_ONLY
 from fresco.webui.job import ControlUnit, Goal, HostOptions
+from fresco.webui.request import as_typed
 
 _SOURCES = ("video_id", "video", "path")
 _WISHES = ("goal", "settings", "host", "controlnet", "keyframes", "preview", "frame",
@@ -133,10 +134,9 @@ def listed_numbers(text: str) -> str:
 
 def _whole(group: str, items: Mapping[str, Any]) -> dict[str, Any]:
     """Whole numbers of JavaScript and of JSON schema may be written 8.0."""
-    whole = {entry.name for entry in entries() if entry.group == group and entry.type is int}
+    known = {entry.name: entry for entry in entries() if entry.group == group}
     return {
-        name: int(value)
-        if name in whole and isinstance(value, float) and value.is_integer() else value
+        name: as_typed(known[name], value) if name in known else value
         for name, value in items.items()
     }
 

@@ -14,21 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, images, rng, sd_models, shared
-from modules.hypernetworks import hypernetwork
+from modules import devices, images, rng, shared
 from numpy.typing import NDArray
 
 from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
-from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
-from fresco.hosts.ldm import LdmUNet, Sources
 from fresco.hosts.patching import replaced_method
 from fresco.keyframes import Batch, join_prompt
 from fresco.stages.guide import GuideMaker
 from fresco.webui.controlnet import per_frame_hints
-from fresco.webui.denoiser import BatchSampling
 from fresco.webui.frames import call_frames
+from fresco.webui.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.webui.masks import encode_alone, require_size
 from fresco.webui.paths import flow_settings, require_allowed
 from fresco.webui.refusals import refuse_composed, refuse_unsupported
@@ -155,18 +152,11 @@ class GuidedCall:
         batch = self._frames.batches[self._number]
         frames = self._working_frames(batch, p)
         sigmas = training_sigmas(p.sd_model.alphas_cumprod)
-        unet = LdmUNet(guided_unet(p.sd_model), sources=hypernetworks())
+        unet = model_unet(p.sd_model)
         guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames, unet)
-        work = BatchSampling(
-            p.sd_model, p.sampler, unet, guide, sigmas, p.init_latent, self._seed,
-            self._carry if batch.anchors else None,
-        )
-        # Merged tokens have no motion path; the WebUI sets its ratio anew at the next call.
-        sd_models.apply_token_merging(p.sd_model, 0)
-        with ExitStack() as stack:
-            stack.enter_context(unet.installed(guide))
-            stack.enter_context(work.installed())
-            stack.enter_context(per_frame_hints(p, frames))
+        carry = self._carry if batch.anchors else None
+        with guided_sampling(p, unet, guide, sigmas, self._seed, carry) as work, \
+                per_frame_hints(p, frames):
             yield
         if not (shared.state.interrupted or shared.state.skipped):
             self._carry, self._sampled = work.finished_carry(), self._number
@@ -196,14 +186,6 @@ class GuidedCall:
                 p.width, p.height,
             ).convert("RGB")) for image in self._images(batch)
         ])
-
-
-def hypernetworks() -> Sources | None:
-    """What keys and values of attention are made of, if hypernetworks are loaded."""
-    loaded = shared.loaded_hypernetworks
-    if not loaded:
-        return None
-    return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
 
 
 def _noise(p: Any) -> Any:
@@ -301,10 +283,3 @@ class CallGuard:
                 raise
 
         return sample
-
-
-def forget_conditionings(p: Any) -> None:
-    """ControlNet marks cached conditionings in place, and clears them only in the model's call."""
-    for base in type(p).__mro__:
-        if "cached_c" in vars(base):
-            base.cached_c, base.cached_uc = [None, None], [None, None]

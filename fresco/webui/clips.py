@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +25,7 @@ from fresco.translate import detect_keyframes
 from fresco.video.index import VideoInfo, video_stream
 from fresco.video.reader import open_source
 from fresco.webui.hosting import Limits
+from fresco.webui.ids import is_id, new_id
 from fresco.workspace import digest, explain, read_json, write_json
 
 FORMATS = (
@@ -44,11 +43,12 @@ SUFFIXES = frozenset({
 MOST_PIXELS = 8192 * 8192
 """Of one frame; a small file can name a size that fills the memory."""
 
-_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _FACTS = "clip.json"
 _BLOCK = 1 << 20
 _MEGABYTE = 1_000_000
 _NAME_LENGTH = 120
+_QUALITY = 85
+"""Of small JPEGs."""
 _detecting = threading.Lock()
 """One video at a time: a pass over it keeps every core busy."""
 
@@ -97,7 +97,7 @@ class ClipStore:
 
     def add(self, data: Readable, name: str) -> StoredClip:
         """Keep a video. It is read whole before it counts; a bad one leaves nothing."""
-        clip = secrets.token_hex(8)
+        clip = new_id()
         folder = self._root / clip
         suffix = Path(name.replace("\\", "/")).suffix.lower()
         path = folder / f"video{suffix if suffix in SUFFIXES else '.bin'}"
@@ -117,7 +117,7 @@ class ClipStore:
 
     def get(self, clip: str) -> StoredClip:
         """The video of that id."""
-        found = self._read(clip) if _ID.fullmatch(clip) else None
+        found = self._read(clip) if is_id(clip) else None
         if found is None:
             raise UnknownClipError(
                 f"There is no video {clip[:40]!r}; upload it first, and use the id of the answer."
@@ -145,7 +145,7 @@ class ClipStore:
 
     def _folders(self) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
-            return [path for path in self._root.iterdir() if _ID.fullmatch(path.name)]
+            return [path for path in self._root.iterdir() if is_id(path.name)]
         return []
 
     def _read(self, clip: str) -> StoredClip | None:
@@ -288,7 +288,7 @@ def thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, byt
         size = (max(1, round(source.info.width * scale)), height)
         shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         return {
-            number: _jpeg(cv2.resize(source.frame(number), size, interpolation=shrink))
+            number: jpeg(cv2.resize(source.frame(number), size, interpolation=shrink), _QUALITY)
             for number in _in_order(numbers)
         }
 
@@ -298,8 +298,9 @@ def _in_order(numbers: Iterable[int]) -> list[int]:
     return sorted(set(numbers))
 
 
-def _jpeg(rgb: cv2.typing.MatLike) -> bytes:
-    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+def jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
+    """A picture as JPEG, RGB [H, W, 3]."""
+    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as JPEG.")
     return data.tobytes()

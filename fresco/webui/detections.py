@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from fresco.errors import SettingsError
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.settings import FrescoSettings
 from fresco.webui.clips import Detection, detect
+from fresco.webui.ids import new_id
 from fresco.webui.tab_text import sentence
 from fresco.webui.timeline import Timeline, timeline_as_dict
 
@@ -38,7 +38,7 @@ class Detections:
 
     def start(self, path: Path, settings: FrescoSettings, workspace: Path) -> str:
         """Begin a pass; the answer is its id."""
-        identity, began = secrets.token_hex(8), _Pass()
+        identity, began = new_id(), _Pass()
         with self._lock:
             self._passes[identity] = began
             for old in list(self._passes)[:-_KEPT]:
@@ -53,11 +53,6 @@ class Detections:
 
         threading.Thread(target=work, name="fresco-detection", daemon=True).start()
         return identity
-
-    def cancel(self, identity: str) -> None:
-        """Stop a pass that nobody waits for any more."""
-        if began := self._passes.get(identity):
-            began.token.cancel()
 
     def look(self, identity: str) -> dict[str, Any]:
         """How far a pass is, or what it found, for JSON."""

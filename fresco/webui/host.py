@@ -22,15 +22,13 @@ from PIL import Image
 
 from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
-from fresco.hosts.detection import guided_unet
 from fresco.hosts.estimates import training_sigmas
 from fresco.hosts.ldm import LdmUNet
 from fresco.hosts.patching import replaced_forward, replaced_method
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
-from fresco.webui.call import forget_conditionings, hypernetworks
 from fresco.webui.controlnet import per_frame_hints
-from fresco.webui.denoiser import BatchSampling
+from fresco.webui.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.webui.job import HostOptions
 from fresco.webui.refusals import refuse_composed
 from fresco.webui.script_arguments import script_arguments
@@ -58,7 +56,7 @@ class WebuiHost:
                          *sampling.key_prompts.values()])
         with self._turn():
             model = self._model()
-            self._unet = LdmUNet(guided_unet(model), sources=hypernetworks())
+            self._unet = model_unet(model)
             self._sigmas = training_sigmas(model.alphas_cumprod)
             self._fingerprint = self._hashed(model)
 
@@ -222,13 +220,10 @@ class _BatchCall:
                     per_frame_hints(p, self._request.frames):
                 if self._guide is None:
                     return previous(*args, **kwargs)
-                unet = LdmUNet(guided_unet(p.sd_model), sources=hypernetworks())
-                work = BatchSampling(
-                    p.sd_model, p.sampler, unet, self._guide, self._sigmas, p.init_latent,
-                    self._seed, self._request.carry,
-                )
-                sd_models.apply_token_merging(p.sd_model, 0)
-                with unet.installed(self._guide), work.installed():
+                with guided_sampling(
+                    p, model_unet(p.sd_model), self._guide, self._sigmas, self._seed,
+                    self._request.carry,
+                ) as work:
                     result = previous(*args, **kwargs)
                 _heed_interruption()
                 self.record = list(work.finished_carry().latents)

@@ -18,9 +18,7 @@ from fresco.webui.host import WebuiHost
 from fresco.webui.hosting import Check, Limits, Offer
 from fresco.webui.job import ControlUnit, HostOptions
 from fresco.webui.paths import flow_settings, require_allowed
-
-_UNGUIDED = ("DPM adaptive",)
-"""Samplers whose number of steps differs from batch to batch."""
+from fresco.webui.refusals import UNGUIDED_SAMPLERS
 
 _OWN_PICTURE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
 """Beginnings of the names of ControlNet's preprocessors that take their look from one picture."""
@@ -111,7 +109,7 @@ def _found_model(name: str) -> str:
 
 
 def _samplers() -> list[str]:
-    return [s.name for s in sd_samplers.visible_samplers() if s.name not in _UNGUIDED]
+    return [s.name for s in sd_samplers.visible_samplers() if s.name not in UNGUIDED_SAMPLERS]
 
 
 def _schedulers() -> list[str]:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import logging
 import re
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
+from fresco.webui.ids import is_id, new_id
 from fresco.webui.job import (
     JobRequest,
     JobStatus,
@@ -30,17 +30,10 @@ from fresco.workspace import Workspace, explain, read_json, write_json
 
 log = logging.getLogger("fresco")
 
-_ID = re.compile(r"[0-9a-f]{16}")
-_ID_BYTES = 8
 _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
 """Names that `workspace.atomic` gives to files under way."""
 _DELETED = ".deleted-"
 _INCOMING = ".incoming"
-
-
-def is_job_id(job: str) -> bool:
-    """Whether a text has the form of a job's id; anything else never becomes a path."""
-    return _ID.fullmatch(job) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ class JobStore:
 
     def new_id(self) -> str:
         """An id that no job has."""
-        while self.folder(job := secrets.token_hex(_ID_BYTES)).exists():
+        while self.folder(job := new_id()).exists():
             pass
         return job
 
@@ -126,7 +119,7 @@ class JobStore:
 
     def new_folder(self) -> Path:
         """A fresh folder for files of a job to come."""
-        path = self.root / _INCOMING / secrets.token_hex(_ID_BYTES)
+        path = self.root / _INCOMING / new_id()
         try:
             path.mkdir(parents=True)
         except OSError as error:
@@ -148,7 +141,7 @@ class JobStore:
         if not self.root.is_dir():
             return jobs
         for folder in sorted(self.root.iterdir()):
-            if not is_job_id(folder.name) or not folder.is_dir():
+            if not is_id(folder.name) or not folder.is_dir():
                 continue
             try:
                 jobs[folder.name] = self._read(folder)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
+from fresco.webui.ids import is_id
 from fresco.webui.job import FOLLOWS, JobRequest, JobStatus, State
-from fresco.webui.job_store import JobStore, is_job_id
+from fresco.webui.job_store import JobStore
 
 log = logging.getLogger("fresco")
 
@@ -80,7 +81,7 @@ class JobTable:
     def _known(self, job: str) -> _Job:
         if not self._store.held:
             self.take_up()
-        if not is_job_id(job) or job not in self._jobs:
+        if not is_id(job) or job not in self._jobs:
             raise UnknownJobError(f"There is no job {job!r}; list the jobs to see which there are.")
         return self._jobs[job]
 

@@ -15,6 +15,10 @@ _LATENT_RESIZE = 3
 """The WebUI's `Just resize (latent upscale)`."""
 
 
+UNGUIDED_SAMPLERS = ("DPM adaptive",)
+"""Samplers whose number of steps differs from batch to batch."""
+
+
 def refuse_composed(prompts: Sequence[str]) -> None:
     """Several prompts a frame have no rows of their own."""
     for text in prompts:
@@ -53,9 +57,9 @@ def refuse_unsupported(p: Any, *, masked: bool) -> None:
         (inpaints and _switched_on(p, "soft inpainting"),
          "Soft inpainting takes masks by their place in a batch, and anchors take places; switch "
          "it off."),
-        (p.sampler_name == "DPM adaptive",
-         "The sampler is DPM adaptive, whose number of steps differs from batch to batch; choose "
-         "another, such as Euler a or DPM++ 2M."),
+        (p.sampler_name in UNGUIDED_SAMPLERS,
+         f"The sampler is {p.sampler_name}, whose number of steps differs from batch to batch; "
+         "choose another, such as Euler a or DPM++ 2M."),
         (getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"),
          f"The refiner {getattr(p, 'refiner_checkpoint', '')} would change the model while it is "
          "guided; switch the refiner off."),

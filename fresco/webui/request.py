@@ -6,8 +6,6 @@ of the WebUI is imported.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 from fresco.errors import SettingsError
 from fresco.key_text import checked_key_prompts
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
+from fresco.webui.encoded import base64_bytes
 
 OFFERED: Mapping[str, tuple[str, ...]] = {
     "keyframes": (),
@@ -89,7 +88,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     groups: dict[str, dict[str, Any]] = {}
     for entry, value in zip(options, values, strict=True):
         if value is not None:
-            groups.setdefault(entry.group, {})[entry.name] = _as_typed(entry, value)
+            groups.setdefault(entry.group, {})[entry.name] = as_typed(entry, value)
     # A file object became a path; a text can only come from a program, and is base64.
     uploaded = video if isinstance(video, Path) else None
     data = b"" if uploaded else _decoded("video", _text("video", video))
@@ -117,7 +116,7 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             groups.setdefault(name, {}).update(_group(name, value, by_name))
         elif name in by_name:
             entry = by_name[name]
-            groups.setdefault(entry.group, {})[name] = _as_typed(entry, value)
+            groups.setdefault(entry.group, {})[name] = as_typed(entry, value)
         else:
             raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
     request = Request(from_dict(groups), data=data, path=path, **masks)
@@ -132,10 +131,10 @@ def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any
     for key in value:
         if key not in known:
             raise _unknown(str(key), list(known))
-    return {key: _as_typed(known[key], item) for key, item in value.items()}
+    return {key: as_typed(known[key], item) for key, item in value.items()}
 
 
-def _as_typed(entry: Entry, value: Any) -> Any:
+def as_typed(entry: Entry, value: Any) -> Any:
     """Whole numbers of sliders and of JSON come as floats."""
     if entry.type is int and isinstance(value, float) and value.is_integer():
         return int(value)
@@ -162,17 +161,7 @@ def _masks(value: Any) -> dict[str, Any]:
 
 
 def _decoded(name: str, text: str) -> bytes:
-    """Bytes of base64, with or without `data:video/mp4;base64,` before it."""
-    if not text:
-        return b""
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise SettingsError(
-            f"{name} is no base64 ({error}); encode the file's bytes, or name a path."
-        ) from error
+    return base64_bytes(name, text, "encode the file's bytes, or name a path.")
 
 
 def _unknown(name: str, known: Sequence[str]) -> SettingsError:

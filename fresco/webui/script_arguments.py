@@ -5,6 +5,7 @@ ControlNet's units.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,23 +21,24 @@ _CONTROLNET = "controlnet"
 def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
     """img2img's script runner and the arguments of all its scripts, by position."""
     runner = scripts.scripts_img2img
-    arguments = _defaults(runner)
+    arguments = list(_defaults(tuple(runner.scripts)))
     if control:
         _place_units(runner, arguments, control)
     return runner, arguments
 
 
-def _defaults(runner: Any) -> list[Any]:
-    """What every script does unless it is told otherwise."""
-    last = max((script.args_to or 0 for script in runner.scripts), default=0)
+@functools.lru_cache(maxsize=1)
+def _defaults(loaded: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What every script does unless it is told otherwise; found out once a load of the scripts."""
+    last = max((script.args_to or 0 for script in loaded), default=0)
     arguments: list[Any] = [None] * max(1, last)
     arguments[0] = 0  # none of the scripts that replace the sampling
     with gr.Blocks():
-        for script in runner.alwayson_scripts:
+        for script in (one for one in loaded if one.alwayson):
             controls = script.ui(script.is_img2img)
             if controls:
                 arguments[script.args_from:script.args_to] = [item.value for item in controls]
-    return arguments
+    return tuple(arguments)
 
 
 def _place_units(runner: Any, arguments: list[Any], control: Sequence[ControlUnit]) -> None:

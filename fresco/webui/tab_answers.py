@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from fresco.errors import SettingsError
 from fresco.video.reader import open_source
 from fresco.video.size import resize
-from fresco.webui.clips import frame, thumbnails
+from fresco.webui.clips import frame, jpeg, thumbnails
 from fresco.webui.detections import Detections
 from fresco.webui.job import Goal, JobRequest, status_as_dict
 from fresco.webui.service import Service
 from fresco.webui.tab_chart import report_chart
-from fresco.webui.tab_text import sentence
+from fresco.webui.tab_text import NO_VIDEO, sentence
 from fresco.webui.timeline import export_keys, import_keys, import_words
 from fresco.workspace import read_image, read_json
 
@@ -154,7 +154,7 @@ class Answers:
         for number in _numbers(question):
             picture = read_image(keys[number]) if number in keys else None
             if picture is not None:
-                found[number] = _address(_jpeg(_shrunk(picture, height=_THUMBNAIL)))
+                found[number] = _address(jpeg(_shrunk(picture, height=_THUMBNAIL), _QUALITY))
         return found
 
     def _report(self, question: Question, source: str) -> str:
@@ -182,10 +182,9 @@ def _keys(question: Question, source: str) -> dict[str, Any]:
     return {"keys": list(keys), "words": words, "export": export_keys(keys, words)}
 
 
-
 def _there(source: str) -> str:
     if not source:
-        raise SettingsError("There is no video yet; upload one, or load one by its path.")
+        raise SettingsError(NO_VIDEO)
     return source
 
 
@@ -207,7 +206,8 @@ def _changed(path: Path | None) -> int:
 
 def _picture(rgb: NDArray[np.uint8]) -> str:
     scale = min(1.0, _SIDE / max(rgb.shape[:2]))
-    return _address(_jpeg(_shrunk(rgb, height=max(1, round(rgb.shape[0] * scale)))))
+    small = _shrunk(rgb, height=max(1, round(rgb.shape[0] * scale)))
+    return _address(jpeg(small, _QUALITY))
 
 
 def _shrunk(rgb: NDArray[np.uint8], *, height: int) -> NDArray[np.uint8]:
@@ -215,13 +215,6 @@ def _shrunk(rgb: NDArray[np.uint8], *, height: int) -> NDArray[np.uint8]:
         return rgb
     width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    if not done:
-        raise SettingsError(f"A picture of shape {rgb.shape} cannot be shown.")
-    return data.tobytes()
 
 
 def _address(data: bytes) -> str:

@@ -15,6 +15,7 @@ from fresco.video.folder import IMAGE_SUFFIXES
 from fresco.webui.job import Goal, JobRequest, JobStatus
 from fresco.webui.jobs import UnknownJobError
 from fresco.webui.service import Service
+from fresco.webui.tab_text import NO_VIDEO
 from fresco.webui.tab_values import offered_entries, read_values
 
 _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
@@ -47,7 +48,7 @@ def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
 
 def _given(source: Source | None) -> Source:
     if source is None:
-        raise SettingsError("There is no video yet; upload one, or load one by its path.")
+        raise SettingsError(NO_VIDEO)
     return source
 
 

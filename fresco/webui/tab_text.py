@@ -10,6 +10,8 @@ from fresco.errors import FrescoError
 from fresco.video.index import VideoInfo
 from fresco.webui.hosting import Check
 
+NO_VIDEO = "There is no video yet; upload one, or load one by its path."
+
 log = logging.getLogger("fresco")
 
 

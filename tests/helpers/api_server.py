@@ -21,7 +21,7 @@ from fresco.webui.jobs import JobEngine
 from fresco.webui.runner import job_work
 from fresco.webui.service import Service, open_service
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
-from tests.helpers.job_hosting import TinyHosting
+from tests.helpers.job_hosting import TINY, TinyHosting
 
 with warnings.catch_warnings():
     # Starlette imports python-multipart by its old name.
@@ -36,15 +36,7 @@ with warnings.catch_warnings():
 
 __all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "add_routes"]
 
-SETTINGS: dict[str, Any] = {
-    "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
-    "guidance": {"optimization_iterations": 1},
-    "keyframes": {"min_interval": 2, "max_interval": 3, "batch_size": 3},
-    "flow": {"estimator": "dis"},
-    "propagation": {"workers": 1, "method": "flow"},
-    "output": {"measures": False},
-}
-"""Of a job that ends within seconds."""
+SETTINGS: dict[str, Any] = dict(TINY)
 ENDED = ("cancelled", "failed", "done")
 
 

@@ -25,17 +25,20 @@ SAMPLERS = ("ddpm", "euler", "dpm++-2m")
 CONTROL = "tiny control"
 
 
+TINY: Mapping[str, Any] = {
+    "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
+    "guidance": {"optimization_iterations": 1},
+    "keyframes": {"min_interval": 2, "max_interval": 3, "batch_size": 3},
+    "flow": {"estimator": "dis"},
+    "propagation": {"workers": 1, "method": "flow"},
+    "output": {"measures": False},
+}
+"""Options of a job that ends within seconds."""
+
+
 def tiny_settings(changes: Mapping[str, Any] | None = None) -> FrescoSettings:
     """Settings of a job that ends within seconds."""
-    base = from_dict({
-        "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
-        "guidance": {"optimization_iterations": 1},
-        "keyframes": {"min_interval": 2, "max_interval": 3, "batch_size": 3},
-        "flow": {"estimator": "dis"},
-        "propagation": {"workers": 1, "method": "flow"},
-        "output": {"measures": False},
-    })
-    return from_dict(changes or {}, base)
+    return from_dict(changes or {}, from_dict(TINY))
 
 
 class TinyHosting:

@@ -7,7 +7,6 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,6 @@ from fresco.webui.job import Goal, JobRequest, JobStatus, State, request_from_di
 from fresco.webui.jobs import JobConflictError, JobEngine, UnknownJobError
 from fresco.webui.runner import Outcome
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "jobs"
-
-
-@pytest.fixture
-def engine(root: Path, bench: Bench) -> Iterator[JobEngine]:
-    engine = JobEngine(root, bench)
-    yield engine
-    bench.gate.set()
-    engine.close()
 
 
 def test_jobs_run_one_after_the_other_in_order(engine: JobEngine, bench: Bench) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,24 +18,6 @@ from fresco.webui.job import Goal, JobRequest, State, status_from_dict
 from fresco.webui.jobs import JobConflictError, JobEngine, UnknownJobError
 from fresco.webui.runner import Outcome
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "jobs"
-
-
-@pytest.fixture
-def engine(root: Path, bench: Bench) -> Iterator[JobEngine]:
-    engine = JobEngine(root, bench)
-    yield engine
-    bench.gate.set()
-    engine.close()
 
 
 def test_a_restart_finds_every_job_as_it_was(

@@ -1,0 +1,26 @@
+"""Files within JSON: base64, as programs send it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from fresco.errors import SettingsError
+
+
+def without_prefix(text: str) -> str:
+    """The text of base64 without a `data:video/mp4;base64,` before it."""
+    return text.partition(",")[2] if text.startswith("data:") else text
+
+
+def base64_bytes(name: str, text: str, advice: str) -> bytes:
+    """Bytes of base64, with or without a prefix.
+
+    Args:
+        name: what the client calls it, for errors.
+        advice: what to do about a text that is no base64.
+    """
+    try:
+        return base64.b64decode(without_prefix(text), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SettingsError(f"{name} is no base64 ({error}); {advice}") from error

@@ -1,0 +1,19 @@
+"""Ids of what a server keeps: opaque, and of a form that can never be a path."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_FORM = re.compile(r"[0-9a-f]{16}")
+_BYTES = 8
+
+
+def new_id() -> str:
+    """A random id."""
+    return secrets.token_hex(_BYTES)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text that a client gave has the form of an id."""
+    return _FORM.fullmatch(text) is not None
