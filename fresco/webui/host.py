@@ -163,6 +163,8 @@ class WebuiHost:
             do_not_save_grid=True,
             override_settings={"sd_model_checkpoint": options.model}, **scheduler,
         )
+        # As of a program: else the page's own controls set seed, steps and sampler anew.
+        p.is_api = True
         p.scripts, p.script_args = script_arguments(options.control)
         return p
 
@@ -188,7 +190,6 @@ class _BatchCall:
     def run(self) -> NDArray[np.uint8]:
         """[N, H, W, 3]."""
         p = self._p
-        torch.manual_seed(self._seed)  # the VAE draws from torch's own generator
         try:
             with replaced_method(p, "init", self._with_one_seed), \
                     replaced_method(p, "sample", self._guided):
@@ -209,6 +210,8 @@ class _BatchCall:
         def init(prompts: Any, seeds: list[int], subseeds: list[int]) -> Any:
             # In place: the loop over batches cuts its seeds from these very lists.
             seeds[:], subseeds[:] = [seeds[0]] * len(seeds), [subseeds[0]] * len(subseeds)
+            # The VAE draws from torch's own generator, which other scripts have used by now.
+            torch.manual_seed(self._seed)
             return previous(prompts, seeds, subseeds)
 
         return init
