@@ -1137,6 +1137,71 @@ var fresco = (() => {
         }
     };
 
+    /* ------------------------------------------------ uploads */
+    /* Gradio 3 forgets an upload when anything else is answered before its end; this one is ours. */
+    const sending = {};
+
+    const upload_address = () => {
+        const root = (window.gradio_config && window.gradio_config.root) || "";
+        return new URL(root.replace(/\/$/, "") + "/upload", location.href);
+    };
+    const send = (place, files) => {
+        const id = place.id, names = files.map((file) => file.name).join(", ");
+        if (sending[id]) sending[id].stop();
+        const request = new XMLHttpRequest(), form = new FormData();
+        const text = make("span", { class: "fresco_sending_text" }, `Uploading ${names}`);
+        const bar = make("progress", { max: 1, value: 0 });
+        const stop = () => {
+            request.abort();
+            box.remove();
+            delete sending[id];
+        };
+        const box = make("div", { class: "fresco_sending", role: "status" }, text, bar,
+            make("button", { type: "button", title: "Stop the upload", onclick: stop }, "×"));
+        const failed = (why) => {
+            text.textContent = `The upload of ${names} failed: ${why}. Choose it again.`;
+            bar.remove();
+            box.classList.add("fresco_bad");
+        };
+        place.querySelectorAll(":scope > .fresco_sending").forEach((old) => old.remove());
+        place.append(box);
+        sending[id] = { stop, paths: null };
+        for (const file of files) form.append("files", file);
+        request.upload.onprogress = (event) => { bar.value = event.loaded / event.total; };
+        request.onerror = () => failed("the program does not answer");
+        request.onload = () => {
+            if (request.status !== 200) {
+                failed(`the program answered ${request.status} ${request.statusText}`);
+                return;
+            }
+            box.remove();
+            sending[id].paths = request.responseText;
+            app().querySelector(`#${id}_take`).click();
+        };
+        request.open("POST", upload_address());
+        request.send(form);
+    };
+    /* Where the uploaded files of a control lie, for its hidden button. */
+    const sent = (id) => () => {
+        const paths = sending[id] ? sending[id].paths : null;
+        delete sending[id];
+        return [paths || "[]"];
+    };
+    const take_files = (event) => {
+        const target = event.composedPath()[0];
+        const place = target.closest && target.closest(".fresco_file");
+        const chosen = event.type === "drop" ? event.dataTransfer : target;
+        if (!place || !chosen || !chosen.files || !chosen.files.length) return;
+        const input = place.querySelector("input[type=file]"), files = [...chosen.files];
+        if (!input) return;
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        if (event.type === "drop") target.dispatchEvent(new DragEvent("dragleave"));
+        else target.value = "";
+        send(place, input.multiple ? files : files.slice(0, 1));
+    };
+    for (const kind of ["change", "drop"]) document.addEventListener(kind, take_files, true);
+
     /* ------------------------------------------------ start */
     const stale = () => {
         if (!line.clip || line.stale) return;
@@ -1180,6 +1245,7 @@ var fresco = (() => {
 
     return {
         loading, opening, detecting, plan, question, answered, with_job, submitted, cancel, resume,
+        sent,
         state: () => ({ line, work }),
     };
 })();

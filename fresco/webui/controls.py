@@ -10,8 +10,10 @@ import gradio as gr
 
 from fresco.settings import Entry
 from fresco.webui.control_maker import setting_control
+from fresco.webui.file_control import file_control
 from fresco.webui.infotext import ENABLED, name_of, pasted_value
 from fresco.webui.request import offered_options
+from fresco.webui.tab_gradio import unsaved
 
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
@@ -20,26 +22,22 @@ _TITLES = {
 
 def source_controls(identify: Callable[[str], str]) -> list[Any]:
     """Where the frames come from."""
-    video: Any = gr.File(
-        label="FRESCO video", file_types=["video"], type="file", elem_id=identify("video")
-    )
-    path: Any = gr.Textbox(
+    video = file_control(
+        identify("video"), label="FRESCO video", file_types=["video"], type="file"
+    ).file
+    path = unsaved(gr.Textbox(
         label="FRESCO path", placeholder="or a video or a folder of frames on the server",
         elem_id=identify("path"),
-    )
-    for component in (video, path):
-        component.do_not_save_to_config = True
+    ))
     return [video, path]
 
 
 def mask_control(identify: Callable[[str], str]) -> Any:
     """Masks of the frames; the last control, for it came last."""
-    masks: Any = gr.Textbox(
+    return unsaved(gr.Textbox(
         label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
         elem_id=identify("masks"),
-    )
-    masks.do_not_save_to_config = True
-    return masks
+    ))
 
 
 def option_controls(identify: Callable[[str], str]) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from fresco.webui.file_control import file_control
 from fresco.webui.job import Goal
 from fresco.webui.service import Service
 from fresco.webui.tab_gradio import file_path, on, unsaved
@@ -71,10 +72,9 @@ def _own_keys() -> tuple[Any, Any]:
             "000012.png, of any size. Run propagation then carries them to every frame; no model "
             "is used.</p>"
         )
-        files = gr.File(
-            label="Pictures", file_count="multiple", file_types=["image"], height=110,
-            elem_id="fresco_own_files",
-        )
+        files = file_control(
+            "fresco_own_files", label="Pictures", several=True, file_types=["image"], height=110
+        ).file
         path = unsaved(gr.Textbox(
             label="Or a folder of them on the server", elem_id="fresco_own_path"
         ))

@@ -14,6 +14,7 @@ from fresco.errors import SettingsError
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.webui.detections import Detections
+from fresco.webui.file_control import FileControl, file_control
 from fresco.webui.service import Service
 from fresco.webui.tab_gradio import file_path, on, unsaved
 from fresco.webui.tab_jobs import Source, detection_settings
@@ -29,7 +30,7 @@ class SourceParts:
 
     source: Any
     """State of `Source` or None."""
-    upload: Any
+    upload: FileControl
     """The file."""
     path: Any
     """The server's path."""
@@ -45,8 +46,8 @@ def source_section() -> SourceParts:
     """Upload or path, and what was read."""
     with gr.Row(elem_id="fresco_source"):
         with gr.Column(scale=5, min_width=280):
-            upload = gr.File(
-                label="Video", file_types=["video"], elem_id="fresco_upload", height=110
+            upload = file_control(
+                "fresco_upload", label="Video", file_types=["video"], height=110
             )
             with gr.Row(elem_id="fresco_path_row"):
                 path = unsaved(gr.Textbox(
@@ -103,7 +104,8 @@ def bind_source(
 
     shown = [parts.source, parts.facts, parts.message]
     for event, load, given in (
-        (parts.upload.upload, _upload_loader(service), parts.upload),
+        (parts.upload.taken, _upload_loader(service), parts.upload.file),
+        (parts.upload.file.upload, _upload_loader(service), parts.upload.file),
         (parts.load.click, _path_loader(service), parts.path),
         (parts.path.submit, _path_loader(service), parts.path),
     ):

@@ -51,6 +51,19 @@ def resize(driver: webdriver.Chrome, width: int, height: int, *, phone: bool = F
     })
 
 
+@contextmanager
+def slow_uploads(driver: webdriver.Chrome, rate: int) -> Iterator[None]:
+    """Let the page send no more than so many bytes a second."""
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**limits, "uploadThroughput": rate})
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
+
+
 def wait_until(
     driver: webdriver.Chrome, condition: Callable[[], T], seconds: float = 20, what: str = ""
 ) -> T:

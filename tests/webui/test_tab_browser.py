@@ -16,7 +16,14 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from fresco.workspace import write_image
 from tests.helpers.clips import write_clip
 from tests.helpers.source import ROOT
-from tests.helpers.tab_browser import TabPage, browser, missing_browser, resize, screenshot
+from tests.helpers.tab_browser import (
+    TabPage,
+    browser,
+    missing_browser,
+    resize,
+    screenshot,
+    slow_uploads,
+)
 from tests.helpers.tiny_models import square_frames
 
 pytestmark = [
@@ -240,6 +247,32 @@ def test_own_keyframes(page: TabPage, clip: Path, tmp_path: Path) -> None:
     job = page.job_until("done", "failed")
     assert job["state"] == "done", job["message"]
     page.until("document.querySelector('#fresco_result video')?.readyState >= 2")
+
+
+def test_an_upload_survives_what_is_done_meanwhile(
+    page: TabPage, clip: Path, tmp_path: Path
+) -> None:
+    page.open_clip(clip)
+    page.press("#fresco_section_own .label-wrap")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    for number in (3, CUT + 3):
+        write_image(tmp_path / f"{number:06d}.png", noise)
+    with slow_uploads(page.driver, 60_000):
+        page.upload("\n".join(str(path) for path in sorted(tmp_path.iterdir())), "own_files")
+        page.until("document.querySelector('#fresco_own_files progress').value > 0")
+        page.press("#fresco_check")
+        page.until("document.querySelectorAll('#fresco_checked tr').length > 4")
+        assert page.script("return !!document.querySelector('#fresco_own_files progress')")
+        page.until("document.querySelectorAll('#fresco_own_files a').length === 2")
+
+
+def test_an_upload_can_be_stopped(page: TabPage, clip: Path) -> None:
+    with slow_uploads(page.driver, 2_000):
+        page.upload(clip)
+        page.until("document.querySelector('#fresco_upload progress')")
+        page.press("#fresco_upload .fresco_sending button")
+        page.until("!document.querySelector('#fresco_upload progress')")
+    page.open_clip(clip)
 
 
 def test_what_is_wrong_is_said_in_the_tab(page: TabPage, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Files that the page sent to gradio's upload route."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from fresco.errors import SettingsError
+
+
+def sent_files(text: str) -> list[str]:
+    """Paths of files that the page sent to gradio's upload route.
+
+    Args:
+        text: JSON list of the paths that the route answered.
+
+    Raises:
+        SettingsError: a path is none of an uploaded file; a page could name any.
+    """
+    folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
+    root = Path(folder).resolve()
+    try:
+        paths = [Path(name).resolve() for name in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{text[:80]!r} is no list of uploaded files.") from error
+    for path in paths:
+        if not path.is_relative_to(root) or not path.is_file():
+            raise SettingsError(f"{path.name} is no uploaded file; choose it again.")
+    if not paths:
+        raise SettingsError("No file was uploaded; choose one.")
+    return [str(path) for path in paths]
