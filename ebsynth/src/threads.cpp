@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kRowsOfTask = 16;
 constexpr std::size_t kRoomForWork = std::size_t(64) << 20;
-constexpr int kLooks = 200;  // some tens of microseconds: what follows in a round comes sooner
+constexpr int kLooks = 2000;  // tenths of a millisecond: what follows in a round comes sooner
 
 // Looks a while before sleeping, since waking takes longer than most waits; others may run meanwhile.
 template <class Condition>
