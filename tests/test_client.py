@@ -19,7 +19,7 @@ import pytest
 
 from fresco.client import Client, Job, JobFailedError, ServerError, StillRunningError
 from fresco.errors import FrescoError, HostError
-from fresco.webui.hosting import Limits
+from fresco.webui.jobs.hosting import Limits
 from tests.helpers.api_server import SETTINGS, Access, ApiServer, hosting_of, serving, small_clip
 from tests.helpers.job_hosting import tiny_settings
 from tests.helpers.source import ROOT
@@ -172,7 +172,7 @@ def test_the_examples_of_the_readme_work(
         pytest.skip("curl, with which the README asks, is not installed")
     small_clip(tmp_path / "dog.mp4", FRAMES)
     hosting = hosting_of(tmp_path_factory)
-    monkeypatch.setattr("fresco.webui.api_models.FrescoSettings", tiny_settings)
+    monkeypatch.setattr("fresco.webui.api.models.FrescoSettings", tiny_settings)
     with serving(tmp_path / "root", hosting) as server:
         for word in (shell, python):
             assert ADDRESS in word

@@ -1,1 +1,1 @@
-"""FRESCO in the WebUI: the img2img script, later the tab and the API."""
+"""FRESCO in the WebUI: the img2img script, the video tab, its jobs and the API."""

@@ -10,7 +10,7 @@ from fresco import __version__
 from fresco.errors import FrescoError
 from fresco.settings import FlowSettings, FrescoSettings
 from fresco.stages.frames import choose_method
-from fresco.webui.hosting import Check, Hosting
+from fresco.webui.jobs.hosting import Check, Hosting
 from fresco.weights import GMFLOW_SINTEL, U2NETP, WeightFile, find, is_offline, weights_folder
 
 _PACKAGES = ("torch", "numpy", "cv2", "av", "scipy", "einops", "safetensors")

@@ -1,11 +1,13 @@
-"""Files within JSON: base64, as programs send it."""
+"""What JSON has no type for: files, as base64, and whole numbers."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.settings import Entry
 
 
 def without_prefix(text: str) -> str:
@@ -24,3 +26,10 @@ def base64_bytes(name: str, text: str, advice: str) -> bytes:
         return base64.b64decode(without_prefix(text), validate=True)
     except (binascii.Error, ValueError) as error:
         raise SettingsError(f"{name} is no base64 ({error}); {advice}") from error
+
+
+def as_typed(entry: Entry, value: Any) -> Any:
+    """Whole numbers of sliders and of JSON come as floats."""
+    if entry.type is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.tab_gradio import on, unsaved
+from fresco.webui.gradio_events import on, unsaved
 from fresco.webui.uploaded import sent_files
 
 

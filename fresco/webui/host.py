@@ -27,9 +27,9 @@ from fresco.hosts.ldm import LdmUNet
 from fresco.hosts.patching import replaced_forward, replaced_method
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
-from fresco.webui.controlnet import per_frame_hints
-from fresco.webui.guided import forget_conditionings, guided_sampling, model_unet
-from fresco.webui.job import HostOptions
+from fresco.webui.img2img.controlnet import per_frame_hints
+from fresco.webui.img2img.guided import forget_conditionings, guided_sampling, model_unet
+from fresco.webui.jobs.job import HostOptions
 from fresco.webui.refusals import refuse_composed
 from fresco.webui.script_arguments import script_arguments
 

@@ -15,8 +15,8 @@ from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.webui.host import WebuiHost
-from fresco.webui.hosting import Check, Limits, Offer
-from fresco.webui.job import ControlUnit, HostOptions
+from fresco.webui.jobs.hosting import Check, Limits, Offer
+from fresco.webui.jobs.job import ControlUnit, HostOptions
 from fresco.webui.paths import flow_settings, require_allowed
 from fresco.webui.refusals import UNGUIDED_SAMPLERS
 

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from modules import script_callbacks, scripts, shared
+from modules import script_callbacks, shared
 
 from fresco.errors import FrescoError, HostError
-from fresco.settings import Entry
-from fresco.webui.hosting import Limits
-from fresco.webui.request import offered_options
+from fresco.webui.img2img.axes import add_axes
+from fresco.webui.jobs.hosting import Limits
 
 if TYPE_CHECKING:
-    from fresco.webui.access import Access
-    from fresco.webui.service import Service
+    from fresco.webui.api.access import Access
+    from fresco.webui.jobs.service import Service
 
 log = logging.getLogger("fresco")
 
-AXES = "fresco_axes"
-"""Attribute of a processing object: options that a plot has set on it, by name."""
-_PREFIX = "[FRESCO] "
 _SECTION = ("fresco", "FRESCO")
-_PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
 _TAB = ("FRESCO", "fresco_tab")
 _LOGIN = "login_check"
 _MOST = 1 << 20
@@ -83,7 +78,7 @@ def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any])
 def service() -> Service:
     """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
     from fresco.webui.hosting_webui import WebuiHosting, jobs_root
-    from fresco.webui.service import open_service
+    from fresco.webui.jobs.service import open_service
 
     return open_service(jobs_root(), WebuiHosting())
 
@@ -92,7 +87,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
     """The video tab, or in its place the reason why there is none."""
     title, identity = _TAB
     try:
-        from fresco.webui.tab import build_tab
+        from fresco.webui.tab.page import build_tab
 
         return [(build_tab(service()), title, identity)]
     except (FrescoError, ImportError) as error:
@@ -105,7 +100,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 def add_api(_demo: Any, app: Any) -> None:
     """The routes under /fresco."""
     try:
-        from fresco.webui.api import add_routes
+        from fresco.webui.api.routes import add_routes
 
         add_routes(app, service(), _access(app))
     except (FrescoError, ImportError) as error:
@@ -114,7 +109,7 @@ def add_api(_demo: Any, app: Any) -> None:
 
 def _access(app: Any) -> Access:
     """By --api-auth as the WebUI's own API; where only pages have a login, by that login."""
-    from fresco.webui.access import Access
+    from fresco.webui.api.access import Access
 
     listed = getattr(shared.cmd_opts, "api_auth", None)
     if listed or not getattr(app, "auth", None):
@@ -128,35 +123,3 @@ def _access(app: Any) -> Access:
             "The WebUI's login cannot be asked who may come in; give --api-auth user:password."
         )
     return Access.of(None, *found)
-
-
-def add_axes() -> None:
-    """Every option of the guidance and of the batches as an axis."""
-    plot = next(
-        (data.module for data in scripts.scripts_data
-         if data.script_class.__module__ in _PLOT_MODULES), None,
-    )
-    if plot is None:
-        return
-    known = {option.label for option in plot.axis_options}
-    for entry in offered_options():
-        label = _PREFIX + entry.name.replace("_", " ")
-        if entry.group in ("keyframes", "guidance") and label not in known:
-            plot.axis_options.append(_axis(plot, entry, label))
-
-
-def _axis(plot: Any, entry: Entry, label: str) -> Any:
-    choices = entry.option.choices
-    if entry.type is bool:
-        choices = ("True", "False")
-    kind = str if entry.type is bool else entry.type
-    further = {"choices": lambda: list(choices)} if choices else {}
-    return plot.AxisOptionImg2Img(label, kind, _setter(entry), **further)
-
-
-def _setter(entry: Entry) -> Callable[[Any, Any, Any], None]:
-    def set_option(p: Any, value: Any, _values: Any) -> None:
-        typed = value == "True" if entry.type is bool else value
-        setattr(p, AXES, {**getattr(p, AXES, {}), entry.name: (entry.group, typed)})
-
-    return set_option

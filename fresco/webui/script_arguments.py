@@ -13,7 +13,7 @@ import gradio as gr
 from modules import scripts
 
 from fresco.errors import SettingsError
-from fresco.webui.job import ControlUnit
+from fresco.webui.jobs.job import ControlUnit
 
 _CONTROLNET = "controlnet"
 

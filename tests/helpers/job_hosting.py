@@ -15,8 +15,8 @@ from fresco.guidance.ports import Host
 from fresco.hosts.diffusers import load_host
 from fresco.hosts.diffusers_host import DiffusersHost
 from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
-from fresco.webui.hosting import Check, Limits, Offer
-from fresco.webui.job import ControlUnit, HostOptions
+from fresco.webui.jobs.hosting import Check, Limits, Offer
+from fresco.webui.jobs.job import ControlUnit, HostOptions
 from tests.helpers.tiny_models import build_tiny_pipeline
 
 MODELS = {"tiny": 0, "tiny two": 1}

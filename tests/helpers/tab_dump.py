@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fresco.webui.service import open_service
-from fresco.webui.tab import build_tab
+from fresco.webui.jobs.service import open_service
+from fresco.webui.tab.page import build_tab
 from tests.helpers.job_hosting import TinyHosting
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fresco.webui.jobs import JobEngine
+from fresco.webui.jobs.engine import JobEngine
 from tests.helpers.job_bench import Bench
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import ROOT, DoubleHost, running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+__version__ = "3.41.2"
 _COMMON = {"elem_id", "elem_classes", "visible"}
 _FORM = _COMMON | {
     "value", "label", "info", "every", "show_label", "container", "scale", "min_width",
@@ -63,6 +64,30 @@ class File(Component):
     """An uploaded file."""
 
     accepted = (_FORM - {"info"}) | {"file_count", "file_types", "type", "height"}
+
+
+_EVENT = {"fn", "inputs", "outputs", "queue", "api_name", "show_progress", "_js"}
+
+
+class Dependency:
+    """What follows an event."""
+
+    def then(self, **kwargs: Any) -> Dependency:
+        """Bind what comes next; nothing is ever pressed here."""
+        if unknown := kwargs.keys() - _EVENT:
+            raise TypeError(f"an event has no {', '.join(sorted(unknown))}")
+        return self
+
+
+class Button(Component):
+    """Something to press."""
+
+    accepted = _COMMON | {"value", "variant", "size", "icon", "link", "interactive", "scale",
+                          "min_width"}
+
+    def click(self, **kwargs: Any) -> Dependency:
+        """Bind an event."""
+        return Dependency().then(**kwargs)
 
 
 class Accordion(Component):

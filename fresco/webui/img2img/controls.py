@@ -1,0 +1,71 @@
+"""The script's controls, made from the settings."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from fresco.settings import Entry
+from fresco.webui.control_maker import setting_control
+from fresco.webui.file_control import file_control
+from fresco.webui.gradio_events import unsaved
+from fresco.webui.img2img.infotext import ENABLED, name_of, pasted_value
+from fresco.webui.img2img.request import offered_options
+
+_TITLES = {
+    "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
+}
+
+
+def source_controls(identify: Callable[[str], str]) -> list[Any]:
+    """Where the frames come from."""
+    video = file_control(
+        identify("video"), label="FRESCO video", file_types=["video"], type="file"
+    ).file
+    path = unsaved(gr.Textbox(
+        label="FRESCO path", placeholder="or a video or a folder of frames on the server",
+        elem_id=identify("path"),
+    ))
+    return [video, path]
+
+
+def mask_control(identify: Callable[[str], str]) -> Any:
+    """Masks of the frames; the last control, for it came last."""
+    return unsaved(gr.Textbox(
+        label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
+        elem_id=identify("masks"),
+    ))
+
+
+def option_controls(identify: Callable[[str], str]) -> list[Any]:
+    """One control an option, in the order of the options, grouped."""
+    made: list[Any] = []
+    options = offered_options()
+    groups = list(dict.fromkeys(entry.group for entry in options))
+    for group in groups:
+        with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
+            made += [
+                setting_control(e, name_of(e), identify(e.name))
+                for e in options if e.group == group
+            ]
+    return made
+
+
+def paste_fields(enabled: Any, controls: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """What "send to img2img" sets from a picture's infotext; defaults are not written there."""
+    fields: list[tuple[Any, Any]] = [
+        (enabled, lambda values: True if ENABLED in values else gr.update())
+    ]
+    for entry, control in zip(offered_options(), controls, strict=True):
+        fields.append((control, _pasted(entry)))
+    return fields
+
+
+def _pasted(entry: Entry) -> Callable[[Mapping[str, Any]], Any]:
+    def value(values: Mapping[str, Any]) -> Any:
+        return pasted_value(entry, values) if ENABLED in values else gr.update()
+
+    return value

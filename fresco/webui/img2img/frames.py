@@ -1,0 +1,117 @@
+"""The keyframes of one img2img call, and the batches they are translated in."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pictures
+from PIL.Image import Image
+
+from fresco.errors import SettingsError, VideoError
+from fresco.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
+from fresco.progress import Progress
+from fresco.settings import FrescoSettings
+from fresco.translate import detect_keyframes
+from fresco.video.reader import open_source
+from fresco.webui.img2img.masks import masks_of
+from fresco.webui.img2img.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class CallFrames:
+    """What a call translates."""
+
+    images: tuple[Image, ...]
+    """Keyframes in the source's size."""
+    numbers: tuple[int, ...]
+    """Their numbers in the source."""
+    batches: tuple[Batch, ...]
+    """Of places in `images`, not of numbers in the source. Every keyframe is new in exactly one; a
+    batch without anchors begins a shot."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+    masks: tuple[Image, ...] = ()
+    """One for all keyframes, one for each, or none."""
+
+
+def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
+    """The frames of a call: of the source it names, or the pictures given with it.
+
+    Args:
+        given: the WebUI's; its page gives None where nothing was chosen
+    """
+    if not request.has_source:
+        pictures = [picture for picture in given if picture is not None]
+        found, count = frames_of_pictures(pictures, request.settings), len(pictures)
+    elif request.data:
+        with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
+            path = Path(folder) / "video.mp4"
+            path.write_bytes(request.data)
+            found, count = frames_of_source(path, request.settings)
+    else:
+        found, count = frames_of_source(request.video or Path(request.path), request.settings)
+    masks = masks_of(request, found.numbers, count, found.images[0].size)
+    return dataclasses.replace(found, masks=masks)
+
+
+def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
+    """Every picture is a keyframe of one shot."""
+    if not given:
+        raise VideoError("There is no frame; give a video, a path, or init_images.")
+    _require_no_choice(settings)
+    sizes = sorted({image.size for image in given})
+    if len(sizes) > 1:
+        named = ", ".join(f"{width}x{height}" for width, height in sizes)
+        raise VideoError(f"The frames have different sizes ({named}); give frames of one size.")
+    numbers = tuple(range(len(given)))
+    return CallFrames(
+        tuple(given), numbers, plan_batches(numbers, settings.keyframes.batch_size),
+        unused_key_prompts(numbers, settings.sampling),
+    )
+
+
+def _require_no_choice(settings: FrescoSettings) -> None:
+    """Refuse what would have no effect on pictures given with the call."""
+    keys, output, usual = settings.keyframes, settings.output, FrescoSettings()
+    chosen = {
+        "keys": keys.keys != usual.keyframes.keys,
+        "first_frame": output.first_frame != usual.output.first_frame,
+        "last_frame": output.last_frame != usual.output.last_frame,
+    }
+    if named := [name for name, differs in chosen.items() if differs]:
+        raise SettingsError(
+            f"{' and '.join(named)} cannot choose among init_images, which are all keyframes; "
+            "give a video or a path, or only the pictures wanted."
+        )
+
+
+def frames_of_source(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
+    """Keyframes of a video or a folder of pictures, found or by hand; and its number of frames."""
+    with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
+        clip, _, plans, notes = detect_keyframes(
+            path, settings, Progress(), Path(folder) / "scan"
+        )
+        numbers = tuple(number for plan in plans for number in plan.keyframes)
+        with open_source(path, last_frame=clip.frames.end) as source:
+            images = tuple(
+                Pictures.fromarray(np.asarray(source.frame(number))) for number in numbers
+            )
+    notes = (*clip.info.notes, *notes)
+    return CallFrames(images, numbers, _placed(plans, numbers), notes), clip.info.frames
+
+
+def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[Batch, ...]:
+    place = {number: index for index, number in enumerate(numbers)}
+    return tuple(
+        Batch(
+            batch.number,
+            tuple(place[number] for number in batch.anchors),
+            tuple(place[number] for number in batch.frames),
+        )
+        for plan in plans for batch in plan.batches
+    )

@@ -1,0 +1,38 @@
+"""What is written into pictures, and read back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fresco import __version__
+from fresco.settings import Entry
+from fresco.webui.img2img.request import Request, offered_options
+
+ENABLED = "FRESCO"
+"""Key that says a picture was made with FRESCO; its value is the version."""
+
+
+def name_of(entry: Entry) -> str:
+    """Key of an option in infotexts, and label of its control: users' defaults hang on it."""
+    return f"FRESCO {entry.name.replace('_', ' ')}"
+
+
+def infotext(request: Request) -> dict[str, Any]:
+    """What goes into pictures: only what differs from the defaults."""
+    values: dict[str, Any] = {ENABLED: __version__}
+    for entry in offered_options():
+        value = getattr(getattr(request.settings, entry.group), entry.name)
+        if value != entry.default:
+            values[name_of(entry)] = value
+    return values
+
+
+def pasted_value(entry: Entry, values: Mapping[str, Any]) -> Any:
+    """An option as an infotext says it; what it does not say was at its default."""
+    text = values.get(name_of(entry))
+    if text is None:
+        return entry.default
+    if entry.type is bool:
+        return str(text) == "True"
+    return entry.type(text)

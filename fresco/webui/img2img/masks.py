@@ -1,0 +1,108 @@
+"""Masks of an inpainting: one for all frames, or one for each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image as Pictures
+from PIL import UnidentifiedImageError
+from PIL.Image import Image
+
+from fresco.errors import SettingsError
+from fresco.video.reader import open_source
+from fresco.webui.img2img.request import Request
+
+Size = tuple[int, int]
+"""Width and height."""
+
+
+def masks_of(request: Request, numbers: Sequence[int], count: int, size: Size
+             ) -> tuple[Image, ...]:
+    """One mask for all keyframes, one for each of them, or none.
+
+    Args:
+        numbers: of the keyframes in the source
+        count: frames of the source
+        size: of every frame
+    """
+    if request.masks_path:
+        return _masks_in(Path(request.masks_path), numbers, count, size)
+    if not request.masks:
+        return ()
+    _require_count(len(request.masks), count)
+    masks = [_picture(data, place) for place, data in enumerate(request.masks)]
+    for mask in masks:
+        require_size(mask.size, size)
+    return tuple(masks if len(masks) == 1 else [masks[number] for number in numbers])
+
+
+def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tuple[Image, ...]:
+    with open_source(path) as source:
+        info = source.info
+        _require_count(info.frames, count)
+        require_size((info.width, info.height), size)
+        wanted = numbers if info.frames > 1 else (0,)
+        return tuple(Pictures.fromarray(source.frame(number)).convert("L") for number in wanted)
+
+
+def _require_count(masks: int, frames: int) -> None:
+    if masks not in (1, frames):
+        raise SettingsError(
+            f"There are {masks} masks for {frames} frames; give one for all frames, or one for "
+            "every frame of the source."
+        )
+
+
+def require_size(mask: Size, frames: Size) -> None:
+    """A mask of another size could lie anywhere."""
+    if mask != frames:
+        raise SettingsError(
+            f"The mask is {mask[0]}x{mask[1]}, the frames are {frames[0]}x{frames[1]}; give a mask "
+            "of the frames' size."
+        )
+
+
+def _picture(data: bytes, place: int) -> Image:
+    try:
+        picture = Pictures.open(io.BytesIO(data))
+        picture.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise SettingsError(
+            f"masks[{place}] is no picture that can be read ({len(data)} bytes); send a PNG."
+        ) from error
+    return picture
+
+
+def encode_alone(p: Any, masks: Sequence[Image], encode: Callable[[], Any]) -> list[Any]:
+    """Let the WebUI encode each picture of a batch with its own mask: it knows one mask a call.
+
+    Args:
+        encode: the WebUI's own `p.init`
+    Returns:
+        each picture's mask as it is laid over the result
+    """
+    pictures = p.init_images
+    latents, conditions, kept, changed = [], [], [], []
+    overlays: list[Any] = []
+    colors: list[Any] = []
+    shown: list[Any] = []
+    for picture, mask in zip(pictures, masks, strict=True):
+        p.init_images, p.image_mask, p.batch_size = [picture], mask, 1
+        p.color_corrections = p.overlay_images = None
+        encode()
+        latents.append(p.init_latent)
+        conditions.append(p.image_conditioning)
+        kept.append(p.mask)
+        changed.append(p.nmask)
+        overlays += p.overlay_images or ()
+        colors += p.color_corrections or ()
+        shown.append(p.mask_for_overlay)
+    p.init_images, p.batch_size = pictures, len(pictures)
+    p.init_latent, p.image_conditioning = torch.cat(latents), torch.cat(conditions)
+    p.mask, p.nmask = torch.stack(kept), torch.stack(changed)
+    p.overlay_images, p.color_corrections = overlays, colors or None
+    return shown

@@ -1,0 +1,163 @@
+"""What one img2img call asks of FRESCO: the script's arguments -> source and settings.
+
+Arguments come by position, in the order of the script's controls, or as one dict. Pure: nothing
+of the WebUI is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.key_text import checked_key_prompts
+from fresco.settings import Entry, FrescoSettings, entries, from_dict
+from fresco.webui.encoded import as_typed, base64_bytes
+
+OFFERED: Mapping[str, tuple[str, ...]] = {
+    "keyframes": (),
+    "flow": ("estimator",),
+    "guidance": (),
+    "output": ("first_frame", "last_frame"),
+}
+"""Groups of options that make sense within img2img, and which of each; empty: all."""
+
+SOURCES = ("video", "path", "masks")
+"""Arguments that name the frames: an uploaded file (base64 in the API), a path on the server; and
+their masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call's wishes."""
+
+    settings: FrescoSettings
+    """All options; those of other stages at their defaults."""
+    video: Path | None = None
+    """An uploaded file."""
+    data: bytes = b""
+    """A video file's bytes, sent by a program."""
+    path: str = ""
+    """Video or folder of pictures on the server."""
+    masks: tuple[bytes, ...] = ()
+    """Files of mask pictures, sent by a program: one for all frames, or one for each."""
+    masks_path: str = ""
+    """The same as a picture or a folder of pictures on the server."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether FRESCO itself was given masks."""
+        return bool(self.masks or self.masks_path)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether frames come from a video or folder; else they are the call's init images."""
+        return bool(self.video or self.data or self.path)
+
+
+def offered_options() -> tuple[Entry, ...]:
+    """The options of the script, in the order of its controls: later ones are appended only."""
+    return tuple(
+        entry for entry in entries()
+        if entry.group in OFFERED and (
+            not OFFERED[entry.group] or entry.name in OFFERED[entry.group]
+        )
+    )
+
+
+def parse_arguments(args: Sequence[Any]) -> Request | None:
+    """The request of a call, or None if FRESCO is off.
+
+    Args:
+        args: `[{...}]`, or enabled, video, path, one value for every offered option, and masks.
+    """
+    if args and isinstance(args[0], Mapping):
+        return _from_mapping(args[0])
+    if not args or not args[0]:
+        return None
+    if not isinstance(args[0], bool):
+        raise SettingsError(
+            f"The first argument of FRESCO is {args[0]!r}; give true, or one object of options."
+        )
+    options = offered_options()
+    size = 3 + len(options)
+    video, path, *values, masks = [*args[1:], *[None] * size][:size]
+    groups: dict[str, dict[str, Any]] = {}
+    for entry, value in zip(options, values, strict=True):
+        if value is not None:
+            groups.setdefault(entry.group, {})[entry.name] = as_typed(entry, value)
+    # A file object became a path; a text can only come from a program, and is base64.
+    uploaded = video if isinstance(video, Path) else None
+    data = b"" if uploaded else _decoded("video", _text("video", video))
+    return Request(
+        from_dict(groups), video=uploaded, data=data, path=_text("path", path), **_masks(masks)
+    )
+
+
+def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
+    """Options by name, flat or by group."""
+    rest = dict(values)
+    enabled = rest.pop("enabled", True)
+    if not isinstance(enabled, bool):
+        raise SettingsError(f"enabled is {enabled!r}; give true or false.")
+    if not enabled:
+        return None
+    data = _decoded("video", _text("video", rest.pop("video", "")))
+    path = _text("path", rest.pop("path", ""))
+    masks = _masks(rest.pop("masks", ""))
+    prompts = rest.pop("key_prompts", {})
+    by_name = {entry.name: entry for entry in offered_options()}
+    groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
+    for name, value in rest.items():
+        if name in OFFERED:
+            groups.setdefault(name, {}).update(_group(name, value, by_name))
+        elif name in by_name:
+            entry = by_name[name]
+            groups.setdefault(entry.group, {})[name] = as_typed(entry, value)
+        else:
+            raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
+    request = Request(from_dict(groups), data=data, path=path, **masks)
+    checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
+    return request
+
+
+def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{name} is {value!r}; give an object of options.")
+    known = {key: entry for key, entry in by_name.items() if entry.group == name}
+    for key in value:
+        if key not in known:
+            raise _unknown(str(key), list(known))
+    return {key: as_typed(known[key], item) for key, item in value.items()}
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} is {type(value).__name__}; give a text.")
+    return value.strip()
+
+
+def _masks(value: Any) -> dict[str, Any]:
+    """Fields of a request: a text is a path on the server, a list holds pictures."""
+    if not isinstance(value, list):
+        return {"masks_path": _text("masks", value)}
+    names = [f"masks[{place}]" for place in range(len(value))]
+    masks = [_decoded(name, _text(name, item)) for name, item in zip(names, value, strict=True)]
+    if empty := [name for name, data in zip(names, masks, strict=True) if not data]:
+        raise SettingsError(f"{empty[0]} is empty; send every mask as base64 of a picture.")
+    return {"masks": tuple(masks)}
+
+
+def _decoded(name: str, text: str) -> bytes:
+    return base64_bytes(name, text, "encode the file's bytes, or name a path.")
+
+
+def _unknown(name: str, known: Sequence[str]) -> SettingsError:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return SettingsError(f"{name!r} is no option of FRESCO; {hint}")

@@ -1,0 +1,115 @@
+"""FRESCO in img2img: the script the WebUI lists."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from modules import scripts
+from modules.ui_components import InputAccordion
+
+from fresco.settings import from_dict
+from fresco.webui.img2img.axes import AXES
+from fresco.webui.img2img.call import CallGuard
+from fresco.webui.img2img.controls import (
+    mask_control,
+    option_controls,
+    paste_fields,
+    source_controls,
+)
+from fresco.webui.img2img.infotext import infotext, name_of
+from fresco.webui.img2img.request import Request, offered_options, parse_arguments
+
+_GUARD = "fresco_guard"
+"""Attribute of the processing object that holds this call's guard."""
+
+
+class FrescoScript(scripts.Script):
+    """Guides a video's keyframes through img2img; off unless switched on."""
+
+    def title(self) -> str:
+        """Its name in the UI and, in small letters, in the API."""
+        return "FRESCO"
+
+    def show(self, is_img2img: bool) -> Any:
+        """Only in img2img."""
+        return scripts.AlwaysVisible if is_img2img else False
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Its controls: their order is that of the API's arguments."""
+        with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
+            sources, options = source_controls(self.elem_id), option_controls(self.elem_id)
+            masks = mask_control(self.elem_id)
+        self.infotext_fields = paste_fields(enabled, options)
+        self.paste_field_names = [name_of(entry) for entry in offered_options()]
+        return [enabled, *sources, *options, masks]
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        """Take up a call that asks for FRESCO."""
+        _release(p)
+        if not args or args[0] in (False, None):
+            return
+        guard = CallGuard(p, lambda: _release(p))
+        setattr(p, _GUARD, guard)
+
+        def begin() -> None:
+            request = parse_arguments([_plain(value) for value in args])
+            if request is None:
+                _release(p)
+                return
+            request = _with_axes(request, getattr(p, AXES, {}))
+            guard.start(request, p)
+            p.extra_generation_params |= infotext(request)
+
+        guard.attempt(begin)
+
+    def process(self, p: Any, *args: Any) -> None:
+        """One seed for all frames."""
+        if guard := _guard(p):
+            guard.attempt(lambda: guard.call.share_seed(p))
+
+    def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """The frames of an iteration."""
+        if guard := _guard(p):
+            guard.attempt(lambda: guard.call.begin_batch(p, kwargs["batch_number"]))
+
+    def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
+        """Anchors are not returned twice."""
+        if guard := _guard(p):
+            guard.attempt(lambda: guard.call.keep_new(p, pp))
+
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        """A picture goes with its own mask."""
+        if guard := _guard(p):
+            guard.attempt(lambda: guard.call.show_mask(p))
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        """Let go of a call that ended well; `before_process` does of any other."""
+        _release(p)
+
+
+def _guard(p: Any) -> CallGuard | None:
+    return getattr(p, _GUARD, None)
+
+
+def _release(p: Any) -> None:
+    """Give the processing object its own sampling back; a batch of files uses it again."""
+    if guard := _guard(p):
+        guard.release()
+        delattr(p, _GUARD)
+
+
+def _plain(value: Any) -> Any:
+    """Files that gradio has taken, by their path; a program's texts stay texts."""
+    name = None if isinstance(value, str) else getattr(value, "name", None)
+    return Path(name) if isinstance(name, str) else value
+
+
+def _with_axes(request: Request, axes: dict[str, tuple[str, Any]]) -> Request:
+    """The request with what a plot varies."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, (group, value) in axes.items():
+        groups.setdefault(group, {})[name] = value
+    return dataclasses.replace(request, settings=from_dict(groups, request.settings))

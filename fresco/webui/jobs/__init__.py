@@ -1,0 +1,1 @@
+"""Jobs: what they are, their folders, their engine."""

@@ -1,0 +1,1 @@
+"""The video tab: what its page shows and asks."""

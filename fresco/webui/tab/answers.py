@@ -1,0 +1,221 @@
+"""What the page of the tab asks while it is open, and the answers: JSON in, JSON out.
+
+One question at a time goes through two hidden components and gradio's own events, so whatever
+login guards the page guards this too. Nothing of a host or of gradio is imported.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import SettingsError
+from fresco.video.reader import open_source
+from fresco.video.size import resize
+from fresco.webui.jobs.clips import frame, jpeg, thumbnails
+from fresco.webui.jobs.job import Goal, JobRequest, status_as_dict
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.chart import report_chart
+from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.text import NO_VIDEO, sentence
+from fresco.webui.tab.timeline import export_keys, import_keys, import_words
+from fresco.workspace import read_image, read_json
+
+_MOST_PICTURES = 48
+"""Small pictures in one answer; the page asks again for more."""
+_THUMBNAIL = 96
+"""Height of small pictures."""
+_SIDE = 1280
+"""Long side of a picture that is looked at."""
+_QUALITY = 90
+"""Of JPEG."""
+_LISTED = 100
+"""Latest jobs listed."""
+_LOG_END = 200_000
+"""Characters of the end of a log that are shown."""
+
+Question = Mapping[str, Any]
+
+
+class Answers:
+    """Answers of one service."""
+
+    def __init__(self, service: Service, detections: Detections) -> None:
+        self._service = service
+        self._lengths: dict[tuple[str, int], int] = {}
+        self._known: dict[str, Callable[[Question, str], Any]] = {
+            "detection": lambda ask, _: detections.look(_text(ask, "id")),
+            "thumbnails": self._thumbnails,
+            "frame": self._frame,
+            "keys": _keys,
+            "jobs": self._jobs,
+            "pictures": self._pictures,
+            "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
+            "report": self._report,
+            "cancel": lambda ask, _: status_as_dict(self._engine.cancel(_text(ask, "job"))),
+            "resume": lambda ask, _: status_as_dict(service.resume(_text(ask, "job"))),
+            "delete": lambda ask, _: self._engine.delete(_text(ask, "job")),
+            "again": self._again,
+        }
+
+    @property
+    def _engine(self) -> Any:
+        return self._service.engine
+
+    def answer(self, text: str, source: str) -> str:
+        """The answer to a question of the page.
+
+        Args:
+            text: the question as JSON with its `number` and what is asked, `ask`.
+            source: path of the video in the tab; empty: there is none.
+        """
+        try:
+            question = json.loads(text)
+            number, ask = int(question["number"]), self._known[question["ask"]]
+        except (KeyError, TypeError, ValueError) as error:
+            return json.dumps({"number": None, "error": f"The page asked {text[:80]!r}: {error}."})
+        try:
+            return json.dumps({"number": number, "value": ask(question, source)})
+        except Exception as error:
+            return json.dumps({"number": number, "error": sentence(error)})
+
+    # The source
+
+    def _thumbnails(self, question: Question, source: str) -> dict[int, str]:
+        numbers = _numbers(question)
+        found = thumbnails(Path(_there(source)), numbers, _THUMBNAIL)
+        return {number: _address(data) for number, data in found.items()}
+
+    def _frame(self, question: Question, source: str) -> dict[str, Any]:
+        """A frame of the source and, of a job, the same frame of its result."""
+        number, job = int(question["frame"]), str(question.get("job") or "")
+        if not job:
+            return {"before": _picture(frame(Path(_there(source)), number))}
+        request = self._engine.request(job)
+        before = frame(Path(request.source), number)
+        after = self._after(job, request, number, keys=bool(question.get("key")))
+        if after is None:
+            return {"before": _picture(before), "after": None}
+        size = (before.shape[1], before.shape[0])
+        return {"before": _picture(before), "after": _picture(resize(after, size))}
+
+    def _after(
+        self, job: str, request: JobRequest, number: int, *, keys: bool
+    ) -> NDArray[np.uint8] | None:
+        """A frame of what a job made: of the video, or a keyframe as the model gave it."""
+        outcome = self._engine.outcome(job)
+        if outcome.output and outcome.output.is_file() and not keys:
+            return frame(outcome.output, number - request.settings.output.first_frame)
+        return read_image(outcome.keys[number]) if number in outcome.keys else None
+
+    # The jobs
+
+    def _jobs(self, question: Question, source: str) -> dict[str, Any]:
+        """All jobs, and of the selected one what there is to see by now."""
+        statuses = self._engine.jobs(_LISTED)
+        chosen = str(question.get("job") or "")
+        listed = [status_as_dict(status) for status in statuses]
+        if not any(status.id == chosen for status in statuses):
+            return {"jobs": listed, "chosen": None}
+        request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
+        first = request.settings.output.first_frame
+        return {"jobs": listed, "chosen": {
+            "job": chosen,
+            "source": Path(request.source).name,
+            "keys": {number: _changed(path) for number, path in outcome.keys.items()},
+            "output": _changed(outcome.output), "report": _changed(outcome.report),
+            "comparison": _changed(outcome.comparison),
+            "first": first, "last": first + self._length(outcome.output) - 1,
+            "seed": request.settings.sampling.seed,
+        }}
+
+    def _length(self, video: Path | None) -> int:
+        """Frames of a result; counted once."""
+        if not (changed := _changed(video)) or video is None:
+            return 0
+        key = str(video), changed
+        if key not in self._lengths:
+            with open_source(video) as opened:
+                self._lengths = {key: opened.info.frames}
+        return self._lengths[key]
+
+    def _pictures(self, question: Question, source: str) -> dict[int, str]:
+        """Keyframes of a job, small."""
+        keys = self._engine.outcome(_text(question, "job")).keys
+        found: dict[int, str] = {}
+        for number in _numbers(question):
+            picture = read_image(keys[number]) if number in keys else None
+            if picture is not None:
+                found[number] = _address(jpeg(_shrunk(picture, height=_THUMBNAIL), _QUALITY))
+        return found
+
+    def _report(self, question: Question, source: str) -> str:
+        """Measures of a job as a drawing."""
+        path = self._engine.outcome(_text(question, "job")).report
+        report = read_json(path) if path else None
+        return report_chart(report) if isinstance(report, Mapping) else ""
+
+    def _again(self, question: Question, source: str) -> dict[str, Any]:
+        """Translate one keyframe of a job again, by another seed."""
+        job, number = _text(question, "job"), int(question["frame"])
+        request = self._engine.request(job)
+        changed = dataclasses.replace(
+            request, goal=Goal.KEYFRAME, frame=number, frame_seed=int(question["seed"])
+        )
+        return status_as_dict(self._service.resume(job, changed))
+
+
+def _keys(question: Question, source: str) -> dict[str, Any]:
+    """Keyframes and words as the page's timeline takes them."""
+    keys, words = import_keys(
+        str(question.get("text", "")), int(question["first"]), int(question["last"])
+    )
+    words |= import_words(str(question.get("words", "")))
+    return {"keys": list(keys), "words": words, "export": export_keys(keys, words)}
+
+
+def _there(source: str) -> str:
+    if not source:
+        raise SettingsError(NO_VIDEO)
+    return source
+
+
+def _text(question: Question, name: str) -> str:
+    return str(question[name])
+
+
+def _numbers(question: Question) -> list[int]:
+    return [int(number) for number in question["numbers"]][:_MOST_PICTURES]
+
+
+def _changed(path: Path | None) -> int:
+    """When a file was written, so that the page knows what is new; 0: it is not there."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000 if path else 0
+    except OSError:
+        return 0
+
+
+def _picture(rgb: NDArray[np.uint8]) -> str:
+    scale = min(1.0, _SIDE / max(rgb.shape[:2]))
+    small = _shrunk(rgb, height=max(1, round(rgb.shape[0] * scale)))
+    return _address(jpeg(small, _QUALITY))
+
+
+def _shrunk(rgb: NDArray[np.uint8], *, height: int) -> NDArray[np.uint8]:
+    if rgb.shape[0] <= height:
+        return rgb
+    width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _address(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

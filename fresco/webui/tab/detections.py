@@ -1,0 +1,80 @@
+"""Passes over a video that run while the page stays alive, and are asked about meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.progress import CancelToken, Progress, StageStatus
+from fresco.settings import FrescoSettings
+from fresco.webui.jobs.clips import Detection, detect
+from fresco.webui.jobs.ids import new_id
+from fresco.webui.tab.text import sentence
+from fresco.webui.tab.timeline import Timeline, timeline_as_dict
+
+_KEPT = 16
+"""Latest passes whose answers are kept."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over a video; its thread alone writes it."""
+
+    token: CancelToken = field(default_factory=CancelToken)
+    status: StageStatus | None = None
+    found: Detection | None = None
+    error: str = ""
+
+
+class Detections:
+    """Passes by their ids."""
+
+    def __init__(self) -> None:
+        self._passes: dict[str, _Pass] = {}
+        self._lock = threading.Lock()
+
+    def start(self, path: Path, settings: FrescoSettings, workspace: Path) -> str:
+        """Begin a pass; the answer is its id."""
+        identity, began = new_id(), _Pass()
+        with self._lock:
+            self._passes[identity] = began
+            for old in list(self._passes)[:-_KEPT]:
+                self._passes.pop(old).token.cancel()
+
+        def work() -> None:
+            progress = Progress(lambda status: setattr(began, "status", status), began.token)
+            try:
+                began.found = detect(path, settings, workspace, progress)
+            except Exception as error:
+                began.error = sentence(error)
+
+        threading.Thread(target=work, name="fresco-detection", daemon=True).start()
+        return identity
+
+    def look(self, identity: str) -> dict[str, Any]:
+        """How far a pass is, or what it found, for JSON."""
+        with self._lock:
+            began = self._passes.get(identity)
+        if began is None:
+            raise SettingsError("This detection is no longer known; press Detect keyframes again.")
+        if began.error:
+            return {"state": "failed", "message": began.error}
+        if began.found is None:
+            status = began.status
+            return {"state": "running", "done": status.done if status else 0,
+                    "total": status.total if status else 0}
+        return {"state": "done", "timeline": timeline_as_dict(timeline_of(began.found)),
+                "size": list(began.found.size),
+                "whole": [began.found.info.width, began.found.info.height]}
+
+
+def timeline_of(found: Detection) -> Timeline:
+    """What the timeline shows of a detection."""
+    shots = tuple((plan.keyframes[0], plan.keyframes[-1]) for plan in found.plans)
+    return Timeline(
+        found.first, found.last, float(found.info.rate), found.changes, shots, found.keyframes,
+        found.notes,
+    )

@@ -1,0 +1,131 @@
+"""From the tab's values to a job: new, or the selected one gone further."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.settings import FrescoSettings
+from fresco.video.folder import IMAGE_SUFFIXES
+from fresco.webui.jobs.engine import UnknownJobError
+from fresco.webui.jobs.job import Goal, JobRequest, JobStatus
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.text import NO_VIDEO
+from fresco.webui.tab.values import offered_entries, read_values
+
+_REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
+"""How far the goals go that continue one another."""
+_OF_KEYFRAMES = {"keys", "key_prompts"}
+"""Options that finding keyframes does not look at."""
+_ANY_LENGTH = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The video in the tab. Kept by the server: a page cannot name another."""
+
+    path: str
+    """File or folder."""
+    name: str
+    """For people."""
+    last: int
+    """Its last frame."""
+
+
+def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
+    """Settings to find keyframes by, whatever was written by hand."""
+    without = [
+        "" if entry.name in _OF_KEYFRAMES else value
+        for entry, value in zip(offered_entries(), values, strict=False)
+    ]
+    return read_values([*without, *values[len(without):]], last)[0]
+
+
+def _given(source: Source | None) -> Source:
+    if source is None:
+        raise SettingsError(NO_VIDEO)
+    return source
+
+
+def translate_job(
+    service: Service, job: str, goal: Goal, source: Source | None, values: Sequence[Any]
+) -> tuple[JobStatus, str]:
+    """Translate; answers the job and a sentence about it.
+
+    Args:
+        job: id of the selected job, which is continued where the settings are its own.
+    """
+    source = _given(source)
+    settings, host = read_values(values, source.last)
+    request = JobRequest(source.path, goal, settings, host, title=source.name)
+    if _continues(service, job, request):
+        status = service.resume(job, request)
+        return status, f"Continues job {status.title}: what is finished is used again."
+    return service.submit(request), ""
+
+
+def _continues(service: Service, job: str, request: JobRequest) -> bool:
+    """Whether a request is the selected job gone further, so that its pictures serve again."""
+    try:
+        before, state = service.engine.request(job), service.engine.status(job).state
+    except UnknownJobError:
+        return False
+    further = _REACH.get(before.goal, 9) <= _REACH[request.goal] or before.goal is Goal.KEYFRAME
+    same = dataclasses.replace(
+        request, goal=before.goal, host=service.hosting.resolved(request.host),
+        frame=before.frame, frame_seed=before.frame_seed,
+    )
+    return state.ended and further and same == before
+
+
+def propagate_job(
+    service: Service, job: str, source: Source | None, files: Sequence[Path], folder: str,
+    values: Sequence[Any],
+) -> tuple[JobStatus, str]:
+    """Carry own keyframes where they are given, else those of the selected job."""
+    if files or folder.strip():
+        there = _given(source)
+        settings, _ = read_values(values, there.last)
+        own = _own_folder(service, files, folder.strip().strip('"'))
+        request = JobRequest(
+            there.path, Goal.PROPAGATION, settings, own_keys=own, title=there.name
+        )
+        return service.submit(request), ""
+    try:
+        before = service.engine.request(job)
+    except UnknownJobError as error:
+        raise SettingsError(
+            "There are no keyframes to carry: run keyframes first, select a job that has them, or "
+            "give own stylised keyframes."
+        ) from error
+    last = source.last if source and source.path == before.source else _ANY_LENGTH
+    now, _ = read_values(values, last)
+    # The keyframes stay those of the job: only what comes after them is taken from the tab.
+    output = dataclasses.replace(
+        now.output, first_frame=before.settings.output.first_frame,
+        last_frame=before.settings.output.last_frame,
+    )
+    settings = dataclasses.replace(
+        before.settings, propagation=now.propagation, blend=now.blend, output=output
+    )
+    goal = before.goal if before.goal is Goal.PROPAGATION else Goal.ALL
+    status = service.resume(job, dataclasses.replace(before, goal=goal, settings=settings))
+    return status, f"Carries the keyframes of job {status.title} to every frame."
+
+
+def _own_folder(service: Service, files: Sequence[Path], folder: str) -> str:
+    """Folder of own keyframes: the server's, or a new one with what was uploaded."""
+    if not files:
+        service.hosting.require_allowed(folder)
+        return folder
+    place = service.engine.new_folder()
+    for path in files:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise SettingsError(f"{path.name} is no picture; give PNG or JPEG keyframes.")
+        shutil.copyfile(path, place / path.name)
+    return str(place)

@@ -1,0 +1,84 @@
+"""The tab: a video, its keyframes, how it shall look, the run and its results."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from fresco.webui.checks import check_installation
+from fresco.webui.gradio_events import on
+from fresco.webui.jobs.hosting import Hosting
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.answers import Answers
+from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.estimate import bind_estimate
+from fresco.webui.tab.results import bind_answers, bind_results, results_section
+from fresco.webui.tab.run import bind_run, run_section
+from fresco.webui.tab.settings import (
+    SettingControls,
+    control_net_controls,
+    guidance_controls,
+    look_controls,
+    offer_updates,
+    option_sections,
+)
+from fresco.webui.tab.source import bind_source, keyframe_section, source_section
+from fresco.webui.tab.text import checks_table, note, sentence
+
+
+def build_tab(service: Service) -> gr.Blocks:
+    """The tab's components and what they do; style.css and fresco.js make it whole."""
+    controls, detections = SettingControls(), Detections()
+    offer = service.hosting.offer()
+    with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
+        _step(1, "Video")
+        parts = source_section()
+        _step(2, "Keyframes")
+        detect = keyframe_section(controls)
+        with gr.Row(elem_id="fresco_work"):
+            with gr.Column(scale=6, min_width=320, elem_id="fresco_settings"):
+                _step(3, "Look")
+                look_controls(controls, offer)
+                with gr.Accordion("FRESCO guidance", open=False, elem_id="fresco_section_parts"):
+                    controls.make("keyframes", "batch_size")
+                    guidance_controls(controls)
+                with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
+                    control_net_controls(controls, offer)
+                option_sections(controls)
+                _host_buttons(service.hosting, controls)
+            with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
+                _step(4, "Run")
+                estimate = gr.HTML(elem_id="fresco_estimate")
+                run = run_section()
+                gr.HTML('<div id="fresco_jobs"></div>')
+                _step(5, "Result")
+                video, files = results_section()
+        bind_source(service, detections, parts, controls, run, detect)
+        bind_run(service, run, parts.source, controls)
+        bind_results(service, run.chosen, video, files)
+        bind_estimate(service, estimate, controls)
+        bind_answers(Answers(service, detections).answer, parts.source)
+    return blocks
+
+
+def _step(number: int, title: str) -> None:
+    gr.HTML(f'<h3 class="fresco_step"><span>{number}</span>{title}</h3>')
+
+
+def _host_buttons(hosting: Hosting, controls: SettingControls) -> None:
+    """Read the host's lists again, and check the installation."""
+    with gr.Row(elem_id="fresco_host_buttons"):
+        refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
+        check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)
+    table = gr.HTML(elem_id="fresco_checked")
+    on(refresh.click, lambda: offer_updates(hosting.offer()), (), list(controls.host.values()))
+
+    def checked() -> Any:
+        try:
+            return checks_table(check_installation(hosting))
+        except Exception as error:
+            return note(sentence(error), "bad")
+
+    on(check.click, checked, (), [table])

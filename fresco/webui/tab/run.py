@@ -1,0 +1,118 @@
+"""The tab's buttons, and own keyframes."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from fresco.webui.file_control import file_control
+from fresco.webui.gradio_events import file_path, on, unsaved
+from fresco.webui.jobs.job import Goal
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.jobs import Source, propagate_job, translate_job
+from fresco.webui.tab.settings import SettingControls
+from fresco.webui.tab.text import note, sentence
+
+_BUTTONS = (
+    (Goal.PREVIEW, "Preview first keyframe"),
+    (Goal.KEYFRAMES, "Run keyframes"),
+    (Goal.PROPAGATION, "Run propagation"),
+    (Goal.ALL, "Run all"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """Components of this step that others need."""
+
+    buttons: dict[Goal, Any]
+    """One a goal."""
+    chosen: Any
+    """Id of the job that the page has selected; the page gives it with every event."""
+    open: Any
+    """Opens the selected job's video and settings."""
+    own_files: Any
+    """Own stylised keyframes."""
+    own_path: Any
+    """Their folder on the server."""
+    message: Any
+    """What was decided, or went wrong."""
+
+
+def run_section() -> RunParts:
+    """Buttons, progress and the list of jobs, which the page fills."""
+    buttons: dict[Goal, Any] = {}
+    with gr.Row(elem_id="fresco_buttons"):
+        for goal, label in _BUTTONS:
+            buttons[goal] = gr.Button(
+                label, variant="primary" if goal is Goal.ALL else "secondary",
+                elem_id=f"fresco_run_{goal.value}", min_width=120,
+            )
+    message = gr.HTML(elem_id="fresco_run_message")
+    gr.HTML('<div id="fresco_progress"></div>')
+    with gr.Row(elem_id="fresco_job_buttons"):
+        for name in ("Cancel", "Resume"):
+            button = gr.Button(name, elem_id=f"fresco_{name.lower()}", min_width=100)
+            on(button.click, None, script=f"fresco.{name.lower()}")
+        opener = gr.Button("Open in the tab", elem_id="fresco_open", min_width=120)
+    chosen = unsaved(gr.Textbox(visible=False, elem_id="fresco_chosen"))
+    return RunParts(buttons, chosen, opener, *_own_keys(), message)
+
+
+def _own_keys() -> tuple[Any, Any]:
+    with gr.Accordion("Own stylised keyframes", open=False, elem_id="fresco_section_own"):
+        gr.HTML(
+            '<p class="fresco_hint">Pictures whose names hold their frame numbers, such as '
+            "000012.png, of any size. Run propagation then carries them to every frame; no model "
+            "is used.</p>"
+        )
+        files = file_control(
+            "fresco_own_files", label="Pictures", several=True, file_types=["image"], height=110
+        ).file
+        path = unsaved(gr.Textbox(
+            label="Or a folder of them on the server", elem_id="fresco_own_path"
+        ))
+    return files, path
+
+
+def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingControls) -> None:
+    """What the buttons do."""
+    submitted = unsaved(gr.Textbox(visible=False, elem_id="fresco_submitted"))
+    inputs = [parts.chosen, source, parts.own_files, parts.own_path, *controls.all]
+    for goal, button in parts.buttons.items():
+        clicked = on(
+            button.click, _submitter(service, goal), inputs, [submitted, parts.message],
+            script="fresco.with_job",
+        )
+        on(clicked.then, None, [submitted],
+           script="fresco.submitted")
+
+
+def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
+    def submit(
+        job: str, source: Source | None, files: Any, folder: str, *values: Any
+    ) -> tuple[str, str]:
+        try:
+            if goal is Goal.PROPAGATION:
+                status, text = propagate_job(
+                    service, job, source, _paths(files), folder, values
+                )
+            else:
+                status, text = translate_job(service, job, goal, source, values)
+            return json.dumps({"job": status.id}), note(text)
+        except Exception as error:
+            return "", note(sentence(error), "bad")
+
+    return submit
+
+
+def _paths(files: Any) -> list[Path]:
+    """What a control of several files gives: nothing, one, or a list."""
+    several = files if isinstance(files, list) else [files] if files else []
+    return [Path(file_path(file)) for file in several]

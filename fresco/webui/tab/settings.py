@@ -1,0 +1,182 @@
+"""The tab's controls of settings: every option once, in sections."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from fresco.settings import PRESETS
+from fresco.webui.control_maker import setting_control
+from fresco.webui.gradio_events import on, unsaved
+from fresco.webui.jobs.hosting import Offer
+from fresco.webui.tab.values import (
+    AS_SAMPLER,
+    NO_CONTROL,
+    UNITS,
+    UNSAVED,
+    label_of,
+    offered_entries,
+)
+
+_PARTS = tuple(PRESETS["off"])
+"""Options that a preset sets."""
+
+
+@dataclass(slots=True)
+class SettingControls:
+    """The controls as they are made, in whatever section they stand."""
+
+    made: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """(group, name) -> control."""
+    host: dict[str, Any] = field(default_factory=dict)
+    """Name -> control of what the host itself offers."""
+
+    def make(self, group: str, *names: str, **further: Any) -> list[Any]:
+        """Make the controls of some options here."""
+        known = {(e.group, e.name): e for e in offered_entries()}
+        controls = []
+        for name in names:
+            entry = known[group, name]
+            control = setting_control(
+                entry, label_of(entry), f"fresco_{group}_{name}", **further
+            )
+            if name in UNSAVED:
+                unsaved(control)
+            self.made[group, name] = control
+            controls.append(control)
+        return controls
+
+    def rest(self, group: str, *but: str) -> None:
+        """Make the controls of a group that are not there yet."""
+        self.make(group, *(e.name for e in offered_entries() if e.group == group
+                           and (group, e.name) not in self.made and e.name not in but))
+
+    @property
+    def all(self) -> list[Any]:
+        """Every control, options first: the inputs of `read_values`."""
+        return [*(self.made[e.group, e.name] for e in offered_entries()), *self.host.values()]
+
+    def named(self, *places: tuple[str, str]) -> list[Any]:
+        """The controls of some options."""
+        return [self.made[place] for place in places]
+
+
+def look_controls(controls: SettingControls, offer: Offer) -> None:
+    """What the result looks like: prompts, model, sampling."""
+    controls.make("sampling", "prompt", "negative_prompt", lines=2)
+    with gr.Row():
+        controls.host["model"] = gr.Dropdown(
+            label="Checkpoint", choices=list(offer.models), value=_first(offer.models),
+            elem_id="fresco_host_model", info="Stable Diffusion 1.x, 2.x or SDXL.",
+        )
+        controls.host["sampler"] = gr.Dropdown(
+            label="Sampler", choices=list(offer.samplers), value=_first(offer.samplers),
+            elem_id="fresco_host_sampler", info="The samplers that can be guided.",
+        )
+        controls.host["scheduler"] = gr.Dropdown(
+            label="Noise schedule", choices=_schedules(offer), value=AS_SAMPLER,
+            elem_id="fresco_host_scheduler", visible=bool(offer.schedulers),
+            info="Automatic: the sampler's own.",
+        )
+    for name in ("model", "sampler", "scheduler"):
+        unsaved(controls.host[name])
+    with gr.Row():
+        controls.make("sampling", "steps", "strength")
+    with gr.Row():
+        controls.make("sampling", "guidance_scale", "resolution")
+    with gr.Row():
+        controls.make("sampling", "seed", "added_prompt")
+
+
+def control_net_controls(controls: SettingControls, offer: Offer) -> None:
+    """The host's ControlNet."""
+    if not offer.control_models:
+        gr.HTML(
+            '<p class="fresco_hint">No ControlNet was found in this host. Install it, put its '
+            "models into place, then press Refresh.</p>"
+        )
+    for number in range(1, UNITS + 1):
+        with gr.Row():
+            make: dict[str, Any] = {
+                "model": gr.Dropdown(
+                    label=f"ControlNet {number} model", value=NO_CONTROL,
+                    choices=[NO_CONTROL, *offer.control_models],
+                    elem_id=f"fresco_control_{number}_model",
+                    info="Every keyframe gives its own hint.",
+                ),
+                "module": gr.Dropdown(
+                    label=f"ControlNet {number} preprocessor",
+                    choices=list(offer.control_modules) or ["none"],
+                    value=_first(offer.control_modules) or "none",
+                    elem_id=f"fresco_control_{number}_module", info="Makes the hint of a frame.",
+                ),
+            }
+        with gr.Row():
+            for name, high, value, info in (
+                ("weight", 2, 0.7, "Strength."), ("start", 1, 0, "Share of the steps before it."),
+                ("end", 1, 1, "Share of the steps after which it is off."),
+            ):
+                make[name] = gr.Slider(
+                    label=f"ControlNet {number} {name}", minimum=0, maximum=high, value=value,
+                    step=0.05, elem_id=f"fresco_control_{number}_{name}", info=info,
+                )
+        for name, control in make.items():
+            controls.host[f"control {number} {name}"] = control
+        for name in ("model", "module"):
+            unsaved(make[name])
+
+
+def guidance_controls(controls: SettingControls) -> None:
+    """The parts of FRESCO, and presets of them."""
+    preset: Any = unsaved(gr.Radio(
+        label="Guidance preset", choices=list(PRESETS), value="full", elem_id="fresco_preset",
+        info="full: as published; attention: faster, without optimisation; off: plain img2img.",
+    ))
+    controls.make("guidance", *_PARTS)
+    targets = controls.named(*(("guidance", part) for part in _PARTS))
+    full = {e.name: bool(e.default) for e in offered_entries() if e.name in _PARTS}
+
+    def choose(name: str) -> list[Any]:
+        chosen = {**full, **PRESETS.get(name, {})}
+        return [gr.update(value=chosen[part]) for part in _PARTS]
+
+    on(preset.input, choose, [preset], targets)
+    with gr.Accordion("Guidance in detail", open=False, elem_id="fresco_guidance_detail"):
+        controls.rest("guidance")
+
+
+def option_sections(controls: SettingControls) -> None:
+    """Everything behind the keyframes: propagation, blending, flow, output."""
+    with gr.Accordion("Propagation and blending", open=False, elem_id="fresco_section_frames"):
+        controls.rest("propagation")
+        controls.rest("blend")
+    with gr.Accordion("Optical flow", open=False, elem_id="fresco_section_flow"):
+        controls.rest("flow")
+    with gr.Accordion("Output", open=False, elem_id="fresco_section_output"):
+        controls.rest("output")
+
+
+def offer_updates(offer: Offer) -> list[Any]:
+    """New choices of the host's own controls, in their order; what is chosen is kept."""
+    updates = [gr.update(choices=list(offer.models)), gr.update(choices=list(offer.samplers)),
+               gr.update(choices=_schedules(offer), visible=bool(offer.schedulers))]
+    for _ in range(UNITS):
+        updates += [gr.update(choices=[NO_CONTROL, *offer.control_models]),
+                    gr.update(choices=list(offer.control_modules) or ["none"]),
+                    *(gr.update() for _ in range(3))]
+    return updates
+
+
+def _schedules(offer: Offer) -> list[str]:
+    """The host's schedules behind the sampler's own, which some hosts list too."""
+    return list(dict.fromkeys([AS_SAMPLER, *offer.schedulers]))
+
+
+def _first(names: Sequence[str]) -> str | None:
+    return names[0] if names else None
+
+

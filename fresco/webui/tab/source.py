@@ -1,0 +1,170 @@
+"""The tab's first step: a video, what was read of it, and its keyframes on the timeline."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from fresco.errors import SettingsError
+from fresco.video.index import VideoInfo
+from fresco.video.reader import open_source
+from fresco.webui.file_control import FileControl, file_control
+from fresco.webui.gradio_events import file_path, on, unsaved
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.jobs import Source, detection_settings
+from fresco.webui.tab.run import RunParts
+from fresco.webui.tab.settings import SettingControls
+from fresco.webui.tab.text import facts, note, sentence
+from fresco.webui.tab.values import control_count, written_values
+
+
+@dataclass(frozen=True, slots=True)
+class SourceParts:
+    """Components of this step that others need."""
+
+    source: Any
+    """State of `Source` or None."""
+    upload: FileControl
+    """The file."""
+    path: Any
+    """The server's path."""
+    load: Any
+    """The button of the path."""
+    facts: Any
+    """What was read."""
+    message: Any
+    """What went wrong."""
+
+
+def source_section() -> SourceParts:
+    """Upload or path, and what was read."""
+    with gr.Row(elem_id="fresco_source"):
+        with gr.Column(scale=5, min_width=280):
+            upload = file_control(
+                "fresco_upload", label="Video", file_types=["video"], height=110
+            )
+            with gr.Row(elem_id="fresco_path_row"):
+                path = unsaved(gr.Textbox(
+                    label="Or a path on the server", elem_id="fresco_path", scale=5,
+                    placeholder="a video, or a folder of frames",
+                ))
+                load = gr.Button("Load", elem_id="fresco_load", scale=1, min_width=80)
+            message = gr.HTML(elem_id="fresco_source_message")
+            shown = gr.HTML(elem_id="fresco_facts")
+        with gr.Column(scale=6, min_width=280):
+            gr.HTML('<div id="fresco_view"></div>')
+    return SourceParts(gr.State(None), upload, path, load, shown, message)
+
+
+def keyframe_section(controls: SettingControls) -> Any:
+    """The timeline and what finds keyframes; answers the button that finds them."""
+    gr.HTML('<div id="fresco_timeline"></div>')
+    with gr.Row(elem_id="fresco_detect_row"):
+        controls.make("keyframes", "min_interval", "max_interval")
+        detect = gr.Button("Detect keyframes", elem_id="fresco_detect", min_width=140)
+    with gr.Accordion("Shots and range", open=False, elem_id="fresco_section_keyframes"):
+        with gr.Row():
+            controls.make("keyframes", "detect_shots", "shot_threshold", "shot_min_length")
+        with gr.Row():
+            controls.make("output", "first_frame", "last_frame")
+    with gr.Accordion("Keyframes as text", open=False, elem_id="fresco_section_keys"):
+        controls.make("keyframes", "keys", lines=2)
+        controls.make("sampling", "key_prompts", lines=3, placeholder="38: closed eyes")
+    return detect
+
+
+def bind_source(
+    service: Service, detections: Detections, parts: SourceParts, controls: SettingControls,
+    run: RunParts, detect: Any,
+) -> None:
+    """What happens when a video or a job is opened, and when keyframes are to be found."""
+    identity = unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
+
+    def begin(source: Source | None, *values: Any) -> str:
+        """Answers the pass's id or why there is none; the page shows either."""
+        if source is None:
+            return json.dumps({"error": ""})
+        try:
+            settings = detection_settings(values, source.last)
+            path = Path(source.path)
+            started = detections.start(path, settings, service.clips.scan_folder(path))
+            return json.dumps({"id": started, "last": source.last})
+        except Exception as error:
+            return json.dumps({"error": sentence(error)})
+
+    def then_detect(event: Any) -> None:
+        found = on(event, begin, [parts.source, *controls.all], [identity])
+        on(found.then, None, [identity], script="fresco.detecting")
+
+    shown = [parts.source, parts.facts, parts.message]
+    for event, load, given in (
+        (parts.upload.taken, _upload_loader(service), parts.upload.file),
+        (parts.upload.file.upload, _upload_loader(service), parts.upload.file),
+        (parts.load.click, _path_loader(service), parts.path),
+        (parts.path.submit, _path_loader(service), parts.path),
+    ):
+        loaded = on(event, load, [given], shown, script="fresco.loading")
+        then_detect(loaded.then)
+    then_detect(detect.click)
+    opened = on(run.open.click, _job_opener(service), [run.chosen],
+                [*shown, *controls.all], script="fresco.opening")
+    then_detect(opened.then)
+
+
+def _upload_loader(service: Service) -> Any:
+    def load(file: Any) -> tuple[Source | None, str, str]:
+        try:
+            path = Path(file_path(file))
+            if file is None or not path.is_file():
+                raise SettingsError("The upload has not ended; wait for it, or choose it again.")
+            with path.open("rb") as data:
+                clip = service.clips.add(data, path.name)
+            return _shown(str(clip.path), clip.name, clip.info)
+        except Exception as error:
+            return None, "", note(sentence(error), "bad")
+
+    return load
+
+
+def _path_loader(service: Service) -> Any:
+    def load(path: str) -> tuple[Source | None, str, str]:
+        try:
+            path = path.strip().strip('"')
+            if not path:
+                raise SettingsError("The path is empty; name a video or a folder of frames.")
+            service.hosting.require_allowed(path)
+            with open_source(Path(path)) as opened:
+                info = opened.info
+            return _shown(path, Path(path).name, info)
+        except Exception as error:
+            return None, "", note(sentence(error), "bad")
+
+    return load
+
+
+def _job_opener(service: Service) -> Any:
+    def load(job: str) -> list[Any]:
+        """Source, facts and message, then the controls, of a job."""
+        try:
+            request = service.engine.request(job)
+            with open_source(Path(request.source)) as opened:
+                info = opened.info
+            values = written_values(request.settings, request.host)
+            updates = [gr.update() if value is None else gr.update(value=value) for value in values]
+            return [*_shown(request.source, request.title or Path(request.source).name, info),
+                    *updates]
+        except Exception as error:
+            kept = [gr.update() for _ in range(control_count())]
+            return [None, "", note(sentence(error), "bad"), *kept]
+
+    return load
+
+
+def _shown(path: str, name: str, info: VideoInfo) -> tuple[Source, str, str]:
+    return Source(path, name, info.frames - 1), facts(name, info), ""

@@ -1,0 +1,81 @@
+"""Which frames a call translates, and in which batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fresco.errors import SettingsError, VideoError
+from fresco.webui.img2img.frames import call_frames
+from fresco.webui.img2img.request import Request, parse_arguments
+
+
+def pictures(count: int, width: int = 40, height: int = 32) -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [
+        Image.fromarray(random.integers(0, 255, (height, width, 3), np.uint8))
+        for _ in range(count)
+    ]
+
+
+def asked(**options: object) -> Request:
+    request = parse_arguments([options])
+    assert request is not None
+    return request
+
+
+def test_pictures_are_keyframes_of_one_shot() -> None:
+    frames = call_frames(asked(batch_size=4), pictures(9))
+    assert frames.numbers == tuple(range(9))
+    assert [batch.all for batch in frames.batches] == [
+        (0, 1, 2, 3), (0, 3, 4, 5), (0, 5, 6, 7, 8),
+    ]
+    assert [batch.anchors for batch in frames.batches] == [(), (0, 3), (0, 5)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_pictures_are_one_batch(count: int) -> None:
+    (batch,) = call_frames(asked(), pictures(count)).batches
+    assert batch.frames == tuple(range(count))
+
+
+@pytest.mark.parametrize("given", [[], [None]])
+@pytest.mark.parametrize("options", [{}, {"last_frame": 4}])
+def test_no_picture(given: list[Image.Image | None], options: dict[str, int]) -> None:
+    with pytest.raises(VideoError, match="There is no frame; give a video"):
+        call_frames(asked(**options), given)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"keys": "0,1"}, "keys cannot choose among init_images"),
+    ({"first_frame": 2, "last_frame": 4}, "first_frame and last_frame cannot choose"),
+])
+def test_pictures_leave_nothing_to_choose(options: dict[str, str | int], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        call_frames(asked(**options), pictures(3))
+
+
+def test_pictures_of_different_sizes() -> None:
+    with pytest.raises(VideoError, match="40x32, 48x32"):
+        call_frames(asked(), [*pictures(2), *pictures(1, 48)])
+
+
+def test_folder_with_a_cut_makes_two_shots(tmp_path: Path) -> None:
+    for number in range(12):
+        value = 20 if number < 6 else 230
+        Image.new("RGB", (64, 64), (value, value, value)).save(tmp_path / f"{number:03d}.png")
+    frames = call_frames(asked(path=str(tmp_path), min_interval=2, max_interval=3), [])
+    assert [batch.anchors for batch in frames.batches] == [(), ()]
+    first, second = frames.batches
+    assert [frames.numbers[place] for place in first.frames] == [0, 2, 5]
+    assert [frames.numbers[place] for place in second.frames] == [6, 8, 11]
+    assert [image.getpixel((0, 0)) for image in frames.images] == [(20,) * 3] * 3 + [(230,) * 3] * 3
+    assert any("2 shots" in note for note in frames.notes)
+
+
+def test_missing_path() -> None:
+    with pytest.raises(VideoError, match=r"/no/where\.mp4 does not exist"):
+        call_frames(asked(path="/no/where.mp4"), [])

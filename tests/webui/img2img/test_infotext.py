@@ -1,0 +1,47 @@
+"""Written into pictures, and pasted back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fresco import __version__
+from fresco.webui.img2img.infotext import infotext, name_of, pasted_value
+from fresco.webui.img2img.request import offered_options, parse_arguments
+
+CHANGED: dict[str, Any] = {
+    "batch_size": 5, "keys": "0,11,23", "detect_shots": False, "spatial_weight": 12.5,
+    "estimator": "dis", "background_smoothing": True,
+}
+
+
+def written(**options: Any) -> dict[str, Any]:
+    request = parse_arguments([{"path": "clip.mp4", **options}])
+    assert request is not None
+    return infotext(request)
+
+
+def test_only_what_differs_is_written() -> None:
+    assert written() == {"FRESCO": __version__}
+    assert written(**CHANGED) == {
+        "FRESCO": __version__, "FRESCO batch size": 5, "FRESCO keys": "0,11,23",
+        "FRESCO detect shots": False, "FRESCO spatial weight": 12.5, "FRESCO estimator": "dis",
+        "FRESCO background smoothing": True,
+    }
+
+
+@pytest.mark.parametrize("entry", offered_options(), ids=lambda entry: entry.name)
+def test_every_option_comes_back_from_text(entry: Any) -> None:
+    """A picture's infotext holds texts only."""
+    texts = {key: str(value) for key, value in written(**CHANGED).items()}
+    wanted = CHANGED.get(entry.name, entry.default)
+    assert pasted_value(entry, texts) == wanted
+    assert type(pasted_value(entry, texts)) is entry.type
+
+
+def test_keys_are_ones_that_the_webui_reads() -> None:
+    """Letters, digits, blanks, hyphens and slashes."""
+    names = [name_of(entry) for entry in offered_options()]
+    assert all(name.replace(" ", "").isalnum() for name in names)
+    assert len(set(names)) == len(names)

@@ -1,0 +1,139 @@
+"""Arguments of the script: by position, as one object, and everything that may be wrong."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fresco.errors import SettingsError
+from fresco.settings import FrescoSettings
+from fresco.webui.img2img.request import offered_options, parse_arguments
+
+
+def settings_of(*args: Any) -> FrescoSettings:
+    request = parse_arguments(args)
+    assert request is not None
+    return request.settings
+
+
+@pytest.mark.parametrize("args", [(), (False,), (None,), ({"enabled": False},), (False, None, "x")])
+def test_off(args: tuple[Any, ...]) -> None:
+    assert parse_arguments(args) is None
+
+
+@pytest.mark.parametrize("args", [(True,), ({},), ({"enabled": True},)])
+def test_defaults(args: tuple[Any, ...]) -> None:
+    request = parse_arguments(args)
+    assert request is not None
+    assert request.settings == FrescoSettings()
+    assert not request.has_source
+
+
+def test_every_option_by_position_by_name_and_by_group() -> None:
+    """A value of each that is not its default arrives at its own place, on all three ways."""
+    options = offered_options()
+    values: list[Any] = []
+    for entry in options:
+        if entry.type is bool:
+            values.append(not entry.default)
+        elif entry.option.choices:
+            values.append(next(c for c in entry.option.choices if c != entry.default))
+        elif entry.type is str:
+            values.append("0,3")
+        else:
+            low = entry.option.low if entry.option.low is not None else 0
+            values.append(entry.type(low if low != entry.default else low + 1))
+    by_name = dict(zip([entry.name for entry in options], values, strict=True))
+    groups: dict[str, Any] = {}
+    for entry in options:
+        groups.setdefault(entry.group, {})[entry.name] = by_name[entry.name]
+    by_name["last_frame"] = by_name["first_frame"] + 1  # a range must agree with itself
+    values = list(by_name.values())
+    groups["output"]["last_frame"] = by_name["last_frame"]
+    path = {"path": "clip.mp4"}
+    by_position = settings_of(True, None, "clip.mp4", *values)
+    assert by_position == settings_of(by_name | path) == settings_of(groups | path)
+    for entry in options:
+        assert getattr(getattr(by_position, entry.group), entry.name) == by_name[entry.name]
+
+
+def test_names_are_unique() -> None:
+    names = [entry.name for entry in offered_options()]
+    assert len(set(names)) == len(names)
+
+
+def test_fewer_arguments_than_controls_leave_defaults() -> None:
+    first = offered_options()[0]
+    settings = settings_of(True, None, "", 4.0)
+    assert getattr(getattr(settings, first.group), first.name) == 4
+    assert settings.guidance == FrescoSettings().guidance
+
+
+@pytest.mark.parametrize("text", ["AAECAw==", "data:video/mp4;base64,AAECAw=="])
+def test_video_as_base64(text: str) -> None:
+    request = parse_arguments([{"video": text}])
+    assert request is not None
+    assert request.data == base64.b64decode("AAECAw==")
+    assert request.has_source
+
+
+def test_a_text_by_position_is_base64_and_never_a_path() -> None:
+    """Only the WebUI turns an upload into a path; a program could name any file."""
+    sent = parse_arguments([True, "AAECAw=="])
+    uploaded = parse_arguments([True, Path("clip.mp4")])
+    assert sent is not None
+    assert uploaded is not None
+    assert (sent.data, sent.video) == (bytes(range(4)), None)
+    assert (uploaded.data, uploaded.video) == (b"", Path("clip.mp4"))
+    with pytest.raises(SettingsError, match="video is no base64"):
+        parse_arguments([True, "/etc/clip.mp4"])
+
+
+@pytest.mark.parametrize("place", ["by name", "by position"])
+def test_masks_are_pictures_in_a_list_and_else_a_path(place: str) -> None:
+    def parsed(masks: Any) -> Any:
+        gap = [None] * (2 + len(offered_options()))
+        args = [{"masks": masks}] if place == "by name" else [True, *gap, masks]
+        return parse_arguments(args)
+
+    sent = parsed(["AAECAw==", "data:image/png;base64,BA=="])
+    named, none = parsed(" a/b "), parsed("")
+    assert (sent.masks, sent.masks_path) == ((bytes(range(4)), b"\4"), "")
+    assert (named.masks, named.masks_path) == ((), "a/b")
+    assert [request.has_masks for request in (sent, named, none)] == [True, True, False]
+
+
+def test_key_prompts() -> None:
+    assert settings_of({"key_prompts": {"12": "night"}}).sampling.key_prompts == {"12": "night"}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (({"batch_sze": 8},), "'batch_sze' is no option of FRESCO; did you mean batch_size?"),
+        (({"batch_size": 2},), "keyframes.batch_size is 2; give 3 to 64."),
+        (({"batch_size": 7.5},), "keyframes.batch_size is 7.5, a float"),
+        (({"guidance": {"freeu": 1}},), "'freeu' is no option of FRESCO"),
+        (({"guidance": 3},), "guidance is 3; give an object"),
+        (({"sampling": {"steps": 3}},), "'sampling' is no option of FRESCO"),
+        (({"model": "x"},), "'model' is no option of FRESCO"),
+        (({"enabled": "yes"},), "enabled is 'yes'; give true or false."),
+        (({"video": "***"},), "video is no base64"),
+        (({"video": 3},), "video is int; give a text."),
+        (({"masks": ["***"]},), "masks[0] is no base64"),
+        (({"masks": [""]},), "masks[0] is empty"),
+        (({"masks": {"0": "AAECAw=="}},), "masks is dict; give a text."),
+        (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
+        (({"key_prompts": {"x": "night"}},), "key_prompts"),
+        (({"min_interval": 40},), "keyframes.min_interval is 40, above max_interval 30"),
+        ((5,), "The first argument of FRESCO is 5"),
+        ((True, None, None, "ten"), "is 'ten', a str; give a whole number."),
+    ],
+)
+def test_wrong_arguments_are_named(args: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_arguments(args)
+    assert said in str(caught.value)

@@ -1,0 +1,95 @@
+"""The tab's components as gradio builds them, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from fresco.webui.tab.values import LEFT_OUT, UNSAVED, label_of, offered_entries
+from tests.helpers.source import ROOT
+
+SAVED = {"Slider", "Radio", "Checkbox", "Textbox", "Number", "Dropdown"}
+"""Kinds whose values the WebUI keeps as defaults, by their labels."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """The tab, built twice."""
+    folder = tmp_path_factory.mktemp("tab")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.tab_dump", folder / "models", folder / "service"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def components(built: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return built[0]
+
+
+def test_every_option_has_one_control(components: list[dict[str, Any]]) -> None:
+    for entry in offered_entries():
+        identity = f"fresco_{entry.group}_{entry.name}"
+        found = [each for each in components if each["id"] == identity]
+        assert len(found) == 1, identity
+        control, = found
+        assert control["label"] == label_of(entry)
+        assert control["info"] == entry.option.help
+        if entry.type is not dict:
+            assert control["value"] == entry.default
+        assert control["choices"] == [] or set(entry.option.choices) <= set(
+            re.findall(r"[\w+-]+", " ".join(control["choices"]))
+        )
+    identities = {each["id"] for each in components}
+    assert not {f"fresco_{group}_{name}" for group, name in LEFT_OUT} & identities
+
+
+def test_labels_and_ids_are_unique_and_stable(built: list[list[dict[str, Any]]]) -> None:
+    first, second = built
+    for components in built:
+        identities = [each["id"] for each in components if each["id"]]
+        assert len(set(identities)) == len(identities)
+        assert all(identity.startswith("fresco_") for identity in identities)
+        shown = [each["label"] for each in components
+                 if each["kind"] in SAVED and each["visible"] and each["label"]]
+        assert len(set(shown)) == len(shown)
+    names = [[(each["kind"], each["label"], each["id"]) for each in tab] for tab in built]
+    assert names[0] == names[1], "the same again after a reload"
+    assert len(first) == len(second)
+
+
+def test_what_belongs_to_a_job_is_nobodys_default(components: list[dict[str, Any]]) -> None:
+    names = {f"fresco_{entry.group}_{entry.name}" for entry in offered_entries()
+             if entry.name in UNSAVED}
+    names |= {"fresco_path", "fresco_own_path", "fresco_host_model", "fresco_preset"}
+    for each in components:
+        if each["id"] in names or (each["kind"] == "Textbox" and not each["visible"]):
+            assert each["unsaved"], each
+    saved = {each["id"] for each in components if each["kind"] in SAVED and not each["unsaved"]}
+    assert {"fresco_sampling_prompt", "fresco_keyframes_batch_size"} <= saved
+
+
+def test_every_style_is_for_our_own_elements() -> None:
+    style = re.sub(r"/\*.*?\*/", "", (ROOT / "style.css").read_text("utf-8"), flags=re.DOTALL)
+    selectors = re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", style)
+    assert len(selectors) > 80
+    for group in selectors:
+        if re.fullmatch(r"(from|to|\d+%)", group.strip()):
+            continue
+        # A comma inside brackets parts no selectors.
+        for selector in re.split(r",(?![^(]*\))", group):
+            assert re.match(r"(\.dark )?[#.]fresco_", selector.strip()), selector
+
+
+def test_the_page_has_one_global_object() -> None:
+    script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
+    assert re.findall(r"^(?:var|let|const|function)\s+(\w+)", script, re.MULTILINE) == ["fresco"]
+    identities = re.findall(r"""\bid: ["'](\w+)["']|class: ["'`](\w+)""", script)
+    assert all(name.startswith("fresco_") for pair in identities for name in pair if name)

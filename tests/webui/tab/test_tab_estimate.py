@@ -1,0 +1,78 @@
+"""The estimate before a job: counted memory, and time by what the machine did before."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from fresco.webui.jobs.estimate import (
+    Rates,
+    Workload,
+    estimate_lines,
+    memory,
+    rates_of,
+    slowest,
+)
+
+GIB = 1 << 30
+LOAD = Workload(keys=20, frames=250, width=512, height=512, batch=8, steps=20, strength=0.75)
+LOG = """\
+2026-01-01 10:00:00,000 INFO all: begins
+2026-01-01 10:00:00,000 INFO keyframes: begins, 4
+2026-01-01 10:00:08,000 INFO batch 1: done in 7.5 s
+2026-01-01 10:00:08,000 INFO keyframes: done in 8.0 s
+2026-01-01 10:00:08,000 INFO propagate: begins, 56
+2026-01-01 10:00:38,000 INFO propagate: done in 30.0 s
+2026-01-01 10:00:38,000 INFO write: begins, 60
+2026-01-01 10:00:44,000 INFO write: done in 6.0 s
+2026-01-01 10:00:44,000 INFO measure keyframes: begins, 4
+2026-01-01 10:00:45,000 INFO measure keyframes: done in 0.2 s
+"""
+
+
+def test_the_parts_are_those_of_the_sizes() -> None:
+    need = memory(LOAD)
+    # 64 x 64 tokens, 8 frames, 640 channels, float32: 4 copies of two chunks and 1 of one.
+    assert need.optimization == 9 * 8 * 64 * 64 * 640 * 4
+    assert need.decoding == 8 * 512 * 512 * 640 * 2
+    assert 2.0 * GIB * 0.99 < need.model < 2.0 * GIB * 1.01
+    assert need.least < need.most
+
+
+def test_more_of_anything_never_needs_less() -> None:
+    for change in ({"batch": 9}, {"width": 576}, {"controls": 1}, {"optimized": True}):
+        smaller = dataclasses.replace(LOAD, optimized=False)
+        assert memory(dataclasses.replace(smaller, **change)).least >= memory(smaller).least  # type: ignore[arg-type]
+    batch = dataclasses.replace(LOAD, batch=16)
+    assert memory(batch).decoding == pytest.approx(2 * memory(LOAD).decoding)
+
+
+def test_the_memory_does_not_grow_with_the_video() -> None:
+    assert memory(dataclasses.replace(LOAD, frames=10**6, keys=10**5)) == memory(LOAD)
+
+
+def test_rates_tell_the_job_itself_again() -> None:
+    done = dataclasses.replace(LOAD, keys=4, frames=60)
+    rates = rates_of(LOG, done)
+    assert rates.key * done.key_work == pytest.approx(8.0)
+    assert rates.frame * done.frame_work == pytest.approx(36.0)
+
+
+def test_a_log_without_stages_tells_nothing() -> None:
+    assert rates_of("INFO all: begins\n", LOAD) == Rates()
+    assert slowest([]) == Rates()
+
+
+def test_the_slowest_job_counts() -> None:
+    assert slowest([Rates(1.0, 0.5), Rates(0.1, 2.0)]) == Rates(1.0, 2.0)
+
+
+def test_the_text_says_where_its_numbers_come_from() -> None:
+    unknown = " ".join(estimate_lines(LOAD, Rates()))
+    assert "not measured" in unknown
+    assert "not known yet" in unknown
+    done = dataclasses.replace(LOAD, keys=4, frames=60)
+    known = " ".join(estimate_lines(done, rates_of(LOG, done)))
+    assert "about 8 s for the keyframes and 36 s for all frames" in known
+    assert "latest jobs on this machine" in known

@@ -1,0 +1,315 @@
+"""From the tab's values to jobs, and the answers to the page's questions."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from fresco.errors import SettingsError
+from fresco.settings import FrescoSettings, entries, from_dict
+from fresco.webui.jobs.clips import ClipStore
+from fresco.webui.jobs.engine import JobEngine
+from fresco.webui.jobs.hosting import Limits
+from fresco.webui.jobs.job import ControlUnit, Goal, HostOptions, State
+from fresco.webui.jobs.runner import Outcome
+from fresco.webui.jobs.service import Service
+from fresco.webui.tab.answers import Answers
+from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.jobs import Source, detection_settings, propagate_job, translate_job
+from fresco.webui.tab.values import (
+    LEFT_OUT,
+    UNSAVED,
+    control_count,
+    label_of,
+    offered_entries,
+    read_values,
+    written_values,
+)
+from fresco.workspace import write_image
+from tests.helpers.clips import write_clip
+from tests.helpers.job_hosting import CONTROL, TinyHosting
+from tests.helpers.tiny_models import square_frames
+
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    TinyHosting(folder)
+    return folder
+
+
+@pytest.fixture
+def service(tmp_path: Path, models: Path) -> Iterator[Service]:
+    """A service whose jobs stay queued: nothing here needs them run."""
+    def work(*_: Any) -> Outcome:
+        raise AssertionError("no job is run")
+
+    engine = JobEngine(tmp_path / "jobs", work)
+    hosting = TinyHosting(models, Limits(), forbidden=("/etc",))
+    yield Service(hosting, engine, ClipStore(tmp_path / "videos", Limits), tmp_path)
+    engine.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    path = tmp_path / "square.mp4"
+    write_clip(path, square_frames(FRAMES))
+    return Source(str(path), "square.mp4", FRAMES - 1)
+
+
+def values_of(settings: FrescoSettings | None = None, host: HostOptions | None = None) -> list[Any]:
+    """What the controls give that show these settings."""
+    values = written_values(settings or FrescoSettings(), host or HostOptions())
+    unit = {0: "None", 1: "none", 2: 0.7, 3: 0.0, 4: 1.0}
+    first = len(offered_entries()) + 3
+    return [unit[(i - first) % 5] if value is None else value for i, value in enumerate(values)]
+
+
+def changed(**groups: Any) -> list[Any]:
+    return values_of(from_dict(groups))
+
+
+def test_every_option_has_a_control_or_a_reason() -> None:
+    known = {(entry.group, entry.name) for entry in entries()}
+    assert set(LEFT_OUT) <= known
+    assert all(LEFT_OUT.values())
+    offered = [(entry.group, entry.name) for entry in offered_entries()]
+    assert len(offered) + len(LEFT_OUT) == len(known)
+    assert {name for _, name in offered} >= UNSAVED
+    labels = [label_of(entry) for entry in offered_entries()]
+    assert len(set(labels)) == len(labels)
+
+
+def test_settings_come_back_from_their_controls() -> None:
+    settings = from_dict({
+        "keyframes": {"keys": "0,4,9", "batch_size": 5, "shot_threshold": 30.5},
+        "guidance": {"temporal_attention": False, "saliency": "u2netp"},
+        "sampling": {"prompt": "a, b", "key_prompts": {"4": "c: d", "0": "e"}, "seed": 2**40},
+        "output": {"first_frame": 0, "last_frame": 12, "crf": 20},
+    })
+    host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),))
+    assert len(written_values(settings, host)) == control_count()
+    assert read_values(values_of(settings, host), 20) == (settings, host)
+
+
+def test_numbers_of_a_page_are_whole_where_the_option_is() -> None:
+    values = changed(keyframes={"batch_size": 5})
+    place = [entry.name for entry in offered_entries()].index("batch_size")
+    values[place] = 6.0
+    assert read_values(values, 9)[0].keyframes.batch_size == 6
+    values[place] = None
+    with pytest.raises(SettingsError, match="Batch size is empty"):
+        read_values(values, 9)
+
+
+def test_finding_keyframes_does_not_mind_what_is_written_by_hand() -> None:
+    values = values_of()
+    names = [entry.name for entry in offered_entries()]
+    values[names.index("keys")] = "nonsense"
+    values[names.index("max_interval")] = 12
+    settings = detection_settings(values, 9)
+    assert (settings.keyframes.keys, settings.keyframes.max_interval) == ("", 12)
+
+
+def test_a_job_takes_the_host_as_it_is_now(service: Service, source: Source) -> None:
+    host = HostOptions("tiny two", "euler", "", (ControlUnit(CONTROL, "canny"),))
+    status, _ = translate_job(service, "", Goal.ALL, source, values_of(host=host))
+    request = service.engine.request(status.id)
+    assert request.host == host
+    assert (request.source, request.title, request.goal) == (source.path, "square.mp4", Goal.ALL)
+    status, _ = translate_job(service, "", Goal.PREVIEW, source, values_of())
+    assert service.engine.request(status.id).host.model == "tiny"
+
+
+def test_the_same_settings_continue_the_selected_job(service: Service, source: Source) -> None:
+    first, text = translate_job(service, "", Goal.PREVIEW, source, values_of())
+    assert text == ""
+    other, _ = translate_job(service, first.id, Goal.ALL, source, values_of())
+    assert other.id != first.id, "a job that has not ended is left alone"
+    service.engine.cancel(first.id)
+    further, text = translate_job(service, first.id, Goal.KEYFRAMES, source, values_of())
+    assert (further.id, further.goal) == (first.id, Goal.KEYFRAMES)
+    assert "used again" in text
+    service.engine.cancel(first.id)
+    new, _ = translate_job(
+        service, first.id, Goal.ALL, source, changed(sampling={"prompt": "another"})
+    )
+    assert new.id != first.id, "other settings are another job"
+    back, _ = translate_job(service, first.id, Goal.PREVIEW, source, values_of())
+    assert back.id != first.id, "a shorter goal would lose what is there"
+
+
+def test_propagation_takes_the_keyframes_of_the_selected_job(
+    service: Service, source: Source
+) -> None:
+    job, _ = translate_job(
+        service, "", Goal.KEYFRAMES, source, changed(sampling={"prompt": "as it was"})
+    )
+    service.engine.cancel(job.id)
+    now = changed(sampling={"prompt": "new"}, propagation={"method": "flow"}, output={"crf": 30})
+    status, text = propagate_job(service, job.id, source, [], "", now)
+    settings = service.engine.request(job.id).settings
+    assert (status.id, status.goal, status.state) == (job.id, Goal.ALL, State.QUEUED)
+    assert settings.sampling.prompt == "as it was"
+    assert (settings.propagation.method, settings.output.crf) == ("flow", 30)
+    assert "square.mp4" in text
+
+
+def test_propagation_of_own_keyframes(service: Service, source: Source, tmp_path: Path) -> None:
+    picture = tmp_path / "upload" / "000003.png"
+    write_image(picture, np.zeros((20, 30, 3), np.uint8))
+    status, _ = propagate_job(service, "", source, [picture], "", values_of())
+    request = service.engine.request(status.id)
+    assert request.goal is Goal.PROPAGATION
+    assert [path.name for path in Path(request.own_keys).iterdir()] == ["000003.png"]
+    assert picture.exists(), "the upload is gradio's own"
+
+
+@pytest.mark.parametrize("job", ["", "0123456789abcdef"])
+def test_what_is_missing_is_named(service: Service, source: Source, job: str) -> None:
+    with pytest.raises(SettingsError, match="no keyframes to carry"):
+        propagate_job(service, job, source, [], "", values_of())
+    with pytest.raises(SettingsError, match="no video yet"):
+        translate_job(service, job, Goal.ALL, None, values_of())
+    with pytest.raises(SettingsError, match="no client may name"):
+        propagate_job(service, job, source, [], "/etc", values_of())
+    with pytest.raises(SettingsError, match="is no picture"):
+        propagate_job(service, job, source, [Path("a.exe")], "", values_of())
+
+
+class Page:
+    """Asks as the page does."""
+
+    def __init__(self, service: Service, source: Source) -> None:
+        self.detections = Detections()
+        self.answers = Answers(service, self.detections)
+        self.source = source.path
+
+    def ask(self, what: str, **values: Any) -> Any:
+        answer = json.loads(self.answers.answer(
+            json.dumps({"number": 7, "ask": what, **values}), self.source
+        ))
+        assert answer["number"] == 7
+        if "error" in answer:
+            raise SettingsError(answer["error"])
+        return answer["value"]
+
+
+@pytest.fixture
+def page(service: Service, source: Source) -> Page:
+    return Page(service, source)
+
+
+def picture_of(address: str) -> Any:
+    data = base64.b64decode(address.partition(",")[2])
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def test_detection_is_asked_for_until_it_is_there(
+    page: Page, source: Source, tmp_path: Path
+) -> None:
+    identity = page.detections.start(Path(source.path), FrescoSettings(), tmp_path / "scan")
+    while (found := page.ask("detection", id=identity))["state"] == "running":
+        pass
+    assert found["timeline"]["keys"] == [0, FRAMES - 1]
+    assert found["whole"] == [64, 64]
+    assert len(found["timeline"]["changes"]) == FRAMES
+    broken = page.detections.start(tmp_path / "missing.mp4", FrescoSettings(), tmp_path / "scan")
+    while (found := page.ask("detection", id=broken))["state"] == "running":
+        pass
+    assert found["state"] == "failed"
+    assert "missing.mp4" in found["message"]
+
+
+def test_pictures_of_the_source(page: Page) -> None:
+    small = page.ask("thumbnails", numbers=[0, 5])
+    assert sorted(small) == ["0", "5"]
+    seen = picture_of(page.ask("frame", frame=5)["before"])
+    # The square is where it was put: 8 + 4 * 5 to the right.
+    assert np.abs(seen[28, 38].astype(int) - (220, 60, 40)).max() < 25
+    assert np.abs(seen[28, 4].astype(int) - (220, 60, 40)).max() > 25
+
+
+def test_before_and_after_are_the_same_frame_at_one_size(
+    page: Page, service: Service, source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = changed(output={"first_frame": 2})
+    job = translate_job(service, "", Goal.ALL, source, settings)[0].id
+    keys = {3: tmp_path / "3.png"}
+    write_image(keys[3], np.full((32, 32, 3), 9, np.uint8))
+    result = tmp_path / "result.mp4"
+    write_clip(result, np.stack([np.full((64, 64, 3), 30 * i, np.uint8) for i in range(6)]))
+    monkeypatch.setattr(
+        type(service.engine), "outcome", lambda *_: Outcome(result, keys, None, None, ())
+    )
+    video = picture_of(page.ask("frame", frame=5, job=job)["after"])
+    assert abs(int(video[32, 32].mean()) - 90) < 6, "frame 5 of the source is frame 3 of the result"
+    key = page.ask("frame", frame=3, job=job, key=True)
+    assert picture_of(key["after"]).shape == picture_of(key["before"]).shape
+    assert picture_of(key["after"]).mean() < 15
+    assert page.ask("frame", frame=4, job=job, key=True)["after"] is None
+    known = page.ask("jobs", job=job)["chosen"]
+    assert (known["first"], known["last"]) == (2, 7)
+    assert list(known["keys"]) == ["3"]
+    assert list(page.ask("pictures", job=job, numbers=[3, 4])) == ["3"]
+
+
+def test_jobs_are_listed_cancelled_resumed_and_deleted(
+    page: Page, service: Service, source: Source
+) -> None:
+    job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
+    listed = page.ask("jobs", job="")
+    assert [entry["id"] for entry in listed["jobs"]] == [job]
+    assert listed["chosen"] is None
+    assert page.ask("cancel", job=job)["state"] == "cancelled"
+    assert page.ask("resume", job=job)["state"] == "queued"
+    page.ask("cancel", job=job)
+    again = page.ask("again", job=job, frame=0, seed=5)
+    assert again["goal"] == "keyframe"
+    assert service.engine.request(job).frame_seed == 5
+    page.ask("cancel", job=job)
+    page.ask("delete", job=job)
+    assert page.ask("jobs", job=job)["jobs"] == []
+    for what in ("log", "report", "cancel", "resume", "delete"):
+        with pytest.raises(SettingsError, match="no job"):
+            page.ask(what, job="../../etc")
+
+
+def test_keyframes_are_read_as_everywhere(page: Page) -> None:
+    taken = page.ask("keys", text="0_3_7", words="3: a hat", first=0, last=7)
+    assert (taken["keys"], taken["words"]) == ([0, 3, 7], {"3": "a hat"})
+    with pytest.raises(SettingsError, match="outside the frames"):
+        page.ask("keys", text="0,8", first=0, last=7)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"number": 1}', '{"number": 1, "ask": "x"}'])
+def test_a_question_that_is_none_is_answered(page: Page, text: str) -> None:
+    assert "error" in json.loads(page.answers.answer(text, page.source))
+
+
+def test_questions_without_a_video_say_so(page: Page) -> None:
+    page.source = ""
+    with pytest.raises(SettingsError, match="no video yet"):
+        page.ask("thumbnails", numbers=[0])
+
+
+def test_a_fault_is_logged_and_told(page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingsError, match="A fault of the program"):
+        page.ask("frame", frame="x")
+    assert "not foreseen" in caplog.text
+    caplog.clear()
+
+
+def test_a_source_is_not_editable(source: Source) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        source.path = "/etc/passwd"  # type: ignore[misc]
