@@ -161,7 +161,7 @@ var fresco = (() => {
         try { begun = JSON.parse(text); } catch (error) { return; }
         if (begun.error !== undefined) {
             line.state = line.clip ? "ready" : begun.error ? "failed" : "empty";
-            line.message = begun.error;
+            Object.assign(line, { message: begun.error, stale: false });
             draw_timeline();
             return;
         }
@@ -184,7 +184,9 @@ var fresco = (() => {
             return;
         }
         if (found.state === "failed") {
-            Object.assign(line, { state: line.clip ? "ready" : "failed", message: found.message });
+            Object.assign(line, {
+                state: line.clip ? "ready" : "failed", message: found.message, stale: false,
+            });
             draw_timeline();
             return;
         }
@@ -457,7 +459,7 @@ var fresco = (() => {
     const status = () => make("div", { class: "fresco_status" },
         make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
         line.stale ? make("span", { class: "fresco_stale" },
-            "Settings changed: press Detect keyframes.") : null,
+            "Settings changed; finding keyframes anew ...") : null,
         line.state === "detecting" ? make("span", {}, "Detecting ...") : null,
         line.message ? note(line.message, "bad") : null,
         line.clip.notes.length ? make("details", {},
@@ -1203,10 +1205,13 @@ var fresco = (() => {
     for (const kind of ["change", "drop"]) document.addEventListener(kind, take_files, true);
 
     /* ------------------------------------------------ start */
+    /* The frames' scores are kept, so finding keyframes anew takes a moment. */
+    const detect_again = later(800, () => { if (line.clip) find("detect").click(); });
     const stale = () => {
-        if (!line.clip || line.stale) return;
+        if (!line.clip) return;
         line.stale = true;
         draw_timeline();
+        detect_again();
     };
     const DETECTION = ["keyframes_min_interval", "keyframes_max_interval",
         "keyframes_detect_shots", "keyframes_shot_threshold", "keyframes_shot_min_length",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -194,6 +195,19 @@ def test_keyframes_by_keys(page: TabPage, clip: Path) -> None:
 
 def track_value(page: TabPage, name: str) -> str:
     return page.element("#fresco_track").get_attribute(f"aria-{name}")
+
+
+def test_keyframes_follow_their_settings(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    before = len(page.keys)
+    for name, frames in (("min", 2), ("max", 4)):
+        box = page.element(f"#fresco_keyframes_{name}_interval input[type=number]")
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(str(frames))
+    page.until(f"fresco.state().line.keys.length > {before}")
+    page.until("!fresco.state().line.stale")
+    keys = page.keys
+    assert max(b - a for a, b in itertools.pairwise(keys)) <= 4
 
 
 def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
