@@ -19,6 +19,7 @@ from fresco.propagation.executor import core_count, run_segments
 from fresco.propagation.program import OVERRIDE, checked_program
 from fresco.propagation.segment import PatchWork, SegmentJob
 from tests.helpers.fake_ebsynth import fake_program, starts
+from tests.helpers.processes import left_running
 from tests.helpers.scenes import SlidingScene, make_jobs
 
 KEYS = [0, 4, 5, 8]
@@ -82,7 +83,7 @@ def test_cancelling_leaves_no_program(
     assert time.monotonic() - seen[0] < 5
     pids = {json.loads(line)[0] for line in starts(fake)}
     assert pids
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert left_running(pids) == []
     (fake.parent / "mode").write_text("")
     run(jobs, 1)
     assert not [job for job in jobs if job.missing()]
@@ -164,7 +165,7 @@ def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster
     watcher.join()
     assert time.monotonic() - seen[0] < 8
     pids = {json.loads(line)[0] for line in starts(far.program)}
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert left_running(pids) == []
     assert not list((tmp_path / "frames").glob(".stop-*"))
     (far.program.parent / "mode").write_text("")
 
