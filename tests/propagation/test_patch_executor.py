@@ -111,6 +111,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    import dask
     from distributed import LocalCluster
 
     program = fake_program(tmp_path_factory.mktemp("program"))
@@ -118,7 +119,8 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(OVERRIDE, str(program))
         known = checked_program()
-        with LocalCluster(
+        patient = {"distributed.comm.timeouts.connect": "120s"}  # where the machine is busy
+        with dask.config.set(patient), LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
             host="127.0.0.1", local_directory=scratch,
         ) as local:
