@@ -1165,7 +1165,6 @@ var fresco = (() => {
             bar.remove();
             box.classList.add("fresco_bad");
         };
-        place.querySelectorAll(":scope > .fresco_sending").forEach((old) => old.remove());
         place.append(box);
         sending[id] = { stop, paths: null };
         for (const file of files) form.append("files", file);
