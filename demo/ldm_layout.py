@@ -105,13 +105,13 @@ def control_to_ldm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def write_ldm_file(folder: Path, path: Path) -> Path:
-    """One .safetensors of the original layout from a diffusers folder."""
+def write_ldm_file(folder: Path, path: Path, *, half: bool = False) -> Path:
+    """One .safetensors of the original layout from a diffusers folder; `half`: in float16."""
     state: dict[str, Tensor] = {}
     for key, tensor in _weights(folder / "unet").items():
         state[f"model.diffusion_model.{unet_key(key)}"] = tensor
     vae = _weights(folder / "vae")
-    levels = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("encoder.down_blocks"))
+    levels = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("decoder.up_blocks"))
     for key, tensor in vae.items():
         name = vae_key(key, levels)
         state[f"first_stage_model.{name}"] = _vae_tensor(name, tensor)
@@ -119,5 +119,6 @@ def write_ldm_file(folder: Path, path: Path) -> Path:
         name = key if key.startswith("text_model.") else f"text_model.{key}"
         state[f"cond_stage_model.transformer.{name}"] = tensor
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
+    kept = {key: tensor.half() if half else tensor for key, tensor in state.items()}
+    save_file({key: tensor.contiguous() for key, tensor in kept.items()}, path)
     return path

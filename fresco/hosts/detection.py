@@ -58,7 +58,7 @@ class Architecture:
     vae_widths: tuple[int, ...]
     """Channels of the VAE's levels."""
     vae_layers: int
-    """Residual blocks of a VAE level."""
+    """Residual blocks of a level of the VAE's encoder; a decoder's level has one more."""
     vocabulary: int
     """Tokens the text encoder knows."""
     text_layers: int
@@ -158,15 +158,16 @@ def inspect_checkpoint(path: Path) -> Architecture:
         )
     layers = {key.removeprefix(f"{CLIP}encoder.layers.").partition(".")[0]
               for key in shapes if key.startswith(f"{CLIP}encoder.layers.")}
-    levels = range(_count(shapes, f"{VAE}encoder.down.{{}}.block.0.conv2.weight"))
+    # The decoder's levels: an encoder's may be without residual blocks.
+    levels = range(_count(shapes, f"{VAE}decoder.up.{{}}.block.0.conv2.weight"))
     tokens = shapes[f"{CLIP}embeddings.token_embedding.weight"]
     return Architecture(
         widths=tuple(shapes[f"{UNET}input_blocks.{3 * level + 1}.0.in_layers.2.weight"][0]
                      for level in range(4)),
         context=_context(shapes),
-        vae_widths=tuple(shapes[f"{VAE}encoder.down.{level}.block.0.conv2.weight"][0]
+        vae_widths=tuple(shapes[f"{VAE}decoder.up.{level}.block.0.conv2.weight"][0]
                          for level in levels),
-        vae_layers=_count(shapes, f"{VAE}encoder.down.0.block.{{}}.conv2.weight"),
+        vae_layers=_count(shapes, f"{VAE}decoder.up.0.block.{{}}.conv2.weight") - 1,
         vocabulary=tokens[0],
         text_layers=len(layers),
         text_inner=shapes[f"{CLIP}encoder.layers.0.mlp.fc1.weight"][0],

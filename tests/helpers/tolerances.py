@@ -61,3 +61,9 @@ OPTIMIZATION_PLAIN = 1e-5
 """Difference of an optimisation to the plain version of the same formula, in float64."""
 OWN_VECTOR = 1e-4
 """Mean difference to our own stored results, on other kernels too."""
+HALF_WEIGHTS_RELATIVE = 5e-3
+"""Relative difference of a UNet's output once its weights were rounded to float16."""
+DEMO_MODEL_PSNR = 20.0
+"""dB that the demo model's autoencoder must keep of frames it never saw."""
+HALF_WEIGHTS_LEVELS = 2
+"""Grey levels that a VAE's picture may change by when its weights are rounded to float16."""

@@ -1,6 +1,7 @@
 """A real WebUI over HTTP: started from `WEBUI_DIR`, with a data folder of its own.
 
-`WEBUI_PYTHON` names its Python if that is not `WEBUI_DIR/venv`; `WEBUI_KIND` may be `sdxl`.
+`WEBUI_PYTHON` names its Python if that is not `WEBUI_DIR/venv`; `WEBUI_KIND` may be `sdxl`, or
+`demo` for the trained model of this project.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +28,7 @@ from tests.helpers.webui.client import REQUEST, Answer, Refused, script_argument
 from tests.helpers.webui.shared import TOLD
 
 ROOT = Path(__file__).resolve().parents[3]
+DEMO_MODEL = ROOT / "demo" / "model"
 START_SECONDS, ANSWER_SECONDS = 600, 1200
 FLAGS = (
     "--skip-prepare-environment", "--api", "--use-cpu", "all", "--no-half", "--no-half-vae",
@@ -60,6 +63,23 @@ def given_folder() -> Path | None:
     """The WebUI that tests shall ask, if one is named."""
     named = os.environ.get("WEBUI_DIR")
     return Path(named) if named else None
+
+
+def given_kind() -> str:
+    """The checkpoint it shall have."""
+    return os.environ.get("WEBUI_KIND", "sd15")
+
+
+def _copied_demo_model(models: Path) -> Path:
+    """The checkpoint, its tokenizer, and its configuration, which names the tokenizer's place."""
+    name = "fresco-demo"
+    shutil.copytree(DEMO_MODEL / name, models / name)
+    shutil.copyfile(DEMO_MODEL / f"{name}.safetensors", models / f"{name}.safetensors")
+    told = (DEMO_MODEL / f"{name}.yaml").read_text("utf-8")
+    usual = f"models/Stable-diffusion/{name}"
+    assert usual in told
+    (models / f"{name}.yaml").write_text(told.replace(usual, str(models / name)), "utf-8")
+    return models / f"{name}.safetensors"
 
 
 def _python(webui: Path) -> str:
@@ -119,7 +139,9 @@ def _prepared(webui: Path, folder: Path) -> list[str]:
     (extensions / "sd-webui-fresco").symlink_to(ROOT)
     models = folder / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
-    kind = os.environ.get("WEBUI_KIND", "sd15")
+    kind = given_kind()
+    if kind == "demo":
+        return ["--data-dir", str(folder), "--ckpt", str(_copied_demo_model(models))]
     maker = ROOT / "tests" / "tools" / "make_tiny_checkpoint.py"
     command = [_python(webui), str(maker), str(webui), str(models), "--kind", kind]
     made = subprocess.run(command, capture_output=True, text=True, env=os.environ | OFFLINE)

