@@ -61,7 +61,8 @@ _COARSE = 8.0
 
 def colour_distance(frame: Frame, source: Frame) -> float:
     """Mean distance in Lab of two blurred pictures: how much the look changed their colours."""
-    smooth = (cv2.GaussianBlur(image / np.float32(255), (0, 0), _COARSE) for image in (frame, source))
+    both = (image / np.float32(255) for image in (frame, source))
+    smooth = (cv2.GaussianBlur(image, (0, 0), _COARSE) for image in both)
     first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2Lab) for image in smooth)
     return float(np.linalg.norm(first - second, axis=-1).mean(dtype=np.float64))
 
