@@ -313,3 +313,15 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert "o.mp4" in done.stdout, done.stderr
     assert "space" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_frames_give_the_same_bytes_each_time(tmp_path: Path) -> None:
+    frames = moving_texture(20, 64, 80)
+    made = set()
+    for _ in range(60):
+        path = tmp_path / "out.mp4"
+        with VideoWriter(path, 80, 64, Fraction(25)) as writer:
+            for frame in frames:
+                writer.write(frame)
+        made.add(path.read_bytes())
+    assert len(made) == 1
