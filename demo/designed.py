@@ -62,10 +62,10 @@ def _gather(matrix: Tensor) -> dict[int, dict[int, float]]:
     return rows
 
 
-def _silence(model: nn.Module) -> None:
-    """Residual branches to zero: what comes in goes out."""
+def silence(model: nn.Module, ends: tuple[str, ...] = ("conv2", "to_out.0")) -> None:
+    """Residual branches, whose last layers end so, to zero: what comes in goes out."""
     for name, module in model.named_modules():
-        if name.endswith(("conv2", "to_out.0")):
+        if name.endswith(ends):
             for parameter in module.parameters():
                 parameter.zero_()
 
@@ -73,7 +73,7 @@ def _silence(model: nn.Module) -> None:
 @torch.no_grad()
 def design_vae(vae: nn.Module) -> None:
     """AutoencoderKL with one width of 4 channels a group: average of 8x8 pixels, and back."""
-    _silence(vae)
+    silence(vae)
     width = vae.encoder.conv_in.weight.shape[0]
     keep = {channel: {channel: 1.0} for channel in range(width)}
     _pass(vae.encoder.conv_in, *_spread(torch.eye(3), width))

@@ -227,7 +227,7 @@ def test_normalised_latents_have_their_spread_and_decode_as_before(
     autoencoder.normalise(vae, [picture], 0)
     crops = autoencoder.crops([picture], np.random.default_rng(0), 256)
     with torch.no_grad():
-        latents = networks.SCALE * autoencoder.encode(vae, autoencoder.to_tensor(crops))
+        latents = networks.SCALE * autoencoder.encode(vae, autoencoder.as_tensor(crops))
     torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-2)
     wanted = torch.full((4,), networks.SPREAD)
     torch.testing.assert_close(latents.std(dim=(0, 2, 3)), wanted, rtol=1e-3, atol=0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fresco.hosts.diffusers_codec import to_pixels, to_tensor
 from tools.demo_training.networks import SCALE, SPREAD, make_autoencoder
-from tools.demo_training.progress import Checkpoint, learning_rate
+from tools.demo_training.progress import train
 
 Picture = NDArray[np.uint8]
 
@@ -34,13 +33,11 @@ _SLOPES = 0.5
 _MEANS = 2.0
 """Weight of the difference of 8 x 8 means, which hold the colours."""
 
-logger = logging.getLogger("fresco.training")
 
-
-def to_tensor(pictures: Sequence[Picture]) -> Tensor:
-    """[N, H, W, 3] uint8 as [N, 3, H, W] floats in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return (stacked.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+def as_tensor(pictures: Sequence[Picture]) -> Tensor:
+    """[N, H, W, 3] uint8 as [N, 3, H, W] floats in [-1, 1], channels last in memory."""
+    images = to_tensor(np.stack(pictures), torch.device("cpu"))
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def crops(pictures: Sequence[Picture], random: np.random.Generator, count: int) -> list[Picture]:
@@ -85,37 +82,20 @@ def train_autoencoder(
         vae.requires_grad_(False)
         vae.decoder.requires_grad_(True)
     trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=_RATE, betas=(0.9, 0.99))
-    state = Checkpoint(folder / "autoencoder.pt", vae, optimizer)
-    first = state.load()
-    began, total = time.monotonic(), 0.0
-    for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, _RATE)
+
+    def loss_of(step: int) -> Tensor:
         random = np.random.default_rng((seed, step))
-        images = to_tensor(crops(pictures, random, CROPS))
+        images = as_tensor(crops(pictures, random, CROPS))
         with torch.autocast("cpu", torch.bfloat16):
             latents = encode(vae, images)
             spread = 1.0 if frozen is None else latents.detach().float().std()
             noisy = latents + spread * _NOISE * torch.randn_like(latents)
             made = vae.decoder(vae.post_quant_conv(noisy))
         loss = reconstruction_loss(made, images)
-        if frozen is None:
-            loss = loss + _PULL * latents.float().square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        total += float(loss.detach())
-        if (step + 1) % 50 == 0:
-            logger.info(
-                "autoencoder step %d of %d: loss %.4f, %.2f s a step", step + 1, steps, total / 50,
-                (time.monotonic() - began) / (step + 1 - first),
-            )
-            state.losses.append((step + 1, total / 50))
-            total = 0.0
-            state.save(step + 1)
-    state.save(steps)
+        return loss if frozen is not None else loss + _PULL * latents.float().square().mean()
+
+    path = folder / "autoencoder.pt"
+    train("autoencoder", path, vae, trained, steps=steps, rate=_RATE, loss_of=loss_of)
     if frozen is None:
         normalise(vae, pictures, seed)
     return vae.eval()
@@ -124,7 +104,7 @@ def train_autoencoder(
 @torch.no_grad()
 def normalise(vae: Any, pictures: Sequence[Picture], seed: int) -> None:
     """Give scaled latents the mean 0 and the standard deviation SPREAD, channel by channel."""
-    latents = encode(vae, to_tensor(crops(pictures, np.random.default_rng(seed), 256))).float()
+    latents = encode(vae, as_tensor(crops(pictures, np.random.default_rng(seed), 256))).float()
     mean, deviation = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     factor = SPREAD / SCALE / deviation
     vae.quant_conv.weight[:4] *= factor[:, None, None, None]
@@ -145,6 +125,4 @@ def psnr(made: Picture, wanted: Picture) -> float:
 @torch.no_grad()
 def round_trip(vae: Any, picture: Picture) -> Picture:
     """What is left of a picture after encoding and decoding."""
-    made = vae.decode(encode(vae, to_tensor([picture]))).sample[0]
-    levels = ((made.float().clamp(-1, 1) + 1) * 127.5).round()
-    return levels.permute(1, 2, 0).numpy().astype(np.uint8)
+    return to_pixels(vae.decode(encode(vae, as_tensor([picture]))).sample)[0]

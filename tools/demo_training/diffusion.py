@@ -12,9 +12,7 @@ and n is what the UNet has to predict. Without a source, k = 0: the usual traini
 
 from __future__ import annotations
 
-import logging
 import random as chances
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from tools.demo_training.networks import make_text_encoder, make_unet
-from tools.demo_training.progress import Checkpoint, learning_rate
+from tools.demo_training.progress import train
 from tools.demo_training.prompts import caption
 from tools.demo_training.views import PLAIN, View
 
@@ -45,8 +43,6 @@ _COLLAGES = 0.6
 attention pays that finds the same thing elsewhere, as it does between the frames of a video."""
 _JITTER = 3
 """Latents that the copies of a collage are moved against each other at most."""
-
-logger = logging.getLogger("fresco.training")
 
 
 class Denoiser(nn.Module):
@@ -169,33 +165,20 @@ def train_denoiser(
     both = nn.ModuleList([model, deepcopy(model).requires_grad_(False)])
     mean = both[1]
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=_RATE, betas=(0.9, 0.99))
-    state = Checkpoint(folder / "denoiser.pt", both, optimizer)
     batches = Batches(views, tokenizer, seed)
-    first = state.load()
-    began, total = time.monotonic(), 0.0
-    for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, _RATE)
+
+    def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        loss = _step_loss(model, batches(step, *_shape(step, steps)), generator)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        return _step_loss(model, batches(step, *_shape(step, steps)), generator)
+
+    @torch.no_grad()
+    def average(step: int) -> None:
         kept = min(_KEPT, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for average, value in zip(mean.parameters(), parameters, strict=True):
-                average.lerp_(value, 1 - kept)
-        total += float(loss.detach())
-        if (step + 1) % 50 == 0:
-            logger.info(
-                "denoiser step %d of %d: loss %.4f, %.2f s a step", step + 1, steps, total / 50,
-                (time.monotonic() - began) / (step + 1 - first),
-            )
-            state.losses.append((step + 1, total / 50))
-            total = 0.0
-            state.save(step + 1)
-    state.save(steps)
+        for old, new in zip(mean.parameters(), parameters, strict=True):
+            old.lerp_(new, 1 - kept)
+
+    path = folder / "denoiser.pt"
+    train("denoiser", path, both, parameters, steps=steps, rate=_RATE, loss_of=loss_of,
+          after=average)
     assert isinstance(mean, Denoiser)
     return mean.eval()

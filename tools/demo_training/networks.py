@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
-SCALE = 0.18215
-"""Latent scale of Stable Diffusion 1."""
+from demo import make_model
+from demo.designed import SCALE, silence
+
 SPREAD = 4.0
 """Standard deviation of scaled latents. Stable Diffusion's is 1; a network this small cannot invent
 what noise hides, so its noise hides less."""
@@ -21,7 +22,7 @@ have no residual block that could change the width."""
 VAE_BLOCKS = 0
 """Residual blocks of an encoder's level; a decoder's has one more."""
 TEXT_WIDTH = 64
-TEXT_LAYERS = 2
+"""That of `demo.make_model`."""
 VOCABULARY = 49408
 """Tokens of CLIP."""
 _GROUPS = 32
@@ -57,14 +58,6 @@ def _pass_on(conv: nn.Conv2d, taps: slice, value: float) -> None:
         conv.bias.zero_()
 
 
-def _still(model: nn.Module) -> None:
-    """Residual branches start at zero, so that depth does not slow the first steps."""
-    for name, module in model.named_modules():
-        if name.endswith(("conv2", "proj_out", "to_out.0")):
-            for parameter in module.parameters():
-                parameter.zero_()
-
-
 @torch.no_grad()
 def make_autoencoder() -> AutoencoderKL:
     """KL autoencoder, factor 8, 4 channels; the decoder is the larger part."""
@@ -76,7 +69,7 @@ def make_autoencoder() -> AutoencoderKL:
         "scaling_factor": SCALE,
     }
     vae: Any = AutoencoderKL(**sizes)
-    _still(vae)
+    silence(vae)  # so that depth does not slow the first steps
     for conv in (vae.encoder.conv_in, vae.decoder.conv_in):
         conv.weight.mul_(3.0)
         _give_partners(conv)
@@ -113,10 +106,7 @@ def make_unet() -> UNet2DConditionModel:
         sample_size=64, block_out_channels=UNET_WIDTHS, layers_per_block=2,
         cross_attention_dim=TEXT_WIDTH, attention_head_dim=8, norm_num_groups=_GROUPS,
     )
-    for name, module in unet.named_modules():
-        if name.endswith(("conv2", "proj_out")):
-            for parameter in module.parameters():
-                parameter.zero_()
+    silence(unet, ("conv2", "proj_out"))
     _pass_input(unet)
     return unet
 
@@ -146,15 +136,8 @@ def make_text_encoder() -> CLIPTextModel:
 
     The WebUI divides by the mean of the encoding where a prompt carries weights.
     """
-    model = CLIPTextModel(CLIPTextConfig(
-        vocab_size=VOCABULARY, hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH, num_hidden_layers=TEXT_LAYERS, num_attention_heads=4,
-        max_position_embeddings=77, hidden_act="quick_gelu", bos_token_id=VOCABULARY - 2,
-        eos_token_id=VOCABULARY - 1, pad_token_id=VOCABULARY - 1,
-    ))
+    model = make_model.make_text_encoder(VOCABULARY)
     for name, parameter in model.named_parameters():
-        if name.endswith("token_embedding.weight"):
-            parameter.mul_(10)  # so that words differ
-        elif name.endswith("final_layer_norm.bias"):
+        if name.endswith("final_layer_norm.bias"):
             parameter.fill_(0.1)
     return model

@@ -1,17 +1,24 @@
-"""What both trainings share: the learning rate over time, and a state that can be gone on from."""
+"""What the trainings share: their loop, the learning rate over time, a state to go on from."""
 
 from __future__ import annotations
 
+import logging
 import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _WARM_UP = 50
 """Steps over which the learning rate rises."""
 _LAST = 0.02
 """Share of it that is left at the end."""
+_SAVED = 50
+"""Steps from one saving to the next."""
+
+logger = logging.getLogger("fresco.training")
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -47,3 +54,41 @@ class Checkpoint:
             "losses": self.losses, "steps": steps,
         }, fresh)
         fresh.replace(self._path)
+
+
+def train(
+    name: str, path: Path, model: nn.Module, parameters: Sequence[nn.Parameter], *, steps: int,
+    rate: float, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None,
+) -> None:
+    """Adam with clipped gradients, going on from the state in the file if there is one.
+
+    Args:
+        name: in the log.
+        model: what is saved; it holds the parameters.
+        rate: the highest learning rate.
+        loss_of: the loss of a step, by its number.
+        after: what else a step does, once the parameters have moved.
+    """
+    optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
+    state = Checkpoint(path, model, optimizer)
+    first = state.load()
+    began, total = time.monotonic(), 0.0
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, rate)
+        loss = loss_of(step)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if after is not None:
+            after(step)
+        total += float(loss.detach())
+        if (step + 1) % _SAVED == 0:
+            mean, seconds = total / _SAVED, (time.monotonic() - began) / (step + 1 - first)
+            logger.info("%s step %d of %d: loss %.4f, %.2f s a step", name, step + 1, steps, mean,
+                        seconds)
+            state.losses.append((step + 1, mean))
+            total = 0.0
+            state.save(step + 1)
+    state.save(steps)

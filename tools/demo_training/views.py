@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tools.demo_training.autoencoder import encode, to_tensor
+from tools.demo_training.autoencoder import as_tensor, encode
 from tools.demo_training.networks import SCALE
 from tools.demo_training.styles import STYLES
 
@@ -62,7 +62,7 @@ def make_view(
     placed = _placed(picture, random)
     names = [name for name in STYLES if name != PLAIN]
     chosen = [PLAIN, *random.choice(names, _LOOKS, replace=False).tolist()]
-    looks = to_tensor([STYLES[name][0](placed) for name in chosen])
+    looks = as_tensor([STYLES[name][0](placed) for name in chosen])
     with torch.autocast("cpu", torch.bfloat16):
         latents = SCALE * encode(vae, looks).float()
     return View(dict(zip(chosen, latents.half(), strict=True)), words)
