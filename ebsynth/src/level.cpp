@@ -108,11 +108,7 @@ void Level::searchEverySecond(bool forward, int first) {
         kernels_.sweep(sweep);
         if (apart) usage_.giveBack(thread, *sweep.moves);
     });
-    if (apart) {
-        usage_.follow(moves_, field_.matches, threads_);
-    } else if (tasks) {
-        usage_.changed();
-    }
+    if (apart) usage_.follow(moves_, field_.matches, threads_);
 }
 
 void Level::revote() {

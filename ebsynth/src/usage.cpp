@@ -8,8 +8,7 @@ namespace {
 
 constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one move in so many
                                            // matches
-constexpr std::size_t kUndoShare = 256;    // copying all costs as much as taking back so few moves
-constexpr std::size_t kMovesAlone = 64;    // waking threads takes longer than so few moves
+constexpr std::size_t kCopyShare = 256;    // copying all costs as much as one move in so many sums
 constexpr int kColumnsOfTask = 64;
 
 }  // namespace
@@ -22,6 +21,7 @@ UsageMap::UsageMap(int width, int height, int patch, int threads)
 
 // Twice a box sum of the patch's side, along rows and along columns: a tent around every match.
 void UsageMap::count(const std::vector<Match>& matches, Threads& threads) {
+    settled();
     std::fill(sums_.begin(), sums_.end(), 0);
     for (const Match& match : matches) {
         ++sums_[static_cast<std::size_t>(match.y + pad_) * static_cast<std::size_t>(stride_) +
@@ -78,44 +78,62 @@ void UsageMap::sumColumns(int first, int end) {
 
 void UsageMap::follow(const std::vector<std::vector<Move>>& moves,
                       const std::vector<Match>& matches, Threads& threads) {
-    std::size_t all = 0;
-    for (const std::vector<Move>& some : moves) all += some.size();
-    if (all == 0) return;
-    ++version_;
-    if (all > matches.size() / kRecountShare) return count(matches, threads);
-    const int tasks = all > kMovesAlone ? threads.count() : 1, rows = height_ + 2 * pad_;
+    std::size_t fresh = 0;
+    for (const std::vector<Move>& some : moves) {
+        fresh += some.size();
+        recent_.insert(recent_.end(), some.begin(), some.end());
+    }
+    if (fresh > matches.size() / kRecountShare) return count(matches, threads);
+    if (recent_.size() <= sums_.size() / kCopyShare) return;
+    const int tasks = threads.count(), rows = height_ + 2 * pad_;
     threads.run(tasks, [&](int task, int) {
-        followRows(moves, rows * task / tasks - pad_, rows * (task + 1) / tasks - pad_);
+        followRows(rows * task / tasks - pad_, rows * (task + 1) / tasks - pad_);
     });
+    settled();
 }
 
-void UsageMap::followRows(const std::vector<std::vector<Move>>& moves, int first, int end) {
+void UsageMap::followRows(int first, int end) {
+    const Usage counts = of(sums_);
     const auto add = [&](Match place, int sign) {
-        shared().addRows(place, patch_, sign, std::max(-pad_, first - place.y),
-                         std::min(pad_, end - 1 - place.y));
+        counts.addRows(place, patch_, sign, std::max(-pad_, first - place.y),
+                       std::min(pad_, end - 1 - place.y));
     };
-    for (const std::vector<Move>& some : moves) {
-        for (const Move& move : some) {
-            add(move.from, -1);
-            add(move.to, 1);
-        }
+    for (const Move& move : recent_) {
+        add(move.from, -1);
+        add(move.to, 1);
     }
 }
 
-Usage UsageMap::shared() { return of(sums_); }
+// The counts lack nothing now, and differ from all copies.
+void UsageMap::settled() {
+    recent_.clear();
+    ++version_;
+}
+
+Usage UsageMap::shared() {
+    followRows(-pad_, height_ + pad_);
+    settled();
+    return of(sums_);
+}
 
 Usage UsageMap::copyFor(int thread) {
     Copy& copy = copies_[static_cast<std::size_t>(thread)];
     if (copy.version != version_) {
         copy.sums = sums_;
         copy.version = version_;
+        copy.followed = 0;
     }
-    return of(copy.sums);
+    const Usage usage = of(copy.sums);
+    for (; copy.followed < recent_.size(); ++copy.followed) {
+        usage.add(recent_[copy.followed].from, patch_, -1);
+        usage.add(recent_[copy.followed].to, patch_, 1);
+    }
+    return usage;
 }
 
 void UsageMap::giveBack(int thread, const std::vector<Move>& moves) {
     Copy& copy = copies_[static_cast<std::size_t>(thread)];
-    if (moves.size() > sums_.size() / kUndoShare) {
+    if (moves.size() > sums_.size() / kCopyShare) {
         copy.version = 0;
         return;
     }

@@ -17,13 +17,13 @@ class UsageMap {
     // Counts a field anew.
     void count(const std::vector<Match>& matches, Threads& threads);
 
-    // Brings the counts up to date after matches moved; `matches` are all as they are now.
+    // Takes note of matches that moved; `matches` are all as they are now. A few moves are kept for
+    // later, since every copy can make them for itself.
     void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches,
                 Threads& threads);
 
-    // The counts themselves, for a single band; `changed` tells that it changed them.
+    // The counts themselves, for a single band that may change them.
     Usage shared();
-    void changed() { ++version_; }
 
     // A copy of the counts that a thread may change; given back, with what it changed there.
     Usage copyFor(int thread);
@@ -32,16 +32,19 @@ class UsageMap {
  private:
     struct Copy {
         std::vector<std::int32_t> sums;
-        unsigned version = 0;  // of the counts it equals; 0: of none
+        unsigned version = 0;      // of the counts it was made of; 0: of none
+        std::size_t followed = 0;  // of the moves since
     };
 
     Usage of(std::vector<std::int32_t>& sums) const { return {stride_, pad_, sums.data()}; }
-    void followRows(const std::vector<std::vector<Move>>& moves, int first, int end);
+    void followRows(int first, int end);
+    void settled();
     void sumRow(std::int32_t* row) const;
     void sumColumns(int first, int end);
 
     int height_, patch_, pad_, stride_;
     std::vector<std::int32_t> sums_;
+    std::vector<Move> recent_;  // that the counts lack
     std::vector<Copy> copies_;
     unsigned version_ = 1;
 };
