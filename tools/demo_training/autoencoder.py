@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fresco.hosts.diffusers_codec import to_pixels, to_tensor
 from tools.demo_training.networks import SCALE, SPREAD, make_autoencoder
-from tools.demo_training.progress import train
+from tools.demo_training.progress import fast_arithmetic, train
 
 Picture = NDArray[np.uint8]
 
@@ -86,7 +86,7 @@ def train_autoencoder(
     def loss_of(step: int) -> Tensor:
         random = np.random.default_rng((seed, step))
         images = as_tensor(crops(pictures, random, CROPS))
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_arithmetic():
             latents = encode(vae, images)
             spread = 1.0 if frozen is None else latents.detach().float().std()
             noisy = latents + spread * _NOISE * torch.randn_like(latents)

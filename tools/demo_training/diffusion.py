@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from tools.demo_training.networks import make_text_encoder, make_unet
-from tools.demo_training.progress import train
+from tools.demo_training.progress import fast_arithmetic, train
 from tools.demo_training.prompts import caption
 from tools.demo_training.views import PLAIN, View
 
@@ -145,7 +145,7 @@ def _step_loss(
     noise = torch.randn(source.shape, generator=generator)
     path = on_path(source, target, noise, t, start, moving)
     noisy = path.latents.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_arithmetic():
         predicted = model(noisy, t, tokens)
     return (predicted.float() - path.noise).square().mean()
 

@@ -27,6 +27,12 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
     return highest * min(1.0, (step + 1) / _WARM_UP) * (_LAST + (1 - _LAST) * fall)
 
 
+def fast_arithmetic() -> torch.autocast:
+    """bfloat16 where the processor multiplies it; elsewhere float32 is several times faster."""
+    native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
+
+
 class Checkpoint:
     """Weights, optimiser and losses of a training in one file."""
 

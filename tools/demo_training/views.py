@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tools.demo_training.autoencoder import as_tensor, encode
 from tools.demo_training.networks import SCALE
+from tools.demo_training.progress import fast_arithmetic
 from tools.demo_training.styles import STYLES
 
 PLAIN = "photo"
@@ -63,7 +64,7 @@ def make_view(
     names = [name for name in STYLES if name != PLAIN]
     chosen = [PLAIN, *random.choice(names, _LOOKS, replace=False).tolist()]
     looks = as_tensor([STYLES[name][0](placed) for name in chosen])
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_arithmetic():
         latents = SCALE * encode(vae, looks).float()
     return View(dict(zip(chosen, latents.half(), strict=True)), words)
 
