@@ -19,7 +19,7 @@ from fresco.hosts.control_loading import create_preprocessor
 from fresco.hosts.detection import describe, family, inspect_checkpoint, read_shapes
 from fresco.hosts.diffusers_host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers_lora import merge_loras
-from fresco.hosts.diffusers_schedulers import create_scheduler
+from fresco.hosts.diffusers_schedulers import create_scheduler, plan_timesteps
 from fresco.hosts.memory import memory_errors
 from fresco.hosts.single_file import write_configuration, write_tokenizer
 from fresco.settings import SamplingSettings
@@ -43,7 +43,8 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
         if settings.vae:
             pipe.register_modules(vae=_load_vae(settings.vae, pipe, offline=offline))
         _check_pipeline(pipe, settings.model)
-        create_scheduler(settings.scheduler, pipe.scheduler.config)
+        scheduler = create_scheduler(settings.scheduler, pipe.scheduler.config)
+        plan_timesteps(scheduler, settings.steps, settings.strength, device)
         merge_loras(pipe, settings.lora)
         control, preprocessor = _load_control(settings, pipe, device, offline=offline)
     with memory_errors("while loading the model"):

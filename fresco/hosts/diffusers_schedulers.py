@@ -74,14 +74,28 @@ def create_scheduler(name: str, config: Any) -> Any:
 
 
 def plan_timesteps(scheduler: Any, steps: int, strength: float, device: torch.device) -> Tensor:
-    """Timesteps of every model call from `strength` on; none if it rounds to no step."""
-    scheduler.set_timesteps(steps, device=device)
+    """Timesteps of every model call from `strength` on; none if it rounds to no step.
+
+    Raises:
+        SettingsError: The scheduler cannot take so many steps.
+    """
+    try:
+        scheduler.set_timesteps(steps, device=device)
+    except ValueError as error:
+        raise SettingsError(f"sampling.steps is {steps}; take fewer: {error}") from error
     first = (steps - round(steps * strength)) * scheduler.order
     if round(steps * strength) == 0:
         return scheduler.timesteps[:0]
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
-    return scheduler.timesteps[first:]
+    timesteps = scheduler.timesteps[first:]
+    trained = scheduler.config.num_train_timesteps
+    if int(timesteps.max()) >= trained:
+        raise SettingsError(
+            f"sampling.steps is {steps}; take fewer: they begin at timestep {int(timesteps.max())} "
+            f"and the model knows those below {trained}."
+        )
+    return timesteps
 
 
 def model_sigmas(scheduler: Any) -> tuple[float, ...]:

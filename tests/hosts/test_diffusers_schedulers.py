@@ -54,6 +54,21 @@ def test_every_scheduler_recovers_what_a_perfect_model_knows(name: str) -> None:
     assert float((latents - clean).abs().max()) < 0.12
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "strength"),
+    [("ddpm", 1000, 1.0), ("ddim", 1000, 1.0), ("ddpm", 1001, 0.5), ("lcm", 60, 1.0)],
+)
+def test_more_steps_than_a_scheduler_knows_are_refused(
+    name: str, steps: int, strength: float
+) -> None:
+    with pytest.raises(SettingsError, match=f"sampling.steps is {steps}; take fewer"):
+        plan_timesteps(create_scheduler(name, BASE.config), steps, strength, CPU)
+
+
+def test_a_thousand_steps_are_fine_where_the_first_is_left_out() -> None:
+    assert int(plan_timesteps(create_scheduler("ddpm", BASE.config), 1000, 0.999, CPU)[0]) == 999
+
+
 @pytest.mark.parametrize("name", ["DPM++ 2M Karras", "Euler a", "euler_a", "UniPC"])
 def test_names_of_the_webui_are_understood(name: str) -> None:
     assert create_scheduler(name, BASE.config) is not None
