@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
+from fresco.video.reader import open_source
+
 SHORT_SIDE = 384
 """Larger pictures are scaled down to this, in pixels."""
 _LEAST = 160
@@ -97,17 +99,10 @@ def _stills(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
-    capture = cv2.VideoCapture(str(path))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    wanted = set(np.linspace(0, count - 1, _VIDEO_FRAMES).round().astype(int).tolist())
-    number = 0
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        if number in wanted:
-            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-        number += 1
+    with open_source(path) as source:
+        wanted = np.linspace(0, source.info.frames - 1, _VIDEO_FRAMES).round().astype(int)
+        for number in dict.fromkeys(wanted.tolist()):
+            yield source.frame(number)
 
 
 def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
