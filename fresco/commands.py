@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fresco.config import ImportedRun, load_config, run_file_of, write_run_file
 from fresco.console import Bars, stopping_on_ctrl_c
-from fresco.errors import SettingsError, VideoError
+from fresco.errors import HostError, SettingsError, VideoError
 from fresco.flags import combined, given_flags, options_table
 from fresco.key_text import inline_keys
 from fresco.progress import CancelToken, Progress
@@ -115,7 +115,13 @@ def translate(arguments: argparse.Namespace) -> None:
     names: list[str] = []
 
     def load() -> Host:
-        from fresco.hosts.diffusers import load_host
+        try:
+            from fresco.hosts.diffusers import load_host
+        except ImportError as error:
+            raise HostError(
+                f"{error.name or error} is not installed, and a translation needs it; install it "
+                'by pip install -e ".[cli]".'
+            ) from error
 
         host = load_host(job.settings.sampling, offline=job.settings.flow.offline)
         names.append(host.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ def _checked(nested: Any, path: Path) -> FrescoSettings:
         raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
     try:
         settings = from_dict(nested)
-        checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+        words = checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+        sampling = dataclasses.replace(settings.sampling, key_prompts=words)
+        settings = dataclasses.replace(settings, sampling=sampling)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
     return settings

@@ -28,6 +28,7 @@ from fresco.errors import (
 )
 from fresco.flags import options_table
 from fresco.progress import Progress
+from tests.helpers.clips import moving_texture, write_clip
 from tests.helpers.recorded_run import Calls, fails
 
 STARTUP_SECONDS = 2.0
@@ -56,6 +57,15 @@ def test_a_missing_model_command_or_clip_is_named(
     assert main([]) == 2
     assert "usage: fresco" in capsys.readouterr().err
     assert not calls.arguments
+
+
+def test_a_missing_package_is_named_with_its_cure(
+    clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(clip, moving_texture(3, 16, 16))
+    monkeypatch.setitem(sys.modules, "fresco.hosts.diffusers", None)
+    assert main(["translate", str(clip), "--model", "m"]) == 4
+    assert 'pip install -e ".[cli]"' in capsys.readouterr().err
 
 
 # What people read

@@ -69,11 +69,11 @@ def test_a_run_file_finds_its_clip_beside_it(source: Path, tmp_path: Path) -> No
 def test_groups_of_settings_alone_are_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(to_dict(FrescoSettings()) | {
-        "sampling": {"prompt": "a cat", "key_prompts": {"3": "x"}}, "result": "b.mp4"}))
+        "sampling": {"prompt": "a cat", "key_prompts": {"3": "x", 5: "y"}}, "result": "b.mp4"}))
     run = load_config(path)
     assert run.output == tmp_path / "b.mp4"
     assert run.settings.sampling.prompt == "a cat"
-    assert run.settings.sampling.key_prompts == {"3": "x"}
+    assert run.settings.sampling.key_prompts == {"3": "x", "5": "y"}
 
 
 @pytest.mark.parametrize(

@@ -175,4 +175,7 @@ class DiffusersHost:
 
     def _scheduler(self) -> Any:
         """A fresh scheduler, free of the state of another batch."""
-        return create_scheduler(self._settings.scheduler, self._parts.schedule)
+        scheduler = create_scheduler(self._settings.scheduler, self._parts.schedule)
+        if hasattr(scheduler, "noise_sampler_seed"):  # takes no generator
+            scheduler.noise_sampler_seed = self._settings.seed
+        return scheduler

@@ -15,13 +15,15 @@ from fresco.hosts.estimates import training_sigmas
 
 _LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 """951, 901, ... 1 for 20 steps: what FRESCO's figures were made with."""
+_FREE = {"clip_sample": False}
+"""Latents reach beyond 1, where some classes cut them unless the model's own file forbids it."""
 _LINEAR = {"timestep_spacing": "linspace"}
 _MULTI = "DPMSolverMultistepScheduler"
 _SINGLE = "DPMSolverSinglestepScheduler"
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddpm": ("DDPMScheduler", _LEADING),
-    "ddim": ("DDIMScheduler", _LEADING),
+    "ddpm": ("DDPMScheduler", _LEADING | _FREE),
+    "ddim": ("DDIMScheduler", _LEADING | _FREE),
     "pndm": ("PNDMScheduler", _LEADING | {"skip_prk_steps": True}),
     "plms": ("PNDMScheduler", _LEADING | {"skip_prk_steps": True}),
     "euler": ("EulerDiscreteScheduler", _LINEAR),
@@ -37,8 +39,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++-sde": ("DPMSolverSDEScheduler", _LINEAR),
     "deis": ("DEISMultistepScheduler", _LINEAR),
     "unipc": ("UniPCMultistepScheduler", _LINEAR),
-    "lcm": ("LCMScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
+    "lcm": ("LCMScheduler", _FREE),
+    "tcd": ("TCDScheduler", _FREE),
 }
 """Our name -> class of diffusers and what is changed of the model's own configuration."""
 

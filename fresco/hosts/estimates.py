@@ -17,7 +17,7 @@ def training_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
 
 def sigmas_at(timesteps: Tensor, levels: Sequence[float]) -> tuple[float, ...]:
     """Noise level at timesteps, which second-order schedulers put between whole ones."""
-    place = timesteps.double().cpu().clamp(0, len(levels) - 1)
+    place = timesteps.cpu().double().clamp(0, len(levels) - 1)
     below = place.floor().long()
     above = (below + 1).clamp(max=len(levels) - 1)
     log = torch.tensor(levels, dtype=torch.float64).log()

@@ -7,8 +7,12 @@ from contextlib import contextmanager
 
 from fresco.errors import OutOfMemoryError
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-"""Of CUDA, ROCm and MPS; of torch's CPU allocator on POSIX and on Windows."""
+_SIGNS = (
+    "out of memory", "STATUS_ALLOC_FAILED", "Invalid buffer size", "can't allocate memory",
+    "not enough memory",
+)
+"""Of CUDA, ROCm and MPS; of cuBLAS and cuDNN; of MPS for one buffer too large; of torch's CPU
+allocator on POSIX and on Windows."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

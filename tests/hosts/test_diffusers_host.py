@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
+from fresco.hosts import diffusers_host
 from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.hosts.memory import memory_errors
 from fresco.progress import Progress, StageStatus
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.tiny_models import square_frames, tiny_host, tiny_request
@@ -178,6 +181,25 @@ def test_other_errors_of_the_model_pass(
     monkeypatch.setattr(host.unet.unet, "forward", Failing(host, 0, RuntimeError("bad shape")))
     with pytest.raises(RuntimeError, match="bad shape"):
         sample(host, tiny_request())
+
+
+@pytest.mark.parametrize("words", [
+    "CUDA out of memory. Tried to allocate 2 GiB", "Invalid buffer size: 8.21 GB",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
+])
+def test_every_device_is_understood_when_its_memory_ends(words: str) -> None:
+    with pytest.raises(OutOfMemoryError, match="Lower --batch-size"), memory_errors("here"):
+        raise RuntimeError(words)
+
+
+def test_a_scheduler_with_noise_of_its_own_is_seeded(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `dpm++-sde`, whose package may be absent."""
+    host = tiny_host(tiny_model, seed=7)
+    own = SimpleNamespace(noise_sampler_seed=None)
+    monkeypatch.setattr(diffusers_host, "create_scheduler", lambda *_: own)
+    assert host._scheduler().noise_sampler_seed == 7
 
 
 def test_nan_is_told_with_its_call(tiny_model: Path) -> None:

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from demo.ldm_layout import control_to_ldm
 from fresco.errors import FrescoError, HostError, SettingsError, WeightsError
 from fresco.guidance.ports import BatchResult
+from fresco.hosts.diffusers import pick_device
 from fresco.hosts.diffusers_host import DiffusersHost
 from fresco.hosts.diffusers_lora import split_weight
 from fresco.progress import Progress
@@ -39,6 +41,18 @@ def levels_apart(a: BatchResult, b: BatchResult) -> int:
 @pytest.fixture(scope="module")
 def state(tiny_file: Path) -> dict[str, Tensor]:
     return load_file(tiny_file)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_auto_asks_any_torch_for_its_device(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """In torch 2.6 the question for the device takes no argument, and none may be there."""
+    first = SimpleNamespace(
+        is_available=lambda: there, current_accelerator=lambda: torch.device("meta")
+    )
+    monkeypatch.setattr(torch, "accelerator", first)
+    assert pick_device("auto").type == ("meta" if there else "cpu")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, EulerDiscreteScheduler
 
 from fresco.errors import HostError, SettingsError
 from fresco.hosts.diffusers_schedulers import (
@@ -52,6 +52,13 @@ def test_every_scheduler_recovers_what_a_perfect_model_knows(name: str) -> None:
         latents = scheduler.step(output, t, latents, return_dict=False)[0]
     # Some end at the cleanest training level, 0.029, instead of 0; noise reaches 3.
     assert float((latents - clean).abs().max()) < 0.12
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "lcm", "tcd"])
+def test_latents_are_never_cut_whatever_scheduler_the_model_came_with(name: str) -> None:
+    foreign = EulerDiscreteScheduler(beta_schedule="scaled_linear").config
+    assert "clip_sample" not in foreign
+    assert create_scheduler(name, foreign).config.clip_sample is False
 
 
 @pytest.mark.parametrize(
