@@ -23,6 +23,8 @@ _ENTRY = re.compile(
 )
 _LISTS = ("keyframes", "keys", "key_ind")
 """Names under which a JSON object may hold a list of keyframes."""
+_FILES = (".txt", ".json")
+"""Endings of a text that is taken for a file's name."""
 _ANY_FRAME = 10**9
 """Above every frame number that is understood."""
 _NEGATIVE_MARK = "--neg"
@@ -79,9 +81,18 @@ def _content(text: str, inline: re.Pattern[str]) -> tuple[str, str]:
             return path.read_text(encoding="utf-8-sig"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} cannot be read as text: {error}.") from error
-    if path.suffix.lower() in (".txt", ".json") and "\n" not in text and '"' not in text:
+    if path.suffix.lower() in _FILES and "\n" not in text and '"' not in text:
         raise SettingsError(f"{path} does not exist; give the path of a text or JSON file.")
     return text, repr(text)
+
+
+def named_file(keys: str) -> Path | None:
+    """The file that a text of keyframes names instead of holding them; it need not be there."""
+    path = Path(keys.strip()).expanduser()
+    if not keys.strip() or _KEYS_ONLY.match(keys):
+        return None
+    named = _is_file(path) or (path.suffix.lower() in _FILES and "\n" not in keys)
+    return path if named else None
 
 
 def _is_file(path: Path) -> bool:

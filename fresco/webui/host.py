@@ -31,7 +31,7 @@ from fresco.webui.img2img.controlnet import per_frame_hints
 from fresco.webui.img2img.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.webui.jobs.job import HostOptions
 from fresco.webui.refusals import refuse_composed
-from fresco.webui.script_arguments import script_arguments
+from fresco.webui.script_arguments import PAGE, script_arguments
 
 _JOB = "FRESCO"
 """Name of a batch in the WebUI's progress."""
@@ -115,6 +115,7 @@ class WebuiHost:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Within: the WebUI works for this batch alone; a stop asked for there stops the run."""
+        PAGE.wait()
         with queue_lock:
             shared.state.begin(job=_JOB)
             shared.state.job_count = 1
@@ -132,7 +133,9 @@ class WebuiHost:
                 f"The checkpoint {self._options.model!r} is not there any more; choose another."
             )
         if shared.sd_model.sd_checkpoint_info.filename != info.filename:
-            sd_models.reload_model_weights(info=info)
+            # Loading writes the choice into the settings, where it would be everybody's.
+            with sd_models.SkipWritingToConfig():
+                sd_models.reload_model_weights(info=info)
         return shared.sd_model
 
     def _hashed(self, model: Any) -> str:
@@ -157,8 +160,10 @@ class WebuiHost:
         p = processing.StableDiffusionProcessingImg2Img(
             sd_model=model, init_images=[Image.fromarray(frame) for frame in request.frames],
             resize_mode=0, denoising_strength=sampling.strength, prompt=list(request.prompts),
-            negative_prompt=list(request.negative_prompts), seed=self._seed, batch_size=count,
-            n_iter=1, steps=sampling.steps, cfg_scale=sampling.guidance_scale, width=width,
+            negative_prompt=list(request.negative_prompts), batch_size=count, n_iter=1,
+            # One for all, or scripts that choose words by the seed choose others for each frame.
+            seed=[self._seed] * count, subseed=[self._seed] * count,
+            steps=sampling.steps, cfg_scale=sampling.guidance_scale, width=width,
             height=height, sampler_name=options.sampler, do_not_save_samples=True,
             do_not_save_grid=True,
             override_settings={"sd_model_checkpoint": options.model}, **scheduler,

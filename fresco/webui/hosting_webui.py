@@ -42,11 +42,17 @@ class WebuiHosting:
     def limits(self) -> Limits:
         """As the settings say now."""
         usual, options = Limits(), shared.opts.data
+
+        def number(name: str, otherwise: int) -> int:
+            value = options.get(name)
+            return otherwise if value is None else int(value)  # None: the field was emptied
+
         return Limits(
-            int(options.get("fresco_upload_megabytes", usual.upload_megabytes)),
-            int(options.get("fresco_most_frames", usual.frames)),
-            int(options.get("fresco_most_resolution", usual.resolution)),
-            int(options.get("fresco_workers", usual.workers)),
+            number("fresco_upload_megabytes", usual.upload_megabytes),
+            number("fresco_most_frames", usual.frames),
+            number("fresco_most_resolution", usual.resolution),
+            number("fresco_workers", usual.workers),
+            str(options.get("fresco_cluster") or ""),
         )
 
     def offer(self) -> Offer:
@@ -109,7 +115,8 @@ def _found_model(name: str) -> str:
 
 
 def _samplers() -> list[str]:
-    return [s.name for s in sd_samplers.visible_samplers() if s.name not in UNGUIDED_SAMPLERS]
+    # Before 1.9 only the names can be had.
+    return [name for name in sd_samplers.visible_sampler_names() if name not in UNGUIDED_SAMPLERS]
 
 
 def _schedulers() -> list[str]:

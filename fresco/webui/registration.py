@@ -18,6 +18,7 @@ from modules import script_callbacks, shared
 from fresco.errors import FrescoError, HostError
 from fresco.webui.img2img.axes import add_axes
 from fresco.webui.jobs.hosting import Limits
+from fresco.webui.script_arguments import PAGE
 
 if TYPE_CHECKING:
     from fresco.webui.api.access import Access
@@ -29,6 +30,8 @@ _SECTION = ("fresco", "FRESCO")
 _TAB = ("FRESCO", "fresco_tab")
 _LOGIN = "login_check"
 _MOST = 1 << 20
+_NOT_BY_API = {"restrict_api": True}
+"""Of options that name folders and addresses of the server."""
 
 
 def register() -> None:
@@ -37,6 +40,9 @@ def register() -> None:
     script_callbacks.on_before_ui(add_axes)
     script_callbacks.on_ui_tabs(add_tab)
     script_callbacks.on_app_started(add_api)
+    script_callbacks.on_app_started(PAGE.built)
+    script_callbacks.on_script_unloaded(PAGE.rebuild)
+    PAGE.rebuild()
 
 
 def add_settings() -> None:
@@ -50,6 +56,10 @@ def add_settings() -> None:
             "", "Folder of FRESCO's jobs and uploaded videos; empty: outputs/fresco (needs a "
             "restart)"
         ),
+        "fresco_cluster": (
+            "", "Scheduler of a dask.distributed cluster that propagates, such as "
+            "tcp://host:8786; empty: this machine"
+        ),
         "fresco_offline": (False, "Never download weights; use what there is"),
     }
     numbers = {
@@ -61,7 +71,7 @@ def add_settings() -> None:
         ),
     }
     for name, (default, label) in texts.items():
-        _add_option(name, default, label, {"restrict_api": True} if name.endswith("_dir") else {})
+        _add_option(name, default, label, {} if isinstance(default, bool) else _NOT_BY_API)
     whole = {"component": gr.Number, "component_args": {"precision": 0, "minimum": 0,
                                                         "maximum": _MOST}}
     for name, (default, label) in numbers.items():
@@ -90,10 +100,10 @@ def add_tab() -> list[tuple[Any, str, str]]:
         from fresco.webui.tab.page import build_tab
 
         return [(build_tab(service()), title, identity)]
-    except (FrescoError, ImportError) as error:
-        log.error("The tab FRESCO cannot open: %s", error)
+    except Exception as error:  # the WebUI would drop the tab without a word
+        log.exception("The tab FRESCO cannot open.")
         with gr.Blocks(analytics_enabled=False) as blocks:
-            gr.Markdown(f"FRESCO's tab cannot open: {error}")
+            gr.Markdown(f"FRESCO's tab cannot open: {_reason(error)}")
         return [(blocks, title, identity)]
 
 
@@ -103,8 +113,13 @@ def add_api(_demo: Any, app: Any) -> None:
         from fresco.webui.api.routes import add_routes
 
         add_routes(app, service(), _access(app))
-    except (FrescoError, ImportError) as error:
-        log.error("The API of FRESCO cannot start: %s", error)
+    except Exception:
+        log.exception("The API of FRESCO cannot start.")
+
+
+def _reason(error: Exception) -> str:
+    known = isinstance(error, (FrescoError, ImportError))
+    return str(error) if known else f"{type(error).__name__}: {error}. See the console."
 
 
 def _access(app: Any) -> Access:

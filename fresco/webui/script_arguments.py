@@ -6,16 +6,48 @@ ControlNet's units.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 from modules import scripts
 
-from fresco.errors import SettingsError
+from fresco.errors import HostError, SettingsError
 from fresco.webui.jobs.job import ControlUnit
 
 _CONTROLNET = "controlnet"
+_PATIENCE = 600
+"""Seconds that a job waits for the WebUI to have loaded its scripts."""
+
+
+class _Page:
+    """Whether the WebUI's page stands; a package that is used without one never waits."""
+
+    def __init__(self) -> None:
+        self._stands = threading.Event()
+        self._stands.set()
+
+    def rebuild(self, *_: Any) -> None:
+        """The WebUI begins to load its scripts and to build its page."""
+        self._stands.clear()
+
+    def built(self, *_: Any) -> None:
+        """Jobs may ask the scripts for their controls."""
+        self._stands.set()
+
+    def wait(self) -> None:
+        """Until the page stands: before, scripts have no arguments, and controls that a job makes
+        would land in the page."""
+        if not self._stands.wait(_PATIENCE):
+            raise HostError(
+                f"The WebUI has been loading its page for {_PATIENCE} seconds; resume the job "
+                "when it is there."
+            )
+
+
+PAGE = _Page()
+"""The page of this process."""
 
 
 def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:

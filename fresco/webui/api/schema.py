@@ -16,6 +16,7 @@ SERVER_ONLY: Mapping[tuple[str, str], str] = {
     ("flow", "weights_dir"): "the server has a folder of its own",
     ("flow", "offline"): "it is a setting of the server",
     ("propagation", "cluster"): "it is a setting of the server",
+    ("propagation", "enabled"): "choose the goal keyframes instead",
     ("sampling", "model"): "name the model as host.model, see GET /fresco/models",
     ("sampling", "vae"): "choose the VAE in the server's settings",
     ("sampling", "lora"): "write it into the prompt, such as <lora:name:0.8>",

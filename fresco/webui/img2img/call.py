@@ -21,6 +21,7 @@ from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
 from fresco.hosts.estimates import training_sigmas
 from fresco.hosts.patching import replaced_method
+from fresco.key_text import named_file
 from fresco.keyframes import Batch, join_prompt
 from fresco.stages.guide import GuideMaker
 from fresco.webui.img2img.controlnet import per_frame_hints
@@ -48,9 +49,10 @@ class GuidedCall:
     """FRESCO's part in one call of `process_images`."""
 
     def __init__(self, request: Request, p: Any) -> None:
-        for path in (request.path, request.masks_path):
+        listed = named_file(request.settings.keyframes.keys)
+        for path in (request.path, request.masks_path, listed):
             if path:
-                require_allowed(path)
+                require_allowed(str(path))
         refuse_unsupported(p, masked=request.has_masks)
         self._request = request
         self._frames = call_frames(request, p.init_images)

@@ -52,6 +52,8 @@ class Limits:
     """Largest short side of the frames the model sees."""
     workers: int = 0
     """Processes of a job that does not say how many; 0: as many as cores."""
+    cluster: str = ""
+    """Scheduler of a dask.distributed cluster that propagates; empty: this machine."""
 
 
 class Hosting(Protocol):

@@ -100,6 +100,7 @@ def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress
         propagation=dataclasses.replace(
             propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION),
             workers=propagation.workers or hosting.limits.workers,
+            cluster=propagation.cluster or hosting.limits.cluster,
         ),
     )
     source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"

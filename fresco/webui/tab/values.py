@@ -24,6 +24,7 @@ LEFT_OUT: Mapping[tuple[str, str], str] = {
     ("sampling", "dtype"): "chosen by the host",
     ("flow", "weights_dir"): "in the host's settings, as it is the same for every job",
     ("flow", "offline"): "in the host's settings, as it is the same for every job",
+    ("propagation", "cluster"): "in the host's settings: an address that the server connects to",
     ("propagation", "enabled"): "the buttons say how far a job goes",
 }
 """Options without a control in the tab, and why."""
@@ -42,7 +43,6 @@ LABELS: Mapping[str, str] = {
     "method": "Propagation method",
     "quality": "Patch quality",
     "workers": "Worker processes",
-    "cluster": "Cluster address",
     "histogram": "Histogram blend",
     "gradient": "Gradient blend",
     "crf": "Video quality (CRF)",

@@ -40,7 +40,10 @@ OFFLINE = {
     "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False",
     "SD_WEBUI_RESTARTING": "1", "PYTHONUNBUFFERED": "1", "no_proxy": "127.0.0.1",
 }
-SEEDED = '''"""Torch's own generator begins alike for every request, as in the double."""
+SEEDED = '''"""Torch's own generator begins alike for every request, as in the double.
+
+`__seed__` in a prompt becomes words that depend on the seed, as by scripts with wildcards.
+"""
 
 import torch
 
@@ -56,7 +59,15 @@ class Seeded(scripts.Script):
 
     def before_process(self, p, *args):
         torch.manual_seed(0)
+
+    def process(self, p, *args):
+        p.all_prompts = [
+            text.replace("__seed__", f"number {seed}")
+            for text, seed in zip(p.all_prompts, p.all_seeds)
+        ]
 '''
+SECOND = "second"
+"""Name of a second checkpoint, beside the one that is selected."""
 
 
 def given_folder() -> Path | None:
@@ -146,6 +157,7 @@ def _prepared(webui: Path, folder: Path) -> list[str]:
     command = [_python(webui), str(maker), str(webui), str(models), "--kind", kind]
     made = subprocess.run(command, capture_output=True, text=True, env=os.environ | OFFLINE)
     assert made.returncode == 0, made.stderr
+    shutil.copyfile(models / f"tiny-{kind}.safetensors", models / f"{SECOND}.safetensors")
     return ["--data-dir", str(folder), "--ckpt", str(models / f"tiny-{kind}.safetensors")]
 
 

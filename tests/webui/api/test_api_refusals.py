@@ -173,6 +173,7 @@ def png_text(data: bytes) -> str:
         ({"settings": {"sampling": {"vae": "/etc/passwd"}}}, "vae"),
         ({"settings": {"flow": {"weights_dir": "/tmp"}}}, "weights_dir"),
         ({"settings": {"propagation": {"cluster": "tcp://127.0.0.1:9"}}}, "cluster"),
+        ({"settings": {"propagation": {"enabled": False}}}, "goal keyframes"),
         ({"settings": {"keyframes": {"min_interval": 9, "max_interval": 3}}}, "max_interval"),
         ({"settings": []}, "object"),
         ({"settings": {"sampling": 3}}, "mapping"),

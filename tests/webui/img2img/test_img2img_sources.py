@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.clips import ClipOptions, moving_texture, truncated, write_clip
+from tests.helpers.webui import shared
 from tests.helpers.webui.client import Host, Refused
 from tests.helpers.webui.double import DoubleHost
 from tests.helpers.webui.requests import NONE, frames
@@ -71,6 +72,26 @@ def test_video_without_a_frame(host: Host, tmp_path: Path) -> None:
     empty = tmp_path / "clip.mp4"
     empty.touch()
     assert "is empty (0 bytes)" in refusal(host, by_path(empty))
+
+
+@pytest.mark.parametrize("name", ["secret", "secret.txt", "secret.json", "not there.txt"])
+def test_lists_of_keys_are_read_only_where_a_reachable_webui_serves(
+    double: DoubleHost, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(3))
+    served, secret = tmp_path / "served", tmp_path_factory.mktemp("elsewhere") / name
+    served.mkdir()
+    if "not there" not in name:
+        secret.write_text("hunter2")
+    (served / "keys.txt").write_text("0 2")
+    monkeypatch.setattr(shared.cmd_opts, "listen", True, raising=False)
+    monkeypatch.setattr(shared.cmd_opts, "gradio_allowed_path", [str(served)], raising=False)
+    said = refusal(double, by_bytes(clip) | {"keys": str(secret)})
+    assert "outside of the folders" in said
+    assert "hunter2" not in said
+    answer = double.img2img([], by_bytes(clip) | {"keys": str(served / "keys.txt")})
+    assert len(answer.images) == 2
 
 
 def test_range_behind_the_end(host: Host, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.clips import write_clip
 from tests.helpers.job_hosting import TINY
 from tests.helpers.tiny_models import square_frames
-from tests.helpers.webui.http_host import HttpHost, given_folder
+from tests.helpers.webui.http_host import SECOND, HttpHost, given_folder
+from tests.helpers.webui.requests import frames
 
 pytestmark = pytest.mark.skipif(given_folder() is None, reason="WEBUI_DIR names no WebUI")
 
@@ -69,6 +70,32 @@ def test_the_same_job_gives_the_same_pictures_and_its_own_options_count(
         other = {**request_of_keys, "settings": {**settings, "sampling": sampling}}
         assert translated(webui, other) != first
     assert translated(webui, {**request_of_keys, "host": {"sampler": "DDIM"}}) != first
+
+
+def test_a_job_on_another_checkpoint_leaves_the_selected_one_to_all_others(
+    webui: HttpHost, request_of_keys: dict[str, Any]
+) -> None:
+    selected = webui.ask("/sdapi/v1/options")["sd_model_checkpoint"]
+    assert SECOND not in selected
+    models = [model["title"] for model in webui.ask("/sdapi/v1/sd-models")]
+    other = next(title for title in models if SECOND in title)
+    assert translated(webui, {**request_of_keys, "host": {"model": other}})
+    assert webui.ask("/sdapi/v1/options")["sd_model_checkpoint"] == selected
+    answer = webui.img2img(frames(1), steps=2)
+    assert SECOND not in answer.infotext
+
+
+def test_scripts_that_choose_words_by_the_seed_choose_the_same_for_every_frame(
+    webui: HttpHost, request_of_keys: dict[str, Any]
+) -> None:
+    def told(prompt: str) -> list[str]:
+        settings = request_of_keys["settings"]
+        sampling = {**settings["sampling"], "prompt": prompt, "seed": 5}
+        return translated(
+            webui, {**request_of_keys, "settings": {**settings, "sampling": sampling}}
+        )
+
+    assert told("a dog, __seed__") == told("a dog, number 5") != told("a dog, number 6")
 
 
 def test_interrupted_in_the_webui_and_resumed_it_gives_the_same_pictures(
