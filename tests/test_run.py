@@ -15,15 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fresco.errors import Cancelled, SettingsError
+from fresco.errors import Cancelled, SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers import load_host
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.settings import FrescoSettings, from_dict
 from fresco.translate import RunResult, propagate_keys, translate
+from fresco.video.folder import ImageFolderWriter
 from fresco.video.reader import open_source
 from fresco.workspace import write_image
-from tests.helpers.clips import ClipOptions, moving_texture, sound_packets, write_clip
+from tests.helpers.clips import (
+    ClipOptions,
+    moving_texture,
+    sound_packets,
+    truncated,
+    write_clip,
+)
 from tests.helpers.shared import ROOT
 
 FRAMES = 12
@@ -248,6 +255,50 @@ def test_a_range_outside_the_clip_is_refused(
 
     with pytest.raises(SettingsError, match=words):
         translate(clip, tmp_path / "r.mp4", wrong, never, Progress())
+
+
+@pytest.mark.parametrize(("output", "words"), [
+    ("late.avi", "ends in .avi"), ("v1.2", "ends in .2"), ("mine", "no earlier result"),
+    ("a folder.mp4", "is a folder"),
+])
+def test_a_result_that_cannot_be_written_is_refused_before_all_work(
+    clip: Path, settings: FrescoSettings, tmp_path: Path, output: str, words: str
+) -> None:
+    write_image(tmp_path / "mine" / "0001.png", np.zeros((64, 80, 3), np.uint8))
+    (tmp_path / "a folder.mp4").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    def never() -> Any:
+        raise AssertionError("the model was loaded")
+
+    with pytest.raises(VideoError, match=words):
+        translate(clip, tmp_path / output, settings, never, Progress())
+    with pytest.raises(VideoError, match=words):
+        propagate_keys(clip, tmp_path / "mine", tmp_path / output, settings, Progress())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_keyframes_are_never_replaced_by_their_result(
+    clip: Path, settings: FrescoSettings, tmp_path: Path
+) -> None:
+    """Not even in a folder that an earlier run wrote."""
+    with ImageFolderWriter(tmp_path / "keys") as writer:
+        writer.write(np.zeros((64, 80, 3), np.uint8))
+    with pytest.raises(SettingsError, match="folder of the keyframes"):
+        propagate_keys(clip, tmp_path / "keys", tmp_path / "keys", settings, Progress())
+    assert (tmp_path / "keys" / "0000.png").exists()
+
+
+def test_a_file_cut_off_behind_the_frames_used_is_compared_too(
+    clip: Path, settings: FrescoSettings, host: Host, tmp_path: Path
+) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", moving_texture(40, 64, 80))
+    broken = truncated(whole, tmp_path / "broken.mkv", 0.8)
+    part = from_dict({"output": {"last_frame": 5}, "keyframes": {"detect_shots": False}}, settings)
+    result = translate(broken, tmp_path / "r.mp4", part, lambda: host, Progress())
+    assert result.comparison is not None
+    with open_source(result.comparison) as comparison:
+        assert comparison.info.frames == 6
 
 
 @pytest.mark.parametrize("numbers", [(0, CUT - 1, CUT, FRAMES - 1), (2, CUT + 2)])

@@ -47,7 +47,7 @@ for path in sys.argv[1:]:
     with open(path, "rb") as file:
         digest.update(file.read())
 wishes = [os.environ.get(name, "") for name in ("TORCH_COMMAND", "TORCH_INDEX_URL")]
-digest.update(repr([sys.version, platform.platform(), *wishes]).encode())
+digest.update(repr([sys.version, platform.system(), platform.machine(), platform.libc_ver(), *wishes]).encode())
 print(digest.hexdigest())
 PYTHON_END
 }
@@ -112,6 +112,10 @@ create_venv() {
     # setup.log alone is what a setup stopped at once leaves.
     if [ -e "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ -n "$(ls -A "$VENV" | grep -vx setup.log)" ]; then
         fail "$VENV exists and is no virtual environment. Move it away, or name another folder: FRESCO_VENV=..."
+    fi
+    # Only what an earlier setup made may go: that left its log.
+    if [ -e "$VENV/pyvenv.cfg" ] && [ ! -e "$VENV/setup.log" ]; then
+        fail "$VENV is a virtual environment that this script did not make. Move it away, or name another folder: FRESCO_VENV=..."
     fi
     rm -rf "$VENV"
     mkdir -p "$VENV"

@@ -34,6 +34,8 @@ from fresco.workspace import (
     write_tensors,
 )
 
+_GROUP_NAME = "group.json"
+"""File with the frames a group of `translate_alone` has, where memory made it smaller."""
 SMALLEST = 3
 """Frames of the smallest batch that still has company for every anchor."""
 
@@ -188,15 +190,30 @@ def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -
 def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> None:
     """Translate frames with every part of FRESCO off: same model, noise and steps, no guide.
 
-    The groups are fixed, since a frame's noise depends on its place in one: a resumed run gives
-    the same pictures.
+    The groups are fixed, since a frame's noise depends on its place in one, and their size is on
+    disk where memory made it smaller: a resumed run gives the same pictures.
     """
-    size = run.settings.keyframes.batch_size
-    for start in range(0, len(numbers), size):
+    place, start = run.folder / _GROUP_NAME, 0
+    known = read_json(place)
+    size = known if isinstance(known, int) else run.settings.keyframes.batch_size
+    while start < len(numbers):
         group = numbers[start:start + size]
         if any(read_image(run.folder / frame_name(number)) is None for number in group):
-            name = f"frames {group[0]} to {group[-1]}"
-            result = run.sampled(run.request(group, None), None, name)
-            for number, image in zip(group, result.images, strict=True):
-                write_image(run.folder / frame_name(number), image)
+            try:
+                _translate_group(run, group)
+            except OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = size * 3 // 4
+                log.warning("Out of memory; going on with %d frames at a time.", size)
+                write_json(place, size)
+                continue
+        start += len(group)
         stage.advance(len(group))
+
+
+def _translate_group(run: KeyframeRun, group: Sequence[int]) -> None:
+    name = f"frames {group[0]} to {group[-1]}"
+    result = run.sampled(run.request(group, None), None, name)
+    for number, image in zip(group, result.images, strict=True):
+        write_image(run.folder / frame_name(number), image)

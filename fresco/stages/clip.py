@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.settings import FrescoSettings
-from fresco.video.reader import VideoInfo, open_source
+from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import resize, working_size
 from fresco.workspace import content_digest, digest
 
@@ -26,17 +26,22 @@ class WorkingFrames:
     """Width and height of the frames given."""
     end: int = -1
     """Last frame that is ever asked for; a file cut off behind it will do. -1: its last."""
+    index: SourceIndex | None = None
+    """What is known of the source, so that a worker need not decode all of it again."""
 
     def __call__(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
-        with open_source(self.path, last_frame=self.end) as source:
+        with self._open() as source:
             for frame in source.frames(first, last):
                 yield resize(frame, self.size)
 
     def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Single frames, as [N, H, W, 3] RGB."""
-        with open_source(self.path, last_frame=self.end) as source:
+        with self._open() as source:
             return np.stack([resize(source.frame(number), self.size) for number in numbers])
+
+    def _open(self) -> FrameSource:
+        return open_source(self.path, last_frame=self.end, index=self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     """Read what there is to know of a source and check the range asked for."""
     first, last = settings.output.first_frame, settings.output.last_frame
     with open_source(path, last_frame=last) as source:
-        info = source.info
+        info, index = source.info, source.index
     end = last
     last = info.frames - 1 if last < 0 else last
     if first >= info.frames or last >= info.frames:
@@ -80,4 +85,4 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
         )
     size = working_size(info.width, info.height, settings.sampling.resolution)
     identity = digest(content_digest(path), first, last, size)
-    return Clip(info, first, last, WorkingFrames(str(path), size, end), identity)
+    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), identity)

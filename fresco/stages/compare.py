@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError, VideoError
 from fresco.progress import Progress
-from fresco.stages.result import sound_of
+from fresco.stages.result import end_of, sound_of
 from fresco.video.reader import FrameSource, open_source
 from fresco.video.size import resize
 from fresco.video.writer import VideoWriter
@@ -39,18 +39,23 @@ def _panel_size(source: FrameSource) -> tuple[int, int]:
 
 def compare_videos(
     paths: Sequence[Path], labels: Sequence[str], output: Path, progress: Progress,
-    *, first_frames: Sequence[int] | None = None,
+    *, first_frames: Sequence[int] | None = None, last_frame: int = -1,
 ) -> None:
     """Write videos of one length side by side, with the rate and sound of the first.
 
     Args:
         first_frames: frame of each video that is shown first; None: 0 for all.
+        last_frame: last frame used of the first video; a file cut off behind it is accepted.
     """
     if len(paths) != len(labels) or not paths:
         raise SettingsError(f"{len(paths)} videos and {len(labels)} labels; give one label each.")
     starts = list(first_frames or [0] * len(paths))
     with contextlib.ExitStack() as stack:
-        sources = [stack.enter_context(open_source(path)) for path in paths]
+        ends = [last_frame, *(-1 for _ in paths[1:])]
+        sources = [
+            stack.enter_context(open_source(path, last_frame=end))
+            for path, end in zip(paths, ends, strict=True)
+        ]
         counts = [s.info.frames - start for s, start in zip(sources, starts, strict=True)]
         # The shortest one that was cut out of a longer source sets the length.
         count = min(counts)
@@ -73,6 +78,7 @@ def _write_panels(
     streams = [s.frames(a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
     writer = VideoWriter(
         output, strips.shape[1], height + _BAR, info.rate, timestamps=times,
+        end=end_of(info, start + count - 1),
         pixel_aspect=info.pixel_aspect,
         **sound_of(info, start, start + count - 1),
     )

@@ -6,7 +6,9 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +29,9 @@ DEFAULT_RATE = Fraction(24)
 """Frames a second of a folder, which has no rate of its own."""
 
 _OWN_NAME = re.compile(r"\d{4,}\.png")
+
+_MARK = ".fresco-frames"
+"""File in a folder that `ImageFolderWriter` made: only such a folder is ever replaced."""
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:
@@ -82,13 +87,54 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(images, key=_natural)
 
 
-class ImageFolder:
-    """Images as frames, in natural order. `path` is a folder, or a single image."""
+@dataclass(frozen=True, slots=True)
+class FolderIndex:
+    """What is known of images that were all decoded once."""
 
-    def __init__(self, path: str | Path, *, rate: Fraction = DEFAULT_RATE) -> None:
+    files: tuple[tuple[Path, int, int], ...]
+    """Each with its bytes and the time of its last change, ns, by which a changed one is known."""
+    size: tuple[int, int]
+    """Height and width of all."""
+
+
+def _state(file: Path) -> tuple[Path, int, int]:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise VideoError(f"{file} cannot be read ({error.strerror}); check the path.") from error
+    return file.absolute(), found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _indexed(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
+    """Decode every image, once for files in one state: a run opens a folder many times."""
+    first = read_image(files[0][0]).shape
+    for file, *_ in files[1:]:
+        shape = read_image(file).shape
+        if shape != first:
+            raise VideoError(
+                f"{file} is {shape[1]}x{shape[0]}, {files[0][0].name} is "
+                f"{first[1]}x{first[0]}; bring all images to one size."
+            )
+    return FolderIndex(files, (first[0], first[1]))
+
+
+class ImageFolder:
+    """Images as frames, in natural order.
+
+    Args:
+        path: a folder, or a single image.
+        index: what an earlier opening found; it counts while no file has changed.
+    """
+
+    def __init__(
+        self, path: str | Path, *, rate: Fraction = DEFAULT_RATE, index: FolderIndex | None = None
+    ) -> None:
         path = Path(path)
         self._files = _image_files(path) if path.is_dir() else [path]
-        height, width = self._check_sizes()
+        states = tuple(_state(file) for file in self._files)
+        self.index = index if index and index.files == states else _indexed(states)
+        height, width = self.index.size
         count = len(self._files)
         self.info = VideoInfo(
             path=str(path), width=width, height=height, rate=rate, frames=count,
@@ -96,17 +142,6 @@ class ImageFolder:
             timestamps=tuple(number / rate for number in range(count)), variable_rate=False,
         )
         logger.info("%s: %d images, taken as %s frames a second", path, count, rate)
-
-    def _check_sizes(self) -> tuple[int, int]:
-        first = read_image(self._files[0]).shape
-        for file in self._files[1:]:
-            shape = read_image(file).shape
-            if shape != first:
-                raise VideoError(
-                    f"{file} is {shape[1]}x{shape[0]}, {self._files[0].name} is "
-                    f"{first[1]}x{first[0]}; bring all images to one size."
-                )
-        return first[0], first[1]
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """The frame of that number, RGB [H, W, 3]."""
@@ -150,6 +185,23 @@ def checked_last(first: int, last: int | None, info: VideoInfo) -> int:
     return end
 
 
+def check_folder_target(path: Path) -> None:
+    """VideoError unless a folder of that name may be made, or replaced as an earlier result."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise VideoError(f"{path} is a file; name a new folder for the images.")
+    names = [entry.name for entry in path.iterdir()]
+    foreign = [name for name in names if name != _MARK and not _OWN_NAME.fullmatch(name)]
+    if names and _MARK not in names:
+        foreign = names
+    if foreign:
+        raise VideoError(
+            f"{path} holds files that are no earlier result, such as {min(foreign)}; name a new "
+            "folder."
+        )
+
+
 class ImageFolderWriter:
     """Frames as 0000.png, 0001.png, ...; the folder appears when all of them are written.
 
@@ -165,25 +217,15 @@ class ImageFolderWriter:
         self._part = self.path.with_name(f".{self.path.name}.part")
 
     def __enter__(self) -> ImageFolderWriter:
-        self._check_target()
+        check_folder_target(self.path)
         try:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir()
+            (self._part / _MARK).touch()
         except OSError as error:
             raise _unwritable(self.path, error) from error
         return self
-
-    def _check_target(self) -> None:
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise VideoError(f"{self.path} is a file; name a new folder for the images.")
-        foreign = [p.name for p in self.path.iterdir() if not _OWN_NAME.fullmatch(p.name)]
-        if foreign:
-            raise VideoError(
-                f"{self.path} holds other files, such as {foreign[0]}; name a new folder."
-            )
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Write the next frame, RGB [H, W, 3]."""
@@ -199,7 +241,7 @@ class ImageFolderWriter:
     def _finish(self) -> None:
         if not self._count:
             raise VideoError(f"No frame was written to {self.path}; the source gave none.")
-        found = sum(1 for file in self._part.iterdir() if file.stat().st_size)
+        found = sum(1 for file in self._part.glob("*.png") if file.stat().st_size)
         if found != self._count:
             raise VideoError(f"{self.path}: {self._count} images were written, {found} are there.")
         try:

@@ -30,6 +30,9 @@ _ATTACHED_PICTURE = 1024
 LOST_END = Fraction(1, 4)
 """Seconds that may be missing at the end before a file counts as cut off: rounding of headers."""
 
+HELD = Fraction(3, 2)
+"""Ordinary frame lengths above which the last frame of a steady clip counts as held."""
+
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """Transfer numbers of H.273 whose pictures need tone mapping on an ordinary screen."""
 
@@ -74,6 +77,8 @@ class VideoIndex:
     """Timestamps in the stream's own units, rising; empty where the file has none to seek by."""
     keys: tuple[int, ...]
     """Numbers of the frames where decoding can start."""
+    state: tuple[int, int] = (0, 0)
+    """Bytes of the file and the time of its last change, ns, by which a changed one is known."""
 
 
 @dataclass(slots=True)
@@ -258,7 +263,8 @@ def _timing(
     steady = _steady_rate(times, clock, rates)
     mean = (len(times) - 1) / (times[-1] - times[0])
     rate = steady or mean.limit_denominator(1001)
-    last = 1 / rate if steady or not last else last
+    # A steady clip's last frame may be held; its length is not worth more than that otherwise.
+    last = last if last and (steady is None or last > HELD / rate) else 1 / rate
     return tuple(times), rate, times[-1] - times[0] + last, steady is None
 
 

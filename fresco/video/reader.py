@@ -21,13 +21,19 @@ from fresco.video.color import frame_to_rgb
 from fresco.video.folder import (
     DEFAULT_RATE,
     IMAGE_SUFFIXES,
+    FolderIndex,
     ImageFolder,
     check_index,
     checked_last,
 )
 from fresco.video.index import VideoIndex, VideoInfo, decoded, index_video, opened, video_stream
 
-__all__ = ["FrameSource", "ImageFolder", "VideoInfo", "VideoReader", "open_source"]
+__all__ = [
+    "FrameSource", "ImageFolder", "SourceIndex", "VideoInfo", "VideoReader", "open_source",
+]
+
+SourceIndex = VideoIndex | FolderIndex
+"""What decoding a source once has found; picklable, for those who open it again."""
 
 _SEEKS = 3
 """Key frames tried, nearest first, before decoding from the very start."""
@@ -39,6 +45,11 @@ class FrameSource(Protocol):
     @property
     def info(self) -> VideoInfo:
         """What is known about the source."""
+        ...
+
+    @property
+    def index(self) -> SourceIndex:
+        """What another process may be given when it opens the source again."""
         ...
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -139,7 +150,7 @@ class _Decoder:
 @lru_cache(maxsize=4)
 def _known_index(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
     """The index of a file in the state that size and time tell: a run opens a file many times."""
-    return index_video(path, last_frame=last_frame)
+    return replace(index_video(path, last_frame=last_frame), state=(size, changed))
 
 
 class VideoReader:
@@ -147,9 +158,12 @@ class VideoReader:
 
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.
+        index: what an earlier opening found; it counts while the file has not changed.
     """
 
-    def __init__(self, path: str | Path, *, last_frame: int = -1) -> None:
+    def __init__(
+        self, path: str | Path, *, last_frame: int = -1, index: VideoIndex | None = None
+    ) -> None:
         # Absolute, or two runs in different folders would share an index.
         self._path = Path(path).absolute()
         try:
@@ -158,7 +172,10 @@ class VideoReader:
             raise VideoError(
                 f"{path} cannot be read ({error.strerror}); check the path."
             ) from error
-        known = _known_index(self._path, last_frame, state.st_size, state.st_mtime_ns)
+        now = state.st_size, state.st_mtime_ns
+        known = index if index and index.state == now else (
+            _known_index(self._path, last_frame, *now)
+        )
         self._index = replace(known, info=replace(known.info, path=str(path)))
         self._decoder: _Decoder | None = None
 
@@ -166,6 +183,11 @@ class VideoReader:
     def info(self) -> VideoInfo:
         """What is known about the file."""
         return self._index.info
+
+    @property
+    def index(self) -> VideoIndex:
+        """What another process may be given when it opens the file again."""
+        return self._index
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """The frame of that number, RGB [H, W, 3]; the next one costs no seek."""
@@ -202,19 +224,23 @@ class VideoReader:
 
 
 def open_source(
-    path: str | Path, *, last_frame: int = -1, rate: Fraction = DEFAULT_RATE
+    path: str | Path, *, last_frame: int = -1, rate: Fraction = DEFAULT_RATE,
+    index: SourceIndex | None = None,
 ) -> FrameSource:
     """Open a video file, a folder of images, or one image.
 
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.
         rate: frames a second of a folder, which has none of its own.
+        index: what an earlier opening found; else, and where files have changed, all is decoded.
     """
     path = Path(path)
     if not path.exists():
         raise VideoError(f"{path} does not exist; check the path.")
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageFolder(path, rate=rate)
+        known = index if isinstance(index, FolderIndex) else None
+        return ImageFolder(path, rate=rate, index=known)
     if not path.stat().st_size:
         raise VideoError(f"{path} is empty (0 bytes); copy or download it again.")
-    return VideoReader(path, last_frame=last_frame)
+    known = index if isinstance(index, VideoIndex) else None
+    return VideoReader(path, last_frame=last_frame, index=known)

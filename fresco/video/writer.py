@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
-from fresco.video.folder import ImageFolderWriter
-from fresco.video.index import index_video, opened
+from fresco.video.folder import ImageFolderWriter, check_folder_target
+from fresco.video.index import HELD, index_video, opened
 from fresco.video.sound import SoundCopy
 
-__all__ = ["ImageFolderWriter", "VideoWriter"]
+__all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 
 logger = logging.getLogger("fresco")
 
@@ -56,6 +56,26 @@ def _repeatable() -> dict[str, str]:
     return {"x264-params": "asm=avx2"} if wide else {}
 
 
+def check_target(path: Path) -> None:
+    """VideoError unless a result can be written there: a video, or without a suffix a folder."""
+    if not path.name:
+        raise VideoError(f"{path} names no result; give a video file or a new folder.")
+    if path.suffix:
+        _check_video_target(path)
+    else:
+        check_folder_target(path)
+
+
+def _check_video_target(path: Path) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise VideoError(
+            f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(_FORMATS)}, "
+            "or give a folder for images."
+        )
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder; name a file.")
+
+
 class VideoWriter:
     """A video file that appears under its name when it is finished and checked.
 
@@ -64,6 +84,7 @@ class VideoWriter:
         width, height: size of the frames to come; odd ones are padded by a repeated edge.
         rate: frames a second.
         timestamps: seconds of every frame on the source's clock; None: evenly at `rate`.
+        end: second on that clock at which the last frame ends; None: after one frame at `rate`.
         crf: H.264 quality, 0..51, lower is better.
         sound_from: file whose sound is copied; a silent one is fine.
         sound_range: first and last second of the source's sound; None: all of it.
@@ -72,7 +93,7 @@ class VideoWriter:
 
     def __init__(
         self, path: str | Path, width: int, height: int, rate: Fraction | int, *,
-        timestamps: Sequence[Fraction] | None = None, crf: int = 17,
+        timestamps: Sequence[Fraction] | None = None, end: Fraction | None = None, crf: int = 17,
         sound_from: str | Path | None = None,
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         pixel_aspect: Fraction = Fraction(1),
@@ -84,6 +105,9 @@ class VideoWriter:
         self._check_arguments()
         self._start = timestamps[0] if timestamps else None
         self._clock, self._stamps, self._notes = _ticks(timestamps, self._rate)
+        length = end - timestamps[-1] if timestamps and end is not None else 1 / self._rate
+        self._last_length = max(1, round(length / self._clock))
+        self._held = length > HELD / self._rate
         self._sound_from = None if sound_from is None else Path(sound_from)
         self._sound_range = sound_range
         self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
@@ -104,17 +128,11 @@ class VideoWriter:
 
     def _check_arguments(self) -> None:
         width, height = self._size
-        if self.path.suffix.lower() not in _FORMATS:
-            raise VideoError(
-                f"{self.path} ends in {self.path.suffix or 'nothing'}; name the result "
-                f"{', '.join(_FORMATS)}, or give a folder for images."
-            )
+        _check_video_target(self.path)
         if width < 1 or height < 1:
             raise VideoError(f"The frame size is {width}x{height}; it must be at least 1x1.")
         if self._rate <= 0:
             raise VideoError(f"The rate is {self._rate} frames a second; it must be above 0.")
-        if self.path.is_dir():
-            raise VideoError(f"{self.path} is a folder; name a file.")
 
     def __enter__(self) -> VideoWriter:
         try:
@@ -146,6 +164,9 @@ class VideoWriter:
         context.width, context.height = (s + p for s, p in zip(self._size, self._pad, strict=True))
         context.pix_fmt = "yuv420p"
         context.options = {"crf": str(self._crf), "preset": "medium"} | _repeatable()
+        if self._held:
+            # Containers keep the length of the last packet: it must be the last picture's.
+            context.options |= {"bf": "0"}
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock
         context.sample_aspect_ratio = self._aspect
@@ -196,12 +217,12 @@ class VideoWriter:
         return self._stamps[number]
 
     def _length(self, number: int) -> int:
-        """Ticks a frame is shown; the last one as long as the rate says."""
+        """Ticks a frame is shown."""
         if self._stamps is None:
             return 1
         if number + 1 < len(self._stamps):
             return self._stamps[number + 1] - self._stamps[number]
-        return max(1, round(1 / self._rate / self._clock))
+        return self._last_length
 
     def _finish(self) -> None:
         if not self._count:
@@ -212,7 +233,10 @@ class VideoWriter:
                 "timestamps were given; the run was cut short."
             )
         try:
-            self._output.mux(self._stream.encode(None))
+            rest = self._stream.encode(None)
+            if self._held:
+                rest[-1].duration = self._last_length  # the encoder forgets the frame's
+            self._output.mux(rest)
             if self._sound is not None:
                 self._sound.pump(None)
             self._stack.close()

@@ -131,6 +131,23 @@ def test_frame_by_frame_resumes_to_the_same_bytes(run: KeyframeRun) -> None:
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
 
 
+def test_frame_by_frame_takes_fewer_frames_where_memory_is_short(run: KeyframeRun) -> None:
+    narrow = _Narrow(run.host, 2)
+    with run.progress.stage("alone", 9) as stage:
+        translate_alone(dataclasses.replace(run, host=narrow), KEYS, stage)
+    files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
+    assert set(narrow.sizes) == {1, 2}
+    (run.folder / "000006.png").unlink()
+    with run.progress.stage("alone", 9) as stage:  # resumed, with room again
+        translate_alone(run, KEYS, stage)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
+    for path in run.folder.glob("*.png"):
+        path.unlink()
+    with run.progress.stage("alone", 9) as stage, pytest.raises(OutOfMemoryError):
+        translate_alone(dataclasses.replace(run, host=_Narrow(run.host, 0)), KEYS, stage)
+
+
 @st.composite
 def _failures(draw: st.DrawFn) -> tuple[list[Batch], int, int]:
     keys = tuple(range(draw(st.integers(1, 40))))

@@ -95,6 +95,26 @@ def test_own_keys_of_any_size_are_carried_by_patches(
     assert not [note for note in result.notes if "instead" in note]
 
 
+def test_other_cuts_carry_own_keys_otherwise(tmp_path: Path) -> None:
+    """A false cut between two keys parts their frames; seen and mended, they blend."""
+    lights = [40 * (number >= 5) for number in range(10)]
+    frames = [frame // 2 + np.uint8(light)
+              for frame, light in zip(moving_texture(10, 64, 80), lights, strict=True)]
+    clip = write_clip(tmp_path / "clip.mp4", frames)
+    for number, level in ((0, 0), (9, 255)):
+        write_image(tmp_path / "keys" / f"{number}.png", np.full((64, 80, 3), level, np.uint8))
+    levels = []
+    for name, threshold in (("a", 20.0), ("a", 255.0), ("b", 255.0)):
+        keys = {"detect_shots": True, "shot_min_length": 5, "shot_threshold": threshold}
+        chosen = from_dict({"keyframes": keys}, settings(method="flow"))
+        result = propagate_keys(clip, tmp_path / "keys", tmp_path / f"{name}.mp4", chosen,
+                                Progress())
+        with open_source(result.output) as written:
+            levels.append([round(float(frame.mean())) for frame in written.frames()])
+    assert set(levels[0]) <= {0, 1, 254, 255}
+    assert levels[1] == levels[2] != levels[0]
+
+
 def test_without_the_program_every_frame_is_there_and_the_note_too(
     clip: Path, fake: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import VideoError
+from fresco.video import folder
 from fresco.video.folder import ImageFolderWriter, read_image
 from fresco.video.reader import open_source
 from tests.helpers.clips import moving_texture, texture
@@ -35,7 +37,7 @@ def test_written_frames_come_back(tmp_path: Path) -> None:
     with ImageFolderWriter(tmp_path / "out") as writer:
         for frame in FRAMES:
             writer.write(frame)
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert names == [f"{k:04d}.png" for k in range(12)]
     with open_source(tmp_path / "out", rate=Fraction(30000, 1001)) as source:
         assert source.info.frames == 12
@@ -118,8 +120,42 @@ def test_an_older_result_is_replaced_whole(tmp_path: Path) -> None:
         with ImageFolderWriter(tmp_path / "out", first=5) as writer:
             for frame in FRAMES[:count]:
                 writer.write(frame)
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert names == ["0005.png", "0006.png", "0007.png"]
+
+
+def test_numbered_pictures_of_a_person_are_no_older_result(tmp_path: Path) -> None:
+    save(tmp_path / "0001.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(VideoError, match=r"0001\.png"), ImageFolderWriter(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["0001.png"]
+    (tmp_path / "empty").mkdir()
+    with ImageFolderWriter(tmp_path / "empty") as writer:
+        writer.write(FRAMES[0])
+    assert (tmp_path / "empty" / "0000.png").exists()
+
+
+def test_a_folder_is_decoded_once_as_long_as_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [save(tmp_path / f"{k}.png", FRAMES[k]) for k in range(4)]
+    seen: list[Path] = []
+
+    def counted(path: Path) -> np.ndarray:
+        seen.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(folder, "read_image", counted)
+    index = open_source(tmp_path).index
+    assert len(seen) == 4
+    open_source(tmp_path)
+    assert len(seen) == 4
+    folder._indexed.cache_clear()  # as in another process, which is handed the index
+    open_source(tmp_path, index=pickle.loads(pickle.dumps(index)))
+    assert len(seen) == 4
+    save(files[1], FRAMES[1][:8])
+    with pytest.raises(VideoError, match="one size"):
+        open_source(tmp_path, index=index)
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -121,6 +121,19 @@ def test_any_times_are_kept_exactly(
     assert [time - info.timestamps[0] for time in info.timestamps] == [t - start for t in times]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+@pytest.mark.parametrize("steps", [[1] * 19, [1, 2] * 9])
+def test_a_held_last_frame_is_held(tmp_path: Path, name: str, steps: list[int]) -> None:
+    times = [Fraction(sum(steps[:k]), 10) for k in range(len(steps) + 1)]
+    frames = moving_texture(len(times), 16, 16)
+    path = written(tmp_path / name, frames, timestamps=times, end=times[-1] + 3)
+    assert open_source(path).info.seconds == times[-1] + 3
+    with av.open(str(path)) as container:
+        assert container.duration == pytest.approx(float(times[-1] + 3) * av.time_base, abs=1100)
+    short = open_source(written(tmp_path / f"short {name}", frames, timestamps=times)).info
+    assert short.seconds < times[-1] + 1
+
+
 def test_times_finer_than_the_container(tmp_path: Path) -> None:
     times = [Fraction(0), Fraction(1, 99_991), Fraction(2, 99_989)]
     writer = VideoWriter(tmp_path / "v.mp4", 64, 48, 25, timestamps=times)
