@@ -157,7 +157,8 @@ def _prepared(webui: Path, folder: Path) -> list[str]:
     command = [_python(webui), str(maker), str(webui), str(models), "--kind", kind]
     made = subprocess.run(command, capture_output=True, text=True, env=os.environ | OFFLINE)
     assert made.returncode == 0, made.stderr
-    shutil.copyfile(models / f"tiny-{kind}.safetensors", models / f"{SECOND}.safetensors")
+    for file in list(models.glob(f"tiny-{kind}.*")):
+        shutil.copyfile(file, models / f"{SECOND}{file.suffix}")
     return ["--data-dir", str(folder), "--ckpt", str(models / f"tiny-{kind}.safetensors")]
 
 
