@@ -116,6 +116,7 @@ def _indexed(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
                 f"{file} is {shape[1]}x{shape[0]}, {files[0][0].name} is "
                 f"{first[1]}x{first[0]}; bring all images to one size."
             )
+    logger.info("%s: %d images", files[0][0].parent, len(files))
     return FolderIndex(files, (first[0], first[1]))
 
 
@@ -141,7 +142,6 @@ class ImageFolder:
             seconds=count / rate, has_sound=False, rotation=0,
             timestamps=tuple(number / rate for number in range(count)), variable_rate=False,
         )
-        logger.info("%s: %d images, taken as %s frames a second", path, count, rate)
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """The frame of that number, RGB [H, W, 3]."""
