@@ -85,8 +85,8 @@ def test_building_the_controls_twice_adds_nothing_up(double: DoubleHost) -> None
 def test_settings_section(double: DoubleHost) -> None:
     known = shared.opts.data_labels
     assert {name for name in known if known[name].section == ("fresco", "FRESCO")} == {
-        "fresco_jobs_dir", "fresco_most_frames", "fresco_most_resolution", "fresco_offline",
-        "fresco_upload_megabytes", "fresco_weights_dir", "fresco_workers",
+        "fresco_cluster", "fresco_jobs_dir", "fresco_most_frames", "fresco_most_resolution",
+        "fresco_offline", "fresco_upload_megabytes", "fresco_weights_dir", "fresco_workers",
     }
 
 
