@@ -12,23 +12,22 @@ Needs the package requests, and nothing else of the project.
 from __future__ import annotations
 
 import base64
-import io
 import json
-import re
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote
 
 from fresco.errors import FrescoError, HostError
+from fresco.form_file import FormFile
 
 if TYPE_CHECKING:
     import requests
 
+_Item = TypeVar("_Item")
 Json = dict[str, object]
 Settings = Mapping[str, Mapping[str, object]]
 """Options by group, such as {"sampling": {"steps": 20}}; GET /fresco/schema lists them."""
@@ -131,7 +130,7 @@ class Client:
         path = Path(video)
         try:
             with path.open("rb") as file:
-                body = _FormFile(file, path)
+                body = FormFile(file, path)
                 answer = self._send("POST", "videos", data=body, headers=body.headers)
         except OSError as error:
             raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
@@ -202,7 +201,7 @@ class Client:
                             stream=True) as answer:
                 if answer.status_code == 204:
                     return
-                for name, data in _events(answer):
+                for name, data in _unbroken(_events(answer)):
                     if name == "deleted":
                         return
                     status = _job(data)
@@ -267,9 +266,15 @@ class Client:
         with self._send("GET", path, stream=True) as answer:
             try:
                 with part.open("wb") as file:
-                    for block in answer.iter_content(_BLOCK):
+                    for block in _unbroken(answer.iter_content(_BLOCK)):
                         file.write(block)
+                    size = file.tell()
+                whole = answer.headers.get("Content-Length", size)
+                if "Content-Encoding" not in answer.headers and size != int(whole):
+                    raise ServerError(f"{answer.url} ended after {size} bytes; try again.", 0)
                 part.replace(target)
+            except OSError as error:
+                raise HostError(f"{target} cannot be written ({error.strerror}).") from error
             finally:
                 part.unlink(missing_ok=True)
         return target
@@ -283,7 +288,7 @@ class Client:
         return _object(self._send("POST", path, data=data, headers=headers))
 
     def _send(
-        self, method: str, path: str, *, data: bytes | _FormFile | None = None,
+        self, method: str, path: str, *, data: bytes | FormFile | None = None,
         headers: Mapping[str, str] | None = None, stream: bool = False,
     ) -> requests.Response:
         try:
@@ -297,35 +302,6 @@ class Client:
         if answer.status_code >= 400:
             raise ServerError(_detail(answer), answer.status_code)
         return answer
-
-
-class _FormFile:
-    """A form of one file, read from disk as it is sent."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        boundary = secrets.token_hex(16)
-        name = re.sub(r'[\x00-\x1f"]', "_", path.name)
-        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="video"; '
-                f'filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n')
-        self._parts: list[BinaryIO] = [
-            io.BytesIO(head.encode()), file, io.BytesIO(f"\r\n--{boundary}--\r\n".encode())
-        ]
-        self._size = sum(part.seek(0, io.SEEK_END) for part in self._parts)
-        for part in self._parts:
-            part.seek(0)
-        self.headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = _BLOCK) -> bytes:
-        """The next bytes; nothing at the end."""
-        while self._parts:
-            block = self._parts[0].read(size)
-            if block:
-                return block
-            self._parts.pop(0)
-        return b""
 
 
 def _requests() -> ModuleType:
@@ -372,8 +348,23 @@ def _object(answer: requests.Response) -> Json:
     return found
 
 
+def _unbroken(items: Iterator[_Item]) -> Iterator[_Item]:
+    """What a server goes on to send; ServerError where the connection breaks."""
+    try:
+        yield from items
+    except _requests().RequestException as error:
+        raise ServerError(f"The connection broke ({error}); ask again.", 0) from error
+
+
 def _part(text: str) -> str:
     return quote(text, safe="")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
 
 def _wishes(
@@ -382,7 +373,7 @@ def _wishes(
     keyframes: Mapping[int, str | Path] | None,
 ) -> Json:
     pictures = None if keyframes is None else {
-        str(number): base64.b64encode(Path(path).read_bytes()).decode("ascii")
+        str(number): base64.b64encode(_read(Path(path))).decode("ascii")
         for number, path in keyframes.items()
     }
     given = {"settings": settings, "host": host, "controlnet": controlnet, "keyframes": pictures}

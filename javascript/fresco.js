@@ -125,9 +125,10 @@ var fresco = (() => {
 
     /* ------------------------------------------------ timeline */
     const line = {
-        clip: null, keys: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
+        clip: null, keys: [], wish: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
         pictures: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
-        message: "", stale: false, id: "", source: 0, size: null, aspect: 1,
+        message: "", stale: false, id: "", source: 0, size: null, aspect: 1, loading: "",
+        reading: false,
     };
     const clamp = (number) =>
         Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
@@ -142,23 +143,27 @@ var fresco = (() => {
         .filter((number) => words[number]).map((number) => `${number}: ${words[number]}`)
         .join("\n");
 
+    /* A video is being read; the one before stays until there is another. */
     const loading = (values) => {
+        line.reading = true;
+        draw_timeline();
+        return values;
+    };
+    const loaded = (mark) => {
         line.clip = null;
         Object.assign(line, {
-            keys: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
-            asked: new Set(), source: line.source + 1, state: "reading", message: "Reading the video ...", id: "",
+            keys: [], wish: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
+            asked: new Set(), source: line.source + 1, loading: mark,
         });
-        write("keyframes_keys", "");
-        write("sampling_key_prompts", "");
-        draw_timeline();
         const view = find("view");
         if (view) fill(view);
-        return values;
     };
 
     const detecting = (text) => {
         let begun = null;
         try { begun = JSON.parse(text); } catch (error) { return; }
+        line.reading = false;
+        if (begun.loading !== undefined && begun.loading !== line.loading) loaded(begun.loading);
         if (begun.error !== undefined) {
             line.state = line.clip ? "ready" : begun.error ? "failed" : "empty";
             Object.assign(line, { message: begun.error, stale: false });
@@ -200,8 +205,7 @@ var fresco = (() => {
         if (!before) line.cursor = clip.first;
         line.cursor = clamp(line.cursor);
         if (line.hand) {
-            const inside = line.keys.filter((key) => key >= clip.first && key <= clip.last);
-            line.keys = [...new Set([...inside, ...clip.ends])].sort((a, b) => a - b);
+            line.keys = fitted(line.wish);
             publish();
         } else {
             line.keys = [...clip.keys];
@@ -219,24 +223,41 @@ var fresco = (() => {
     };
 
     /* Edits: each goes through here, so that each can be undone. */
-    const edit = (keys, words, text) => {
-        line.undo.push({ keys: line.keys, words: line.words, hand: line.hand });
+    const present = () => ({ wish: line.wish, words: line.words, hand: line.hand });
+    const remember = () => {
+        line.undo.push(present());
         line.redo = [];
-        line.keys = [...new Set(keys)].sort((a, b) => a - b);
+    };
+    /* What is wished for by hand outlives another range, and the ends of shots that go with it;
+       the keyframes are what of that lies inside, with the ends that shots have now. */
+    const inside = (key) => key >= line.clip.first && key <= line.clip.last;
+    const fitted = (wish) =>
+        [...new Set([...wish.filter(inside), ...line.clip.ends])].sort((a, b) => a - b);
+    const edit = (keys, words, text) => {
+        remember();
+        const chosen = keys.filter((key) => !fixed(key) || line.wish.includes(key));
+        line.wish = [...chosen, ...line.wish.filter((key) => !inside(key))];
+        line.keys = fitted(line.wish);
         line.words = words;
         line.hand = true;
         publish();
         say(text);
         draw_timeline();
     };
+    /* A field that somebody writes in is left alone until they leave it. */
+    const active = () => app().activeElement || document.activeElement;
     const publish = () => {
-        write("keyframes_keys", line.hand ? line.keys.join(",") : "");
-        write("sampling_key_prompts", words_text(line.words));
+        for (const [id, text] of [
+            ["keyframes_keys", line.hand ? line.keys.join(",") : ""],
+            ["sampling_key_prompts", words_text(line.words)],
+        ]) if (field(id) !== active()) write(id, text);
     };
     const travel = (from, to, text) => {
         if (!from.length) return;
-        to.push({ keys: line.keys, words: line.words, hand: line.hand });
+        to.push(present());
         Object.assign(line, from.pop());
+        /* The range or the automatic keyframes may be others by now. */
+        line.keys = line.hand ? fitted(line.wish) : [...line.clip.keys];
         publish();
         say(text);
         draw_timeline();
@@ -267,12 +288,12 @@ var fresco = (() => {
         const words = { ...line.words };
         if (text.trim()) words[key] = text.trim();
         else delete words[key];
-        edit(line.keys, words, `Words of keyframe ${key} changed.`);
+        /* Not before the focus has come to where it goes. */
+        setTimeout(() => edit(line.keys, words, `Words of keyframe ${key} changed.`), 0);
     };
     const automatic = () => {
-        line.undo.push({ keys: line.keys, words: line.words, hand: line.hand });
-        line.redo = [];
-        Object.assign(line, { keys: [...line.clip.keys], hand: false });
+        remember();
+        Object.assign(line, { keys: [...line.clip.keys], wish: [], hand: false });
         publish();
         say("Automatic keyframes again.");
         draw_timeline();
@@ -296,18 +317,21 @@ var fresco = (() => {
                     line.words = taken.words;
                     draw_timeline();
                 }
+                publish();
                 return;
             }
-            const keys = [...new Set([...taken.keys, ...line.clip.ends])].sort((a, b) => a - b);
+            const keys = fitted(taken.keys);
             const same = line.hand && keys.join() === line.keys.join()
                 && JSON.stringify(taken.words) === JSON.stringify(line.words);
-            if (!same) edit(keys, taken.words, `${keys.length} keyframes taken over.`);
+            if (same) publish();
+            else edit(keys, taken.words, `${keys.length} keyframes taken over.`);
         } catch (error) {
             say(error.message);
         }
     };
-    const typed = later(700, () =>
-        take(field("keyframes_keys").value, field("sampling_key_prompts").value));
+    const take_texts = () =>
+        take(field("keyframes_keys").value, field("sampling_key_prompts").value);
+    const typed = later(700, take_texts);
     const import_file = () => {
         const chooser = make("input", {
             type: "file", accept: ".txt,.json,.csv,text/plain,application/json",
@@ -392,11 +416,15 @@ var fresco = (() => {
             const share = line.total ? 100 * line.done / line.total : 0;
             const text = {
                 empty: "Upload a video, or load one by its path: its keyframes appear here.",
-                reading: line.message,
                 detecting: `Looking for shots and keyframes${line.total
                     ? `, frame ${line.done} of ${line.total}` : " ..."}`,
                 failed: line.message,
             }[line.state];
+            if (line.reading) {
+                fill(root, make("div", { class: "fresco_empty" },
+                    make("p", {}, "Reading the video ...")));
+                return;
+            }
             fill(root, make("div", { class: "fresco_empty" },
                 line.state === "failed" ? note(text, "bad") : make("p", {}, text),
                 line.state === "detecting" ? meter(share, text) : null));
@@ -409,15 +437,11 @@ var fresco = (() => {
         }
         const scroll = frame.querySelector(".fresco_scroll");
         const left = scroll ? scroll.scrollLeft : 0;
-        const focused = app().activeElement || document.activeElement;
-        const kept = focused && frame.contains(focused) ? focused.dataset.focus : null;
-        fill(frame, tools(), lane(), status(), cards());
-        frame.querySelector(".fresco_scroll").scrollLeft = left;
-        layout();
-        if (kept) {
-            const again = frame.querySelector(`[data-focus="${CSS.escape(kept)}"]`);
-            if (again) again.focus({ preventScroll: true });
-        }
+        redrawn(frame, ".fresco_cards", () => {
+            fill(frame, tools(), lane(), status(), cards());
+            frame.querySelector(".fresco_scroll").scrollLeft = left;
+            layout();
+        });
     };
     const meter = (share, text) => make("div", {
         class: "fresco_meter", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100,
@@ -457,9 +481,11 @@ var fresco = (() => {
                 button("Copy", copy, { "data-focus": "copy", title: "Frame numbers as text" })));
     };
     const status = () => make("div", { class: "fresco_status" },
-        make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
+        /* The same node always: a reader of screens hears only what changes in one it knows. */
+        find("said") || make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
         line.stale ? make("span", { class: "fresco_stale" },
             "Settings changed; finding keyframes anew ...") : null,
+        line.reading ? make("span", {}, "Reading the video ...") : null,
         line.state === "detecting" ? make("span", {}, "Detecting ...") : null,
         line.message ? note(line.message, "bad") : null,
         line.clip.notes.length ? make("details", {},
@@ -736,8 +762,14 @@ var fresco = (() => {
     const work = {
         jobs: [], chosen: null, detail: null, timer: 0, busy: false, deleting: "",
         pictures: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
-        log: null, split: 50, message: "", pair: null,
+        log: null, split: 50, pair: null,
+        message: "", /* what went wrong last, until the next action */
+        lost: "", /* why the program cannot be asked, until it answers */
     };
+    const unknown = () => ({
+        detail: null, pictures: {}, times: {}, key: null, frame: null, report: "", log: null,
+        pair: null, as_key: false, message: "",
+    });
     const status_of = (id) => work.jobs.find((job) => job.id === id) || null;
     const chosen = () => status_of(work.chosen);
     const goes_on = (job) => Boolean(job) && ACTIVE.includes(job.state);
@@ -761,9 +793,12 @@ var fresco = (() => {
                 work.jobs = found.jobs;
                 work.again = true;
             } else take_jobs(found);
-            work.message = "";
+            if (work.lost) {
+                work.lost = "";
+                draw_progress();
+            }
         } catch (error) {
-            work.message = error.message;
+            work.lost = error.message;
             draw_progress();
         }
         work.busy = false;
@@ -781,23 +816,20 @@ var fresco = (() => {
         const over = (jobs) => jobs.filter((job) => !goes_on(job)).length;
         if (over(found.jobs) !== over(work.jobs)) estimate(); /* its pace is known now */
         work.jobs = found.jobs;
-        if (!found.chosen) {
-            work.detail = null;
-            work.chosen = null;
-        } else if (found.chosen.job === work.chosen) work.detail = found.chosen;
+        const output = work.detail && work.detail.output;
+        if (!found.chosen) Object.assign(work, unknown(), { chosen: null });
+        else if (found.chosen.job === work.chosen) work.detail = found.chosen;
         if (JSON.stringify([work.jobs, work.detail]) === before) return;
         draw_jobs();
         draw_progress();
         draw_gallery();
+        if (output && work.detail && work.detail.output !== output && !work.as_key) load_pair();
         show_result();
         if (work.log !== null) show_log();
     };
     const choose = (id) => {
         if (work.chosen !== id) {
-            Object.assign(work, {
-                chosen: id, detail: null, pictures: {}, times: {}, key: null, frame: null,
-                shown: "", report: "", log: null, pair: null, as_key: false,
-            });
+            Object.assign(work, unknown(), { chosen: id });
             draw_jobs();
             draw_progress();
             draw_gallery();
@@ -836,8 +868,10 @@ var fresco = (() => {
                 : element.querySelector("button"));
             if (pressed) pressed.disabled = !usable;
         }
+        const wrong = [...new Set([work.message, work.lost])].filter(Boolean)
+            .map((text) => note(text, "bad"));
         if (!job) {
-            fill(place, work.message ? note(work.message, "bad") : null);
+            fill(place, wrong);
             return;
         }
         const share = job.state === "done" ? 100 : job.total ? 100 * job.done / job.total : 0;
@@ -865,9 +899,21 @@ var fresco = (() => {
                     ? make("div", { class: "fresco_hint" }, job.message) : null,
             job.notes.length ? make("ul", { class: "fresco_notes" },
                 job.notes.map((text) => make("li", {}, text))) : null,
-            work.message ? note(work.message, "bad") : null);
+            wrong);
     };
 
+    /* Draw anew what may be scrolled or have the focus, and give it both again. */
+    const redrawn = (place, list, draw) => {
+        const old = place.querySelector(list);
+        const [left, top] = old ? [old.scrollLeft, old.scrollTop] : [0, 0];
+        const focused = active();
+        const kept = focused && place.contains(focused) ? focused.dataset.focus : null;
+        draw();
+        const fresh = place.querySelector(list);
+        if (fresh) Object.assign(fresh, { scrollLeft: left, scrollTop: top });
+        const again = kept && place.querySelector(`[data-focus="${CSS.escape(kept)}"]`);
+        if (again) again.focus({ preventScroll: true });
+    };
     const draw_jobs = () => {
         const place = find("jobs");
         if (!place) return;
@@ -879,7 +925,8 @@ var fresco = (() => {
         const rows = work.jobs.map((job) => {
             const select = make("input", {
                 type: "radio", name: "fresco_job", value: job.id,
-                "aria-label": `Select job ${job.title}`, onchange: () => choose(job.id),
+                "aria-label": `Select job ${job.title}`, "data-focus": `job${job.id}`,
+                onchange: () => choose(job.id),
             });
             select.checked = job.id === work.chosen;
             const share = job.total && goes_on(job) ? ` ${Math.floor(100 * job.done / job.total)} %`
@@ -903,7 +950,7 @@ var fresco = (() => {
                         }),
                         button("Keep", () => { work.deleting = ""; draw_jobs(); }))
                     : button("\u00d7", () => { work.deleting = job.id; draw_jobs(); }, {
-                        "aria-label": `Delete job ${job.title}`,
+                        "aria-label": `Delete job ${job.title}`, "data-focus": `delete${job.id}`,
                         title: "Delete this job and its files",
                         disabled: ["running", "cancelling"].includes(job.state),
                     }));
@@ -911,7 +958,7 @@ var fresco = (() => {
         const details = make("details", {},
             make("summary", {}, `Jobs (${work.jobs.length})`), make("ul", {}, rows));
         details.open = open;
-        fill(place, details);
+        redrawn(place, "ul", () => fill(place, details));
     };
     const drop = async (id) => {
         try {
@@ -951,15 +998,13 @@ var fresco = (() => {
         }
         const list = make("div", { class: "fresco_shelf" }, keys.map((key) => make("button", {
             type: "button", class: `fresco_shelved${key === work.key ? " fresco_here" : ""}`,
-            "data-key": key, "aria-label": `Compare keyframe ${key}`,
+            "data-key": key, "aria-label": `Compare keyframe ${key}`, "data-focus": `shelf${key}`,
             "aria-pressed": key === work.key ? "true" : "false",
             onclick: () => compare(key, true),
         }, make("img", { "data-frame": key, alt: "", src: work.pictures[key] || null }),
             make("span", {}, String(key)))));
-        const left = place.querySelector(".fresco_shelf");
-        const scrolled = left ? left.scrollLeft : 0;
-        fill(place, make("div", { class: "fresco_label" }, `Keyframes (${keys.length})`), list);
-        list.scrollLeft = scrolled;
+        redrawn(place, ".fresco_shelf", () => fill(
+            place, make("div", { class: "fresco_label" }, `Keyframes (${keys.length})`), list));
         if (work.frame === null || (work.as_key && fresh.includes(work.frame))) {
             compare(work.frame === null ? keys[0] : work.frame, true);
         } else draw_compare();
@@ -1088,12 +1133,11 @@ var fresco = (() => {
     const show_result = () => {
         const detail = work.detail;
         const mark = detail
-            ? [work.chosen, detail.output, detail.report, detail.comparison].join() : "none";
+            ? [work.chosen, detail.output, detail.report, detail.comparison].join() : "";
         draw_log();
-        if (mark === work.shown || !find("show")) return;
-        const before = work.shown;
+        /* Of a job just chosen, the detail comes with the next answer. */
+        if ((!detail && work.chosen) || mark === work.shown || !find("show")) return;
         work.shown = mark;
-        if (!detail && before === "") return;
         find("show").click();
         const place = find("measures");
         if (!detail || !detail.report) {
@@ -1205,9 +1249,10 @@ var fresco = (() => {
 
     /* ------------------------------------------------ start */
     /* The frames' scores are kept, so finding keyframes anew takes a moment. */
-    const detect_again = later(800, () => { if (line.clip) find("detect").click(); });
+    const detects = () => Boolean(line.clip) || line.state === "detecting";
+    const detect_again = later(800, () => { if (detects()) find("detect").click(); });
     const stale = () => {
-        if (!line.clip) return;
+        if (!detects()) return;
         line.stale = true;
         draw_timeline();
         detect_again();
@@ -1229,6 +1274,11 @@ var fresco = (() => {
         });
         root.addEventListener("change", (event) => {
             if (inside(event, "settings")) estimate();
+        });
+        root.addEventListener("focusout", (event) => {
+            const texts = inside(event, "keyframes_keys") || inside(event, "sampling_key_prompts");
+            /* Once the focus is elsewhere. */
+            if (texts) setTimeout(take_texts, 0);
         });
         new ResizeObserver(later(60, layout)).observe(find("timeline"));
         draw_timeline();

@@ -6,8 +6,10 @@ import builtins
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,36 @@ def test_errors_are_those_of_the_server(
         client.upload(tmp_path / "absent.mp4")
     refused(0, "does not answer", Client("http://127.0.0.1:9").version)
     refused(404, "answered 404|Not Found", Client(f"{server.url}/other", auth=AUTH).version)
+
+
+def test_a_connection_that_breaks_is_an_error_of_ours_and_leaves_no_file(tmp_path: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+                connection.sendall(b"data: {}\n")
+
+    with listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        broken = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=5)
+        with pytest.raises(ServerError, match=r"broke|ended after"):
+            broken.download_video("job", tmp_path / "result.mp4")
+        with pytest.raises(ServerError, match="broke"):
+            list(broken.events("job"))
+        thread.join()
+    assert not list(tmp_path.iterdir())
+
+
+def test_own_files_that_cannot_be_read_or_written_are_named(
+    client: Client, video: str, tmp_path: Path
+) -> None:
+    with pytest.raises(HostError, match=r"absent\.png cannot be read"):
+        client.submit(video, "propagation", keyframes={0: tmp_path / "absent.png"})
 
 
 def test_a_video_is_removed(client: Client, clip: Path) -> None:

@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": FOUNDATION | {"commands", "console", "flags"},
     "__main__": {"cli"},
-    "client": {"errors"},
+    "form_file": set(),
+    "client": {"errors", "form_file"},
     "webui": FOUNDATION | {
         "config", "guidance.ports", "hosts", "key_text", "keyframes", "stages", "translate",
         "video",

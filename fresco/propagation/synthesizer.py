@@ -177,6 +177,7 @@ class PatchSynthesizer:
     ) -> None:
         self._words, self._style, self._check = command(program, options), style, check
         self._process: _Process | None = None
+        self._closed = False
         self._pipes = ThreadPoolExecutor(1, thread_name_prefix="fresco-synthesis")
 
     def __enter__(self) -> PatchSynthesizer:
@@ -190,10 +191,10 @@ class PatchSynthesizer:
             if self._process and error is None:
                 self._close(self._process)
         finally:
-            if self._process:
-                self._process.end()
-                self._process = None
+            self._closed = True
+            self._drop()
             self._pipes.shutdown()
+            self._drop()  # one that was being started meanwhile
 
     def frame(
         self, guides: Sequence[Guide], flow: Map | None = None, *, anew: bool = False
@@ -232,6 +233,8 @@ class PatchSynthesizer:
     ) -> tuple[Image, Map]:
         if self._process is None:
             self._process = _Process(self._words)
+            if self._closed:
+                raise _Lost("nobody waits for it any more")
             for part in _setup(self._style, guides):
                 self._process.stdin.write(part)
         process = self._process

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.propagation.guides import Guide, KeySources
-from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, command
+from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, _live, command
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.scenes import negative, texture
 
@@ -164,6 +166,25 @@ def test_stopping_kills_a_process_that_hangs(tmp_path: Path, at: int) -> None:
     assert time.monotonic() - seen[0] < 2
     assert alive(program) == []
     assert not [t.name for t in threading.enumerate() if t.name.startswith("fresco-synthesis")]
+
+
+def test_stopped_while_the_program_starts_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, begun = fake_program(tmp_path), threading.Event()
+    start, started = subprocess.Popen, []
+
+    def slow(*words: Any, **named: Any) -> Any:
+        begun.set()
+        time.sleep(0.3)
+        started.append(start(*words, **named))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    with pytest.raises(Cancelled):
+        paint(program, 1, cancelled_when(begun.is_set, []))
+    assert not _live
+    assert [process.poll() is None for process in started] == [False]
 
 
 def test_an_error_of_the_caller_kills_it_too(tmp_path: Path) -> None:

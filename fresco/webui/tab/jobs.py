@@ -35,6 +35,8 @@ class Source:
     """For people."""
     last: int
     """Its last frame."""
+    loading: str = ""
+    """Tells one loading from another, of the same video too: edits belong to one loading."""
 
 
 def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import facts, note, sentence
 from fresco.webui.tab.values import control_count, written_values
+
+_TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
+"""What is written for one video, and goes when another is loaded."""
+_NO_TEXTS = ("",) * len(_TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ def bind_source(
             settings = detection_settings(values, source.last)
             path = Path(source.path)
             started = detections.start(path, settings, service.clips.scan_folder(path))
-            return json.dumps({"id": started, "last": source.last})
+            return json.dumps({"id": started, "last": source.last, "loading": source.loading})
         except Exception as error:
             return json.dumps({"error": sentence(error)})
 
@@ -103,13 +108,14 @@ def bind_source(
         on(found.then, None, [identity], script="fresco.detecting")
 
     shown = [parts.source, parts.facts, parts.message]
+    texts = controls.named(*_TEXTS)
     for event, load, given in (
         (parts.upload.taken, _upload_loader(service), parts.upload.file),
         (parts.upload.file.upload, _upload_loader(service), parts.upload.file),
         (parts.load.click, _path_loader(service), parts.path),
         (parts.path.submit, _path_loader(service), parts.path),
     ):
-        loaded = on(event, load, [given], shown, script="fresco.loading")
+        loaded = on(event, load, [given], [*shown, *texts], script="fresco.loading")
         then_detect(loaded.then)
     then_detect(detect.click)
     opened = on(run.open.click, _job_opener(service), [run.chosen],
@@ -118,22 +124,22 @@ def bind_source(
 
 
 def _upload_loader(service: Service) -> Any:
-    def load(file: Any) -> tuple[Source | None, str, str]:
+    def load(file: Any) -> tuple[Any, ...]:
         try:
             path = Path(file_path(file))
             if file is None or not path.is_file():
                 raise SettingsError("The upload has not ended; wait for it, or choose it again.")
             with path.open("rb") as data:
                 clip = service.clips.add(data, path.name)
-            return _shown(str(clip.path), clip.name, clip.info)
+            return *_shown(str(clip.path), clip.name, clip.info), *_NO_TEXTS
         except Exception as error:
-            return None, "", note(sentence(error), "bad")
+            return _kept(error, len(_TEXTS))
 
     return load
 
 
 def _path_loader(service: Service) -> Any:
-    def load(path: str) -> tuple[Source | None, str, str]:
+    def load(path: str) -> tuple[Any, ...]:
         try:
             path = path.strip().strip('"')
             if not path:
@@ -141,15 +147,15 @@ def _path_loader(service: Service) -> Any:
             service.hosting.require_allowed(path)
             with open_source(Path(path)) as opened:
                 info = opened.info
-            return _shown(path, Path(path).name, info)
+            return *_shown(path, Path(path).name, info), *_NO_TEXTS
         except Exception as error:
-            return None, "", note(sentence(error), "bad")
+            return _kept(error, len(_TEXTS))
 
     return load
 
 
 def _job_opener(service: Service) -> Any:
-    def load(job: str) -> list[Any]:
+    def load(job: str) -> tuple[Any, ...]:
         """Source, facts and message, then the controls, of a job."""
         try:
             request = service.engine.request(job)
@@ -157,14 +163,19 @@ def _job_opener(service: Service) -> Any:
                 info = opened.info
             values = written_values(request.settings, request.host)
             updates = [gr.update() if value is None else gr.update(value=value) for value in values]
-            return [*_shown(request.source, request.title or Path(request.source).name, info),
-                    *updates]
+            name = request.title or Path(request.source).name
+            return *_shown(request.source, name, info), *updates
         except Exception as error:
-            kept = [gr.update() for _ in range(control_count())]
-            return [None, "", note(sentence(error), "bad"), *kept]
+            return _kept(error, control_count())
 
     return load
 
 
 def _shown(path: str, name: str, info: VideoInfo) -> tuple[Source, str, str]:
-    return Source(path, name, info.frames - 1), facts(name, info), ""
+    source = Source(path, name, info.frames - 1, secrets.token_hex(8))
+    return source, facts(name, info), ""
+
+
+def _kept(error: Exception, controls: int) -> tuple[Any, ...]:
+    """What went wrong; the video before and all that was written for it stay."""
+    return gr.update(), gr.update(), note(sentence(error), "bad"), *[gr.update()] * controls

@@ -220,6 +220,48 @@ def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
     page.until("document.querySelector('#fresco_said').textContent.includes('outside the frames')")
 
 
+def test_a_text_is_left_alone_while_somebody_writes_in_it(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    page.press("#fresco_section_keys .label-wrap")
+    field = page.element("#fresco_keyframes_keys textarea")
+    field.send_keys("6, ")
+    page.until("fresco.state().line.keys.join() === '0,6,11,12,23'")
+    assert page.text("keyframes_keys") == "6, "
+    field.send_keys("18")
+    page.until("fresco.state().line.keys.join() === '0,6,11,12,18,23'")
+    field.send_keys(Keys.TAB)
+    page.until("document.querySelector('#fresco_keyframes_keys textarea').value"
+               " === '0,6,11,12,18,23'")
+    assert page.script("return fresco.state().line.undo.length") == 2
+
+
+def test_keyframes_by_hand_outlive_another_range_and_a_failed_load(
+    page: TabPage, clip: Path
+) -> None:
+    page.open_clip(clip)
+    for frame in (5, 18):
+        point(page, frame).click().perform()
+    assert page.keys == [0, 5, 11, 12, 18, 23]
+    page.put(path="/nowhere/clip.mp4")
+    page.press("#fresco_load")
+    page.until("document.querySelector('#fresco_source_message').textContent.includes('/nowhere')")
+    page.until("!fresco.state().line.reading && fresco.state().line.state === 'ready'")
+    assert page.keys == [0, 5, 11, 12, 18, 23]
+    page.press("#fresco_section_keyframes .label-wrap")
+    last = page.element("#fresco_output_last_frame input[type=number]")
+    last.send_keys(Keys.CONTROL, "a")
+    last.send_keys("14")
+    page.until("fresco.state().line.keys.join() === '0,5,14'")
+    page.press("#fresco_timeline [data-focus='undo']")
+    assert page.keys == [0, 5, 14]
+    page.press("#fresco_timeline [data-focus='redo']")
+    last.send_keys(Keys.CONTROL, "a")
+    last.send_keys("23")
+    page.until("fresco.state().line.keys.join() === '0,5,11,12,18,23'")
+    page.press("#fresco_timeline [data-focus='undo']")
+    assert page.keys == [0, 5, 11, 12, 23]
+
+
 def test_cancel_and_resume(page: TabPage, clip: Path) -> None:
     page.open_clip(clip)
     page.put(**QUICK, sampling_seed=4)
