@@ -30,13 +30,20 @@ class StageStatus:
     """A sentence for people, or nothing."""
     finished: bool = False
     """True in the last status of a stage."""
+    found: int = 0
+    """Of the units finished, those that an earlier run had made."""
+
+    @property
+    def made(self) -> int:
+        """Units that this run has made."""
+        return self.done - self.found
 
     @property
     def seconds_left(self) -> float | None:
         """Seconds left at the present rate, or None while nothing is known."""
-        if not self.done or not self.total:
+        if not self.made or not self.total:
             return None
-        return self.seconds / self.done * (self.total - self.done)
+        return self.seconds / self.made * (self.total - self.done)
 
 
 Reporter = Callable[[StageStatus], None]
@@ -68,7 +75,7 @@ class Stage:
 
     def __init__(self, name: str, total: int, report: Reporter, token: CancelToken) -> None:
         self._name, self._total, self._report, self._token = name, total, report, token
-        self._done, self._start = 0, time.monotonic()
+        self._done, self._found, self._start = 0, 0, time.monotonic()
         self.say("")
 
     @property
@@ -79,12 +86,19 @@ class Stage:
     def say(self, message: str, *, finished: bool = False) -> None:
         """Report the present state with a message."""
         seconds = time.monotonic() - self._start
-        status = StageStatus(self._name, self._done, self._total, seconds, message, finished)
+        status = StageStatus(
+            self._name, self._done, self._total, seconds, message, finished, self._found
+        )
         self._report(status)
 
-    def advance(self, units: int = 1, message: str = "") -> None:
-        """Count finished units, report, and stop here if a stop was asked for."""
+    def advance(self, units: int = 1, message: str = "", *, found: bool = False) -> None:
+        """Count finished units, report, and stop here if a stop was asked for.
+
+        Args:
+            found: an earlier run had made them, so that they say nothing of the pace.
+        """
         self._done += units
+        self._found += units if found else 0
         self.say(message)
         self._token.check()
 

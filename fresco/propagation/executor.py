@@ -190,15 +190,19 @@ class _Progress:
         self._left = {job.first: len(job.interior) for job in jobs}
         self._stage = stage
 
-    def look(self, jobs: Sequence[SegmentJob]) -> None:
-        """Count again for these jobs; raises if the run was cancelled."""
+    def look(self, jobs: Sequence[SegmentJob], *, found: bool = False) -> None:
+        """Count again for these jobs; raises if the run was cancelled.
+
+        Args:
+            found: what is there was made by an earlier run.
+        """
         finished = 0
         for job in jobs:
             left = len(job.missing())
             finished += self._left[job.first] - left
             self._left[job.first] = left
         if finished > 0:
-            self._stage.advance(finished)
+            self._stage.advance(finished, found=found)
         else:
             self._stage.check()
 
@@ -276,7 +280,7 @@ def run_segments(
     if len({(job.flow, job.device) for job in jobs}) > 1 or jobs[0].flow.estimator == "auto":
         raise ValueError("all segments need one flow estimator, given by name")
     progress = _Progress(jobs, stage)
-    progress.look(jobs)
+    progress.look(jobs, found=True)
     # Cores are shared out: on a cluster by its workers, here by us.
     count = worker_count(workers, len(jobs))
     jobs = [_with_threads(job, 1 if cluster else max(1, core_count() // count)) for job in jobs]

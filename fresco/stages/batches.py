@@ -148,6 +148,7 @@ def translate_shot(
     while position < len(batches) and (wanted is None or count < wanted):
         batch = batches[position]
         known = run.finished(batch)
+        found = known is not None
         if known is None:
             try:
                 known = _translate_batch(run, batch, carry)
@@ -159,7 +160,7 @@ def translate_shot(
         carry = known
         position += 1
         count += len(batch.frames)
-        stage.advance(len(batch.frames))
+        stage.advance(len(batch.frames), found=found)
 
 
 def _smaller(size: int, error: OutOfMemoryError) -> int:
@@ -198,7 +199,8 @@ def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> N
     size = known if isinstance(known, int) else run.settings.keyframes.batch_size
     while start < len(numbers):
         group = numbers[start:start + size]
-        if any(read_image(run.folder / frame_name(number)) is None for number in group):
+        found = all(read_image(run.folder / frame_name(number)) is not None for number in group)
+        if not found:
             try:
                 _translate_group(run, group)
             except OutOfMemoryError:
@@ -209,7 +211,7 @@ def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> N
                 write_json(place, size)
                 continue
         start += len(group)
-        stage.advance(len(group))
+        stage.advance(len(group), found=found)
 
 
 def _translate_group(run: KeyframeRun, group: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from fresco.flow.estimator import DisFlow
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers import load_host
 from fresco.keyframes import Batch, plan_batches
-from fresco.progress import Progress, Stage
+from fresco.progress import Progress, Stage, StageStatus
 from fresco.settings import FrescoSettings, from_dict
 from fresco.stages.batches import KeyframeRun, shrunk, translate_alone, translate_shot
 from fresco.stages.clip import WorkingFrames
@@ -91,6 +91,21 @@ def test_a_resumed_run_gives_the_same_bytes(run: KeyframeRun, lost: str) -> None
     name = sorted(n for n in files if n.startswith("carry"))[-1]
     (run.folder / (name if lost == "carry" else f"{KEYS[-1]:06d}.png")).unlink()
     assert _translate(run, batches) == files
+
+
+def test_the_time_left_is_that_of_what_is_made(run: KeyframeRun) -> None:
+    batches = plan_batches(KEYS, 5)
+    _translate(run, batches, wanted=1)
+    seen: list[StageStatus] = []
+    again = dataclasses.replace(run, progress=Progress(seen.append))
+    _translate(again, batches)
+    outer = [status for status in seen if status.stage == "keyframes"]
+    first = len(batches[0].frames)
+    assert [(s.done, s.found) for s in outer[1:3]] == [
+        (first, first), (first + len(batches[1].frames), first)
+    ]
+    assert outer[1].seconds_left is None
+    assert outer[2].seconds_left is not None
 
 
 def test_a_preview_keeps_whole_batches_that_the_run_reuses(run: KeyframeRun) -> None:

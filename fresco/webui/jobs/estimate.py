@@ -39,7 +39,8 @@ _PASSES = 1
 """UNet calls of a batch besides the steps: the reference pass (SPEC 5)."""
 
 _STAGE = re.compile(
-    r"INFO (keyframes|propagate|write|measure): (?:begins, (\d+)|done in ([\d.]+) s)"
+    r"INFO (keyframes|propagate|write|measure): "
+    r"(?:begins, (\d+)|done in ([\d.]+) s(?:, (\d+) made)?)"
 )
 
 
@@ -129,18 +130,23 @@ def memory(load: Workload) -> Memory:
 
 
 def rates_of(log: str, load: Workload) -> Rates:
-    """Rates of a finished job from its log.
+    """Rates of a finished job from its log: of every stage, the run in which it made most.
 
     Args:
         load: of that job; how many keyframes and frames it had is read from the log.
     """
     totals: dict[str, int] = {}
+    most: dict[str, int] = {}
     seconds: dict[str, float] = {}
-    for stage, total, took in _STAGE.findall(log):
+    for stage, total, took, told in _STAGE.findall(log):
         if total:
             totals[stage] = int(total)
-        else:
-            seconds[stage] = float(took)
+            continue
+        made = int(told) if told else totals.get(stage, 0)
+        if made and made >= most.get(stage, 0):
+            most[stage] = made
+            # As long as the whole stage would have taken, had nothing been there.
+            seconds[stage] = float(took) * totals[stage] / made
     pixels = load.width * load.height
     keys, frames = totals.get("keyframes", 0), totals.get("write", 0)
     behind = sum(seconds.get(stage, 0.0) for stage in ("propagate", "write", "measure"))
@@ -151,7 +157,7 @@ def rates_of(log: str, load: Workload) -> Rates:
 
 
 def slowest(rates: Iterable[Rates]) -> Rates:
-    """The slowest of some jobs: a resumed one was quick because much was there already."""
+    """The slowest of some jobs."""
     known = tuple(rates)
     return Rates(
         max((rate.key for rate in known), default=0.0),

@@ -42,7 +42,8 @@ class StageTracker:
             self._say(f"{status.stage}: begins" + (f", {status.total}" if status.total else ""))
         self._tell(turn=begins or status.finished)
         if status.finished:
-            self._say(f"{status.stage}: done in {status.seconds:.1f} s")
+            made = f", {status.made} made" if status.found else ""
+            self._say(f"{status.stage}: done in {status.seconds:.1f} s{made}")
             self._forget(status.stage)
 
     def flush(self) -> None:

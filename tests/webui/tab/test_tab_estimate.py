@@ -59,6 +59,16 @@ def test_rates_tell_the_job_itself_again() -> None:
     assert rates.frame * done.frame_work == pytest.approx(36.0)
 
 
+def test_what_was_there_already_says_nothing_of_the_pace() -> None:
+    """The keyframes first, then all of it on the same job; and a run that found nearly all."""
+    again = LOG.replace("keyframes: done in 8.0 s", "keyframes: done in 0.1 s, 0 made")
+    first = LOG[:LOG.index("2026-01-01 10:00:08,000 INFO propagate")]
+    done = dataclasses.replace(LOAD, keys=4, frames=60)
+    assert rates_of(first + again, done) == rates_of(LOG, done)
+    few = LOG.replace("propagate: done in 30.0 s", "propagate: done in 3.0 s, 7 made")
+    assert rates_of(few, done).frame * done.frame_work == pytest.approx(3.0 * 56 / 7 + 6.0)
+
+
 def test_a_log_without_stages_tells_nothing() -> None:
     assert rates_of("INFO all: begins\n", LOAD) == Rates()
     assert slowest([]) == Rates()
