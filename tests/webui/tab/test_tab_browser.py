@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,10 +211,15 @@ def test_keyframes_follow_their_settings(page: TabPage, clip: Path) -> None:
     assert max(b - a for a, b in itertools.pairwise(keys)) <= 4
 
 
-def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
+def keyframes_as_text(page: TabPage, clip: Path) -> Any:
+    """The text field of the keyframes, of an open clip."""
     page.open_clip(clip)
     page.press("#fresco_section_keys .label-wrap")
-    field = page.element("#fresco_keyframes_keys textarea")
+    return page.element("#fresco_keyframes_keys textarea")
+
+
+def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
+    field = keyframes_as_text(page, clip)
     field.send_keys("0_6_18")
     page.until("fresco.state().line.keys.join() === '0,6,11,12,18,23'")
     field.send_keys(Keys.CONTROL, "a", Keys.NULL, "0,99")
@@ -221,9 +227,7 @@ def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
 
 
 def test_a_text_is_left_alone_while_somebody_writes_in_it(page: TabPage, clip: Path) -> None:
-    page.open_clip(clip)
-    page.press("#fresco_section_keys .label-wrap")
-    field = page.element("#fresco_keyframes_keys textarea")
+    field = keyframes_as_text(page, clip)
     field.send_keys("6, ")
     page.until("fresco.state().line.keys.join() === '0,6,11,12,23'")
     assert page.text("keyframes_keys") == "6, "
