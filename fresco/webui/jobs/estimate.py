@@ -10,6 +10,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from PIL import Image as Pictures
+
+from fresco.settings import FrescoSettings
+from fresco.webui.jobs.engine import JobEngine
+from fresco.webui.jobs.job import State
+from fresco.webui.jobs.runner import current_keys
+
 _GIB = 1 << 30
 _HALF, _SINGLE = 2, 4
 """Bytes of a number in float16 and float32."""
@@ -37,6 +44,9 @@ _SLACK = 1.5
 """What allocators and the other tensors may add on top."""
 _PASSES = 1
 """UNet calls of a batch besides the steps: the reference pass (SPEC 5)."""
+
+_JOBS = 5
+"""Latest finished jobs that are looked at."""
 
 _STAGE = re.compile(
     r"INFO (keyframes|propagate|write|measure): "
@@ -127,6 +137,36 @@ def memory(load: Workload) -> Memory:
         optimization=_SINGLE * copies * load.batch * tokens * _FINE if load.optimized else 0.0,
         decoding=float(_HALF * load.batch * load.width * load.height * _DECODED),
     )
+
+
+def workload(
+    settings: FrescoSettings, controls: int, size: tuple[int, int], keys: int, frames: int
+) -> Workload:
+    """A job with these settings and so many ControlNets, for frames of `size` (width, height)."""
+    guidance, sampling = settings.guidance, settings.sampling
+    return Workload(
+        keys, frames, *size, settings.keyframes.batch_size, sampling.steps, sampling.strength,
+        controls, guidance.spatial_optimization or guidance.temporal_optimization,
+    )
+
+
+def latest_rates(engine: JobEngine) -> Rates:
+    """The slowest rates of the latest finished jobs."""
+    done = [job.id for job in engine.jobs() if job.state is State.DONE][:_JOBS]
+    return slowest(_rates_of_job(engine, job) for job in done)
+
+
+def _rates_of_job(engine: JobEngine, job: str) -> Rates:
+    request = engine.request(job)
+    keys = current_keys(engine.folder(job)).values()
+    side = request.settings.sampling.resolution
+    try:
+        with Pictures.open(next(iter(keys))) as picture:
+            size = picture.size
+    except (StopIteration, OSError):
+        size = side, side  # only the scale counts
+    load = workload(request.settings, len(request.host.control), size, 0, 0)
+    return rates_of(engine.log(job), load)
 
 
 def rates_of(log: str, load: Workload) -> Rates:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fresco.progress import Progress
+from fresco.settings import from_dict
+from fresco.translate import PLAN_NAME
+from fresco.webui.jobs.engine import JobEngine
 from fresco.webui.jobs.estimate import (
     Rates,
     Workload,
     estimate_lines,
+    latest_rates,
     memory,
     rates_of,
     slowest,
+    workload,
 )
+from fresco.webui.jobs.job import JobRequest
+from fresco.webui.jobs.runner import Outcome
+from fresco.workspace import frame_name, write_image, write_json
+from tests.helpers.job_bench import ended
 
 GIB = 1 << 30
 LOAD = Workload(keys=20, frames=250, width=512, height=512, batch=8, steps=20, strength=0.75)
@@ -67,6 +79,26 @@ def test_what_was_there_already_says_nothing_of_the_pace() -> None:
     assert rates_of(first + again, done) == rates_of(LOG, done)
     few = LOG.replace("propagate: done in 30.0 s", "propagate: done in 3.0 s, 7 made")
     assert rates_of(few, done).frame * done.frame_work == pytest.approx(3.0 * 56 / 7 + 6.0)
+
+
+def test_the_pace_of_a_job_counts_for_the_size_of_its_frames(tmp_path: Path) -> None:
+    """Here 448 x 256, by settings that give the short side only."""
+    settings = from_dict({"sampling": {"resolution": 256}})
+
+    def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
+        place = folder / "workspace"
+        write_json(place / PLAN_NAME, {"folder": "keys", "keyframes": [0]})
+        write_image(place / "keys" / frame_name(0), np.zeros((256, 448, 3), np.uint8))
+        return Outcome(None, {}, None, None, ())
+
+    engine = JobEngine(tmp_path, work)
+    assert latest_rates(engine) == Rates()
+    engine.start()
+    job = ended(engine, engine.submit(JobRequest("a.mp4", settings=settings)).id)
+    (engine.folder(job.id) / "log.txt").write_text(LOG, "utf-8")
+    found = latest_rates(engine)
+    engine.close()
+    assert found == rates_of(LOG, workload(settings, 0, (448, 256), 0, 0))
 
 
 def test_a_log_without_stages_tells_nothing() -> None:
