@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 
 #include "errors.h"
 #include "pnm.h"
@@ -16,13 +17,20 @@ constexpr std::size_t kLargestBlock = std::size_t(1) << 30;
 
 // A few bytes of a compressed file may ask for gigabytes: the codec gets blocks up to this size.
 thread_local std::size_t largestBlock = kSmallBlock;
+thread_local bool memoryEnded = false;  // with a block that it might have got
 
 // Zeroed, so that what a broken file leaves out is the same every time.
-void* blockOf(std::size_t size) { return size > largestBlock ? nullptr : std::calloc(1, size); }
+void* blockOf(std::size_t size) {
+    if (size > largestBlock) return nullptr;
+    void* block = std::calloc(1, size);
+    if (!block) memoryEnded = true;
+    return block;
+}
 
 void* resizedBlock(void* block, std::size_t before, std::size_t size) {
     if (size > largestBlock) return nullptr;
     void* resized = std::realloc(block, size);
+    if (!resized) memoryEnded = true;
     if (resized && size > before) {
         std::memset(static_cast<char*>(resized) + before, 0, size - before);
     }
@@ -79,10 +87,11 @@ const stbi_io_callbacks kCallbacks = {
     [](void* user) { return static_cast<Stream*>(user)->left == 0 ? 1 : 0; },
 };
 
-InputError unreadable(const std::string& name) {
+[[noreturn]] void refuse(const std::string& name) {
+    if (memoryEnded) throw std::bad_alloc();
     const char* reason = stbi_failure_reason();
-    return InputError(name + " is no image this program reads (" +
-                      (reason ? reason : "unknown format") + "); give a whole PNG");
+    throw InputError(name + " is no image this program reads (" +
+                     (reason ? reason : "unknown format") + "); give a whole PNG");
 }
 
 bool begins(const std::vector<std::uint8_t>& bytes, const char* letters, std::size_t count) {
@@ -118,9 +127,10 @@ void checkClaims(const std::vector<std::uint8_t>& bytes, const std::string& name
     }
     int width = 0, height = 0, channels = 0;
     largestBlock = kSmallBlock;
+    memoryEnded = false;
     if (!stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
                                &channels)) {
-        throw unreadable(name);
+        refuse(name);
     }
     checkImageSize(width, height, name);
     const std::size_t pixels = std::size_t(width) * std::size_t(height);
@@ -142,7 +152,7 @@ Image decodeImage(const std::vector<std::uint8_t>& bytes, const std::string& nam
         stbi_load_from_callbacks(&kCallbacks, &stream, &width, &height, &channels, STBI_rgb_alpha),
         stbi_image_free);
     if (stream.ended) throw cutShort(name);
-    if (!pixels) throw unreadable(name);
+    if (!pixels) refuse(name);
     checkImageSize(width, height, name);
     Image image{width, height, 4, {}};
     const std::size_t size = std::size_t(width) * std::size_t(height) * 4;

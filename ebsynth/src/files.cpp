@@ -1,14 +1,32 @@
 #include "files.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <random>
+#include <stdexcept>
 
 #include "decode.h"
 #include "errors.h"
 
+namespace ebsynth {
+namespace {
+
+// The encoder does not expect that memory ends.
+void* checkedBlock(void* block) {
+    if (!block) throw std::bad_alloc();
+    return block;
+}
+
+}  // namespace
+}  // namespace ebsynth
+
+#define STBIW_MALLOC(size) ebsynth::checkedBlock(std::malloc(size))
+#define STBIW_REALLOC(block, size) ebsynth::checkedBlock(std::realloc(block, size))
+#define STBIW_FREE(block) std::free(block)
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
 #define STBI_WRITE_NO_STDIO
@@ -49,10 +67,24 @@ bool written(const fs::path& path, const std::vector<char>& bytes) {
     return bool(file);
 }
 
+// What a path stands for: a symbolic link is followed, whether it leads to a file or not yet.
+fs::path targetOf(const std::string& path) {
+    constexpr int kMostLinks = 40;  // as many as Linux follows
+    fs::path target = pathOf(path);
+    std::error_code problem;
+    for (int links = 0; links < kMostLinks; ++links) {
+        if (!fs::is_symlink(fs::symlink_status(target, problem))) break;
+        const fs::path next = fs::read_symlink(target, problem);
+        if (problem) break;
+        target = target.parent_path() / next;
+    }
+    return target;
+}
+
 // Writes under a temporary name and renames, so that nobody ever sees a part. A pipe or a device
 // is written to, not replaced.
 void writeBytes(const std::string& path, const std::vector<char>& bytes) {
-    const fs::path target = pathOf(path);
+    const fs::path target = targetOf(path);
     std::error_code problem, ignored;
     const fs::file_status before = fs::status(target, ignored);
     if (fs::is_other(before)) {
@@ -108,7 +140,7 @@ Image withChannels(const Image& rgba, int channels) {
 
 void checkFolderOf(const std::string& path) {
     std::error_code problem;
-    const fs::path target = pathOf(path), folder = fs::absolute(target, problem).parent_path();
+    const fs::path target = targetOf(path), folder = fs::absolute(target, problem).parent_path();
     if (!fs::is_directory(folder, problem)) {
         throw InputError(path + " cannot be written; its folder does not exist, make it first");
     }
@@ -123,7 +155,7 @@ void writePng(const std::string& path, const Image& image) {
     stbi_write_force_png_filter = 2;       // difference to the row above
     if (!stbi_write_png_to_func(collect, &bytes, image.width, image.height, image.channels,
                                 image.pixels.data(), image.width * image.channels)) {
-        throw InputError(path + " cannot be encoded as PNG");
+        throw std::logic_error(path + " cannot be encoded as PNG");
     }
     writeBytes(path, bytes);
 }

@@ -61,7 +61,9 @@ void Level::setPenalty(double uniformity) {
     const double best = double(target_.width) * target_.height /
                         (double(source_.width) * source_.height) * area;
     const double one = uniformity * layout_.scale / (area * best) * 65536.0;
-    penalty_ = static_cast<std::int64_t>(std::llround(std::min(one, 2147483647.0)));
+    // Times any usage sum, which all patches at one place make largest, it stays inside 63 bits.
+    const double most = std::ldexp(1.0, 62) / (double(target_.width) * target_.height * area);
+    penalty_ = static_cast<std::int64_t>(std::llround(std::min(one, most)));
 }
 
 Sweep Level::sweepOf(int firstRow, int endRow) {

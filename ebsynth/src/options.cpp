@@ -50,8 +50,8 @@ class Words {
         errno = 0;
         const long number = std::strtol(text.c_str(), &end, 10);
         if (text.empty() || *end || errno || number < least || number > INT_MAX) {
-            throw UsageError(option + " is '" + text + "'; give a whole number of " +
-                             std::to_string(least) + " or more");
+            throw UsageError(option + " is '" + text + "'; give a whole number from " +
+                             std::to_string(least) + " to " + std::to_string(INT_MAX));
         }
         return static_cast<int>(number);
     }

@@ -11,6 +11,12 @@ constexpr std::size_t kRecountShare = 12;  // counting all costs as much as one 
 constexpr std::size_t kCopyShare = 256;    // copying all costs as much as one move in so many sums
 constexpr int kColumnsOfTask = 64;
 
+// A patch moves from one place to another.
+void relocate(const Usage& counts, int patch, Match from, Match to) {
+    counts.add(from, patch, -1);
+    counts.add(to, patch, 1);
+}
+
 }  // namespace
 
 UsageMap::UsageMap(int width, int height, int patch, int threads)
@@ -125,8 +131,7 @@ Usage UsageMap::copyFor(int thread) {
     }
     const Usage usage = of(copy.sums);
     for (; copy.followed < recent_.size(); ++copy.followed) {
-        usage.add(recent_[copy.followed].from, patch_, -1);
-        usage.add(recent_[copy.followed].to, patch_, 1);
+        relocate(usage, patch_, recent_[copy.followed].from, recent_[copy.followed].to);
     }
     return usage;
 }
@@ -137,10 +142,7 @@ void UsageMap::giveBack(int thread, const std::vector<Move>& moves) {
         copy.version = 0;
         return;
     }
-    for (const Move& move : moves) {
-        of(copy.sums).add(move.to, patch_, -1);
-        of(copy.sums).add(move.from, patch_, 1);
-    }
+    for (const Move& move : moves) relocate(of(copy.sums), patch_, move.to, move.from);
 }
 
 }  // namespace ebsynth

@@ -21,10 +21,12 @@ from tests.helpers.synthesis import (
     painted,
     refused,
     start,
+    start_in,
     voted,
 )
 
 INPUT = 3
+INTERNAL = 4
 LARGEST_SIDE = 32767
 FEW = ("-searchvoteiters", 1, "-patchmatchiters", 1)
 
@@ -258,6 +260,25 @@ def test_full_disk_leaves_nothing(small: list[str], tmp_path: Path) -> None:
         pytest.skip("this system has no /dev/full")
     assert "/dev/full cannot be written" in refused(
         INPUT, *small, *FEW, "-output", full, folder=tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_output_through_a_symbolic_link(small: list[str], tmp_path: Path, there: bool) -> None:
+    (tmp_path / "folder").mkdir()
+    if there:
+        (tmp_path / "folder" / "real.png").write_bytes(b"before")
+    (tmp_path / "link.png").symlink_to(Path("folder") / "real.png")
+    assert start(*small, *FEW, "-output", "link.png", folder=tmp_path).returncode == 0
+    assert (tmp_path / "link.png").is_symlink()
+    assert decoded(tmp_path / "folder" / "real.png").shape == (34, 40, 3)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["real.png"]
+
+
+def test_memory_that_ends_while_a_picture_is_read(small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "style.png").write_bytes(encoded(np.zeros((6000, 6000, 3), np.uint8)))
+    done = start_in(80_000, *small, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        INTERNAL, b"ebsynth: memory ran out; use smaller images or fewer threads\n")
 
 
 def test_patch_too_large_for_the_target(tmp_path: Path) -> None:
