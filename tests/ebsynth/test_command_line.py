@@ -23,7 +23,7 @@ from tests.helpers.synthesis import (
     read_field,
     refused,
     start,
-    start_in,
+    start_in_80_mb,
     usage,
     voted,
 )
@@ -178,7 +178,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path) -> None:
 def test_fewer_threads_than_wanted_paint_the_same(small: list[str], tmp_path: Path) -> None:
     """The stacks of 255 threads do not fit the memory that the system allows."""
     wanted = painted(small, folder=tmp_path).output
-    done = start_in(80_000, *small, "-threads", 255, "-output", "few.png", folder=tmp_path)
+    done = start_in_80_mb(*small, "-threads", 255, "-output", "few.png", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (decoded(tmp_path / "few.png") == wanted).all()
 

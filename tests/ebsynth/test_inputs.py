@@ -21,7 +21,7 @@ from tests.helpers.synthesis import (
     painted,
     refused,
     start,
-    start_in,
+    start_in_80_mb,
     voted,
 )
 
@@ -276,7 +276,7 @@ def test_output_through_a_symbolic_link(small: list[str], tmp_path: Path, there:
 
 def test_memory_that_ends_while_a_picture_is_read(small: list[str], tmp_path: Path) -> None:
     (tmp_path / "style.png").write_bytes(encoded(np.zeros((6000, 6000, 3), np.uint8)))
-    done = start_in(80_000, *small, folder=tmp_path)
+    done = start_in_80_mb(*small, folder=tmp_path)
     assert (done.returncode, done.stderr) == (
         INTERNAL, b"ebsynth: memory ran out; use smaller images or fewer threads\n")
 

@@ -18,8 +18,6 @@ from fresco.propagation.program import find_program
 
 RUN_SECONDS = 120.0
 """Every run of these tests takes well below a second; sanitizers slow it twentyfold."""
-_LEAST = 80_000
-"""Kilobytes in which a usual build of the program starts."""
 KEPT = {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}
 """Channels of RGBA that an image with so many channels has."""
 
@@ -37,16 +35,20 @@ def start(*words: object, folder: Path, given: bytes = b"") -> subprocess.Comple
     )
 
 
-def start_in(kilobytes: int, *words: object, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """The same with so much memory, where stacks and all else count; skips where it cannot be."""
+def start_in_80_mb(*words: object, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """The same with 80 MB for stacks and all else; skips where that cannot be."""
     if sys.platform != "linux":
         pytest.skip("only on Linux a limit counts the stacks of threads")
-    if kilobytes != _LEAST and start_in(_LEAST, "-version", folder=folder).returncode:
-        pytest.skip("this build of the program does not start in little memory")
-    return subprocess.run(
-        ["sh", "-c", 'ulimit -v "$0"; exec "$@"', str(kilobytes), program(), *map(str, words)],
-        cwd=folder, capture_output=True, check=False, timeout=RUN_SECONDS,
-    )
+
+    def limited(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["sh", "-c", 'ulimit -v 80000; exec "$@"', "sh", program(), *words], cwd=folder,
+            capture_output=True, check=False, timeout=RUN_SECONDS,
+        )
+
+    if limited("-version").returncode:
+        pytest.skip("this build of the program does not start in 80 MB")
+    return limited(*map(str, words))
 
 
 def listing(folder: Path) -> set[str]:
