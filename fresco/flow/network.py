@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from fresco.errors import WeightsError
 from fresco.flow.gmflow import SIDE_MULTIPLE, GMFlow
 from fresco.flow.padding import padded
+from fresco.flow.precision import full_precision
 from fresco.weights import file_sha256, load_state
 
 PairFlow = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -121,7 +121,8 @@ class NetworkFlow:
         height, width = source.shape[-2:]
         network, kind = self.network(), self._architecture
         forward, backward = [], []
-        with torch.no_grad(), _full_precision(self._device):
+        # A half-precision autocast around the run would blur positions by whole pixels.
+        with torch.no_grad(), full_precision(self._device):
             for pair in zip(source.split(1), target.split(1), strict=True):
                 first, second = (
                     padded(image.to(self._device, torch.float32), multiple=kind.multiple,
@@ -132,13 +133,6 @@ class NetworkFlow:
                 forward.append(there[..., :height, :width].to(source.device))
                 backward.append(back[..., :height, :width].to(source.device))
         return torch.cat(forward), torch.cat(backward)
-
-
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    # A half-precision autocast around the run would blur positions by whole pixels.
-    if device.type == "mps":  # torch before 2.5 knows no autocast there, not even one to turn off
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:

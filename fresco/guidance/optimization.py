@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fresco.flow.precision import full_precision
 from fresco.guidance.motion import Disagreement, FeatureMotion, Pair
 
 TEMPORAL_WEIGHT = 2.0
@@ -34,8 +34,6 @@ whether the host evaluates the chunks in one call, in two, or only one of them: 
 not small against these gradients."""
 STRIP_ROWS = 512
 """Rows of a strip of the Gram matrix: 8 MiB at 4096 tokens; 256 to 1024 are equally fast."""
-_AUTOCAST_DEVICES = ("cpu", "cuda")
-"""Where autocast is known to be, for a PyTorch too old to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +231,6 @@ def restore_statistics(
     return (feature - new_mean).mul_(scale).add_(old_mean)
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Keep a host's autocast out: signs of rounded differences are no gradient."""
-    known = getattr(torch.amp, "is_autocast_available", _AUTOCAST_DEVICES.__contains__)
-    return torch.autocast(device.type, enabled=False) if known(device.type) else nullcontext()
-
-
 @torch.no_grad()
 def optimize_feature(
     feature: Tensor, target: OptimizationTarget, descent: Descent,
@@ -256,7 +248,7 @@ def optimize_feature(
         on_loss: called with this chunk's share of the loss before every update.
     """
     work = torch.promote_types(feature.dtype, torch.float32)
-    with _full_precision(feature.device):
+    with full_precision(feature.device):  # signs of rounded differences are no gradient
         value = feature.to(work).flatten(2).transpose(1, 2).contiguous()
         if value.data_ptr() == feature.data_ptr():
             value = value.clone()
