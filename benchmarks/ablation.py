@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from benchmarks.clips import packaged_clip
 from fresco.flow.estimator import create_estimator
 from fresco.guidance.ports import Host
-from fresco.hosts.diffusers import load_host
+from fresco.hosts.diffusers.load import load_host
 from fresco.metrics import Measures, edge_agreement
 from fresco.progress import Progress
+from fresco.run.clip import open_clip
+from fresco.run.translate import translate
 from fresco.settings import PRESETS, FrescoSettings, from_dict
-from fresco.stages.clip import open_clip
-from fresco.translate import translate
 from fresco.workspace import frame_name, read_image, write_image
 
 Frame = NDArray[np.uint8]

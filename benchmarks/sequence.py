@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import packaged_clip
 from benchmarks.propagation import EFFORT, run
+from fresco.flow.arrays import pair_flow
 from fresco.flow.estimator import DisFlow
-from fresco.flow.pairs import pair_flow
 from fresco.propagation.guides import Guide
 from fresco.propagation.program import checked_program
 from fresco.propagation.sides import PatchSide

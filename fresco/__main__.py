@@ -2,7 +2,7 @@
 
 import sys
 
-from fresco.cli import main
+from fresco.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.pairs import compose, inside, pair_flow, sample
+from fresco.flow.arrays import compose, inside, pair_flow, sample
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator

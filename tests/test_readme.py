@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fresco import __version__
-from fresco.flags import flag_names
+from fresco.cli.flags import flag_names
 from fresco.settings import PRESETS
 from tests.helpers.source import ROOT
 from tools.write_options import with_table

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import CLIPTokenizer
 
-from fresco.hosts.single_file import unpack_vocabulary
+from fresco.hosts.diffusers.single_file import unpack_vocabulary
 from tools.demo_training.autoencoder import SIDE, psnr, round_trip, train_autoencoder
 from tools.demo_training.diffusion import train_denoiser
 from tools.demo_training.export import export

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fresco.flags import options_table
+from fresco.cli.flags import options_table
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fresco.flow.arrays import pair_flow
 from fresco.flow.interface import FlowEstimator
-from fresco.flow.pairs import pair_flow
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, PatchWork, read_key
 from fresco.propagation.sides import Step, followed, open_side

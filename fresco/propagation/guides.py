@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.pairs import Flow, pixel_grid, sample
+from fresco.flow.arrays import Flow, pixel_grid, sample
 
 Image = NDArray[np.uint8]
 

@@ -22,7 +22,7 @@ from fresco.blending.selection import (
     interior_weights,
 )
 from fresco.errors import PropagationError
-from fresco.flow.pairs import Map, PairFlow, pair_flow, sample
+from fresco.flow.arrays import Map, PairFlow, pair_flow, sample
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import Image, SegmentJob

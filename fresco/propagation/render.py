@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fresco.blending.histogram import blend_histograms, to_lab, to_rgb
 from fresco.blending.poisson import blend_gradients, selected_gradients
-from fresco.flow.pairs import Flow, Map, sample
+from fresco.flow.arrays import Flow, Map, sample
 from fresco.settings import BlendSettings
 
 Image = NDArray[np.uint8]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
-from fresco.flow.pairs import Flow, Mask
+from fresco.flow.arrays import Flow, Mask
 from fresco.propagation.guides import KeySources, mean_distance
 from fresco.propagation.program import checked_program
 from fresco.propagation.render import enlarged_flow, warp_key

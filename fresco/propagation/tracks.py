@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.pairs import Flow, Map, Mask, compose, inside, pair_flow, sample
+from fresco.flow.arrays import Flow, Map, Mask, compose, inside, pair_flow, sample
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator

@@ -1,1 +1,1 @@
-"""FRESCO in the WebUI: the img2img script, the video tab, its jobs and the API."""
+"""FRESCO in a WebUI: the script in img2img, the video tab, and the program around them."""

@@ -16,13 +16,13 @@ import gradio as gr
 from modules import script_callbacks, shared
 
 from fresco.errors import FrescoError, HostError
+from fresco.hosts.webui.script_arguments import PAGE
+from fresco.server.ports import Limits
 from fresco.webui.img2img.axes import add_axes
-from fresco.webui.jobs.hosting import Limits
-from fresco.webui.script_arguments import PAGE
 
 if TYPE_CHECKING:
-    from fresco.webui.api.access import Access
-    from fresco.webui.jobs.service import Service
+    from fresco.server.api.access import Access
+    from fresco.server.service import Service
 
 log = logging.getLogger("fresco")
 
@@ -87,8 +87,8 @@ def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any])
 @functools.lru_cache(maxsize=1)
 def service() -> Service:
     """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
-    from fresco.webui.hosting_webui import WebuiHosting, jobs_root
-    from fresco.webui.jobs.service import open_service
+    from fresco.server.service import open_service
+    from fresco.webui.environment import WebuiHosting, jobs_root
 
     return open_service(jobs_root(), WebuiHosting())
 
@@ -110,7 +110,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 def add_api(_demo: Any, app: Any) -> None:
     """The routes under /fresco."""
     try:
-        from fresco.webui.api.routes import add_routes
+        from fresco.server.api.routes import add_routes
 
         add_routes(app, service(), _access(app))
     except Exception:
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 def _access(app: Any) -> Access:
     """By --api-auth as the WebUI's own API; where only pages have a login, by that login."""
-    from fresco.webui.api.access import Access
+    from fresco.server.api.access import Access
 
     listed = getattr(shared.cmd_opts, "api_auth", None)
     if listed or not getattr(app, "auth", None):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fresco.guidance.ports import BatchRequest
 from fresco.hosts.detection import inspect_checkpoint
-from fresco.hosts.diffusers import load_host
-from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress
 from fresco.settings import SamplingSettings
 from fresco.video.reader import open_source

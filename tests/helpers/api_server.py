@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import requests
 
-from fresco.webui.jobs.clips import ClipStore
-from fresco.webui.jobs.engine import JobEngine
-from fresco.webui.jobs.hosting import Limits
-from fresco.webui.jobs.runner import job_work
-from fresco.webui.jobs.service import Service, open_service
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.runner import job_work
+from fresco.server.ports import Limits
+from fresco.server.service import Service, open_service
+from fresco.server.videos import ClipStore
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 from tests.helpers.job_hosting import TINY, TinyHosting
 
@@ -31,8 +31,8 @@ with warnings.catch_warnings():
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.middleware.gzip import GZipMiddleware
 
-    from fresco.webui.api.access import Access
-    from fresco.webui.api.routes import add_routes
+    from fresco.server.api.access import Access
+    from fresco.server.api.routes import add_routes
 
 __all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "add_routes"]
 

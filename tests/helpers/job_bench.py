@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fresco.progress import Progress, StageStatus
-from fresco.webui.jobs.engine import JobEngine
-from fresco.webui.jobs.job import JobRequest, JobStatus
-from fresco.webui.jobs.runner import Outcome, Work
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import JobRequest, JobStatus
+from fresco.server.jobs.runner import Outcome, Work
 
 NOTHING = Outcome(None, {}, None, None, ())
 PATIENCE = 20

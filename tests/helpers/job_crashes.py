@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from fresco.progress import StageStatus
-from fresco.webui.jobs.engine import JobEngine
-from fresco.webui.jobs.job import State
-from fresco.webui.jobs.runner import job_work
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import State
+from fresco.server.jobs.runner import job_work
 from tests.helpers.job_bench import ended, watched
 from tests.helpers.job_hosting import TinyHosting
 

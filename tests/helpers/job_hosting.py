@@ -12,11 +12,11 @@ import torch
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
-from fresco.hosts.diffusers import load_host
-from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.load import load_host
+from fresco.server.jobs.job import ControlUnit, HostOptions
+from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
-from fresco.webui.jobs.hosting import Check, Limits, Offer
-from fresco.webui.jobs.job import ControlUnit, HostOptions
 from tests.helpers.tiny_models import build_tiny_pipeline
 
 MODELS = {"tiny": 0, "tiny two": 1}

@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from fresco.guidance.ports import Chunk, Rows
-from fresco.hosts.diffusers_unet import DiffusersUNet
-from fresco.hosts.ldm import LdmUNet
+from fresco.hosts.diffusers.unet import DiffusersUNet
+from fresco.hosts.ldm.unet import LdmUNet
 from tests.helpers.ldm_unet import (
     CONTEXT,
     POOLED,

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from fresco.cli import main
+from fresco.cli.main import main
 from fresco.progress import Progress
 from fresco.settings import FrescoSettings
 
 
 @dataclass(frozen=True)
 class Result:
-    """As fresco.translate.RunResult."""
+    """As fresco.run.translate.RunResult."""
 
     output: Path
     workspace: Path = Path()
@@ -41,11 +41,11 @@ class Calls:
         return Result(next(a for a in arguments[1:] if isinstance(a, Path) and a.suffix != ".d"))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Calls:
-        """Stand in for fresco.translate, so that neither model nor frames are needed."""
-        module = ModuleType("fresco.translate")
+        """Stand in for fresco.run.translate, so that neither model nor frames are needed."""
+        module = ModuleType("fresco.run.translate")
         for name in ("translate", "propagate_keys", "compare_videos"):
             setattr(module, name, self.run)
-        monkeypatch.setitem(sys.modules, "fresco.translate", module)
+        monkeypatch.setitem(sys.modules, "fresco.run.translate", module)
         return self
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import gradio.routes
 
-from fresco.webui.jobs.service import open_service
+from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
 from tests.helpers.job_hosting import TinyHosting
 from tests.helpers.source import ROOT

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fresco.webui.jobs.service import open_service
+from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
 from tests.helpers.job_hosting import TinyHosting
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from demo.make_model import write_model
 from fresco.guidance.ports import BatchRequest, Projections, Rows, Site
-from fresco.hosts.diffusers import load_host
-from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.load import load_host
 from fresco.settings import SamplingSettings
 
 

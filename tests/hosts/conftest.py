@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.ldm_layout import write_ldm_file
-from fresco.hosts.diffusers_host import DiffusersHost
+from fresco.hosts.diffusers.host import DiffusersHost
 from tests.helpers.tiny_models import build_tiny_pipeline, tiny_host
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from fresco.errors import HostError
 from fresco.hosts.detection import UNET, describe, describe_model, guided_unet
-from fresco.hosts.ldm import LdmUNet
+from fresco.hosts.ldm.unet import LdmUNet
 from tests.helpers.ldm_unet import SD1, SDXL, UNetModel
 
 

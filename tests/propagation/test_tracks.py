@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
+from fresco.flow.arrays import pair_flow
 from fresco.flow.estimator import DisFlow
-from fresco.flow.pairs import pair_flow
 from fresco.propagation.tracks import HIDDEN_PENALTY, Track, advance, nearest_motion
 from tests.helpers.scenes import SlidingScene
 

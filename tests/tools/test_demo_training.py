@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fresco.hosts.diffusers import load_host
+from fresco.hosts.diffusers.load import load_host
 from fresco.settings import SamplingSettings
 from tests.helpers.tolerances import HALF_WEIGHTS_LEVELS, HALF_WEIGHTS_RELATIVE
 from tools.demo_training import autoencoder, diffusion, images, networks, progress, prompts, scenes

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fresco.webui.jobs.engine import JobEngine
-from tests.helpers.job_bench import Bench
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import ROOT, DoubleHost, running
 from tests.helpers.webui.http_host import HttpHost, given_folder, running_webui
@@ -51,24 +49,3 @@ def watcher(double: DoubleHost) -> Watcher:
     script = Watcher()
     double.add(script)
     return script
-
-
-@pytest.fixture
-def bench() -> Bench:
-    """Work that does as it is told."""
-    return Bench()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Folder of jobs."""
-    return tmp_path / "jobs"
-
-
-@pytest.fixture
-def engine(root: Path, bench: Bench) -> Iterator[JobEngine]:
-    """Jobs under `root` that `bench` works on."""
-    engine = JobEngine(root, bench)
-    yield engine
-    bench.gate.set()
-    engine.close()

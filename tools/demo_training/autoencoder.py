@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fresco.hosts.diffusers_codec import to_pixels, to_tensor
+from fresco.hosts.diffusers.vae import to_pixels, to_tensor
 from tools.demo_training.networks import SCALE, SPREAD, make_autoencoder
 from tools.demo_training.progress import fast_arithmetic, train
 

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
-from fresco.hosts.estimates import training_sigmas
+from fresco.hosts.noise import training_sigmas
 from fresco.hosts.patching import replaced_method
-from fresco.key_text import named_file
-from fresco.keyframes import Batch, join_prompt
-from fresco.stages.guide import GuideMaker
-from fresco.webui.img2img.controlnet import per_frame_hints
+from fresco.hosts.webui.controlnet import per_frame_hints
+from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
+from fresco.hosts.webui.paths import flow_settings, require_allowed
+from fresco.hosts.webui.refusals import refuse_composed, refuse_unsupported
+from fresco.planning.keyframes import Batch, join_prompt
+from fresco.planning.parsing import named_file
+from fresco.run.guide import GuideMaker
 from fresco.webui.img2img.frames import call_frames
-from fresco.webui.img2img.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.request import Request
-from fresco.webui.paths import flow_settings, require_allowed
-from fresco.webui.refusals import refuse_composed, refuse_unsupported
 
 _LATENT_CHANNELS, _LATENT_SCALE = 4, 8
 _UNPROCESSABLE = 422

@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from fresco.settings import Entry
-from fresco.webui.control_maker import setting_control
-from fresco.webui.file_control import file_control
-from fresco.webui.gradio_events import unsaved
 from fresco.webui.img2img.infotext import ENABLED, name_of, pasted_value
 from fresco.webui.img2img.request import offered_options
+from fresco.webui.widgets.events import unsaved
+from fresco.webui.widgets.file import file_control
+from fresco.webui.widgets.setting import setting_control
 
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",

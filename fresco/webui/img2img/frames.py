@@ -13,10 +13,10 @@ from PIL import Image as Pictures
 from PIL.Image import Image
 
 from fresco.errors import SettingsError, VideoError
-from fresco.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
+from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
 from fresco.progress import Progress
+from fresco.run.translate import detect_keyframes
 from fresco.settings import FrescoSettings
-from fresco.translate import detect_keyframes
 from fresco.video.reader import open_source
 from fresco.webui.img2img.masks import masks_of
 from fresco.webui.img2img.request import Request

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.key_text import checked_key_prompts
+from fresco.planning.parsing import checked_key_prompts
+from fresco.server.encoded import as_typed, base64_bytes
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
-from fresco.webui.encoded import as_typed, base64_bytes
 
 OFFERED: Mapping[str, tuple[str, ...]] = {
     "keyframes": (),

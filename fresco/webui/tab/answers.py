@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.server.jobs.job import Goal, JobRequest, status_as_dict
+from fresco.server.service import Service
+from fresco.server.videos import frame, jpeg, thumbnails
 from fresco.video.reader import open_source
 from fresco.video.size import resize
-from fresco.webui.jobs.clips import frame, jpeg, thumbnails
-from fresco.webui.jobs.job import Goal, JobRequest, status_as_dict
-from fresco.webui.jobs.service import Service
 from fresco.webui.tab.chart import report_chart
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.text import NO_VIDEO, sentence

@@ -9,9 +9,9 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.progress import CancelToken, Progress, StageStatus
+from fresco.server.jobs.ids import new_id
+from fresco.server.videos import Detection, detect
 from fresco.settings import FrescoSettings
-from fresco.webui.jobs.clips import Detection, detect
-from fresco.webui.jobs.ids import new_id
 from fresco.webui.tab.text import sentence
 from fresco.webui.tab.timeline import Timeline, timeline_as_dict
 

@@ -11,12 +11,12 @@ from typing import Any
 import gradio as gr
 
 from fresco.errors import FrescoError
+from fresco.server.jobs.estimate import estimate_lines, latest_rates, workload
+from fresco.server.service import Service
 from fresco.video.size import working_size
-from fresco.webui.gradio_events import on, unsaved
-from fresco.webui.jobs.estimate import estimate_lines, latest_rates, workload
-from fresco.webui.jobs.service import Service
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.values import read_values
+from fresco.webui.widgets.events import on, unsaved
 
 
 def bind_estimate(service: Service, place: Any, controls: SettingControls) -> None:

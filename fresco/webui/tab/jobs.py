@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.server.jobs.engine import UnknownJobError
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus
+from fresco.server.service import Service
 from fresco.settings import FrescoSettings
 from fresco.video.folder import IMAGE_SUFFIXES
-from fresco.webui.jobs.engine import UnknownJobError
-from fresco.webui.jobs.job import Goal, JobRequest, JobStatus
-from fresco.webui.jobs.service import Service
 from fresco.webui.tab.text import NO_VIDEO
 from fresco.webui.tab.values import offered_entries, read_values
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.checks import check_installation
-from fresco.webui.gradio_events import on
-from fresco.webui.jobs.hosting import Hosting
-from fresco.webui.jobs.service import Service
+from fresco.server.checks import check_installation
+from fresco.server.ports import Hosting
+from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.estimate import bind_estimate
@@ -26,6 +25,7 @@ from fresco.webui.tab.settings import (
 )
 from fresco.webui.tab.source import bind_source, keyframe_section, source_section
 from fresco.webui.tab.text import checks_table, note, sentence
+from fresco.webui.widgets.events import on
 
 
 def build_tab(service: Service) -> gr.Blocks:

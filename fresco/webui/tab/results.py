@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.gradio_events import on, unsaved
-from fresco.webui.jobs.service import Service
+from fresco.server.service import Service
 from fresco.webui.tab.text import note, sentence
+from fresco.webui.widgets.events import on, unsaved
 
 
 def results_section() -> tuple[Any, Any]:

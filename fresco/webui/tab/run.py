@@ -11,13 +11,13 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.file_control import file_control
-from fresco.webui.gradio_events import file_path, on, unsaved
-from fresco.webui.jobs.job import Goal
-from fresco.webui.jobs.service import Service
+from fresco.server.jobs.job import Goal
+from fresco.server.service import Service
 from fresco.webui.tab.jobs import Source, propagate_job, translate_job
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import note, sentence
+from fresco.webui.widgets.events import file_path, on, unsaved
+from fresco.webui.widgets.file import file_control
 
 _BUTTONS = (
     (Goal.PREVIEW, "Preview first keyframe"),

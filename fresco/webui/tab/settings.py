@@ -9,10 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from fresco.server.ports import Offer
 from fresco.settings import PRESETS
-from fresco.webui.control_maker import setting_control
-from fresco.webui.gradio_events import on, unsaved
-from fresco.webui.jobs.hosting import Offer
 from fresco.webui.tab.values import (
     AS_SAMPLER,
     NO_CONTROL,
@@ -21,6 +19,8 @@ from fresco.webui.tab.values import (
     label_of,
     offered_entries,
 )
+from fresco.webui.widgets.events import on, unsaved
+from fresco.webui.widgets.setting import setting_control
 
 _PARTS = tuple(PRESETS["off"])
 """Options that a preset sets."""

@@ -12,17 +12,17 @@ from typing import Any
 import gradio as gr
 
 from fresco.errors import SettingsError
+from fresco.server.service import Service
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
-from fresco.webui.file_control import FileControl, file_control
-from fresco.webui.gradio_events import file_path, on, unsaved
-from fresco.webui.jobs.service import Service
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.jobs import Source, detection_settings
 from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import facts, note, sentence
 from fresco.webui.tab.values import control_count, written_values
+from fresco.webui.widgets.events import file_path, on, unsaved
+from fresco.webui.widgets.file import FileControl, file_control
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
 """What is written for one video, and goes when another is loaded."""

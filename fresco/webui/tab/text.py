@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable
 
 from fresco.errors import FrescoError
+from fresco.server.ports import Check
 from fresco.video.index import VideoInfo
-from fresco.webui.jobs.hosting import Check
 
 NO_VIDEO = "There is no video yet; upload one, or load one by its path."
 

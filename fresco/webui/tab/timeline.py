@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.key_text import checked_key_prompts, parse_key_prompts, parse_keys, read_json_text
+from fresco.planning.parsing import (
+    checked_key_prompts,
+    parse_key_prompts,
+    parse_keys,
+    read_json_text,
+)
 
 _WRITTEN = re.compile(r"\s*(?:[\[{\"'\d#+-]|key)", re.IGNORECASE)
 """How keyframes or their words begin when they are written out."""

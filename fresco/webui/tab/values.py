@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.server.jobs.job import ControlUnit, HostOptions
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
-from fresco.webui.jobs.job import ControlUnit, HostOptions
 from fresco.webui.tab.timeline import import_keys, import_words, words_text
 
 LEFT_OUT: Mapping[tuple[str, str], str] = {

@@ -10,13 +10,13 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from fresco.hosts.diffusers_model import Denoiser
-from fresco.hosts.diffusers_sampling import Sampling, capture_reference
-from fresco.hosts.diffusers_unet import DiffusersUNet
-from fresco.hosts.estimates import sigmas_at, training_sigmas
+from fresco.hosts.diffusers.denoiser import Denoiser
+from fresco.hosts.diffusers.sampling import Sampling, capture_reference
+from fresco.hosts.diffusers.unet import DiffusersUNet
+from fresco.hosts.noise import sigmas_at, training_sigmas
 from fresco.progress import Progress
+from fresco.run.guide import GuideMaker
 from fresco.settings import from_dict
-from fresco.stages.guide import GuideMaker
 from tests.helpers.ldm_unet import SD1, diffusers_twin, ldm_twin
 from tests.helpers.webui.client import REQUEST
 from tests.helpers.webui.double import DoubleHost

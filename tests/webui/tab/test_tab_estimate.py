@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from fresco.progress import Progress
-from fresco.settings import from_dict
-from fresco.translate import PLAN_NAME
-from fresco.webui.jobs.engine import JobEngine
-from fresco.webui.jobs.estimate import (
+from fresco.run.translate import PLAN_NAME
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.estimate import (
     Rates,
     Workload,
     estimate_lines,
@@ -22,8 +21,9 @@ from fresco.webui.jobs.estimate import (
     slowest,
     workload,
 )
-from fresco.webui.jobs.job import JobRequest
-from fresco.webui.jobs.runner import Outcome
+from fresco.server.jobs.job import JobRequest
+from fresco.server.jobs.runner import Outcome
+from fresco.settings import from_dict
 from fresco.workspace import frame_name, write_image, write_json
 from tests.helpers.job_bench import ended
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from fresco.errors import SettingsError
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import ControlUnit, Goal, HostOptions, State
+from fresco.server.jobs.runner import Outcome
+from fresco.server.ports import Limits
+from fresco.server.service import Service
+from fresco.server.videos import ClipStore
 from fresco.settings import FrescoSettings, entries, from_dict
-from fresco.webui.jobs.clips import ClipStore
-from fresco.webui.jobs.engine import JobEngine
-from fresco.webui.jobs.hosting import Limits
-from fresco.webui.jobs.job import ControlUnit, Goal, HostOptions, State
-from fresco.webui.jobs.runner import Outcome
-from fresco.webui.jobs.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.jobs import Source, detection_settings, propagate_job, translate_job

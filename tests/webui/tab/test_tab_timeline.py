@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.errors import SettingsError
-from fresco.key_text import parse_keys
+from fresco.planning.parsing import parse_keys
+from fresco.server.ports import Check
 from fresco.video.index import VideoInfo
-from fresco.webui.jobs.hosting import Check
 from fresco.webui.tab.chart import report_chart
 from fresco.webui.tab.text import checks_table, facts, note
 from fresco.webui.tab.timeline import (

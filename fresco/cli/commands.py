@@ -1,0 +1,264 @@
+"""The commands of the command line: files and flags in, a run started, its result told.
+
+Whatever needs the model or reads frames is imported when its command runs: help comes at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fresco.cli.console import Bars, stopping_on_ctrl_c
+from fresco.cli.flags import combined, given_flags, options_table
+from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
+from fresco.errors import HostError, SettingsError, VideoError
+from fresco.planning.parsing import inline_keys
+from fresco.progress import CancelToken, Progress
+from fresco.settings import FrescoSettings
+from fresco.workspace import write_bytes
+
+if TYPE_CHECKING:
+    from fresco.guidance.ports import Host
+    from fresco.planning.keyframes import KeyframePlan
+
+log = logging.getLogger("fresco")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command works on, after files and flags were brought together."""
+
+    source: Path
+    """The clip."""
+    output: Path
+    """Where the result goes."""
+    settings: FrescoSettings
+    """All options."""
+
+
+def _positive(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--{name} is {text!r}; give a whole number from 1.")
+    return int(text)
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    """Bring file, preset and flags together, the later over the earlier."""
+    imported = load_config(Path(arguments.config)) if arguments.config else None
+    base = imported.settings if imported else FrescoSettings()
+    preset = getattr(arguments, "preset", None)
+    settings = combined(base, preset, given_flags(arguments))
+    # A file of keyframes is read now: its faults show before any work, and a run file holds them.
+    by_hand = dataclasses.replace(settings.keyframes, keys=inline_keys(settings.keyframes.keys))
+    settings = dataclasses.replace(settings, keyframes=by_hand)
+    if imported:
+        log.info("%s", imported.report.text())
+    source = _source(arguments, imported)
+    return Job(source, _output(arguments, imported, source), settings)
+
+
+def _source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path:
+    if arguments.clip:
+        source = Path(arguments.clip)
+    elif imported and imported.source:
+        source = imported.source
+    elif imported:
+        raise VideoError(
+            f"The clip that {arguments.config} names is not there; name one on the command line, "
+            "before --config."
+        )
+    else:
+        raise SettingsError("No clip is named; give a video or a folder of images.")
+    if not source.exists():
+        raise VideoError(f"{source} does not exist; give a video or a folder of images.")
+    return source
+
+
+def _output(arguments: argparse.Namespace, imported: ImportedRun | None, source: Path) -> Path:
+    """The result's path: as told, else as the file says, else beside the clip."""
+    default = source.absolute().with_name(f"{source.absolute().stem}_fresco.mp4")
+    if arguments.output:
+        output = Path(arguments.output)
+    elif imported and imported.output:
+        # The file names its own clip's result; another clip's goes into the same folder.
+        output = imported.output.with_name(default.name) if arguments.clip else imported.output
+    else:
+        output = default
+    if output.resolve() == source.resolve():
+        raise SettingsError(f"{output} is the source itself; give --output another path.")
+    return output
+
+
+def translate(arguments: argparse.Namespace) -> None:
+    """Translate a clip, and write the run file that reproduces it beside the result."""
+    preview = _positive(arguments.preview, "preview")
+    job = _job(arguments)
+    if not job.settings.sampling.model:
+        raise SettingsError(
+            "sampling.model is empty; name a checkpoint with --model: a .safetensors or .ckpt "
+            "file, a diffusers folder, or a hub name."
+        )
+    from fresco.planning.keyframes import refuse_composition
+
+    refuse_composition(job.settings.sampling)
+    names: list[str] = []
+
+    def load() -> Host:
+        try:
+            from fresco.hosts.diffusers.load import load_host
+        except ImportError as error:
+            raise HostError(
+                f"{error.name or error} is not installed, and a translation needs it; install it "
+                'by pip install -e ".[cli]".'
+            ) from error
+
+        host = load_host(job.settings.sampling, offline=job.settings.flow.offline)
+        names.append(host.name)
+        return host
+
+    from fresco.run.translate import translate as run
+
+    with _progress(arguments) as progress:
+        result = run(
+            job.source, job.output, job.settings, load, progress,
+            preview=preview, workspace=_workspace(arguments),
+        )
+    run_file = run_file_of(result.output)
+    write_run_file(
+        run_file, job.settings, source=job.source, output=job.output, host=" ".join(names)
+    )
+    _tell(result.notes)
+    for what, path in (("measures", result.report), ("comparison", result.comparison),
+                       ("run file", run_file)):
+        if path:
+            log.info("%s: %s", what, path)
+    sys.stdout.write(f"{result.output}\n")
+
+
+def keyframes(arguments: argparse.Namespace) -> None:
+    """Show shots, keyframes and batches; as JSON, in a form that --keys reads."""
+    target, arguments.output = arguments.output, None
+    job = _job(arguments)
+    from fresco.run.translate import detect_keyframes
+
+    with tempfile.TemporaryDirectory(prefix="fresco-") as scratch, _progress(arguments) as progress:
+        space = _workspace(arguments) or Path(scratch)
+        clip, _, plans, notes = detect_keyframes(job.source, job.settings, progress, space)
+    text = json.dumps(_plans_as_json(job.source, plans, notes), indent=1) + "\n"
+    if target:
+        write_bytes(Path(target), text.encode())
+    _tell(notes)
+    if arguments.json:
+        sys.stdout.write(text)
+        return
+    keys = sum(len(plan.keyframes) for plan in plans)
+    sys.stdout.write(
+        f"{job.source}: {clip.count} frames, {len(plans)} shots, {keys} keyframes\n"
+    )
+    for number, plan in enumerate(plans, 1):
+        sys.stdout.write(
+            f"shot {number}, frames {plan.keyframes[0]} to {plan.keyframes[-1]}, "
+            f"{len(plan.batches)} batches: {','.join(map(str, plan.keyframes))}\n"
+        )
+
+
+def _plans_as_json(
+    source: Path, plans: Sequence[KeyframePlan], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Keyframes first: this file may be given to --keys as it is."""
+    return {
+        "keyframes": [key for plan in plans for key in plan.keyframes],
+        "source": str(source),
+        "shots": [
+            {
+                "first": plan.keyframes[0],
+                "last": plan.keyframes[-1],
+                "keyframes": plan.keyframes,
+                "batches": [{"anchors": b.anchors, "frames": b.frames} for b in plan.batches],
+            }
+            for plan in plans
+        ],
+        "notes": list(notes),
+    }
+
+
+def propagate(arguments: argparse.Namespace) -> None:
+    """Carry stylised keyframes made elsewhere to all frames of a clip."""
+    job = _job(arguments)
+    from fresco.run.translate import propagate_keys
+
+    with _progress(arguments) as progress:
+        result = propagate_keys(
+            job.source, Path(arguments.keys), job.output, job.settings, progress,
+            workspace=_workspace(arguments),
+        )
+    _tell(result.notes)
+    sys.stdout.write(f"{result.output}\n")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Write a clip and its translations side by side."""
+    source, results = Path(arguments.source), [Path(text) for text in arguments.results]
+    for path in (source, *results):
+        if not path.exists():
+            raise VideoError(f"{path} does not exist; give the clip, then its translations.")
+    default = results[0].absolute().with_name(f"{source.stem}_compared.mp4")
+    output = Path(arguments.output) if arguments.output else default
+    if output.resolve() in [path.resolve() for path in (source, *results)]:
+        raise SettingsError(f"{output} is one of the videos; give --output another path.")
+    from fresco.run.translate import compare_videos
+
+    labels = ["source", *(path.stem for path in results)]
+    with _progress(arguments) as progress:
+        compare_videos([source, *results], labels, output, progress)
+    sys.stdout.write(f"{output}\n")
+
+
+def config(arguments: argparse.Namespace) -> None:
+    """Show what a configuration file means, and write it as a run file if asked."""
+    imported = load_config(Path(arguments.file))
+    sys.stdout.write(imported.report.text() + "\n")
+    if not arguments.output:
+        return
+    if imported.source is None:
+        raise VideoError(
+            f"The clip that {arguments.file} names is not there, so no run file can be written; "
+            "put it where the report says."
+        )
+    output = imported.output or imported.source.with_name(f"{imported.source.stem}_fresco.mp4")
+    write_run_file(
+        Path(arguments.output), imported.settings, source=imported.source, output=output, host=""
+    )
+
+
+def options(arguments: argparse.Namespace) -> None:
+    """Print all options as a Markdown table."""
+    sys.stdout.write(options_table())
+
+
+def _workspace(arguments: argparse.Namespace) -> Path | None:
+    return Path(arguments.workspace) if arguments.workspace else None
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes:
+        log.warning("%s", note)
+
+
+@contextlib.contextmanager
+def _progress(arguments: argparse.Namespace) -> Iterator[Progress]:
+    """Bars and Ctrl-C for the time of a run."""
+    token = CancelToken()
+    with stopping_on_ctrl_c(token), Bars(quiet=arguments.quiet) as bars:
+        yield Progress(bars, token)

@@ -1,0 +1,206 @@
+"""Flags of the command line and the README's table, both made from the settings' entries."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.planning.parsing import parse_key_prompts
+from fresco.settings import (
+    PRESETS,
+    Entry,
+    FrescoSettings,
+    check_value,
+    entries,
+    from_dict,
+    range_text,
+)
+
+RESERVED = frozenset(
+    {"help", "version", "config", "preset", "preview", "workspace", "output", "quiet", "verbose",
+     "json"}
+)
+"""Names of flags that are no settings."""
+_NAMES = {
+    ("flow", "estimator"): "flow",
+    ("propagation", "enabled"): "propagate",
+    ("propagation", "method"): "propagation",
+    ("propagation", "quality"): "propagation-quality",
+    ("blend", "histogram"): "histogram-blend",
+    ("blend", "gradient"): "gradient-blend",
+}
+"""Flags whose option's own name says too little without its group."""
+_PATHS = frozenset({"model", "vae", "control_model", "weights_dir"})
+"""Options that may name a file or folder."""
+
+
+def flag_names() -> dict[tuple[str, str], str]:
+    """Flag of every option, by group and name; a clash is solved by the group's name."""
+    result: dict[tuple[str, str], str] = {}
+    taken = set(RESERVED)
+    for entry in entries():
+        place = (entry.group, entry.name)
+        name = _NAMES.get(place, entry.name.replace("_", "-"))
+        name = f"{entry.group}-{name}" if name in taken else name
+        taken.add(name)
+        result[place] = name
+    return result
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, *, groups: Collection[str] = (), more: Collection[str] = (),
+    without: Collection[str] = (),
+) -> None:
+    """Give a parser the flags of some options, so that each has an effect; of all by default.
+
+    Args:
+        groups: fields of FrescoSettings whose options are taken.
+        more: single flags of other groups.
+        without: flags to leave out.
+    """
+    everything = not groups and not more
+    names = flag_names()
+    sections: dict[str, Any] = {}
+    hints = typing.get_type_hints(FrescoSettings)
+    for entry in entries():
+        flag = names[entry.group, entry.name]
+        wanted = everything or entry.group in groups or flag in more
+        if not wanted or flag in without:
+            continue
+        if entry.group not in sections:
+            sections[entry.group] = parser.add_argument_group(
+                entry.group, (hints[entry.group].__doc__ or "").splitlines()[0]
+            )
+        sections[entry.group].add_argument(f"--{flag}", **_arguments(entry))
+
+
+def _arguments(entry: Entry) -> dict[str, Any]:
+    """What argparse wants to know; values are checked later, where all sources meet."""
+    common: dict[str, Any] = {
+        "dest": f"{entry.group}.{entry.name}",
+        "default": argparse.SUPPRESS,
+        "help": f"{entry.option.help} [{_facts(entry)}]".replace("%", "%%"),
+    }
+    if entry.type is bool:
+        return common | {"action": argparse.BooleanOptionalAction}
+    if entry.type in (tuple, dict):
+        return common | {"action": "append", "metavar": "TEXT"}
+    metavar = {int: "N", float: "X"}.get(entry.type, "TEXT")
+    choices = entry.option.choices
+    return common | {"metavar": "{" + ",".join(choices) + "}" if choices else metavar}
+
+
+def _facts(entry: Entry) -> str:
+    ranged = entry.option.low is not None or entry.option.high is not None
+    facts = [f"default {_shown(entry)}"]
+    facts += [range_text(entry.option)] if ranged else []
+    facts += ["may be repeated"] if entry.type in (tuple, dict) else []
+    return "; ".join(facts)
+
+
+def _shown(entry: Entry) -> str:
+    if entry.type is bool:
+        return "on" if entry.default else "off"
+    if entry.type is float:
+        return f"{entry.default:g}"
+    return str(entry.default) if entry.default or entry.type is int else "empty"
+
+
+def given_flags(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The options that the command line names, converted and checked, as a nested dict."""
+    names, result = flag_names(), dict[str, dict[str, Any]]()
+    for entry in entries():
+        value = vars(arguments).get(f"{entry.group}.{entry.name}")
+        if value is not None:
+            flag = f"--{names[entry.group, entry.name]}"
+            try:
+                checked = check_value(entry, _converted(entry, value))
+            except SettingsError as error:
+                raise SettingsError(f"{flag}: {error}") from error
+            result.setdefault(entry.group, {})[entry.name] = checked
+    return result
+
+
+def _converted(entry: Entry, value: Any) -> Any:
+    if entry.type is tuple:
+        return tuple(_anchored(text) for text in value)
+    if entry.type is dict:
+        return {number: words for text in value for number, words in
+                parse_key_prompts(text).items()}
+    if entry.type in (int, float):
+        try:
+            return entry.type(value)
+        except ValueError as error:
+            kind = "a whole number" if entry.type is int else "a number"
+            raise SettingsError(
+                f"{entry.group}.{entry.name} is {value!r}; give {kind}, "
+                f"{range_text(entry.option)}."
+            ) from error
+    return _anchored(value) if entry.name in _PATHS else value
+
+
+def _anchored(text: str) -> str:
+    """A path made absolute if it is there, so that a run file works from any folder.
+
+    Hub names stay, and so does the weight in FILE:WEIGHT.
+    """
+    if text and Path(text).expanduser().exists():
+        return str(Path(text).expanduser().absolute())
+    file, colon, weight = text.rpartition(":")
+    if colon and file and Path(file).expanduser().exists():
+        return f"{Path(file).expanduser().absolute()}:{weight}"
+    return text
+
+
+def preset_options(name: str) -> Mapping[str, bool]:
+    """What a preset sets: all parts of guidance that are on by default, then its own choices.
+
+    So `full` also undoes what a configuration switched off.
+    """
+    if name not in PRESETS:
+        raise SettingsError(f"--preset is {name!r}; choose one of {', '.join(PRESETS)}.")
+    concerned = {part for preset in PRESETS.values() for part in preset}
+    on = {e.name: True for e in entries()
+          if e.group == "guidance" and e.name in concerned and e.default is True}
+    return on | dict(PRESETS[name])
+
+
+def combined(
+    base: FrescoSettings, preset: str | None, flags: Mapping[str, Mapping[str, Any]]
+) -> FrescoSettings:
+    """Settings by rank: those of a file (or the defaults), then a preset, then the flags."""
+    changes = {group: dict(items) for group, items in flags.items()}
+    if preset is not None:
+        changes["guidance"] = dict(preset_options(preset)) | changes.get("guidance", {})
+    return from_dict(changes, base)
+
+
+def options_table() -> str:
+    """All options as a Markdown table, for the README."""
+    return "\n".join(_rows()) + "\n"
+
+
+def _rows() -> Iterator[str]:
+    names = flag_names()
+    yield "| option | default | values | what it does |"
+    yield "|---|---|---|---|"
+    for field in dataclasses.fields(FrescoSettings):
+        yield f"| **{field.name}** | | | |"
+        for entry in entries():
+            if entry.group == field.name:
+                flag = names[entry.group, entry.name]
+                shown = f"`--{flag}`, `--no-{flag}`" if entry.type is bool else f"`--{flag}`"
+                yield f"| {shown} | {_shown(entry)} | {_values(entry)} | {entry.option.help} |"
+
+
+def _values(entry: Entry) -> str:
+    if entry.option.choices:
+        return ", ".join(entry.option.choices)
+    if entry.type in (int, float):
+        return range_text(entry.option)
+    return {bool: "on, off", dict: "frame: words", tuple: "repeatable"}.get(entry.type, "text")

@@ -1,0 +1,1 @@
+"""Run files, and the configuration files of other tools."""

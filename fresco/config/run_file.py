@@ -1,0 +1,168 @@
+"""Reads the configuration files of other tools, and reads and writes our own run files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fresco import __version__
+from fresco.config.official import import_fresco
+from fresco.config.rerender import import_rerender
+from fresco.config.translation import ImportedRun, ImportReport
+from fresco.errors import SettingsError
+from fresco.planning.parsing import checked_key_prompts, read_json_text
+from fresco.settings import FrescoSettings, entries, from_dict, to_dict
+from fresco.workspace import write_json
+
+RUN_FORMAT = 1
+"""Raised when an older program would read a run file wrong."""
+RUN_FILE = "fresco-run.json"
+"""Usual end of a run file's name."""
+_MARK = "fresco_run"
+_OFFICIAL_KEYS = frozenset(
+    {"file_path", "save_path", "mininterv", "maxinterv", "sd_path", "use_controlnet",
+     "controlnet_type", "cond_scale", "num_warmup_steps", "end_opt_step", "run_ebsynth",
+     "use_salinecy", "use_saliency", "gmflow_path", "sod_path"}
+)
+_RERENDER_KEYS = frozenset(
+    {"input", "work_dir", "key_subdir", "interval", "sd_model", "x0_strength", "control_type",
+     "control_strength", "ddim_steps", "freeu_args", "loose_cfattn", "style_update_freq"}
+)
+_GROUPS = frozenset(entry.group for entry in entries())
+
+
+def load_config(path: Path) -> ImportedRun:
+    """Read a file of any kind, told by its content: official YAML, Rerender JSON, or our own.
+
+    Our own are run files and files that hold only groups of settings, as JSON or YAML.
+    """
+    values = _parsed(path)
+    if _MARK in values:
+        return _own(values, path, "Run file")
+    known = {
+        "official": len(_OFFICIAL_KEYS & values.keys()),
+        "rerender": len(_RERENDER_KEYS & values.keys()),
+        "own": len((_GROUPS | {"settings"}) & values.keys()),
+    }
+    kind = max(known, key=lambda name: known[name])
+    if not known[kind]:
+        raise SettingsError(
+            f"{path} is neither a configuration of FRESCO or Rerender nor a run file; its keys "
+            f"are {', '.join(map(str, values)) or 'none'}."
+        )
+    if kind == "official":
+        return import_fresco(values, path)
+    if kind == "rerender":
+        return import_rerender(values, path)
+    return _own(values, path, "Settings")
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} does not exist; give a YAML or JSON file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as text: {error}.") from error
+    json_like = path.suffix.lower() == ".json"
+    values = read_json_text(text, str(path)) if json_like else _parsed_yaml(text, path)
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"{path} holds {type(values).__name__ if values is not None else 'nothing'}; give a "
+            "mapping of names to values."
+        )
+    return {str(key): value for key, value in values.items()}
+
+
+def _parsed_yaml(text: str, path: Path) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise SettingsError(
+            f"{path} is YAML, and PyYAML is not installed; install it, or give a JSON file."
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        why = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SettingsError(f"{path} is broken YAML{line}: {why}.") from error
+
+
+def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
+    """A file in the words of our own settings: nested groups, perhaps of a whole run."""
+    version = values.get(_MARK, RUN_FORMAT)
+    if version != RUN_FORMAT:
+        raise SettingsError(
+            f"{path} is a run file of format {version!r}; this program, {__version__}, reads "
+            f"format {RUN_FORMAT}. Use the program that wrote it, version {values.get('version')}."
+        )
+    nested = values.get("settings", {name: values[name] for name in _GROUPS & values.keys()})
+    settings = _checked(nested, path)
+    about = {_MARK, "version", "settings", "source", "result", "host"} | _GROUPS
+    ignored = tuple(f"{k} ({v!r}): unknown here." for k, v in values.items() if k not in about)
+    given = {(group, name) for group, items in nested.items() for name in items}
+    mapped = [f"{group}.{name} is {getattr(getattr(settings, group), name)!r}."
+              for group, name in sorted(given)]
+    defaulted = [f"{e.group}.{e.name} is not there: it stays {e.default!r}."
+                 for e in entries() if (e.group, e.name) not in given]
+    if isinstance(values.get("host"), str):
+        mapped.append(f"host: the result was made by {values['host']}.")
+    source = _path(values, "source", path)
+    if source is not None and not source.exists():
+        beside = path.resolve().parent / source.name
+        ignored += () if beside.exists() else (
+            f"source ({str(source)!r}): no such file. Name the clip on the command line.",)
+        source = beside if beside.exists() else None
+    output = _path(values, "result", path)
+    report = ImportReport(kind, tuple(mapped), tuple(defaulted), ignored)
+    return ImportedRun(settings, source, output, report)
+
+
+def _checked(nested: Any, path: Path) -> FrescoSettings:
+    if not isinstance(nested, dict):
+        raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
+    try:
+        settings = from_dict(nested)
+        words = checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+        sampling = dataclasses.replace(settings.sampling, key_prompts=words)
+        settings = dataclasses.replace(settings, sampling=sampling)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return settings
+
+
+def _path(values: Mapping[str, Any], name: str, path: Path) -> Path | None:
+    """A path of a run file; a relative one starts at the file's own folder."""
+    value = values.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} is {value!r} in {path}; give a path.")
+    return path.resolve().parent / Path(value).expanduser()
+
+
+def run_file_of(output: Path) -> Path:
+    """Where the run file of a result stands: beside it, under its name."""
+    return output.with_name(f"{output.stem}.{RUN_FILE}")
+
+
+def write_run_file(
+    path: Path, settings: FrescoSettings, *, source: Path, output: Path, host: str
+) -> None:
+    """Write what reproduces a run: `fresco translate --config FILE`.
+
+    Args:
+        host: name of the model and its host, for people.
+    """
+    write_json(path, {
+        _MARK: RUN_FORMAT,
+        "version": __version__,
+        "source": str(source.resolve()),
+        "result": str(output.resolve()),
+        "host": host,
+        "settings": to_dict(settings),
+    })

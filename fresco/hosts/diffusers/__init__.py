@@ -1,0 +1,1 @@
+"""Models that diffusers loads, without any WebUI."""

@@ -1,0 +1,181 @@
+"""The command line's host: Stable Diffusion through diffusers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
+from fresco.hosts.diffusers.denoiser import Denoiser
+from fresco.hosts.diffusers.preprocessors import Preprocessor
+from fresco.hosts.diffusers.sampling import (
+    Sampling,
+    capture_reference,
+    seeded_noise,
+    start_latents,
+)
+from fresco.hosts.diffusers.schedulers import (
+    create_scheduler,
+    model_sigmas,
+    plan_timesteps,
+)
+from fresco.hosts.diffusers.text import PromptEncoder, check_prompt
+from fresco.hosts.diffusers.unet import DiffusersUNet
+from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
+from fresco.hosts.noise import sigmas_at
+from fresco.progress import Stage
+from fresco.settings import SamplingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """The networks of a Stable Diffusion model, on their device."""
+
+    unet: Any
+    """UNet2DConditionModel."""
+    vae: Any
+    """AutoencoderKL."""
+    text_encoder: Any
+    """CLIPTextModel."""
+    tokenizer: Any
+    """CLIPTokenizer."""
+    schedule: Any
+    """Configuration of the model's own scheduler."""
+    control: Any = None
+    """ControlNetModel, or None."""
+
+    def networks(self) -> Iterable[Any]:
+        """Every network that changes pictures."""
+        return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
+
+
+_NO_PICTURES = (
+    "model", "vae", "lora", "prompt", "added_prompt", "negative_prompt", "key_prompts",
+    "resolution", "control_model", "device",
+)
+"""Settings whose effect is hashed otherwise: as weights, or as the request of a batch."""
+
+
+def fingerprint_of(parts: ModelParts, settings: SamplingSettings, device: torch.device) -> str:
+    """Hash over weights, configurations and options."""
+    digest = hashlib.sha256()
+    options = {k: v for k, v in asdict(settings).items() if k not in _NO_PICTURES}
+    options |= {"device": device.type, "schedule": dict(parts.schedule)}
+    digest.update(json.dumps(options, sort_keys=True, default=str).encode())
+    for network in parts.networks():
+        digest.update(type(network).__name__.encode())
+        for name, tensor in sorted(network.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class DiffusersHost:
+    """`Host` over the parts of a diffusers model."""
+
+    def __init__(
+        self, parts: ModelParts, settings: SamplingSettings, *, name: str,
+        preprocessor: Preprocessor | None = None,
+    ) -> None:
+        self._parts, self._settings, self._name = parts, settings, name
+        self._preprocessor = preprocessor
+        prompts = (settings.prompt, settings.added_prompt, settings.negative_prompt)
+        for prompt in (*prompts, *settings.key_prompts.values()):
+            check_prompt(prompt)
+        self._device = torch.device(parts.unet.device)
+        self._fingerprint = fingerprint_of(parts, settings, self._device)
+        self._adapter = DiffusersUNet(parts.unet)
+        self._codec = LatentCodec(parts.vae)
+        self._text = PromptEncoder(parts.tokenizer, parts.text_encoder)
+        self._levels = model_sigmas(self._scheduler())
+        self._one_call = True
+
+    @property
+    def name(self) -> str:
+        """Model and host for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over everything that changes pictures."""
+        return self._fingerprint
+
+    @property
+    def model_sigmas(self) -> tuple[float, ...]:
+        """Noise level of every training timestep, rising."""
+        return self._levels
+
+    @property
+    def device(self) -> str:
+        """Where tensors for the guide belong."""
+        return str(self._device)
+
+    @property
+    def unet(self) -> DiffusersUNet:
+        """The seam on the UNet."""
+        return self._adapter
+
+    def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """VAE round trip of [N, H, W, 3]."""
+        return to_pixels(self._codec.decode(self._encoded(frames)))
+
+    def sample(
+        self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
+    ) -> BatchResult:
+        """Translate one batch; every batch starts from the same seed."""
+        settings = self._settings
+        scheduler = self._scheduler()
+        timesteps = plan_timesteps(scheduler, settings.steps, settings.strength, self._device)
+        start = self._encoded(request.frames)
+        if not len(timesteps):
+            return BatchResult(to_pixels(self._codec.decode(start)), BatchCarry(()))
+        denoiser = self._denoiser(request)
+        generator = torch.Generator().manual_seed(settings.seed)
+        noise = seeded_noise(start, generator)
+        with self._adapter.installed(guide) if guide is not None else nullcontext():
+            if guide is not None:
+                sigmas = sigmas_at(timesteps, self._levels)
+                guide.begin(sigmas)
+                capture_reference(denoiser, guide, start, noise, timesteps[-1], sigmas[-1])
+            latents = start_latents(scheduler, timesteps, start, noise)
+            sampling = Sampling(
+                scheduler, timesteps, self._levels, denoiser, self._codec, generator
+            )
+            latents, carry = sampling.run(latents, guide, request.carry, stage)
+        self._one_call = denoiser.one_call
+        return BatchResult(to_pixels(self._codec.decode(latents)), carry)
+
+    def _denoiser(self, request: BatchRequest) -> Denoiser:
+        settings = self._settings
+        denoiser = Denoiser(
+            self._adapter, self._text.encode(request.prompts),
+            self._text.encode(request.negative_prompts),
+            scale=settings.guidance_scale, one_call=self._one_call,
+        )
+        if self._parts.control is not None and self._preprocessor is not None:
+            hints = torch.from_numpy(self._preprocessor(request.frames)).to(self._device)
+            denoiser.set_control(
+                self._parts.control, hints.permute(0, 3, 1, 2), settings.control_weight
+            )
+        return denoiser
+
+    def _encoded(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Latents of frames; a frame's latents do not depend on its company."""
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        return self._codec.encode(to_tensor(frames, self._device), generator)
+
+    def _scheduler(self) -> Any:
+        """A fresh scheduler, free of the state of another batch."""
+        scheduler = create_scheduler(self._settings.scheduler, self._parts.schedule)
+        if hasattr(scheduler, "noise_sampler_seed"):  # takes no generator
+            scheduler.noise_sampler_seed = self._settings.seed
+        return scheduler

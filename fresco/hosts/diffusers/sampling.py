@@ -1,0 +1,128 @@
+"""The sampling loop: SDEdit over any scheduler, with anchors, guide and background smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
+from fresco.hosts.diffusers.schedulers import exact_sigma, step_options
+from fresco.hosts.noise import from_estimate, level_weights, sigmas_at, to_estimate
+from fresco.progress import Stage
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""Model input [N, C, h, w] and timestep -> model output, classifier-free guidance applied."""
+
+
+class Codec(Protocol):
+    """Pictures to latents and back."""
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> latents; without generator the posterior's mode."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents -> [N, 3, H, W] in about [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What one sampling needs besides its batch."""
+
+    scheduler: Any
+    """Of diffusers, timesteps set."""
+    timesteps: Tensor
+    """Timestep of every model call."""
+    levels: tuple[float, ...]
+    """Noise level of every training timestep."""
+    predict: Predict
+    """The model."""
+    codec: Codec
+    """For background smoothing."""
+    generator: torch.Generator
+    """Source of the noise that the scheduler adds."""
+    compensated: bool = True
+    """Whether smoothing leaves what it does not touch free of the codec's loss."""
+
+    def run(
+        self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage
+    ) -> tuple[Tensor, BatchCarry]:
+        """Denoise [N, C, h, w] from the first timestep on; the anchors are pinned to `carry`."""
+        sigmas = sigmas_at(self.timesteps, self.levels)
+        _check_carry(carry, len(sigmas))
+        options = step_options(self.scheduler, self.generator)
+        record: list[Tensor] = []
+        for index, (t, sigma) in enumerate(zip(self.timesteps, sigmas, strict=True)):
+            if carry is not None:
+                latents = torch.cat([carry.latents[index].to(latents), latents[2:]])
+            record.append(latents[[0, -1]].cpu())
+            step = Step(index, len(sigmas), sigma)
+            if guide is not None:
+                guide.step(step)
+            x = self.scheduler.scale_model_input(latents, t)
+            output = self.predict(x, t)
+            _check_finite(output, step)
+            if guide is not None and guide.smooths(step):
+                output = self._smoothed(output, x, exact_sigma(self.scheduler, t, sigma), guide)
+            latents = self.scheduler.step(output, t, latents, **options, return_dict=False)[0]
+            stage.advance()
+        return latents, BatchCarry(tuple(record))
+
+    def _smoothed(self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide) -> Tensor:
+        """The model output whose denoised estimate has a smoothed background."""
+        kind = self.scheduler.config.prediction_type
+        estimate = to_estimate(output, x, sigma, kind)
+        images = self.codec.decode(estimate)
+        smoothed = self.codec.encode(guide.smooth(images))
+        if self.compensated:
+            smoothed = estimate + (smoothed - self.codec.encode(images))
+        return from_estimate(smoothed, x, sigma, kind)
+
+
+def seeded_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise in the shape of [N, C, h, w]; drawn on the CPU, so that every device gets the same."""
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+
+
+def start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+    """SDEdit's start: all frames with the noise of the first one (SPEC 9)."""
+    shared = noise[:1].expand_as(clean).contiguous()
+    return scheduler.add_noise(clean, shared, timesteps[:1].repeat(len(clean)))
+
+
+def capture_reference(
+    predict: Callable[..., Tensor], guide: SamplingGuide, clean: Tensor, noise: Tensor,
+    t: Tensor, sigma: float,
+) -> None:
+    """The reference pass: almost clean frames, no ControlNet, nothing guided (SPEC 5).
+
+    Args:
+        noise: another one for every frame
+        sigma: noise level at t, the last timestep
+    """
+    if guide.wants_reference:
+        a, s = level_weights(sigma)
+        with guide.capturing():
+            predict(a * clean + s * noise, t, controlled=False)
+
+
+def _check_carry(carry: BatchCarry | None, calls: int) -> None:
+    if carry is not None and len(carry.latents) != calls:
+        raise HostError(
+            f"The batch before has {len(carry.latents)} model calls, this one {calls}; it was "
+            "made with other settings. Start the run in a new folder."
+        )
+
+
+def _check_finite(output: Tensor, step: Step) -> None:
+    if not bool(torch.isfinite(output).all()):
+        raise HostError(
+            f"The model returned NaN or infinite values in call {step.index + 1} of {step.count} "
+            f"(noise level {step.sigma:.3g}). Use --dtype float32, or another checkpoint."
+        )

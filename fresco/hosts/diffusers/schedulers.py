@@ -1,0 +1,126 @@
+"""Schedulers of diffusers by name, and the noise levels of their calls."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from fresco.errors import HostError, SettingsError
+from fresco.hosts.noise import training_sigmas
+
+_LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
+"""951, 901, ... 1 for 20 steps: what FRESCO's figures were made with."""
+_FREE = {"clip_sample": False}
+"""Latents reach beyond 1, where some classes cut them unless the model's own file forbids it."""
+_LINEAR = {"timestep_spacing": "linspace"}
+_MULTI = "DPMSolverMultistepScheduler"
+_SINGLE = "DPMSolverSinglestepScheduler"
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", _LEADING | _FREE),
+    "ddim": ("DDIMScheduler", _LEADING | _FREE),
+    "pndm": ("PNDMScheduler", _LEADING | {"skip_prk_steps": True}),
+    "plms": ("PNDMScheduler", _LEADING | {"skip_prk_steps": True}),
+    "euler": ("EulerDiscreteScheduler", _LINEAR),
+    "euler-a": ("EulerAncestralDiscreteScheduler", _LINEAR),
+    "heun": ("HeunDiscreteScheduler", _LINEAR),
+    "lms": ("LMSDiscreteScheduler", _LINEAR),
+    "dpm2": ("KDPM2DiscreteScheduler", _LINEAR),
+    "dpm2-a": ("KDPM2AncestralDiscreteScheduler", _LINEAR),
+    "dpm++-2m": (_MULTI, _LINEAR | {"algorithm_type": "dpmsolver++"}),
+    "dpm++-2m-sde": (_MULTI, _LINEAR | {"algorithm_type": "sde-dpmsolver++"}),
+    "dpm++-2s": (_SINGLE, {"algorithm_type": "dpmsolver++", "lower_order_final": True}),
+    "dpm++-3m": (_MULTI, _LINEAR | {"algorithm_type": "dpmsolver++", "solver_order": 3}),
+    "dpm++-sde": ("DPMSolverSDEScheduler", _LINEAR),
+    "deis": ("DEISMultistepScheduler", _LINEAR),
+    "unipc": ("UniPCMultistepScheduler", _LINEAR),
+    "lcm": ("LCMScheduler", _FREE),
+    "tcd": ("TCDScheduler", _FREE),
+}
+"""Our name -> class of diffusers and what is changed of the model's own configuration."""
+
+_KARRAS = "-karras"
+
+
+def create_scheduler(name: str, config: Any) -> Any:
+    """A scheduler by its name over the noise schedule of the model.
+
+    Args:
+        name: such as `ddpm`, `euler-a`, `DPM++ 2M Karras`
+        config: configuration of the model's own scheduler
+    """
+    wanted = "-".join(name.lower().replace("_", " ").split())
+    plain = wanted.removesuffix(_KARRAS)
+    if plain not in SCHEDULERS:
+        close = difflib.get_close_matches(plain, SCHEDULERS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(SCHEDULERS)}."
+        raise SettingsError(f"sampling.scheduler is {name!r}; {hint}")
+    title, changes = SCHEDULERS[plain]
+    cls = getattr(diffusers, title)
+    if wanted != plain:
+        if "use_karras_sigmas" not in inspect.signature(cls.__init__).parameters:
+            raise SettingsError(f"sampling.scheduler is {name!r}; {plain} has no Karras form.")
+        changes = changes | {"use_karras_sigmas": True}
+    try:
+        return cls.from_config(config, **changes)
+    except ImportError as error:
+        raise HostError(
+            f"Scheduler {name} needs the package torchsde, which is not installed; install it or "
+            "choose dpm++-2m-sde."
+        ) from error
+
+
+def plan_timesteps(scheduler: Any, steps: int, strength: float, device: torch.device) -> Tensor:
+    """Timesteps of every model call from `strength` on; none if it rounds to no step.
+
+    Raises:
+        SettingsError: The scheduler cannot take so many steps.
+    """
+    try:
+        scheduler.set_timesteps(steps, device=device)
+    except ValueError as error:
+        raise SettingsError(f"sampling.steps is {steps}; take fewer: {error}") from error
+    first = (steps - round(steps * strength)) * scheduler.order
+    if round(steps * strength) == 0:
+        return scheduler.timesteps[:0]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    timesteps = scheduler.timesteps[first:]
+    trained = scheduler.config.num_train_timesteps
+    if int(timesteps.max()) >= trained:
+        raise SettingsError(
+            f"sampling.steps is {steps}; take fewer: they begin at timestep {int(timesteps.max())} "
+            f"and the model knows those below {trained}."
+        )
+    return timesteps
+
+
+def model_sigmas(scheduler: Any) -> tuple[float, ...]:
+    """Noise level of every training timestep, rising."""
+    return training_sigmas(scheduler.alphas_cumprod)
+
+
+def exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:
+    """The noise level that the scheduler itself takes the coming call to have.
+
+    Schedulers round their timesteps, so a denoised estimate must use their own figure.
+    """
+    scale = float(scheduler.scale_model_input(torch.ones(1, dtype=torch.float64), timestep))
+    if scale < 1:  # latents of the variance-exploding kind, scaled by 1 / sqrt(sigma^2 + 1)
+        return (scale**-2 - 1) ** 0.5
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is None:
+        return by_timestep
+    index = scheduler.step_index  # None before the first step
+    return float(sigmas[scheduler.begin_index if index is None else index])
+
+
+def step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    """Arguments of the scheduler's `step` that this kind of scheduler knows."""
+    known = inspect.signature(scheduler.step).parameters
+    return {"generator": generator} if "generator" in known else {}

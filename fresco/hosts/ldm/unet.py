@@ -1,0 +1,176 @@
+"""The seam on a UNet of `ldm` or `sgm`, as the WebUI loads them: nothing left behind.
+
+Blocks are hooked one by one, so the hooks act also where another extension (ControlNet) has
+replaced the whole UNet's `forward`; attention is replaced at the instance, which goes before
+every cross attention optimisation of the WebUI, since those replace it at the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fresco.errors import HostError
+from fresco.guidance.ports import Chunk, Rows, Site, UNetHooks
+from fresco.hosts.ldm.calls import CONDITIONAL_FIRST, ModelCall
+from fresco.hosts.ldm.topology import Level, decoder_levels, refuse_merged_tokens
+from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+
+Sources = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From the input of a layer: what its keys and what its values are made of (hypernetworks)."""
+
+_GUIDED_LEVELS = 2
+"""Self-attention is guided at the two finest levels that have any (SPEC 6)."""
+
+
+class LdmProjections:
+    """The linear maps of one attention layer of LDM, LoRA and quantisation included."""
+
+    def __init__(self, layer: Any, sources: Sources | None) -> None:
+        self._layer, self._sources = layer, sources
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return int(self._layer.heads)
+
+    def query(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_q(x)
+
+    def key(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_k(self._sources(x)[0] if self._sources else x)
+
+    def value(self, x: Tensor) -> Tensor:
+        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
+        return self._layer.to_v(self._sources(x)[1] if self._sources else x)
+
+    def output(self, x: Tensor) -> Tensor:
+        """[rows, tokens, heads * d] -> [rows, tokens, C]."""
+        return self._layer.to_out(x)
+
+
+class LdmUNet:
+    """`GuidedUNet` for the UNetModel of `ldm` (SD 1.x, 2.x) and of `sgm` (SDXL)."""
+
+    def __init__(self, unet: nn.Module, *, sources: Sources | None = None) -> None:
+        """
+        Args:
+            sources: hypernetworks of the host, if it has loaded any
+        """
+        self.unet = unet
+        self._sources = sources
+        self._levels = decoder_levels(unet)
+        with_any = [stage for stage, level in enumerate(self._levels) if level.attention]
+        if not with_any:
+            raise HostError(
+                f"{type(unet).__name__} has no self-attention in its decoder, so it is no Stable "
+                "Diffusion; use a checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
+            )
+        guided = [(stage, layer) for stage in with_any[-_GUIDED_LEVELS:]
+                  for layer in self._levels[stage].attention]
+        self._layers = tuple(
+            (Site(stage, index), layer) for index, (stage, layer) in enumerate(guided)
+        )
+        self._call: ModelCall | None = None
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Decoder levels, coarsest first."""
+        return tuple(range(len(self._levels)))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Guided self-attention layers, in the order they run."""
+        return tuple(site for site, _ in self._layers)
+
+    @property
+    def rows(self) -> Rows | None:
+        """Layout of the evaluation under way; None outside of `calling`."""
+        return self._call.rows if self._call is not None else None
+
+    @contextmanager
+    def installed(self, hooks: UNetHooks) -> Iterator[None]:
+        """Install the hooks; on leaving, the UNet has no trace of them."""
+        with ExitStack() as stack:
+            stack.enter_context(sole_owner(self.unet))
+            refuse_merged_tokens(self.unet)
+            stack.enter_context(pre_hook(self.unet, self._begin))
+            for stage, level in enumerate(self._levels):
+                stack.enter_context(pre_hook(level.entry, self._entry(stage, level, hooks)))
+            for site, layer in self._layers:
+                stack.enter_context(self._guided(site, layer, hooks))
+            yield
+
+    @contextmanager
+    def calling(self, frames: int, order: Sequence[Chunk] = CONDITIONAL_FIRST) -> Iterator[None]:
+        """Within: one call of the host's denoiser over all frames; calls outside are not guided.
+
+        Args:
+            order: conditionings as their rows come, in one evaluation of the UNet or in several
+        """
+        before = self._call
+        call = ModelCall(frames, order=order, stages=self.stages, sites=self.sites)
+        self._call = call
+        try:
+            yield
+            call.end()
+        finally:
+            self._call = before
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._call is not None:
+            self._call.begin(len(args[0] if args else kwargs["x"]))
+
+    def _entry(self, stage: int, level: Level, hooks: UNetHooks) -> PreHook:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if self._call is None:
+                return None
+            joined: Tensor = args[0]
+            rows = self._call.enter(stage, joined)
+            h, skip = joined[:, : level.width], joined[:, level.width :]
+            guided = hooks.decoder_entry(stage, h, rows)
+            first = hooks.decoder_skip(stage, skip, rows)
+            if guided is h and first is skip:
+                return None
+            parts = [part.to(joined.dtype) for part in (guided, first)]
+            return (torch.cat(parts, dim=1), *args[1:]), kwargs
+
+        return hook
+
+    def _guided(
+        self, site: Site, layer: nn.Module, hooks: UNetHooks
+    ) -> AbstractContextManager[None]:
+        """Self-attention of one layer asks the hooks first."""
+        project = LdmProjections(layer, self._sources)
+
+        def make(previous: Forward) -> Forward:
+            def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+                if self._call is not None:
+                    rows = self._call.attend(site, x)
+                    _require_own_tokens(site, x, (*args, *kwargs.values()))
+                    guided = hooks.self_attention(site, x, project, rows)
+                    if guided is not None:
+                        return guided
+                return previous(x, *args, **kwargs)
+
+            return forward
+
+        return replaced_forward(layer, make)
+
+
+def _require_own_tokens(site: Site, x: Tensor, rest: tuple[Any, ...]) -> None:
+    """A layer attends to its own input only: no other context, no mask, no added tokens."""
+    others = [value for value in rest if value is not x]
+    if any(isinstance(value, Tensor) or value for value in others):
+        raise HostError(
+            f"self-attention layer {site.index} was given tokens or a mask of another extension; "
+            "switch off ControlNet's reference and style units and the like."
+        )

@@ -1,0 +1,1 @@
+"""The model and sampling of a running WebUI."""

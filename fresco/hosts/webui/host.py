@@ -1,0 +1,279 @@
+"""The WebUI's own model and sampling as the host of a run: one img2img call for every batch.
+
+The WebUI's queue is held for a batch and no longer, so other people's pictures go in between.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import devices, processing, sd_models, sd_samplers_common, sd_vae, shared
+from modules.call_queue import queue_lock
+from numpy.typing import NDArray
+from PIL import Image
+
+from fresco.errors import Cancelled, HostError, OutOfMemoryError
+from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
+from fresco.hosts.ldm.unet import LdmUNet
+from fresco.hosts.noise import training_sigmas
+from fresco.hosts.patching import replaced_forward, replaced_method
+from fresco.hosts.webui.controlnet import per_frame_hints
+from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
+from fresco.hosts.webui.refusals import refuse_composed
+from fresco.hosts.webui.script_arguments import PAGE, script_arguments
+from fresco.progress import Stage
+from fresco.server.jobs.job import HostOptions
+from fresco.settings import SamplingSettings
+
+_JOB = "FRESCO"
+"""Name of a batch in the WebUI's progress."""
+_PICTURE_OPTIONS = (
+    "CLIP_stop_at_last_layers", "eta_ancestral", "eta_ddim", "eta_noise_seed_delta",
+    "img2img_color_correction", "sd_vae", "sd_vae_decode_method", "sd_vae_encode_method",
+    "sdxl_crop_left", "sdxl_crop_top", "upcast_attn",
+)
+"""Settings of the WebUI that change a batch's pictures."""
+
+
+class WebuiHost:
+    """`Host` over the WebUI's model."""
+
+    def __init__(self, options: HostOptions, sampling: SamplingSettings) -> None:
+        """
+        Args:
+            options: resolved, nothing empty but what the host lacks.
+        """
+        self._options, self._sampling = options, sampling
+        refuse_composed([sampling.prompt, sampling.added_prompt, sampling.negative_prompt,
+                         *sampling.key_prompts.values()])
+        with self._turn():
+            model = self._model()
+            self._unet = model_unet(model)
+            self._sigmas = training_sigmas(model.alphas_cumprod)
+            self._fingerprint = self._hashed(model)
+
+    @property
+    def name(self) -> str:
+        """Model and host for people."""
+        return f"WebUI: {self._options.model}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over everything that changes pictures."""
+        return self._fingerprint
+
+    @property
+    def model_sigmas(self) -> tuple[float, ...]:
+        """Noise level of every training timestep, rising."""
+        return tuple(self._sigmas)
+
+    @property
+    def device(self) -> str:
+        """Where tensors for the guide belong."""
+        return str(shared.device)
+
+    @property
+    def unet(self) -> LdmUNet:
+        """The seam on the UNet."""
+        return self._unet
+
+    def sample(
+        self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
+    ) -> BatchResult:
+        """Translate one batch by an img2img call, with the WebUI's sampler and scripts."""
+        with self._turn(), _own_words():
+            stage.check()  # the wait for the queue may have been long
+            model = self._model()
+            with closing(self._processing(request, model)) as p:
+                call = _BatchCall(p, request, guide, stage, self._sigmas, self._seed)
+                images = call.run()
+        return BatchResult(images, BatchCarry(tuple(call.record)))
+
+    def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """VAE round trip of [N, H, W, 3]."""
+        with self._turn(), _own_words(), torch.no_grad(), devices.autocast():
+            model = self._model()
+            torch.manual_seed(self._seed)
+            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+            latents = sd_samplers_common.images_tensor_to_samples(pixels, model=model)
+            rebuilt = processing.decode_latent_batch(model, latents, target_device=devices.cpu)
+            images = torch.stack(list(rebuilt)).float().clamp(-1, 1).add(1).mul(127.5).round()
+        return images.permute(0, 2, 3, 1).byte().numpy()
+
+    @property
+    def _seed(self) -> int:
+        return self._sampling.seed % (1 << 32)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Within: the WebUI works for this batch alone; a stop asked for there stops the run."""
+        PAGE.wait()
+        with queue_lock:
+            shared.state.begin(job=_JOB)
+            shared.state.job_count = 1
+            try:
+                yield
+                _heed_interruption()
+            finally:
+                shared.state.end()
+
+    def _model(self) -> Any:
+        """The job's checkpoint, loaded; another client may have chosen another meanwhile."""
+        info = sd_models.get_closet_checkpoint_match(self._options.model)
+        if info is None:
+            raise HostError(
+                f"The checkpoint {self._options.model!r} is not there any more; choose another."
+            )
+        if shared.sd_model.sd_checkpoint_info.filename != info.filename:
+            # Loading writes the choice into the settings, where it would be everybody's.
+            with sd_models.SkipWritingToConfig():
+                sd_models.reload_model_weights(info=info)
+        return shared.sd_model
+
+    def _hashed(self, model: Any) -> str:
+        info = model.sd_checkpoint_info
+        sampling = self._sampling
+        facts = {
+            "checkpoint": info.sha256 or _file_state(info.filename),
+            "vae": [sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()],
+            "options": {name: shared.opts.data.get(name) for name in _PICTURE_OPTIONS},
+            "hypernetworks": [net.name for net in shared.loaded_hypernetworks],
+            "sampler": [self._options.sampler, self._options.scheduler],
+            "control": [repr(unit) for unit in self._options.control],
+            "sampling": [sampling.steps, sampling.strength, sampling.guidance_scale, sampling.seed],
+            "types": [str(devices.dtype_unet), str(devices.dtype_vae), str(shared.device)],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _processing(self, request: BatchRequest, model: Any) -> Any:
+        count, height, width = request.frames.shape[:3]
+        sampling, options = self._sampling, self._options
+        scheduler = {"scheduler": options.scheduler} if options.scheduler else {}
+        p = processing.StableDiffusionProcessingImg2Img(
+            sd_model=model, init_images=[Image.fromarray(frame) for frame in request.frames],
+            resize_mode=0, denoising_strength=sampling.strength, prompt=list(request.prompts),
+            negative_prompt=list(request.negative_prompts), batch_size=count, n_iter=1,
+            # One for all, or scripts that choose words by the seed choose others for each frame.
+            seed=[self._seed] * count, subseed=[self._seed] * count,
+            steps=sampling.steps, cfg_scale=sampling.guidance_scale, width=width,
+            height=height, sampler_name=options.sampler, do_not_save_samples=True,
+            do_not_save_grid=True,
+            override_settings={"sd_model_checkpoint": options.model}, **scheduler,
+        )
+        # As of a program: else the page's own controls set seed, steps and sampler anew.
+        p.is_api = True
+        p.scripts, p.script_args = script_arguments(options.control)
+        return p
+
+
+def _file_state(path: str) -> list[Any]:
+    """What tells a file from another where hashing is switched off."""
+    state = Path(path).stat()
+    return [path, state.st_size, state.st_mtime_ns]
+
+
+class _BatchCall:
+    """One img2img call."""
+
+    def __init__(
+        self, p: Any, request: BatchRequest, guide: SamplingGuide | None, stage: Stage,
+        sigmas: Sequence[float], seed: int,
+    ) -> None:
+        self._p, self._request, self._guide, self._stage = p, request, guide, stage
+        self._sigmas, self._seed = sigmas, seed
+        self._shown = 0
+        self.record: list[torch.Tensor] = []
+
+    def run(self) -> NDArray[np.uint8]:
+        """[N, H, W, 3]."""
+        p = self._p
+        try:
+            with replaced_method(p, "init", self._with_one_seed), \
+                    replaced_method(p, "sample", self._guided):
+                done = processing.process_images(p)
+        except BaseException:
+            forget_conditionings(p)
+            raise
+        _heed_interruption()
+        images = [np.asarray(image.convert("RGB")) for image in done.images[:p.batch_size]]
+        if len(images) < len(self._request.frames):
+            raise HostError(
+                f"The WebUI returned {len(images)} pictures for {len(self._request.frames)} "
+                "frames; switch off extensions that change the batch."
+            )
+        return np.stack(images)
+
+    def _with_one_seed(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def init(prompts: Any, seeds: list[int], subseeds: list[int]) -> Any:
+            # In place: the loop over batches cuts its seeds from these very lists.
+            seeds[:], subseeds[:] = [seeds[0]] * len(seeds), [subseeds[0]] * len(subseeds)
+            # The VAE draws from torch's own generator, which other scripts have used by now.
+            torch.manual_seed(self._seed)
+            return previous(prompts, seeds, subseeds)
+
+        return init
+
+    def _guided(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            p = self._p
+            with replaced_forward(p.sampler.model_wrap_cfg, self._counted), \
+                    per_frame_hints(p, self._request.frames):
+                if self._guide is None:
+                    return previous(*args, **kwargs)
+                with guided_sampling(
+                    p, model_unet(p.sd_model), self._guide, self._sigmas, self._seed,
+                    self._request.carry,
+                ) as work:
+                    result = previous(*args, **kwargs)
+                _heed_interruption()
+                self.record = list(work.finished_carry().latents)
+                return result
+
+        return sample
+
+    def _counted(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            output = previous(*args, **kwargs)
+            self._tell()
+            return output
+
+        return forward
+
+    def _tell(self) -> None:
+        """The stage as far as the WebUI's own progress; samplers may call twice a step."""
+        sampling, state = self._stage, shared.state
+        steps = max(1, state.sampling_steps)
+        target = min(sampling.total, sampling.total * (state.sampling_step + 1) // steps)
+        if target > self._shown:
+            sampling.advance(target - self._shown)
+            self._shown = target
+        else:
+            sampling.check()
+
+
+def _heed_interruption() -> None:
+    state = shared.state
+    if state.interrupted or state.skipped or getattr(state, "stopping_generation", False):
+        raise Cancelled(
+            "The run was interrupted in the WebUI. What is finished is kept; resume it."
+        )
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Errors of the WebUI that a person can do something about, as ours."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        devices.torch_gc()
+        raise OutOfMemoryError(f"The device ran out of memory: {error}") from error
+    except devices.NansException as error:
+        raise HostError(f"The model made a picture of nothing (NaN): {error}") from error

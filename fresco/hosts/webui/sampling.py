@@ -1,0 +1,245 @@
+"""Guidance around the WebUI's denoiser: one batch's sampling, by any of its samplers.
+
+The denoiser (`CFGDenoiser`) is called once for every model call of every sampler, which is where
+anchors are pinned and steps are told; its rows reach the UNet's hooks from there.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from modules import devices, prompt_parser
+from modules.sd_samplers_timesteps import CompVisSampler
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
+from fresco.hosts.ldm.unet import LdmUNet
+from fresco.hosts.noise import from_estimate, level_weights, sigmas_at, to_estimate
+from fresco.hosts.patching import Forward, replaced_forward
+
+_REFERENCE_SEED = 1 << 20
+"""Added to the call's seed for the noise of the reference pass, another one than the start's."""
+
+
+@dataclass(slots=True)
+class BatchSampling:
+    """One batch at work in the WebUI's sampler."""
+
+    model: Any
+    """The WebUI's model."""
+    sampler: Any
+    """Of this call."""
+    unet: LdmUNet
+    """The seam, hooks installed."""
+    guide: SamplingGuide
+    """Of this batch."""
+    sigmas: Sequence[float]
+    """Noise level of every training timestep, rising."""
+    latents: Tensor
+    """[N, C, h, w] clean."""
+    seed: int
+    """Of the call."""
+    carry: BatchCarry | None
+    """From the batch before."""
+    record: list[Tensor] = field(default_factory=list)
+    """First and last latent at every model call."""
+    levels: list[float] = field(default_factory=list)
+    """Noise level of every call to come, as planned."""
+    last: float = 0.0
+    """What the sampler calls the last, cleanest level: a sigma or a timestep."""
+
+    @property
+    def by_timestep(self) -> bool:
+        """Whether this sampler counts in timesteps (DDIM, PLMS, UniPC), and works on eps."""
+        return isinstance(self.sampler, CompVisSampler)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within: the sampler samples guided."""
+        denoiser = self.sampler.model_wrap_cfg
+        with ExitStack() as stack:
+            stack.enter_context(_replaced_function(self.sampler, self._planned))
+            stack.enter_context(replaced_forward(denoiser, self._around))
+            yield
+
+    def finished_carry(self) -> BatchCarry:
+        """For the next batch."""
+        if not self.record:
+            raise HostError(
+                "The sampler made no step, so nothing was guided; raise the denoising strength or "
+                "the steps."
+            )
+        return BatchCarry(tuple(self.record))
+
+    def _planned(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Take the noise levels that a sampler is about to go through."""
+        @functools.wraps(function)
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            if (timesteps := kwargs.get("timesteps")) is not None:
+                marks = sorted((float(t) for t in timesteps), reverse=True)
+            elif (sigmas := kwargs.get("sigmas")) is not None:
+                marks = [float(s) for s in sigmas if float(s) > 0]
+            elif "sigma_max" in kwargs and "n" in kwargs:
+                marks = [float(kwargs["sigma_max"]), float(kwargs["sigma_min"])]
+            else:
+                raise HostError(
+                    "FRESCO cannot follow this sampler, whose steps are not known before it "
+                    "runs; choose another, such as Euler a, DPM++ 2M or DDIM."
+                )
+            if not marks:
+                raise HostError("There is no step to sample; raise the denoising strength.")
+            self.last = marks[-1]
+            self.levels = [self._level(mark) for mark in marks]
+            self.guide.begin(self.levels)
+            return function(*args, **kwargs)
+
+        return sample
+
+    def _level(self, mark: float) -> float:
+        if not self.by_timestep:
+            return mark
+        return sigmas_at(torch.tensor([mark]), self.sigmas)[0]
+
+    def _around(self, previous: Forward) -> Forward:
+        def forward(x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if len(x) != len(self.latents):
+                raise HostError(
+                    f"the sampler works on {len(x)} frames, the batch has {len(self.latents)}; "
+                    "switch off extensions that change the batch."
+                )
+            index = len(self.record)
+            self._pin(x, index)
+            self.record.append(x[[0, -1]].detach().cpu())
+            step = Step(index, max(len(self.levels), index + 1), self._level(float(sigma[0])))
+            if index == 0:
+                cond, uncond, image_cond = _conditions(args, kwargs)
+                self._refuse_composed(cond)
+                if self.guide.wants_reference:
+                    self._capture(cond, uncond, image_cond, like=x)
+            self.guide.step(step)
+            with self.unet.calling(len(x)):
+                output = previous(x, sigma, *args, **kwargs)
+            return self._smoothed(output, x, step) if self.guide.smooths(step) else output
+
+        return forward
+
+    def _pin(self, x: Tensor, index: int) -> None:
+        """The anchors as they were at this call of the batch before, in the sampler's tensor."""
+        if self.carry is None:
+            return
+        if index >= len(self.carry.latents):
+            raise HostError(
+                f"this batch has more than the {len(self.carry.latents)} model calls of the one "
+                "before, so its anchors are unknown; choose a sampler with a fixed number."
+            )
+        x[:2] = self.carry.latents[index].to(x)
+
+    def _capture(self, cond: Any, uncond: Any, image_cond: Tensor, *, like: Tensor) -> None:
+        """The reference pass: almost clean frames, each with its own noise, no ControlNet."""
+        denoiser = self.sampler.model_wrap_cfg
+        noise = torch.randn(
+            self.latents.shape, generator=torch.Generator().manual_seed(self.seed + _REFERENCE_SEED)
+        ).to(like)
+        x = self._noised(self.latents.to(like), noise)
+        mark = like.new_full((len(x),), self.last)
+        _, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
+        negative = prompt_parser.reconstruct_cond_batch(uncond, denoiser.step)
+        with self.guide.capturing(), _plain_forward(self.unet.unet), self.unet.calling(len(x)):
+            for tensor in (positive, negative):
+                condition = _condition(_unmarked(tensor), image_cond)
+                denoiser.inner_model(x, mark, cond=condition)
+
+    def _refuse_composed(self, cond: Any) -> None:
+        kinds, _ = prompt_parser.reconstruct_multicond_batch(
+            cond, self.sampler.model_wrap_cfg.step
+        )
+        if any(len(kind) != 1 for kind in kinds):
+            raise HostError(
+                "The prompt is composed with AND, which FRESCO cannot guide; write it in small "
+                "letters or use a comma."
+            )
+
+    def _noised(self, clean: Tensor, noise: Tensor) -> Tensor:
+        """At the last noise level, in the form this sampler hands to the model."""
+        if not self.by_timestep:
+            return clean + noise * self.last
+        a, s = level_weights(self._level(self.last))
+        return a * clean + s * noise
+
+    def _smoothed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:
+        """The output whose denoised estimate has a smoothed background."""
+        kind = "epsilon" if self.by_timestep else "sample"
+        estimate = to_estimate(output, x, step.sigma, kind)
+        images = self._decoded(estimate)
+        change = self._encoded(self.guide.smooth(images)) - self._encoded(images)
+        return from_estimate(estimate + change.to(estimate), x, step.sigma, kind)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        with devices.without_autocast():
+            return self.model.decode_first_stage(latents.to(devices.dtype_vae)).float()
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        with devices.without_autocast():
+            posterior = self.model.encode_first_stage(images.to(devices.dtype_vae))
+            latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
+            scale = 1.0 if isinstance(posterior, Tensor) else self.model.scale_factor
+            return latents * scale
+
+
+def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, Tensor]:
+    """Conditional, unconditional and image conditioning of a denoiser call."""
+    names = ("uncond", "cond", "cond_scale", "s_min_uncond", "image_cond")
+    values = dict(zip(names, args, strict=False)) | kwargs
+    return values["cond"], values["uncond"], values["image_cond"]
+
+
+def _condition(tensor: Any, image_cond: Tensor) -> dict[str, Any]:
+    """What the WebUI hands to the model: a dict for SDXL, a tensor otherwise."""
+    if isinstance(tensor, dict):
+        return {**tensor, "c_concat": [image_cond]}
+    return {"c_crossattn": [tensor], "c_concat": [image_cond]}
+
+
+_MARK = 1024.0
+"""ControlNet puts one token of plus or minus this before every conditioning."""
+
+
+def _unmarked(tensor: Any) -> Any:
+    """Without the token that ControlNet takes off again in its own forward."""
+    if isinstance(tensor, dict):
+        return {**tensor, "crossattn": _unmarked(tensor["crossattn"])}
+    first = tensor[:, :1].abs()
+    marked = first.numel() > 0 and bool((first - _MARK).abs().max() < 1)
+    return tensor[:, 1:] if marked else tensor
+
+
+@contextmanager
+def _plain_forward(unet: Any) -> Iterator[None]:
+    """Within: the UNet's own forward, not the one an extension put on the instance."""
+    attributes = vars(unet)
+    foreign = attributes.pop("forward", None)
+    try:
+        yield
+    finally:
+        if foreign is not None:
+            attributes["forward"] = foreign
+
+
+@contextmanager
+def _replaced_function(
+    sampler: Any, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Within: the function that samples is `make` of it."""
+    function = sampler.func
+    sampler.func = make(function)
+    try:
+        yield
+    finally:
+        sampler.func = function

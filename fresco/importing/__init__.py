@@ -1,1 +1,0 @@
-"""Configuration files of other tools, in the words of our settings."""

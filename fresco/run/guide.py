@@ -1,0 +1,63 @@
+"""What guides one batch: flow, correspondence and saliency of its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fresco.flow.estimator import create_estimator
+from fresco.flow.interface import FlowEstimator
+from fresco.flow.occlusion import ring_flow
+from fresco.guidance.guide import (
+    ATTENTION_SCALES,
+    BatchGuidance,
+    FrescoGuide,
+    attention_scales,
+)
+from fresco.guidance.ports import GuidedUNet
+from fresco.guidance.saliency import saliency_of
+from fresco.settings import FrescoSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GuideMaker:
+    """Makes the guides of a run's batches."""
+
+    settings: FrescoSettings
+    """All options."""
+    estimator: FlowEstimator
+    """Optical flow."""
+    device: str
+    """Where the model works."""
+    model_sigmas: Sequence[float]
+    """Noise level of every training timestep, rising."""
+
+    @classmethod
+    def create(
+        cls, settings: FrescoSettings, device: str, model_sigmas: Sequence[float]
+    ) -> GuideMaker:
+        """With the estimator that the settings name."""
+        return cls(settings, create_estimator(settings.flow, device), device, model_sigmas)
+
+    def guide(self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None) -> FrescoGuide:
+        """The guide of a batch.
+
+        Args:
+            frames: [N, H, W, 3] RGB at working size.
+            unet: whose attention is guided; None: one of SD 1.x or 2.x.
+        """
+        guidance = self.settings.guidance
+        flow = ring_flow(frames, self.estimator)
+        saliency = None
+        if guidance.background_smoothing:
+            saliency = saliency_of(frames, flow, guidance.saliency, self.settings.flow)
+        images = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+        scales = attention_scales(unet) if unet is not None else ATTENTION_SCALES
+        batch = BatchGuidance.build(
+            images, flow, saliency, guidance, self.device, scales=scales
+        )
+        return FrescoGuide(batch, guidance, self.model_sigmas)

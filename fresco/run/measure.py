@@ -1,0 +1,99 @@
+"""Stage 5: measures of the result beside those of its floors, as JSON next to the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import PropagationError
+from fresco.flow.interface import FlowEstimator
+from fresco.metrics import DEFINITIONS, Measures
+from fresco.planning.keyframes import KeyframePlan
+from fresco.progress import Progress
+from fresco.run.clip import Clip
+from fresco.run.result import Picture
+from fresco.workspace import write_json
+
+_ROUND_TRIP_CHUNK = 4
+"""Frames that go through the autoencoder together."""
+
+Reconstruct = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
+
+
+def _there(picture: Picture, number: int) -> NDArray[np.uint8]:
+    image = picture(number)
+    if image is None:
+        raise PropagationError(
+            f"The picture of frame {number} is missing or damaged. Start the same command again."
+        )
+    return image
+
+
+def _chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
+    chunk: list[NDArray[np.uint8]] = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == size:
+            yield np.stack(chunk)
+            chunk = []
+    if chunk:
+        yield np.stack(chunk)
+
+
+def border_positions(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
+    """Positions t of the clip whose pair (t - 1, t) lies between two batches of keyframes."""
+    crossing: set[int] = set()
+    for plan in plans:
+        for before, after in pairwise(plan.batches):
+            crossing.update(range(before.frames[-1] + 1, after.frames[0] + 1))
+    return frozenset(number - clip.first for number in crossing)
+
+
+def measure_frames(
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    reconstruct: Reconstruct, estimator: FlowEstimator, progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """Measures of every frame at working size: results, the source, and the VAE round trip."""
+    names = [*results, "source", "vae"]
+    measures = Measures(estimator, names, borders=border_positions(clip, plans))
+    starts = {plan.keyframes[0] for plan in plans}
+    numbers = iter(clip.numbers)
+    with progress.stage("measure", clip.count) as stage:
+        for sources in _chunks(clip.frames(clip.first, clip.last), _ROUND_TRIP_CHUNK):
+            for source, rebuilt in zip(sources, reconstruct(sources), strict=True):
+                number = next(numbers)
+                frames = {name: _there(picture, number) for name, picture in results.items()}
+                frames |= {"source": source, "vae": rebuilt}
+                measures.update(source, frames, starts_shot=number in starts)
+                stage.advance()
+    return measures.report()
+
+
+def measure_keyframes(
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    estimator: FlowEstimator, progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """The same from keyframe to keyframe: what guidance does before any propagation."""
+    firsts = {batch.frames[0] for plan in plans for batch in plan.batches[1:]}
+    numbers = [number for plan in plans for number in plan.keyframes]
+    borders = [position for position, number in enumerate(numbers) if number in firsts]
+    starts = {plan.keyframes[0] for plan in plans}
+    measures = Measures(estimator, list(results), borders=borders)
+    with progress.stage("measure keyframes", len(numbers)) as stage:
+        for number in numbers:
+            source = clip.frames.pick([number])[0]
+            frames = {name: _there(picture, number) for name, picture in results.items()}
+            measures.update(source, frames, starts_shot=number in starts)
+            stage.advance()
+    return measures.report()
+
+
+def write_report(path: Path, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
+    """Write the measures with what they mean and what they were taken of."""
+    write_json(path, {**facts, "measures": measured, "definitions": dict(DEFINITIONS)})
+    return path

@@ -1,0 +1,75 @@
+"""One keyframe translated again, in the company of its neighbours, which stay as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fresco.errors import HostError, OutOfMemoryError, SettingsError
+from fresco.planning.keyframes import KeyframePlan
+from fresco.run.batches import KeyframeRun
+from fresco.run.guide import GuideMaker
+from fresco.workspace import explain, frame_name, read_image, write_image
+
+
+def neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
+    """The keyframe before, the frame itself, and the keyframe after, as far as its shot has them.
+
+    Raises SettingsError if the frame is no keyframe.
+    """
+    for plan in plans:
+        if frame in plan.keyframes:
+            place = plan.keyframes.index(frame)
+            return plan.keyframes[max(0, place - 1):place + 2]
+    known = [number for plan in plans for number in plan.keyframes]
+    raise SettingsError(
+        f"Frame {frame} is no keyframe; the nearest is "
+        f"{min(known, key=lambda number: abs(number - frame))}. Choose a keyframe."
+    )
+
+
+def redo_keyframe(
+    run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, propagated: Iterable[Path]
+) -> None:
+    """Replace the picture of a keyframe, and drop what was made from the old one.
+
+    Args:
+        propagated: folders of frames that were carried from keyframes.
+    """
+    company = neighbours(plans, frame)
+    path = run.folder / frame_name(frame)
+    if read_image(path) is None:
+        raise SettingsError(
+            f"Keyframe {frame} was not translated yet; translate the keyframes first."
+        )
+    with run.progress.stage("keyframe", 1) as stage:
+        request = run.request(company, None)
+        guide = GuideMaker(
+            run.settings, run.estimator, run.host.device, run.host.model_sigmas
+        ).guide(request.frames, run.host.unet)
+        try:
+            result = run.sampled(request, guide, f"keyframe {frame}")
+        except OutOfMemoryError as error:
+            raise HostError(
+                f"The device ran out of memory with {len(company)} keyframes. Lower --resolution, "
+                "use --dtype float16, or --preset attention."
+            ) from error
+        # The old frames go first: interrupted in between, they are made again from the old key.
+        for folder in propagated:
+            _drop_between(folder, company[0], company[-1])
+        write_image(path, result.images[company.index(frame)])
+        stage.advance()
+
+
+def _drop_between(folder: Path, first: int, last: int) -> None:
+    """Remove the frames of a folder from `first` to `last`."""
+    for path in folder.glob("*.png"):
+        number = re.fullmatch(r"\d+", path.stem)
+        if number and first <= int(number[0]) <= last:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+            except OSError as error:
+                raise explain(error, path) from error

@@ -1,0 +1,1 @@
+"""Jobs, videos and the API. Knows neither a WebUI nor gradio."""

@@ -1,0 +1,58 @@
+"""What the API answers, as plain values for JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from fresco.planning.keyframes import KeyframePlan
+from fresco.server.videos import Detection, StoredClip
+from fresco.video.index import VideoInfo
+
+
+def info_as_dict(info: VideoInfo) -> dict[str, Any]:
+    """What is known about a video, without paths of the server."""
+    return {
+        "width": info.width, "height": info.height, "rate": float(info.rate),
+        "rate_exact": str(info.rate), "frames": info.frames, "seconds": float(info.seconds),
+        "has_sound": info.has_sound, "variable_rate": info.variable_rate,
+        "notes": list(info.notes),
+    }
+
+
+def clip_as_dict(clip: StoredClip) -> dict[str, Any]:
+    """An uploaded video."""
+    return {"id": clip.id, "name": clip.name, "info": info_as_dict(clip.info)}
+
+
+def detection_as_dict(found: Detection) -> dict[str, Any]:
+    """Shots and keyframes."""
+    return {
+        "keyframes": list(found.keyframes), "shots": [_shot(plan) for plan in found.plans],
+        "first": found.first, "last": found.last, "size": list(found.size),
+        "changes": list(found.changes), "info": info_as_dict(found.info),
+        "notes": list(found.notes),
+    }
+
+
+def _shot(plan: KeyframePlan) -> dict[str, Any]:
+    return {
+        "first": plan.keyframes[0], "last": plan.keyframes[-1],
+        "keyframes": list(plan.keyframes),
+        "batches": [list(batch.all) for batch in plan.batches],
+    }
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The measures; what is no number is null, for which JSON has a word."""
+    return dict(_finite(json.loads(path.read_text("utf-8"))))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,74 @@
+"""The events of one job, as they happen: server-sent events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+from starlette.requests import Request
+
+from fresco.server.jobs.engine import JobEngine, UnknownJobError
+from fresco.server.jobs.job import JobStatus, status_as_dict
+
+WAIT = 1.0
+"""Seconds a thread waits for news at most: as long as one outlives a client that went away."""
+HEARTBEAT = 10.0
+"""Seconds after which a line is sent that says nothing but that the connection is alive."""
+STREAM = 60.0
+"""Seconds of one answer. Browsers ask again by themselves where it ended; without an end no server
+could be restarted while somebody listens."""
+_PAUSE = 0.1
+"""Seconds between events: frames are counted faster than anybody can read."""
+_LISTENERS = 32
+"""Threads that wait for news, apart from those that answer other requests."""
+
+
+def event(status: JobStatus) -> bytes:
+    """A status as an event; its id is the version."""
+    data = json.dumps(status_as_dict(status), separators=(",", ":"))
+    return f"id: {status.version}\nevent: status\ndata: {data}\n\n".encode()
+
+
+class Events:
+    """Streams of events."""
+
+    def __init__(self, engine: JobEngine) -> None:
+        self._engine = engine
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def stream(
+        self, request: Request, job: str, version: int, *, seconds: float = STREAM
+    ) -> AsyncIterator[bytes]:
+        """Every status newer than `version`, until the job ends or the client goes away."""
+        # Made here, as it belongs to the loop of the server.
+        self._limiter = self._limiter or anyio.CapacityLimiter(_LISTENERS)
+        began = said = time.monotonic()
+        yield b"retry: 1000\n\n"
+        while time.monotonic() - began < seconds and not await request.is_disconnected():
+            asked = time.monotonic()
+            try:
+                status = await self._wait(job, version, self._limiter)
+            except UnknownJobError:
+                yield b"event: deleted\ndata: {}\n\n"
+                return
+            now = time.monotonic()
+            if status.version > version:
+                version, said = status.version, now
+                yield event(status)
+                if status.state.ended:
+                    return
+                await anyio.sleep(_PAUSE)
+            elif status.state.ended or now - asked < WAIT / 2:
+                # Told already, or an engine that was closed and has no more to tell.
+                return
+            elif now - said > HEARTBEAT:
+                said = now
+                yield b": \n\n"
+
+    async def _wait(self, job: str, version: int, limiter: Any) -> JobStatus:
+        return await anyio.to_thread.run_sync(
+            self._engine.wait, job, version, WAIT, limiter=limiter
+        )

@@ -1,0 +1,179 @@
+"""Routes of jobs and of what they made."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fastapi import Body, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from fresco.errors import SettingsError
+from fresco.planning.parsing import parse_keys
+from fresco.server.api import models
+from fresco.server.api.answers import read_report
+from fresco.server.api.events import Events
+from fresco.server.api.files import file_response, picture_text
+from fresco.server.api.models import OwnKeys, Wishes
+from fresco.server.api.route import Answer, MissingError
+from fresco.server.api.sources import opened, stored_keys
+from fresco.server.jobs.job import Goal, HostOptions, JobRequest, status_as_dict
+from fresco.server.service import Service
+from fresco.settings import FrescoSettings
+
+_ANY_FRAME = 10**9
+
+
+class JobRoutes:
+    """Jobs by their ids."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._engine = service, service.engine
+        self._events = Events(service.engine)
+
+    def submit(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
+        """Queue a job."""
+        source, wishes = models.parse_job(payload)
+        settings = models.parse_settings(wishes.settings)
+        goal = wishes.goal or Goal.ALL
+        _require_fitting(goal, wishes.keys, "")
+        with (
+            opened(self._service, source) as place,
+            stored_keys(self._service, wishes.keys, "") as folder,
+        ):
+            request = JobRequest(str(place.path), title=place.title)
+            status = self._service.submit(_changed(request, wishes, goal, settings, folder))
+        return Answer({**place.answer, **status_as_dict(status)})
+
+    def resume(
+        self, job: str, payload: dict[str, Any] | None = Body(None)  # noqa: B008
+    ) -> Response:
+        """Queue an ended job again, perhaps with another goal or other settings."""
+        if not payload:
+            return Answer(status_as_dict(self._service.resume(job)))
+        known, wishes = self._engine.request(job), models.parse_resume(payload)
+        goal = wishes.goal or known.goal
+        settings = models.parse_settings(wishes.settings, known.settings)
+        _require_fitting(goal, wishes.keys, known.own_keys)
+        with stored_keys(self._service, wishes.keys, known.own_keys) as folder:
+            request = _changed(known, wishes, goal, settings, folder)
+            return Answer(status_as_dict(self._service.resume(job, request)))
+
+    def cancel(self, job: str) -> Response:
+        """Take a job out of the queue, or stop it at its next step; what is finished is kept."""
+        return Answer(status_as_dict(self._engine.cancel(job)))
+
+    def delete(self, job: str) -> Response:
+        """Remove a job that does not run, and what it made."""
+        self._engine.delete(job)
+        return Answer({"id": job, "deleted": True})
+
+    def listed(
+        self, limit: int | None = Query(None, ge=1, description="Most jobs that are listed.")
+    ) -> Response:
+        """Jobs, newest first."""
+        return Answer({"jobs": [status_as_dict(status) for status in self._engine.jobs(limit)]})
+
+    def status(self, job: str) -> Response:
+        """Where a job stands."""
+        return Answer(status_as_dict(self._engine.status(job)))
+
+    def video(self, job: str, request: Request) -> Response:
+        """The result, whole or by ranges."""
+        output = self._engine.outcome(job).output
+        return self._file(job, output, "video", request)
+
+    def comparison(self, job: str, request: Request) -> Response:
+        """Source, frame by frame and FRESCO side by side, if `output.compare` asked for it."""
+        return self._file(job, self._engine.outcome(job).comparison, "comparison", request)
+
+    def keyframes(
+        self, job: str,
+        numbers: str = Query("", max_length=10_000, description="Such as 0,11; empty: all."),
+    ) -> Response:
+        """Translated keyframes as base64 PNG, by rising frame number."""
+        keys = self._engine.outcome(job).keys
+        wanted = sorted(keys)
+        if numbers.strip():
+            wanted = list(parse_keys(models.listed_numbers(numbers), _ANY_FRAME))
+        pictures = [picture_text(_existing(keys.get(number), job, f"keyframe {number}"))
+                    for number in wanted]
+        return Answer({"id": job, "numbers": wanted, "images": pictures})
+
+    def keyframe(self, job: str, number: int, request: Request) -> Response:
+        """One translated keyframe as PNG."""
+        path = self._engine.outcome(job).keys.get(number)
+        path = _existing(path, job, f"keyframe {number}")
+        return file_response(path, request.headers, "image/png", f"{job}-{path.name}")
+
+    def report(self, job: str) -> Response:
+        """Measures of the result."""
+        path = _existing(self._engine.outcome(job).report, job, "report")
+        return Answer(read_report(path))
+
+    def log(self, job: str) -> Response:
+        """What was logged while the job ran."""
+        return Answer({"id": job, "log": self._engine.log(job)})
+
+    def events(self, job: str, request: Request) -> Response:
+        """Server-sent events `status`, each a status as JSON, until the job ends. One answer
+        lasts a minute at most; ask again with the header Last-Event-ID, as browsers do."""
+        status, last = self._engine.status(job), request.headers.get("last-event-id", "")
+        version = int(last) if last.isdecimal() and len(last) < 16 else -1
+        if status.state.ended and status.version <= version:
+            # By this a browser knows that it need not ask again.
+            return Response(status_code=204)
+        return StreamingResponse(
+            self._events.stream(request, job, version), media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no",
+                     # Named, so that no middleware compresses it and waits for more.
+                     "Content-Encoding": "identity"},
+        )
+
+    def _file(self, job: str, path: Path | None, what: str, request: Request) -> Response:
+        path = _existing(path, job, what)
+        return file_response(path, request.headers, "video/mp4", f"{job}-{what}{path.suffix}")
+
+
+def _existing(path: Path | None, job: str, what: str) -> Path:
+    if path is None or not path.is_file():
+        raise MissingError(
+            f"Job {job} has no {what}; see its status for how far it is, and its goal."
+        )
+    return path
+
+
+def _changed(
+    known: JobRequest, wishes: Wishes, goal: Goal, settings: FrescoSettings, own_keys: str
+) -> JobRequest:
+    """A request with what a client gives; what it leaves out stays as it is known."""
+    return dataclasses.replace(
+        known, goal=goal, settings=settings, host=_host(wishes, known.host), own_keys=own_keys,
+        preview=wishes.preview or known.preview, title=wishes.title or known.title,
+        frame=known.frame if wishes.frame is None else wishes.frame,
+        frame_seed=wishes.frame_seed if goal is Goal.KEYFRAME else known.frame_seed,
+    )
+
+
+def _host(wishes: Wishes, known: HostOptions) -> HostOptions:
+    """The options a client gives over those known."""
+    host = wishes.host or known
+    control = known.control if wishes.control is None else wishes.control
+    return dataclasses.replace(
+        host, control=control, **{name: getattr(known, name) for name in (
+            "model", "sampler", "scheduler") if not getattr(host, name)},
+    )
+
+
+def _require_fitting(goal: Goal, keys: OwnKeys | None, before: str) -> None:
+    if goal is Goal.PROPAGATION and keys is None and not before:
+        raise SettingsError(
+            "The goal is propagation but there are no keyframes; give own stylised ones as "
+            "`keyframes`, or choose another goal."
+        )
+    if goal is not Goal.PROPAGATION and keys is not None:
+        raise SettingsError(
+            f"keyframes are given, but the goal is {goal.value}; set the goal to propagation, or "
+            "leave them away (settings.keyframes.keys chooses frames by number)."
+        )

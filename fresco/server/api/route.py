@@ -1,0 +1,132 @@
+"""What every route of the API has in common: access first, a limit on the body, plain errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from fresco.errors import FrescoError, SettingsError, VideoError
+from fresco.server.api.access import Access
+from fresco.server.jobs.engine import JobConflictError, UnknownJobError
+from fresco.server.ports import Limits
+from fresco.server.videos import TooLargeError, UnknownClipError
+
+INLINE_MEGABYTES = 256
+"""Most of a file within JSON, which is held in memory; larger ones are uploaded."""
+_BASE64 = 4 / 3
+"""Bytes of text for a byte of a file."""
+_MEGABYTE = 1_000_000
+_ROOM = 1 << 20
+"""Bytes of a body besides the file in it."""
+_DRAINED = 64 * _MEGABYTE
+"""Bytes read and thrown away above the limit, since most clients listen only after sending."""
+_LONGEST = 2000
+"""Letters of an error; the value it names may be a whole file."""
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_CODES: tuple[tuple[type[FrescoError], int], ...] = (
+    (UnknownJobError, 404), (UnknownClipError, 404), (JobConflictError, 409),
+    (TooLargeError, 413), (SettingsError, 422), (VideoError, 422),
+    # Of this machine, not of the client: a full disk, a missing file of weights.
+    (FrescoError, 503),
+)
+"""The first that fits."""
+
+
+class Answer(JSONResponse):
+    """JSON in ASCII, so that a text no encoding can write still has a form."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+class MissingError(SettingsError):
+    """A job has not made this."""
+
+
+def guarded_route(access: Access, limits: Callable[[], Limits]) -> type[APIRoute]:
+    """The class of the API's routes."""
+
+    class GuardedRoute(APIRoute):
+        """Asks who it is before the first byte of a body is read."""
+
+        def get_route_handler(self) -> Handler:
+            """The route's own handler between these checks."""
+            handle = super().get_route_handler()
+            upload = self.path.endswith("/videos")
+
+            async def guarded(request: Request) -> Response:
+                access.require(request)
+                most = _most_bytes(limits(), upload=upload)
+                counted = _counted(request, most)
+                try:
+                    return await handle(Request(request.scope, counted))
+                except RequestValidationError as error:
+                    raise HTTPException(422, _sentences(error)) from error
+                except ClientDisconnect as error:
+                    raise HTTPException(400, "The request ended before its body.") from error
+                except FrescoError as error:
+                    raise HTTPException(code_of(error), short(str(error))) from error
+
+            return guarded
+
+    return GuardedRoute
+
+
+def code_of(error: FrescoError) -> int:
+    """The status of HTTP for an error."""
+    if isinstance(error, MissingError):
+        return 404
+    return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def short(text: str) -> str:
+    """A text that can be sent, and read."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _most_bytes(limits: Limits, *, upload: bool) -> int:
+    if upload:
+        return limits.upload_megabytes * _MEGABYTE + _ROOM
+    return int(min(limits.upload_megabytes, INLINE_MEGABYTES) * _MEGABYTE * _BASE64) + _ROOM
+
+
+def _counted(request: Request, most: int) -> Receive:
+    """The body's messages up to a number of bytes; then 413, however long it says it is."""
+    seen = 0
+
+    async def receive() -> Message:
+        nonlocal seen
+        message = await request.receive()
+        seen += len(message.get("body", b""))
+        if seen <= most:
+            return message
+        while message.get("more_body") and seen < most + _DRAINED:
+            message = await request.receive()
+            seen += len(message.get("body", b""))
+        raise HTTPException(
+            413, f"The request is larger than {most} bytes, the limit of this server; upload a "
+            "video by POST /fresco/videos, shorten it, or raise the limit in the settings."
+        )
+
+    return receive
+
+
+def _sentences(error: RequestValidationError) -> str:
+    """What FastAPI found wrong, for people."""
+    found = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item.get("loc", ()))
+        found.append(f"{place}: {item.get('msg', 'wrong')}")
+    return short(f"The request cannot be read ({'; '.join(found)}); see /fresco/schema.")

@@ -1,0 +1,74 @@
+"""The routes under /fresco: the same jobs as in the tab, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from fresco.server.api import schema, upload
+from fresco.server.api.access import Access
+from fresco.server.api.jobs import JobRoutes
+from fresco.server.api.route import Answer, guarded_route
+from fresco.server.api.videos import ServerRoutes, VideoRoutes
+from fresco.server.service import Service
+
+PREFIX = "/fresco"
+
+
+def add_routes(app: FastAPI, service: Service, access: Access) -> None:
+    """Put the API's routes into the host's application."""
+    router = APIRouter(
+        prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
+        route_class=guarded_route(access, lambda: service.hosting.limits),
+        dependencies=[Depends(dependency) for dependency in access.dependencies],
+    )
+    server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)
+    for method, path, handler in (
+        ("GET", "/version", server.version),
+        ("GET", "/schema", server.schema),
+        ("GET", "/models", server.models),
+        ("GET", "/videos", videos.listed),
+        ("GET", "/videos/{video}", videos.get),
+        ("DELETE", "/videos/{video}", videos.delete),
+        ("GET", "/jobs", jobs.listed),
+        ("GET", "/jobs/{job}", jobs.status),
+        ("DELETE", "/jobs/{job}", jobs.delete),
+        ("POST", "/jobs/{job}/cancel", jobs.cancel),
+        ("GET", "/jobs/{job}/video", jobs.video),
+        ("GET", "/jobs/{job}/comparison", jobs.comparison),
+        ("GET", "/jobs/{job}/keyframes", jobs.keyframes),
+        ("GET", "/jobs/{job}/keyframes/{number}", jobs.keyframe),
+        ("GET", "/jobs/{job}/report", jobs.report),
+        ("GET", "/jobs/{job}/log", jobs.log),
+        ("GET", "/jobs/{job}/events", jobs.events),
+    ):
+        router.add_api_route(path, handler, methods=[method], responses=_ERRORS)
+    plain = "application/json"
+    for path, handler, kind, payload in (
+        ("/videos", videos.add, "multipart/form-data", upload.SCHEMA),
+        ("/keyframes", videos.keyframes, plain, schema.keyframes_schema()),
+        ("/jobs", jobs.submit, plain, schema.job_schema()),
+        ("/jobs/{job}/resume", jobs.resume, plain, schema.resume_schema()),
+    ):
+        # The body is any object to FastAPI: our own sentences check it, whatever pydantic is here.
+        body = {"requestBody": {"content": {kind: {"schema": payload}}}}
+        router.add_api_route(
+            path, handler, methods=["POST"], openapi_extra=body, responses=_ERRORS
+        )
+    app.include_router(router)
+
+
+def _error(description: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"detail": {"type": "string"}},
+              "required": ["detail"]}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: _error("No, or a wrong, user and password."),
+    404: _error("There is no such job, video or file."),
+    409: _error("The state of the job does not allow it."),
+    413: _error("Larger than the limits of this server."),
+    422: _error("A value is wrong; the detail says which, and what to do."),
+}

@@ -1,0 +1,93 @@
+"""From what a client names to files of the server: videos, own keyframes, allowed paths."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fresco.errors import SettingsError
+from fresco.server.api.files import checked_pictures, decoded, store_pictures
+from fresco.server.api.models import OwnKeys, Source
+from fresco.server.api.route import INLINE_MEGABYTES
+from fresco.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a video lies."""
+
+    path: Path
+    """On the server."""
+    title: str
+    """For people."""
+    answer: Mapping[str, str] = field(default_factory=dict)
+    """What the client is told: the id it can name the video by, if there is one."""
+
+
+@contextmanager
+def opened(service: Service, source: Source) -> Iterator[Place]:
+    """The video that a client names; one that came within the request goes again on an error."""
+    if source.path:
+        path = allowed_path(service, "path", source.path)
+        yield Place(path, path.name)
+    elif source.video_id:
+        clip = service.clips.get(source.video_id)
+        yield Place(clip.path, clip.name, {"video_id": clip.id})
+    else:
+        data = decoded("video", source.video, inline_megabytes(service))
+        clip = service.clips.add(io.BytesIO(data), source.name)
+        try:
+            yield Place(clip.path, clip.name, {"video_id": clip.id})
+        except BaseException:
+            service.clips.delete(clip.id)
+            raise
+
+
+@contextmanager
+def stored_keys(service: Service, keys: OwnKeys | None, before: str) -> Iterator[str]:
+    """Folder of own keyframes; pictures that were stored for a request go again on an error.
+
+    Args:
+        before: the folder where a client names none.
+    """
+    if keys is None:
+        yield before
+    elif keys.path:
+        path = allowed_path(service, "keyframes", keys.path)
+        if not path.is_dir():
+            raise SettingsError(f"keyframes is {keys.path!r}, which is no folder; name a folder.")
+        yield str(path)
+    else:
+        files = checked_pictures(keys, inline_megabytes(service))
+        folder = service.engine.new_folder()
+        try:
+            store_pictures(files, folder)
+            yield str(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def inline_megabytes(service: Service) -> int:
+    """Most of what is sent within JSON."""
+    return min(INLINE_MEGABYTES, service.hosting.limits.upload_megabytes)
+
+
+def allowed_path(service: Service, name: str, text: str) -> Path:
+    """A file or folder of the server that this client may name."""
+    # Asked first: whoever may not name a path does not learn whether it exists.
+    service.hosting.require_allowed(text)
+    path = Path(text)
+    try:
+        there = path.is_file() or path.is_dir()
+    except (OSError, ValueError):  # longer than a path can be
+        there = False
+    if not there:
+        raise SettingsError(
+            f"{name} is {text!r}, no file or folder of the server; check it, or upload the video."
+        )
+    return path.absolute()

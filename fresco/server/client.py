@@ -1,0 +1,391 @@
+"""A client of the API: videos to a server, jobs, and what they made back.
+
+    from fresco.server.client import Client
+    client = Client("http://127.0.0.1:7860", auth=("user", "password"))
+    job = client.submit(client.upload("dog.mp4"), settings={"sampling": {"prompt": "a watercolor"}})
+    client.wait(job.id)
+    client.download_video(job.id, "dog-watercolor.mp4")
+
+Needs the package requests, and nothing else of the project.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import quote
+
+from fresco.errors import FrescoError, HostError
+from fresco.server.form_file import FormFile
+
+if TYPE_CHECKING:
+    import requests
+
+_Item = TypeVar("_Item")
+Json = dict[str, object]
+Settings = Mapping[str, Mapping[str, object]]
+"""Options by group, such as {"sampling": {"steps": 20}}; GET /fresco/schema lists them."""
+
+_BLOCK = 1 << 20
+
+
+class ServerError(HostError):
+    """The server does not do what was asked; the message is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class JobFailedError(HostError):
+    """A job that was waited for failed or was cancelled."""
+
+
+class StillRunningError(HostError):
+    """A job has not ended in the time that was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Where a job stands."""
+
+    id: str
+    """What it is called by."""
+    state: str
+    """queued, running, cancelling, cancelled, failed or done."""
+    goal: str
+    """How far it goes."""
+    title: str
+    """For people."""
+    stage: str
+    """The stage at work."""
+    done: int
+    """Units of the stage that are finished."""
+    total: int
+    """Units of the stage; 0 while unknown."""
+    seconds_left: float | None
+    """Of the stage."""
+    message: str
+    """What goes on, or why it failed and what to do."""
+    notes: tuple[str, ...]
+    """What a person should know of what was decided."""
+    version: int
+    """Raised with every change."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing happens any more unless the job is resumed."""
+        return self.state in ("cancelled", "failed", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframes:
+    """What was detected in a video."""
+
+    numbers: tuple[int, ...]
+    """Of the keyframes, rising."""
+    shots: tuple[tuple[int, int], ...]
+    """First and last frame of every shot."""
+    changes: tuple[float, ...]
+    """Of every frame used against the one before."""
+    notes: tuple[str, ...]
+    """What a person should know."""
+
+
+class Client:
+    """A server's API.
+
+    Args:
+        address: of the server, such as http://127.0.0.1:7860.
+        auth: user and password of its --api-auth.
+        timeout: seconds without a byte after which a request is given up.
+    """
+
+    def __init__(
+        self, address: str, *, auth: tuple[str, str] | None = None, timeout: float = 600
+    ) -> None:
+        self._root = f"{address.rstrip('/')}/fresco"
+        self._timeout = timeout
+        self._session: requests.Session = _requests().Session()
+        if auth:
+            # As bytes, or letters that Latin-1 lacks could not be sent.
+            self._session.auth = cast("tuple[str, str]", tuple(part.encode() for part in auth))
+
+    def version(self) -> Json:
+        """Versions and limits of the server."""
+        return self._get("version")
+
+    def models(self) -> Json:
+        """Models, samplers and ControlNets to choose from."""
+        return self._get("models")
+
+    def upload(self, video: str | Path) -> str:
+        """Send a video; the answer is its id."""
+        path = Path(video)
+        try:
+            with path.open("rb") as file:
+                body = FormFile(file, path)
+                answer = self._send("POST", "videos", data=body, headers=body.headers)
+        except OSError as error:
+            raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+        return str(_object(answer)["id"])
+
+    def detect(self, video: str, settings: Settings | None = None) -> Keyframes:
+        """Keyframes and shots of an uploaded video."""
+        found = self._post("keyframes", {"video_id": video, "settings": settings or {}})
+        shots = cast("list[Json]", found["shots"])
+        return Keyframes(
+            tuple(cast("list[int]", found["keyframes"])),
+            tuple((cast(int, shot["first"]), cast(int, shot["last"])) for shot in shots),
+            tuple(cast("list[float]", found["changes"])),
+            tuple(cast("list[str]", found["notes"])),
+        )
+
+    def submit(
+        self, video: str, goal: str = "all", settings: Settings | None = None, *,
+        host: Mapping[str, str] | None = None,
+        controlnet: Sequence[Mapping[str, object]] | None = None,
+        keyframes: Mapping[int, str | Path] | None = None, **rest: object,
+    ) -> Job:
+        """Queue a job.
+
+        Args:
+            video: id of an uploaded video.
+            goal: preview, keyframes, all, keyframe or propagation.
+            host: model, sampler and scheduler, as `models` lists them.
+            controlnet: units, such as {"model": "...", "module": "canny", "weight": 0.7}.
+            keyframes: own stylised pictures by frame number, for the goal propagation.
+            rest: other fields of POST /fresco/jobs, such as preview or title.
+        """
+        wishes = _wishes(settings, host, controlnet, keyframes)
+        return _job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
+
+    def job(self, job: str) -> Job:
+        """Where a job stands."""
+        return _job(self._get(f"jobs/{_part(job)}"))
+
+    def jobs(self, limit: int | None = None) -> tuple[Job, ...]:
+        """Jobs, newest first."""
+        found = self._get("jobs" if limit is None else f"jobs?limit={limit}")
+        return tuple(_job(item) for item in cast("list[Json]", found["jobs"]))
+
+    def cancel(self, job: str) -> Job:
+        """Stop a job; what is finished is kept."""
+        return _job(self._post(f"jobs/{_part(job)}/cancel", {}))
+
+    def resume(self, job: str, goal: str | None = None, settings: Settings | None = None) -> Job:
+        """Queue an ended job again, perhaps with another goal or changed options."""
+        wishes = _wishes(settings, None, None, None) | ({"goal": goal} if goal else {})
+        return _job(self._post(f"jobs/{_part(job)}/resume", wishes))
+
+    def delete(self, job: str) -> None:
+        """Remove a job that does not run, and what it made."""
+        self._send("DELETE", f"jobs/{_part(job)}").close()
+
+    def delete_video(self, video: str) -> None:
+        """Remove an uploaded video."""
+        self._send("DELETE", f"videos/{_part(video)}").close()
+
+    def events(self, job: str) -> Iterator[Job]:
+        """Every change of a job as it happens, until it ends."""
+        version = -1
+        while True:
+            headers = {"Last-Event-ID": str(version)}
+            with self._send("GET", f"jobs/{_part(job)}/events", headers=headers,
+                            stream=True) as answer:
+                if answer.status_code == 204:
+                    return
+                for name, data in _unbroken(_events(answer)):
+                    if name == "deleted":
+                        return
+                    status = _job(data)
+                    version = status.version
+                    yield status
+                    if status.ended:
+                        return
+
+    def wait(
+        self, job: str, *, report: Callable[[Job], None] | None = None,
+        timeout: float | None = None, every: float = 1.0,
+    ) -> Job:
+        """Wait until a job is done; JobFailedError if it failed or was cancelled.
+
+        Args:
+            report: told of every change that is seen.
+            timeout: seconds after which StillRunningError is raised; the job goes on.
+            every: seconds between looks.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        seen = -1
+        while True:
+            status = self.job(job)
+            if report and status.version != seen:
+                report(status)
+            seen = status.version
+            if status.state == "done":
+                return status
+            if status.ended:
+                raise JobFailedError(f"Job {job} is {status.state}: {status.message}")
+            if end is not None and time.monotonic() > end:
+                raise StillRunningError(
+                    f"Job {job} is {status.state} after {timeout:g} s. It goes on; wait longer.")
+            time.sleep(every)
+
+    def download_video(self, job: str, target: str | Path) -> Path:
+        """Save the result."""
+        return self._download(f"jobs/{_part(job)}/video", Path(target))
+
+    def download_keyframes(self, job: str, folder: str | Path) -> tuple[Path, ...]:
+        """Save the translated keyframes, named by their frame numbers."""
+        answer = self._get(f"jobs/{_part(job)}/keyframes")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = cast("list[int]", answer["numbers"])
+        pictures = cast("list[str]", answer["images"])
+        saved = tuple(folder / f"{number:06d}.png" for number in numbers)
+        for path, picture in zip(saved, pictures, strict=True):
+            path.write_bytes(base64.b64decode(picture))
+        return saved
+
+    def report(self, job: str) -> Json:
+        """Measures of the result."""
+        return self._get(f"jobs/{_part(job)}/report")
+
+    def log(self, job: str) -> str:
+        """What was logged while the job ran."""
+        return str(self._get(f"jobs/{_part(job)}/log")["log"])
+
+    def _download(self, path: str, target: Path) -> Path:
+        part = target.with_name(f".{target.name}.part")
+        with self._send("GET", path, stream=True) as answer:
+            try:
+                with part.open("wb") as file:
+                    for block in _unbroken(answer.iter_content(_BLOCK)):
+                        file.write(block)
+                    size = file.tell()
+                whole = answer.headers.get("Content-Length", size)
+                if "Content-Encoding" not in answer.headers and size != int(whole):
+                    raise ServerError(f"{answer.url} ended after {size} bytes; try again.", 0)
+                part.replace(target)
+            except OSError as error:
+                raise HostError(f"{target} cannot be written ({error.strerror}).") from error
+            finally:
+                part.unlink(missing_ok=True)
+        return target
+
+    def _get(self, path: str) -> Json:
+        return _object(self._send("GET", path))
+
+    def _post(self, path: str, body: Mapping[str, object]) -> Json:
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return _object(self._send("POST", path, data=data, headers=headers))
+
+    def _send(
+        self, method: str, path: str, *, data: bytes | FormFile | None = None,
+        headers: Mapping[str, str] | None = None, stream: bool = False,
+    ) -> requests.Response:
+        try:
+            answer = self._session.request(
+                method, f"{self._root}/{path}", data=cast("bytes | None", data),
+                headers=headers, stream=stream, timeout=self._timeout,
+            )
+        except _requests().RequestException as error:
+            raise ServerError(f"{self._root} does not answer ({error}); check the address, and "
+                              "that the server runs.", 0) from error
+        if answer.status_code >= 400:
+            raise ServerError(_detail(answer), answer.status_code)
+        return answer
+
+
+def _requests() -> ModuleType:
+    try:
+        import requests
+    except ImportError as error:
+        raise FrescoError(
+            "The client needs the package requests; install it by pip install requests."
+        ) from error
+    return requests
+
+
+def _events(answer: requests.Response) -> Iterator[tuple[str, Json]]:
+    """Name and data of every server-sent event."""
+    name = ""
+    for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+        key, _, value = str(line).partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, cast(Json, json.loads(value))
+
+
+def _parsed(answer: requests.Response) -> Json | None:
+    """The object of an answer; None if it is none."""
+    try:
+        found: object = answer.json()
+    except ValueError:
+        return None
+    return cast(Json, found) if isinstance(found, dict) else None
+
+
+def _detail(answer: requests.Response) -> str:
+    """What the server says of an error."""
+    detail = (_parsed(answer) or {}).get("detail")
+    return str(detail) if detail else f"{answer.url} answered {answer.status_code}."
+
+
+def _object(answer: requests.Response) -> Json:
+    found = _parsed(answer)
+    if found is None:
+        text = f"{answer.url} answered no object; is it a server of FRESCO?"
+        raise ServerError(text, answer.status_code)
+    return found
+
+
+def _unbroken(items: Iterator[_Item]) -> Iterator[_Item]:
+    """What a server goes on to send; ServerError where the connection breaks."""
+    try:
+        yield from items
+    except _requests().RequestException as error:
+        raise ServerError(f"The connection broke ({error}); ask again.", 0) from error
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+
+
+def _wishes(
+    settings: Settings | None, host: Mapping[str, str] | None,
+    controlnet: Sequence[Mapping[str, object]] | None,
+    keyframes: Mapping[int, str | Path] | None,
+) -> Json:
+    pictures = None if keyframes is None else {
+        str(number): base64.b64encode(_read(Path(path))).decode("ascii")
+        for number, path in keyframes.items()
+    }
+    given = {"settings": settings, "host": host, "controlnet": controlnet, "keyframes": pictures}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _job(values: Json) -> Job:
+    left = values["seconds_left"]
+    return Job(
+        *(str(values[name]) for name in ("id", "state", "goal", "title", "stage")),
+        done=int(cast(int, values["done"])), total=int(cast(int, values["total"])),
+        seconds_left=None if left is None else float(cast(float, left)),
+        message=str(values["message"]), notes=tuple(cast("list[str]", values["notes"])),
+        version=int(cast(int, values["version"])),
+    )

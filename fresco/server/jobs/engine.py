@@ -1,0 +1,264 @@
+"""The queue of jobs with its one worker.
+
+A job is its folder. Whatever kills the program, the folder says afterwards what was asked for and
+how far it came, and the run in it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import Cancelled, FrescoError, WorkspaceError
+from fresco.progress import CancelToken, Progress
+from fresco.server.jobs.job import JobRequest, JobStatus, State
+from fresco.server.jobs.log import Say, job_log
+from fresco.server.jobs.progress import StageTracker
+from fresco.server.jobs.runner import Outcome, Work
+from fresco.server.jobs.store import JobStore
+from fresco.server.jobs.table import JobConflictError, JobTable, UnknownJobError
+from fresco.workspace import explain
+
+__all__ = ["JobConflictError", "JobEngine", "UnknownJobError"]
+
+log = logging.getLogger("fresco")
+
+_CLOSED = "The program was closed. Resume the job: what is finished is kept."
+
+
+class JobEngine:
+    """Jobs under one root, one running at a time."""
+
+    def __init__(self, root: Path, work: Work) -> None:
+        """
+        Args:
+            root: folder of the jobs' folders; a second engine on it only looks on.
+        """
+        self._store = JobStore(root)
+        self._table = JobTable(self._store)
+        self._work = work
+        self._queue: list[str] = []
+        self._token: CancelToken | None = None
+        self._worker: threading.Thread | None = None
+        self._started = self._closing = False
+        with self._table.changed:
+            if not self._take_over():
+                self._table.take_up()
+
+    # What is there
+
+    @property
+    def refusal(self) -> str:
+        """Why this engine runs no jobs; empty if it does."""
+        if self._closing:
+            return "The jobs were closed with the program; start it again."
+        return "" if self._store.held else self._store.refusal
+
+    def status(self, job: str) -> JobStatus:
+        """Where a job stands."""
+        self._take_over()
+        return self._table.status(job)
+
+    def request(self, job: str) -> JobRequest:
+        """What a job was asked to do."""
+        return self._table.request(job)
+
+    def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
+        """All jobs, newest first."""
+        self._take_over()
+        return tuple(self._table.statuses()[:limit])
+
+    def wait(self, job: str, version: int, timeout: float) -> JobStatus:
+        """The status once it is newer than `version`, or as it is after `timeout` seconds."""
+        return self._table.wait(job, version, timeout)
+
+    def folder(self, job: str) -> Path:
+        """The folder of a job."""
+        self._table.status(job)
+        return self._store.folder(job)
+
+    def outcome(self, job: str) -> Outcome:
+        """What a job has made by now."""
+        self._table.status(job)
+        return self._store.outcome(job)
+
+    def log(self, job: str) -> str:
+        """What was logged while the job ran."""
+        path = self.folder(job) / "log.txt"
+        try:
+            return path.read_text("utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    # What may be asked for
+
+    def new_folder(self) -> Path:
+        """An empty folder for uploaded keyframes; named as `own_keys`, it becomes the job's."""
+        with self._table.changed:
+            self._require_held()
+            return self._store.new_folder()
+
+    def submit(self, request: JobRequest) -> JobStatus:
+        """Queue a new job."""
+        with self._table.changed:
+            self._require_held()
+            status = self._table.add(request)
+            self._queue.append(status.id)
+            return status
+
+    def cancel(self, job: str) -> JobStatus:
+        """Take a job out of the queue, or stop it at its next step."""
+        with self._table.changed:
+            self._require_held()
+            state = self._table.status(job).state
+            if state.ended:
+                raise JobConflictError(
+                    f"Job {job} is {state.value}, so there is nothing to cancel."
+                )
+            if state is State.QUEUED:
+                self._queue.remove(job)
+                return self._table.change(
+                    job, State.CANCELLED, ended=time.time(),
+                    message="Cancelled before it began. Resume it to queue it again.",
+                )
+            if state is State.RUNNING:
+                self._table.change(job, State.CANCELLING, message="Stops at the next step.")
+                if self._token:
+                    self._token.cancel()
+            return self._table.status(job)
+
+    def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
+        """Queue an ended job again in its folder, so that what is unchanged is reused.
+
+        Args:
+            request: what to do instead, such as another goal; None: the same again.
+        """
+        with self._table.changed:
+            self._require_held()
+            state = self._table.status(job).state
+            if not state.ended:
+                raise JobConflictError(f"Job {job} is {state.value}; it can be resumed once it "
+                                       "has ended.")
+            status = self._table.queue_again(job, request)
+            self._queue.append(job)
+            return status
+
+    def delete(self, job: str) -> None:
+        """Remove a job that does not run, with its folder and nothing else."""
+        with self._table.changed:
+            self._require_held()
+            state = self._table.status(job).state
+            if not state.ended and state is not State.QUEUED:
+                raise JobConflictError(f"Job {job} is {state.value}; cancel it first.")
+            doomed = self._store.take_out(job)
+            if job in self._queue:
+                self._queue.remove(job)
+            self._table.remove(job)
+        self._store.clear(doomed)
+
+    # Running
+
+    def start(self) -> None:
+        """Begin to run what is queued; again: nothing."""
+        with self._table.changed:
+            self._started = True
+            if self._take_over():
+                self._begin()
+            else:
+                log.warning("%s Jobs are listed and none is run.", self.refusal)
+
+    def close(self, timeout: float = 10) -> None:
+        """Cancel what runs, which stays resumable, and end the worker."""
+        with self._table.changed:
+            self._closing = True
+            if self._token:
+                self._token.cancel()
+            self._table.changed.notify_all()
+            worker = self._worker
+        if worker is None:
+            self._store.release()
+            return
+        worker.join(timeout)
+        if worker.is_alive():
+            log.warning("A job did not stop within %g s; it ends at its next step.", timeout)
+
+    def _take_over(self) -> bool:
+        """Become the one who runs the jobs, unless another does."""
+        with self._table.changed:
+            if self._closing or self._store.held:
+                return self._store.held
+            if self._store.hold():
+                self._queue = self._table.take_up()
+                if self._started:
+                    self._begin()
+            return self._store.held
+
+    def _begin(self) -> None:
+        if self._worker is None and not self._closing:
+            self._worker = threading.Thread(target=self._run, name="fresco-jobs", daemon=True)
+            self._worker.start()
+
+    def _require_held(self) -> None:
+        self._take_over()
+        if self.refusal:
+            raise JobConflictError(self.refusal)
+
+    def _run(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                self._run_job(job)
+        finally:
+            self._store.release()
+
+    def _next(self) -> str | None:
+        """The job to run, marked as running; None when the engine closes."""
+        with self._table.changed:
+            while not self._queue and not self._closing:
+                self._table.changed.wait()
+            if self._closing:
+                return None
+            job = self._queue.pop(0)
+            self._token = CancelToken()
+            self._table.change(job, State.RUNNING, started=time.time(), message="Starts.")
+            return job
+
+    def _run_job(self, job: str) -> None:
+        with job_log(self._store.folder(job) / "log.txt") as say:
+            tracker = StageTracker(partial(self._table.publish, job), say)
+            state, changes = self._attempt(job, tracker, say)
+            tracker.flush()
+            say(f"{state.value}: {changes['message']}")
+        with self._table.changed:
+            self._token = None
+            if state is State.CANCELLED and self._table.status(job).state is State.RUNNING:
+                self._table.change(job, State.CANCELLING)
+            self._table.change(job, state, ended=time.time(), seconds_left=None, **changes)
+
+    def _attempt(
+        self, job: str, tracker: StageTracker, say: Say
+    ) -> tuple[State, dict[str, Any]]:
+        """Do a job: how it ended, and what to tell."""
+        request, folder = self._table.request(job), self._store.folder(job)
+        try:
+            self._store.forget_outcome(job)
+            say(f"{request.goal.value}: begins")
+            outcome = self._work(request, folder, Progress(tracker.report, self._token))
+            self._store.write_outcome(job, outcome)
+        except Cancelled as error:
+            return State.CANCELLED, {"message": _CLOSED if self._closing else str(error)}
+        except FrescoError as error:
+            return State.FAILED, {"message": str(error)}
+        except OSError as error:
+            return State.FAILED, {"message": str(explain(error, Path(error.filename or folder)))}
+        except BaseException as error:  # whatever a job does, the next one is run
+            log.exception("Job %s failed in a way that was not foreseen.", job)
+            return State.FAILED, {
+                "message": f"A fault of the program, see the log of the job: {error!r}"
+            }
+        return State.DONE, {"message": "Finished.", "notes": outcome.notes}

@@ -1,0 +1,239 @@
+"""What a job will need before it begins: memory counted from sizes, time from earlier jobs.
+
+Memory is counted for Stable Diffusion 1.x in float16, by the largest tensors that live at once.
+Time is known only from jobs that ran on this machine; without any, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from PIL import Image as Pictures
+
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import State
+from fresco.server.jobs.runner import current_keys
+from fresco.settings import FrescoSettings
+
+_GIB = 1 << 30
+_HALF, _SINGLE = 2, 4
+"""Bytes of a number in float16 and float32."""
+_MODEL = 860_000_000 + 123_000_000 + 84_000_000
+"""Parameters of UNet, text encoder and autoencoder of Stable Diffusion 1.5."""
+_CONTROL = 361_000_000
+"""Parameters of a ControlNet for it."""
+_CELL = 8
+"""Pixels along a side of a latent's cell, which is a token of the finest level."""
+_FINE = 640
+"""Channels of the finest feature that is optimised (SPEC 7)."""
+_COPIES = 4
+"""Copies of it in both chunks: the value, Adam's two moments, and the feature itself."""
+_REFERENCES = 1
+"""Copies of it in one chunk: the reference's tokens. There is no Gram matrix (SPEC 7)."""
+_LIVE = 8_000
+"""Channels by tokens of the finest level that a call keeps: the skips of the encoder (about
+1,600), and the widest block at work (960 in, 2,560 in the feed-forward, and what attention
+holds)."""
+_DECODED = 640
+"""Channels by pixels at the autoencoder's last level: 256 in, 256 and 128 on the way out."""
+_CHUNKS = 2
+"""Conditional and unconditional."""
+_SLACK = 1.5
+"""What allocators and the other tensors may add on top."""
+_PASSES = 1
+"""UNet calls of a batch besides the steps: the reference pass (SPEC 5)."""
+
+_JOBS = 5
+"""Latest finished jobs that are looked at."""
+
+_STAGE = re.compile(
+    r"INFO (keyframes|propagate|write|measure): "
+    r"(?:begins, (\d+)|done in ([\d.]+) s(?:, (\d+) made)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A job, by what its cost depends on."""
+
+    keys: int
+    """Keyframes."""
+    frames: int
+    """Frames in all."""
+    width: int
+    """Of the frames the model sees."""
+    height: int
+    """Of the frames the model sees."""
+    batch: int
+    """Frames translated together."""
+    steps: int
+    """Steps of the full schedule."""
+    strength: float
+    """Share of the schedule that is run."""
+    controls: int = 0
+    """ControlNets at work."""
+    optimized: bool = True
+    """Whether features are optimised."""
+
+    @property
+    def calls(self) -> float:
+        """UNet calls of a batch."""
+        return max(1.0, self.steps * self.strength) + _PASSES
+
+    @property
+    def key_work(self) -> float:
+        """Cost of the keyframes: frames by calls by pixels."""
+        return self.keys * self.calls * self.width * self.height
+
+    @property
+    def frame_work(self) -> float:
+        """Cost of all frames: frames by pixels."""
+        return float(self.frames * self.width * self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of the device, in bytes."""
+
+    model: float
+    """Weights."""
+    features: float
+    """Features of a UNet call."""
+    optimization: float
+    """What optimising the finest feature holds."""
+    decoding: float
+    """The autoencoder's last level, when the UNet's features are gone."""
+
+    @property
+    def least(self) -> float:
+        """What the largest tensors that live at once add up to."""
+        return self.model + max(self.features + self.optimization, self.decoding)
+
+    @property
+    def most(self) -> float:
+        """The same with what else there may be."""
+        return self.model + _SLACK * (self.least - self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine did before, in seconds for a unit of work."""
+
+    key: float = 0.0
+    """Of `key_work`; 0: not known."""
+    frame: float = 0.0
+    """Of `frame_work`; 0: not known."""
+
+
+def memory(load: Workload) -> Memory:
+    """Memory of a batch."""
+    rows, tokens = _CHUNKS * load.batch, load.width * load.height / _CELL**2
+    copies = _COPIES * _CHUNKS + _REFERENCES
+    return Memory(
+        model=_HALF * (_MODEL + load.controls * _CONTROL),
+        features=_HALF * rows * tokens * _LIVE * (1 + 0.4 * load.controls),
+        optimization=_SINGLE * copies * load.batch * tokens * _FINE if load.optimized else 0.0,
+        decoding=float(_HALF * load.batch * load.width * load.height * _DECODED),
+    )
+
+
+def workload(
+    settings: FrescoSettings, controls: int, size: tuple[int, int], keys: int, frames: int
+) -> Workload:
+    """A job with these settings and so many ControlNets, for frames of `size` (width, height)."""
+    guidance, sampling = settings.guidance, settings.sampling
+    return Workload(
+        keys, frames, *size, settings.keyframes.batch_size, sampling.steps, sampling.strength,
+        controls, guidance.spatial_optimization or guidance.temporal_optimization,
+    )
+
+
+def latest_rates(engine: JobEngine) -> Rates:
+    """The slowest rates of the latest finished jobs."""
+    done = [job.id for job in engine.jobs() if job.state is State.DONE][:_JOBS]
+    return slowest(_rates_of_job(engine, job) for job in done)
+
+
+def _rates_of_job(engine: JobEngine, job: str) -> Rates:
+    request = engine.request(job)
+    keys = current_keys(engine.folder(job)).values()
+    side = request.settings.sampling.resolution
+    try:
+        with Pictures.open(next(iter(keys))) as picture:
+            size = picture.size
+    except (StopIteration, OSError):
+        size = side, side  # only the scale counts
+    load = workload(request.settings, len(request.host.control), size, 0, 0)
+    return rates_of(engine.log(job), load)
+
+
+def rates_of(log: str, load: Workload) -> Rates:
+    """Rates of a finished job from its log: of every stage, the run in which it made most.
+
+    Args:
+        load: of that job; how many keyframes and frames it had is read from the log.
+    """
+    totals: dict[str, int] = {}
+    most: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    for stage, total, took, told in _STAGE.findall(log):
+        if total:
+            totals[stage] = int(total)
+            continue
+        made = int(told) if told else totals.get(stage, 0)
+        if made and made >= most.get(stage, 0):
+            most[stage] = made
+            # As long as the whole stage would have taken, had nothing been there.
+            seconds[stage] = float(took) * totals[stage] / made
+    pixels = load.width * load.height
+    keys, frames = totals.get("keyframes", 0), totals.get("write", 0)
+    behind = sum(seconds.get(stage, 0.0) for stage in ("propagate", "write", "measure"))
+    return Rates(
+        seconds.get("keyframes", 0.0) / (keys * load.calls * pixels) if keys else 0.0,
+        behind / (frames * pixels) if frames else 0.0,
+    )
+
+
+def slowest(rates: Iterable[Rates]) -> Rates:
+    """The slowest of some jobs."""
+    known = tuple(rates)
+    return Rates(
+        max((rate.key for rate in known), default=0.0),
+        max((rate.frame for rate in known), default=0.0),
+    )
+
+
+def estimate_lines(load: Workload, rates: Rates) -> tuple[str, ...]:
+    """The estimate for people: what, how much, and where the number comes from."""
+    need = memory(load)
+    lines = [
+        f"{load.keys} keyframes of {load.width} x {load.height} in batches of {load.batch}, "
+        f"{load.frames} frames in all.",
+        f"Graphics memory: about {need.least / _GIB:.1f} to {need.most / _GIB:.1f} GiB, counted "
+        "from the tensors of Stable Diffusion 1.x in float16, not measured. If it runs out, the "
+        "batch shrinks by itself.",
+    ]
+    known = [
+        f"{_span(rate * work)} for {what}" for rate, work, what in (
+            (rates.key, load.key_work, "the keyframes"),
+            (rates.frame, load.frame_work, "all frames"),
+        ) if rate
+    ]
+    if known:
+        lines.append(f"Time: about {' and '.join(known)}, by the slowest of the latest jobs on "
+                     "this machine.")
+    else:
+        lines.append(
+            "Time: not known yet; once a job has run on this machine, its pace is used here. The "
+            "preview is the quickest way to see it."
+        )
+    return tuple(lines)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{round(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"

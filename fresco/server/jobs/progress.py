@@ -1,0 +1,81 @@
+"""From the stages of a run, which lie within each other, to the one line of a job's status."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fresco.progress import StageStatus
+from fresco.server.jobs.log import Say
+
+_PUBLISHED = 0.1
+"""Seconds at least between two statuses in memory, unless a stage begins or ends."""
+_WRITTEN = 0.3
+"""The same on disk."""
+
+
+class Publish(Protocol):
+    """Takes changed fields of a job's status."""
+
+    def __call__(self, *, to_disk: bool, **changes: Any) -> None:
+        """Publish them."""
+        ...
+
+
+class StageTracker:
+    """Shows the outermost stage; the one at work within it is told in words."""
+
+    def __init__(
+        self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._publish, self._say, self._clock = publish, say, clock
+        self._open: dict[str, tuple[StageStatus, float]] = {}
+        self._published = self._written = float("-inf")
+
+    def report(self, status: StageStatus) -> None:
+        """Take the word of a run, as a `Reporter`."""
+        begins = status.stage not in self._open
+        self._open[status.stage] = status, self._clock()
+        if begins:
+            self._say(f"{status.stage}: begins" + (f", {status.total}" if status.total else ""))
+        self._tell(turn=begins or status.finished)
+        if status.finished:
+            made = f", {status.made} made" if status.found else ""
+            self._say(f"{status.stage}: done in {status.seconds:.1f} s{made}")
+            self._forget(status.stage)
+
+    def flush(self) -> None:
+        """Publish what was held back: where the run came to its end."""
+        if self._open:
+            self._tell(turn=True)
+
+    def _forget(self, stage: str) -> None:
+        """A stage is over, and with it what failed within it and was tried another way."""
+        names = list(self._open)
+        for name in names[names.index(stage):]:
+            del self._open[name]
+
+    def _tell(self, *, turn: bool) -> None:
+        now = self._clock()
+        if not turn and now - self._published < _PUBLISHED:
+            return
+        to_disk = turn or now - self._written >= _WRITTEN
+        self._published = now
+        self._written = now if to_disk else self._written
+        (outer, since), *inner = list(self._open.values())
+        # Counted up to now: within a long unit the time left must not run down to nothing.
+        passed = dataclasses.replace(outer, seconds=outer.seconds + now - since)
+        self._publish(
+            to_disk=to_disk, stage=outer.stage, done=outer.done, total=outer.total,
+            seconds_left=passed.seconds_left,
+            message=_words(outer, inner[-1][0] if inner else None),
+        )
+
+
+def _words(outer: StageStatus, inner: StageStatus | None) -> str:
+    if inner is None:
+        return outer.message
+    count = f" {inner.done} of {inner.total}" if inner.total else ""
+    return f"{inner.stage}{count}" + (f": {inner.message}" if inner.message else "")

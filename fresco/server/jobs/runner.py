@@ -1,0 +1,175 @@
+"""What a job does: its goal, as a run with the host's model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fresco.errors import SettingsError, VideoError
+from fresco.guidance.ports import Host
+from fresco.progress import Progress
+from fresco.run.translate import (
+    PLAN_NAME,
+    RunResult,
+    propagate_keys,
+    retranslate_keyframe,
+    translate,
+)
+from fresco.server.jobs.job import Goal, JobRequest
+from fresco.server.ports import Hosting, Limits
+from fresco.settings import FrescoSettings, SamplingSettings
+from fresco.video.reader import VideoInfo, open_source
+from fresco.workspace import content_digest, digest, frame_name, read_json, write_json
+
+log = logging.getLogger("fresco")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job made."""
+
+    output: Path | None
+    """The video, checked; None while there is none of the latest run."""
+    keys: Mapping[int, Path]
+    """Translated keyframes at working size, by frame number."""
+    report: Path | None
+    """Measures as JSON."""
+    comparison: Path | None
+    """Source, frame by frame and FRESCO side by side."""
+    notes: tuple[str, ...]
+    """What a person should know of what was decided."""
+
+
+Work = Callable[[JobRequest, Path, Progress], Outcome]
+"""Does a job in its folder; done again in the same folder, it goes on where it was."""
+
+
+def job_work(hosting: Hosting) -> Work:
+    """The work of jobs on this host."""
+
+    def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
+        check_limits(request, hosting.limits)
+        _info(request)  # a file that cannot be read is not yet the source to hold on to
+        _require_same_source(Path(request.source), folder)
+        result = _run(hosting, request, folder, progress)
+        _require_same_source(Path(request.source), folder)
+        output = None
+        if request.goal in (Goal.ALL, Goal.PROPAGATION):
+            output = result.output
+            _require_whole(output, request)
+        return Outcome(
+            output, current_keys(folder), result.report, result.comparison, result.notes
+        )
+
+    return work
+
+
+def check_limits(request: JobRequest, limits: Limits) -> None:
+    """Raise SettingsError if a job is larger than the server takes on."""
+    resolution = request.settings.sampling.resolution
+    if resolution > limits.resolution:
+        raise SettingsError(
+            f"sampling.resolution is {resolution}; this server takes up to {limits.resolution}."
+        )
+    if limits.frames:
+        frames = _frames_used(_info(request), request.settings)
+        if frames > limits.frames:
+            raise SettingsError(
+                f"The job has {frames} frames; this server takes up to {limits.frames}. Choose a "
+                "part by output.first_frame and output.last_frame."
+            )
+
+
+def _info(request: JobRequest) -> VideoInfo:
+    with open_source(request.source, last_frame=request.settings.output.last_frame) as source:
+        return source.info
+
+
+def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
+    first, last = settings.output.first_frame, settings.output.last_frame
+    return (info.frames - 1 if last < 0 else last) - first + 1
+
+
+def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress) -> RunResult:
+    propagation = request.settings.propagation
+    settings = dataclasses.replace(
+        request.settings, flow=hosting.flow(request.settings.flow),
+        propagation=dataclasses.replace(
+            propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION),
+            workers=propagation.workers or hosting.limits.workers,
+            cluster=propagation.cluster or hosting.limits.cluster,
+        ),
+    )
+    source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"
+    if request.goal is Goal.PROPAGATION:
+        return propagate_keys(
+            source, Path(request.own_keys), output, settings, progress, workspace=workspace
+        )
+
+    def opened(sampling: SamplingSettings) -> Host:
+        return hosting.open(request.host, sampling)
+
+    if request.goal is Goal.KEYFRAME:
+        return retranslate_keyframe(
+            source, output, settings, request.frame, opened, progress, seed=request.frame_seed,
+            workspace=workspace,
+        )
+    preview = request.preview if request.goal is Goal.PREVIEW else None
+    return translate(
+        source, output, settings, lambda: opened(settings.sampling), progress, preview=preview,
+        workspace=workspace,
+    )
+
+
+def current_keys(folder: Path) -> dict[int, Path]:
+    """The keyframes that the job in this folder has by now."""
+    plan = read_json(folder / "workspace" / PLAN_NAME)
+    if not isinstance(plan, dict):
+        return {}
+    place = folder / "workspace" / Path(str(plan.get("folder"))).name
+    found = {number: place / frame_name(number) for number in plan.get("keyframes", ())}
+    return {number: path for number, path in found.items() if path.exists()}
+
+
+def _state(source: Path) -> dict[str, str]:
+    """What tells quickly whether a source may have changed."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    known = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return {"path": str(source), "files": digest(known)}
+
+
+def _require_same_source(source: Path, folder: Path) -> None:
+    """Raise VideoError if the source is no longer the one that the job began with."""
+    path = folder / "source.json"
+    known = read_json(path)
+    try:
+        state = _state(source)
+        if isinstance(known, dict) and known.get("path") == str(source):
+            if known.get("files") == state["files"]:
+                return
+            if content_digest(source) != known.get("content"):
+                raise VideoError(
+                    f"{source} has changed since the job began, so what is finished no longer "
+                    "fits; put the old file back, or start a new job."
+                )
+        write_json(path, {**state, "content": content_digest(source)})
+    except OSError as error:
+        raise VideoError(
+            f"{source} cannot be read ({error.strerror or error}); check the file."
+        ) from error
+
+
+def _require_whole(output: Path, request: JobRequest) -> None:
+    """Raise VideoError unless the result can be opened and read from first to last frame."""
+    wanted = _frames_used(_info(request), request.settings)
+    with open_source(output) as result:
+        frames = result.info.frames
+        if frames != wanted:
+            raise VideoError(
+                f"{output} holds {frames} of {wanted} frames; resume the job to write it again."
+            )
+        result.frame(0)
+        result.frame(frames - 1)

@@ -1,0 +1,237 @@
+"""The folders of jobs on disk: one a job, read again after a restart, never deleted unasked.
+
+    ROOT/<id>/request.json status.json outcome.json log.txt workspace/ result.mp4 ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError, WorkspaceError
+from fresco.server.jobs.ids import is_id, new_id
+from fresco.server.jobs.job import (
+    JobRequest,
+    JobStatus,
+    request_as_dict,
+    request_from_dict,
+    status_as_dict,
+    status_from_dict,
+)
+from fresco.server.jobs.runner import Outcome, current_keys
+from fresco.workspace import Workspace, explain, read_json, write_json
+
+log = logging.getLogger("fresco")
+
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
+"""Names that `workspace.atomic` gives to files under way."""
+_DELETED = ".deleted-"
+_INCOMING = ".incoming"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it lies on disk."""
+
+    request: JobRequest
+    """What was asked for."""
+    status: JobStatus
+    """Where it stood."""
+    written: int
+    """When the status was written, in nanoseconds."""
+
+
+class JobStore:
+    """All jobs under one root. The one that holds the lock may change them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock = Workspace(self.root)
+        self._damaged: set[str] = set()
+        self.held = False
+        """Whether this is the one who may change the jobs."""
+        self.refusal = ""
+        """Why it is not."""
+
+    def hold(self) -> bool:
+        """Try to become the one who runs the jobs; False while another program does."""
+        try:
+            self._lock.__enter__()
+        except WorkspaceError as error:
+            in_use = "in use" in str(error)
+            self.refusal = str(error) if not in_use else (
+                f"Another program runs the jobs of {self.root}. Close it, or give this one "
+                "another folder."
+            )
+            return False
+        self.held = True
+        self._tidy()
+        return True
+
+    def release(self) -> None:
+        """Let another program run the jobs."""
+        if self.held:
+            self.held = False
+            self._lock.__exit__()
+
+    def _tidy(self) -> None:
+        """What a killed program left: jobs half deleted, and uploads for jobs never queued."""
+        for path in (*self.root.glob(f"{_DELETED}*"), self.root / _INCOMING):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def tidy_job(self, job: str) -> None:
+        """Remove what was half written in a job when the program was killed."""
+        for path in self.folder(job).rglob(".*"):
+            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def folder(self, job: str) -> Path:
+        """The folder of a job."""
+        return self.root / job
+
+    def new_id(self) -> str:
+        """An id that no job has."""
+        while self.folder(job := new_id()).exists():
+            pass
+        return job
+
+    def add(self, request: JobRequest, status: JobStatus) -> JobRequest:
+        """Put down a new job, whole or not at all; the request with paths as they are then."""
+        job = status.id
+        place = self.new_folder()
+        try:
+            request = self._adopted(request, job, place)
+            write_json(place / "request.json", request_as_dict(request))
+            write_json(place / "status.json", status_as_dict(status))
+            _move(place, self.folder(job))
+        except WorkspaceError:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        return request
+
+    def new_folder(self) -> Path:
+        """A fresh folder for files of a job to come."""
+        path = self.root / _INCOMING / new_id()
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise explain(error, path) from error
+        return path
+
+    def _adopted(self, request: JobRequest, job: str, place: Path) -> JobRequest:
+        """Keyframes in a folder of `new_folder` move into `place`, the job's own folder."""
+        keys = Path(request.own_keys)
+        if not request.own_keys or keys.parent != self.root / _INCOMING:
+            return request
+        name = f"own-{keys.name}"
+        _move(keys, place / name)
+        return dataclasses.replace(request, own_keys=str(self.folder(job) / name))
+
+    def load(self) -> dict[str, StoredJob]:
+        """Every job that can be read; the others are named in the log and left alone."""
+        jobs: dict[str, StoredJob] = {}
+        if not self.root.is_dir():
+            return jobs
+        for folder in sorted(self.root.iterdir()):
+            if not is_id(folder.name) or not folder.is_dir():
+                continue
+            try:
+                jobs[folder.name] = self._read(folder)
+            except (SettingsError, OSError) as error:
+                if folder.name not in self._damaged:
+                    log.warning("The job in %s is not listed and left as it is: %s", folder, error)
+                self._damaged.add(folder.name)
+        return jobs
+
+    def _read(self, folder: Path) -> StoredJob:
+        written = (folder / "status.json").stat().st_mtime_ns
+        request = request_from_dict(_mapping(folder / "request.json"))
+        status = status_from_dict(_mapping(folder / "status.json"))
+        if status.id != folder.name:
+            raise SettingsError(f"its status is that of job {status.id}; was it copied?")
+        return StoredJob(request, status, written)
+
+    def change_request(self, job: str, request: JobRequest) -> JobRequest:
+        """Replace the request of a job; the request with paths as they are then."""
+        request = self._adopted(request, job, self.folder(job))
+        write_json(self.folder(job) / "request.json", request_as_dict(request))
+        return request
+
+    def write_status(self, status: JobStatus) -> None:
+        """Replace the status of a job."""
+        write_json(self.folder(status.id) / "status.json", status_as_dict(status))
+
+    def write_outcome(self, job: str, outcome: Outcome) -> None:
+        """Keep what a run of the job made."""
+        folder = self.folder(job)
+
+        def inside(path: Path | None) -> str | None:
+            return None if path is None else str(path.relative_to(folder))
+
+        write_json(folder / "outcome.json", {
+            "output": inside(outcome.output), "report": inside(outcome.report),
+            "comparison": inside(outcome.comparison), "notes": list(outcome.notes),
+        })
+
+    def forget_outcome(self, job: str) -> None:
+        """A new run begins: what an earlier one made is no longer the outcome."""
+        path = self.folder(job) / "outcome.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(error, path) from error
+
+    def outcome(self, job: str) -> Outcome:
+        """What the latest run made, with the keyframes there are by now."""
+        folder = self.folder(job)
+        known = read_json(folder / "outcome.json")
+        known = known if isinstance(known, dict) else {}
+
+        def existing(name: str) -> Path | None:
+            path = folder / known[name] if known.get(name) else None
+            return path if path is not None and path.exists() else None
+
+        return Outcome(
+            existing("output"), current_keys(folder), existing("report"), existing("comparison"),
+            tuple(known.get("notes", ())),
+        )
+
+    def take_out(self, job: str) -> Path:
+        """Take the folder of a job out of the list at one stroke; where it lies then."""
+        path, doomed = self.folder(job), self.root / f"{_DELETED}{job}"
+        try:
+            path.rename(doomed)
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path} cannot be removed: {error.strerror or error}. Close what uses its files."
+            ) from error
+        return doomed
+
+    def clear(self, doomed: Path) -> None:
+        """Remove what `take_out` took out; what cannot be removed now is at the next start."""
+        try:
+            shutil.rmtree(doomed)
+        except OSError as error:
+            log.warning("%s was not removed whole: %s", doomed, error)
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise explain(error, target) from error
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    known = read_json(path)
+    if not isinstance(known, dict):
+        raise SettingsError(f"{path.name} is absent or damaged.")
+    return known

@@ -1,0 +1,179 @@
+"""All jobs with their statuses: changed only as `FOLLOWS` says, kept on disk, told to listeners."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fresco.errors import SettingsError, WorkspaceError
+from fresco.server.jobs.ids import is_id
+from fresco.server.jobs.job import FOLLOWS, JobRequest, JobStatus, State
+from fresco.server.jobs.store import JobStore
+
+log = logging.getLogger("fresco")
+
+_INTERRUPTED = "The program ended while this job ran. Resume it: what is finished is kept."
+_STOPPED = "The program ended while this job was being cancelled. What is finished is kept."
+_RESTART = 1000
+"""Versions skipped after a crash: some were told to listeners and not yet to the disk."""
+_POLL = 0.5
+"""Seconds between looks at the jobs of another program."""
+
+
+class UnknownJobError(SettingsError):
+    """There is no job of that id."""
+
+
+class JobConflictError(SettingsError):
+    """The state of a job, or another program, does not allow what was asked for."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job in memory. The status is replaced, never edited."""
+
+    request: JobRequest
+    status: JobStatus
+
+
+class JobTable:
+    """The jobs under one root. Every method may be called from any thread."""
+
+    def __init__(self, store: JobStore) -> None:
+        self.changed = threading.Condition()
+        """Held over everything that must not be seen half done; notified of every change."""
+        self._store = store
+        self._jobs: dict[str, _Job] = {}
+        self._latest = 0.0
+
+    def take_up(self) -> list[str]:
+        """Read the jobs from disk; what the one who now runs them finds queued, in order.
+
+        What ran when the program died has failed, and says so.
+        """
+        with self.changed:
+            stored = self._store.load()
+            self._jobs = {job: _Job(each.request, each.status) for job, each in stored.items()}
+            if not self._store.held:
+                return []
+            for job, each in stored.items():
+                self._latest = max(self._latest, each.status.created)
+                state = each.status.state
+                if not state.ended and state is not State.QUEUED:
+                    self._end_interrupted(job, each.status)
+            queued = [job for job, each in stored.items() if each.status.state is State.QUEUED]
+            return sorted(queued, key=lambda job: stored[job].written)
+
+    def _end_interrupted(self, job: str, status: JobStatus) -> None:
+        self._store.tidy_job(job)
+        cancelling = status.state is State.CANCELLING
+        self.change(
+            job, State.CANCELLED if cancelling else State.FAILED, ended=time.time(),
+            seconds_left=None, version=status.version + _RESTART,
+            message=_STOPPED if cancelling else _INTERRUPTED,
+        )
+
+    def _known(self, job: str) -> _Job:
+        if not self._store.held:
+            self.take_up()
+        if not is_id(job) or job not in self._jobs:
+            raise UnknownJobError(f"There is no job {job!r}; list the jobs to see which there are.")
+        return self._jobs[job]
+
+    def status(self, job: str) -> JobStatus:
+        """Where a job stands."""
+        with self.changed:
+            return self._known(job).status
+
+    def request(self, job: str) -> JobRequest:
+        """What a job was asked to do."""
+        with self.changed:
+            return self._known(job).request
+
+    def statuses(self) -> list[JobStatus]:
+        """All jobs, newest first."""
+        with self.changed:
+            if not self._store.held:
+                self.take_up()
+            found = [job.status for job in self._jobs.values()]
+        return sorted(found, key=lambda status: status.created, reverse=True)
+
+    def wait(self, job: str, version: int, timeout: float) -> JobStatus:
+        """The status once it is newer than `version`, or as it is after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        with self.changed:
+            while True:
+                status = self._known(job).status
+                left = end - time.monotonic()
+                if status.version > version or left <= 0:
+                    return status
+                self.changed.wait(left if self._store.held else min(left, _POLL))
+
+    def add(self, request: JobRequest) -> JobStatus:
+        """Take in a new job, queued, once it is whole on disk."""
+        with self.changed:
+            # Times of creation are the order of the list, so no two are equal.
+            self._latest = max(time.time(), self._latest + 1e-5)
+            status = JobStatus(
+                self._store.new_id(), State.QUEUED, _title(request), request.goal, self._latest,
+                version=1,
+            )
+            self._jobs[status.id] = _Job(self._store.add(request, status), status)
+            self.changed.notify_all()
+            return status
+
+    def remove(self, job: str) -> None:
+        """Forget a job."""
+        with self.changed:
+            del self._jobs[job]
+            self.changed.notify_all()
+
+    def queue_again(self, job: str, request: JobRequest | None) -> JobStatus:
+        """An ended job is queued as if it were new, perhaps changed."""
+        with self.changed:
+            if request is not None:
+                self._jobs[job].request = self._store.change_request(job, request)
+            known = self._jobs[job].request
+            return self.change(
+                job, State.QUEUED, title=_title(known), goal=known.goal, stage="", done=0, total=0,
+                seconds_left=None, message="", started=None, ended=None, notes=(),
+            )
+
+    def change(self, job: str, state: State, **changes: Any) -> JobStatus:
+        """A change of state: on disk before anybody hears of it."""
+        with self.changed:
+            before = self._jobs[job].status
+            if state not in FOLLOWS[before.state]:
+                raise JobConflictError(
+                    f"Job {job} is {before.state.value} and cannot become {state.value}."
+                )
+            return self._replace(job, to_disk=True, state=state, **changes)
+
+    def publish(self, job: str, *, to_disk: bool, **changes: Any) -> None:
+        """Progress of the job that runs."""
+        with self.changed:
+            if self._jobs[job].status.state is State.CANCELLING:
+                changes.pop("message", None)  # that it stops is what a person wants to read now
+            self._replace(job, to_disk=to_disk, **changes)
+
+    def _replace(self, job: str, *, to_disk: bool, **changes: Any) -> JobStatus:
+        before = self._jobs[job].status
+        status = dataclasses.replace(before, **{"version": before.version + 1, **changes})
+        if to_disk:
+            try:
+                self._store.write_status(status)
+            except WorkspaceError as error:
+                # The job itself meets the full disk; what is known in memory is still told.
+                log.warning("The status of job %s was not written: %s", job, error)
+        self._jobs[job].status = status
+        self.changed.notify_all()
+        return status
+
+
+def _title(request: JobRequest) -> str:
+    return request.title or Path(request.source).name

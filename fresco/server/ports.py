@@ -1,0 +1,99 @@
+"""What the program that hosts jobs offers: the seam between jobs, tab, API and a real host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fresco.guidance.ports import Host
+    from fresco.server.jobs.job import HostOptions
+    from fresco.settings import FlowSettings, SamplingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What there is to choose from."""
+
+    models: tuple[str, ...]
+    """Checkpoints; the loaded one first."""
+    samplers: tuple[str, ...]
+    """Samplers that FRESCO can guide; the default first."""
+    schedulers: tuple[str, ...] = ()
+    """Noise schedules; empty: the host has no choice of them."""
+    control_models: tuple[str, ...] = ()
+    """ControlNets; empty: there is none."""
+    control_modules: tuple[str, ...] = ()
+    """ControlNet's preprocessors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the check of the installation."""
+
+    name: str
+    """What was looked at."""
+    fine: bool
+    """Whether it works."""
+    text: str
+    """What was found, and what to do where it does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes on."""
+
+    upload_megabytes: int = 2048
+    """Largest upload."""
+    frames: int = 0
+    """Most frames of a job; 0: any number."""
+    resolution: int = 1024
+    """Largest short side of the frames the model sees."""
+    workers: int = 0
+    """Processes of a job that does not say how many; 0: as many as cores."""
+    cluster: str = ""
+    """Scheduler of a dask.distributed cluster that propagates; empty: this machine."""
+
+
+class Hosting(Protocol):
+    """The program around: WebUI, or a test's."""
+
+    @property
+    def name(self) -> str:
+        """Program and version, for people."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """As its settings say now."""
+        ...
+
+    def offer(self) -> Offer:
+        """What there is to choose from now."""
+        ...
+
+    def resolved(self, options: HostOptions) -> HostOptions:
+        """The options with every empty one filled in as it is now, so that a resumed job is the
+        same job. Raises SettingsError naming what is not there."""
+        ...
+
+    def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
+        """The model, for one job. Loads it when it is needed."""
+        ...
+
+    def flow(self, settings: FlowSettings) -> FlowSettings:
+        """With weights where this host keeps them, and downloads as it allows them."""
+        ...
+
+    def require_allowed(self, path: str) -> None:
+        """Raise SettingsError unless a client may name this path of the server."""
+        ...
+
+    def versions(self) -> Mapping[str, str]:
+        """Package or program -> version, for reports."""
+        ...
+
+    def checks(self) -> tuple[Check, ...]:
+        """What only this host can tell of its installation, such as ControlNet."""
+        ...

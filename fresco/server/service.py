@@ -1,0 +1,49 @@
+"""All that tab and API share: the host, the jobs, the uploaded videos."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus
+from fresco.server.jobs.runner import check_limits, job_work
+from fresco.server.ports import Hosting
+from fresco.server.videos import ClipStore
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What tab and API work with."""
+
+    hosting: Hosting
+    """The program around."""
+    engine: JobEngine
+    """The jobs."""
+    clips: ClipStore
+    """The uploaded videos."""
+    root: Path
+    """Folder of both."""
+
+    def submit(self, request: JobRequest) -> JobStatus:
+        """Check a request against the host, fill in what it leaves to the host, and queue it."""
+        return self.engine.submit(self._ready(request))
+
+    def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
+        """Queue an ended job again, perhaps changed; checked as in `submit`."""
+        return self.engine.resume(job, None if request is None else self._ready(request))
+
+    def _ready(self, request: JobRequest) -> JobRequest:
+        check_limits(request, self.hosting.limits)
+        if request.goal is Goal.PROPAGATION:
+            return request
+        # As it is now: a resumed job is the same job, whatever model is loaded meanwhile.
+        return dataclasses.replace(request, host=self.hosting.resolved(request.host))
+
+
+def open_service(root: Path, hosting: Hosting) -> Service:
+    """Open the jobs and videos under a folder, and begin to run what is queued."""
+    engine = JobEngine(root / "jobs", job_work(hosting))
+    engine.start()
+    return Service(hosting, engine, ClipStore(root / "videos", lambda: hosting.limits), root)

@@ -1,0 +1,312 @@
+"""Uploaded videos: kept under opaque names, checked before they count; and looks into a video."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import SettingsError, VideoError
+from fresco.planning.keyframes import KeyframePlan
+from fresco.progress import Progress
+from fresco.run.translate import detect_keyframes
+from fresco.server.jobs.ids import is_id, new_id
+from fresco.server.ports import Limits
+from fresco.settings import FrescoSettings
+from fresco.video.index import VideoInfo, video_stream
+from fresco.video.reader import open_source
+from fresco.workspace import digest, explain, read_json, write_json
+
+FORMATS = (
+    "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",
+    "h264", "hevc", "mpegvideo", "ivf", "mxf", "nut", "dv",
+)
+"""Containers that hold their pictures themselves; others are lists that name further files."""
+
+SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv",
+    ".ogv", ".gif", ".3gp", ".mxf",
+})
+"""Endings that an uploaded file keeps; what it is, its content decides."""
+
+MOST_PIXELS = 8192 * 8192
+"""Of one frame; a small file can name a size that fills the memory."""
+
+_FACTS = "clip.json"
+_BLOCK = 1 << 20
+_MEGABYTE = 1_000_000
+_NAME_LENGTH = 120
+_QUALITY = 85
+"""Of small JPEGs."""
+_detecting = threading.Lock()
+"""One video at a time: a pass over it keeps every core busy."""
+
+
+class Readable(Protocol):
+    """Bytes in order, such as an open file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Some of the next bytes; nothing at the end."""
+        ...
+
+
+class UnknownClipError(SettingsError):
+    """No video is kept under that name."""
+
+
+class TooLargeError(SettingsError):
+    """An upload is above the limit of this server."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClip:
+    """An uploaded video that was read from its first frame to its last."""
+
+    id: str
+    """Opaque; what clients call it by."""
+    name: str
+    """Of the file as it was uploaded, for people only."""
+    path: Path
+    """Where it lies."""
+    info: VideoInfo
+    """What is in it."""
+
+
+class ClipStore:
+    """Uploaded videos, one folder each.
+
+    Args:
+        root: holds these folders and nothing else.
+        limits: asked at each upload, so that a changed setting counts at once.
+    """
+
+    def __init__(self, root: Path, limits: Callable[[], Limits]) -> None:
+        self._root = root
+        self._limits = limits
+
+    def add(self, data: Readable, name: str) -> StoredClip:
+        """Keep a video. It is read whole before it counts; a bad one leaves nothing."""
+        clip = new_id()
+        folder = self._root / clip
+        suffix = Path(name.replace("\\", "/")).suffix.lower()
+        path = folder / f"video{suffix if suffix in SUFFIXES else '.bin'}"
+        shown = _shown_name(name)
+        try:
+            folder.mkdir(parents=True)
+            _copy(data, path, self._limits().upload_megabytes)
+            info = _checked(path, shown)
+            write_json(folder / _FACTS, {"name": shown, "file": path.name, "info": _plain(info)})
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise explain(error, folder) from error
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return StoredClip(clip, shown, path, info)
+
+    def get(self, clip: str) -> StoredClip:
+        """The video of that id."""
+        found = self._read(clip) if is_id(clip) else None
+        if found is None:
+            raise UnknownClipError(
+                f"There is no video {clip[:40]!r}; upload it first, and use the id of the answer."
+            )
+        return found
+
+    def delete(self, clip: str) -> None:
+        """Remove the video of that id and what was found out about it."""
+        folder = self.get(clip).path.parent
+        # Without its facts it no longer counts, whatever happens to the rest.
+        (folder / _FACTS).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def clips(self) -> tuple[StoredClip, ...]:
+        """All videos, newest first."""
+        names = [path.name for path in self._folders()]
+        found = [clip for name in names if (clip := self._read(name)) is not None]
+        return tuple(sorted(found, key=lambda clip: -_changed(clip.path)))
+
+    def scan_folder(self, path: Path) -> Path:
+        """Workspace of `detect` for a video; that of an uploaded one goes with it."""
+        if path.parent.parent == self._root:
+            return path.parent / "scan"
+        return self._root / "scans" / digest(str(path.absolute()))[:16]
+
+    def _folders(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            return [path for path in self._root.iterdir() if is_id(path.name)]
+        return []
+
+    def _read(self, clip: str) -> StoredClip | None:
+        folder = self._root / clip
+        facts = read_json(folder / _FACTS)
+        if not isinstance(facts, Mapping):
+            return None
+        path = folder / str(facts["file"])
+        if not path.is_file():
+            return None
+        return StoredClip(clip, str(facts["name"]), path, _info(facts["info"], path))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0
+
+
+def _shown_name(name: str) -> str:
+    """A file's name for people: without folders and what cannot be shown."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
+
+
+def _copy(data: Readable, path: Path, megabytes: int) -> None:
+    left = megabytes * _MEGABYTE
+    with path.open("wb") as file:
+        while block := data.read(_BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise TooLargeError(
+                    f"The upload is larger than {megabytes} MB, the limit of this server; send a "
+                    "shorter or more compressed video, or raise the limit in its settings."
+                )
+            file.write(block)
+
+
+def _checked(path: Path, shown: str) -> VideoInfo:
+    """What is in a new file, or VideoError that calls it by the name its sender knows."""
+    if not path.stat().st_size:
+        raise VideoError(f"{shown} is empty (0 bytes); send the file again.")
+    try:
+        _probe(path, shown)
+        with open_source(path) as source:
+            return source.info
+    except VideoError as error:
+        # The sender has no use for a path of the server.
+        raise VideoError(str(error).replace(str(path), shown)) from error
+    except (av.FFmpegError, ValueError, MemoryError, ArithmeticError) as error:
+        raise VideoError(
+            f"{shown} cannot be read as video ({error}); re-encode it first."
+        ) from error
+
+
+def _probe(path: Path, shown: str) -> None:
+    """Refuse lists of other files and enormous frames before anything of it is decoded."""
+    allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+    try:
+        container = av.open(str(path.absolute()), container_options=allowed)
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{shown} cannot be read as video ({error.strerror}); it is damaged, cut off, a "
+            "picture, or no video. Send a file that plays, such as an MP4."
+        ) from error
+    with container:
+        stream = video_stream(container, path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MOST_PIXELS:
+            raise VideoError(
+                f"{shown} has frames of {width}x{height}; at most {MOST_PIXELS} pixels are read. "
+                "Scale it down first."
+            )
+
+
+def _plain(info: VideoInfo) -> dict[str, Any]:
+    """For JSON: fractions become texts."""
+    values = dataclasses.asdict(info)
+    for name in ("rate", "seconds", "pixel_aspect"):
+        values[name] = str(values[name])
+    values["timestamps"] = [str(time) for time in info.timestamps]
+    return values
+
+
+def _info(values: Mapping[str, Any], path: Path) -> VideoInfo:
+    whole = {name: Fraction(values[name]) for name in ("rate", "seconds", "pixel_aspect")}
+    times = tuple(Fraction(time) for time in values["timestamps"])
+    notes = tuple(values["notes"])
+    return VideoInfo(
+        **{**values, **whole, "timestamps": times, "notes": notes, "path": str(path)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Shots and keyframes of a video, as some settings choose them."""
+
+    info: VideoInfo
+    """The whole video."""
+    first: int
+    """First frame used."""
+    last: int
+    """Last frame used, included."""
+    size: tuple[int, int]
+    """Width and height of the frames the model sees."""
+    changes: tuple[float, ...]
+    """Change of every frame used against the one before; the first is 0."""
+    plans: tuple[KeyframePlan, ...]
+    """One a shot; frames are numbered as in the video."""
+    notes: tuple[str, ...]
+    """What a person should know."""
+
+    @property
+    def keyframes(self) -> tuple[int, ...]:
+        """Of all shots, rising."""
+        return tuple(number for plan in self.plans for number in plan.keyframes)
+
+
+def detect(
+    path: Path, settings: FrescoSettings, workspace: Path, progress: Progress
+) -> Detection:
+    """Read a video and choose its keyframes; what was read is kept in `workspace`."""
+    while not _detecting.acquire(timeout=0.2):
+        progress.token.check()
+    try:
+        clip, scan, plans, notes = detect_keyframes(path, settings, progress, workspace)
+    finally:
+        _detecting.release()
+    notes = (*clip.info.notes, *notes)
+    return Detection(
+        clip.info, clip.first, clip.last, clip.frames.size, scan.changes, plans, notes
+    )
+
+
+def thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, bytes]:
+    """Frames as small JPEGs of that height, by number."""
+    with open_source(path) as source:
+        scale = height / source.info.height
+        size = (max(1, round(source.info.width * scale)), height)
+        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return {
+            number: jpeg(cv2.resize(source.frame(number), size, interpolation=shrink), _QUALITY)
+            for number in _in_order(numbers)
+        }
+
+
+def _in_order(numbers: Iterable[int]) -> list[int]:
+    """Rising, so that no frame is decoded twice."""
+    return sorted(set(numbers))
+
+
+def jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
+    """A picture as JPEG, RGB [H, W, 3]."""
+    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as JPEG.")
+    return data.tobytes()
+
+
+def frame(path: Path, number: int) -> NDArray[np.uint8]:
+    """One frame of a video, RGB [H, W, 3]."""
+    with open_source(path) as source:
+        return source.frame(number)

@@ -1,1 +1,0 @@
-"""The stages of a run, each from values and files of earlier ones; `translate` orders them."""

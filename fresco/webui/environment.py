@@ -1,0 +1,201 @@
+"""The WebUI as the host of jobs: its models, samplers, ControlNet, folders and settings."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modules import launch_utils, paths, sd_models, sd_samplers, shared
+
+from fresco.errors import SettingsError
+from fresco.guidance.ports import Host
+from fresco.hosts.webui.host import WebuiHost
+from fresco.hosts.webui.paths import flow_settings, require_allowed
+from fresco.hosts.webui.refusals import UNGUIDED_SAMPLERS
+from fresco.server.jobs.job import ControlUnit, HostOptions
+from fresco.server.ports import Check, Limits, Offer
+from fresco.settings import FlowSettings, SamplingSettings
+
+_OWN_PICTURE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
+"""Beginnings of the names of ControlNet's preprocessors that take their look from one picture."""
+
+
+def jobs_root() -> Path:
+    """The folder of jobs and uploaded videos, as the settings say."""
+    chosen = shared.opts.data.get("fresco_jobs_dir") or ""
+    return Path(chosen).expanduser() if chosen else Path(paths.data_path) / "outputs" / "fresco"
+
+
+class WebuiHosting:
+    """`Hosting` by the WebUI around."""
+
+    @property
+    def name(self) -> str:
+        """Program and version, for people."""
+        return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
+
+    @property
+    def limits(self) -> Limits:
+        """As the settings say now."""
+        usual, options = Limits(), shared.opts.data
+
+        def number(name: str, otherwise: int) -> int:
+            value = options.get(name)
+            return otherwise if value is None else int(value)  # None: the field was emptied
+
+        return Limits(
+            number("fresco_upload_megabytes", usual.upload_megabytes),
+            number("fresco_most_frames", usual.frames),
+            number("fresco_most_resolution", usual.resolution),
+            number("fresco_workers", usual.workers),
+            str(options.get("fresco_cluster") or ""),
+        )
+
+    def offer(self) -> Offer:
+        """What there is to choose from now."""
+        current = _current_model()
+        models = [info.title for info in sd_models.checkpoints_list.values()]
+        first = [current] if current in models else []
+        control = _controlnet()
+        return Offer(
+            models=tuple(first + [title for title in models if title != current]),
+            samplers=tuple(_samplers()),
+            schedulers=tuple(_schedulers()),
+            control_models=tuple(_control_models(control)),
+            control_modules=tuple(_control_modules(control)),
+        )
+
+    def resolved(self, options: HostOptions) -> HostOptions:
+        """The options with every empty one filled in as it is now."""
+        offer = self.offer()
+        model = _found_model(options.model or next(iter(offer.models), ""))
+        sampler = _one_of("sampler", options.sampler, offer.samplers)
+        scheduler = _one_of("schedule", options.scheduler, offer.schedulers)
+        control = tuple(_checked_unit(unit, offer) for unit in options.control)
+        return HostOptions(model, sampler, scheduler, control)
+
+    def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
+        """The WebUI's model, for one job."""
+        return WebuiHost(self.resolved(options), sampling)
+
+    def flow(self, settings: FlowSettings) -> FlowSettings:
+        """With weights where this WebUI keeps them, and downloads as it allows them."""
+        return flow_settings(settings)
+
+    def require_allowed(self, path: str) -> None:
+        """Raise SettingsError unless a client may name this path of the server."""
+        require_allowed(path)
+
+    def versions(self) -> Mapping[str, str]:
+        """Package or program -> version."""
+        return {"webui": launch_utils.git_tag()}
+
+    def checks(self) -> tuple[Check, ...]:
+        """The WebUI's model and ControlNet."""
+        return (_model_check(), _controlnet_check())
+
+
+def _current_model() -> str:
+    info = sd_models.get_closet_checkpoint_match(shared.opts.sd_model_checkpoint or "")
+    return info.title if info else ""
+
+
+def _found_model(name: str) -> str:
+    info = sd_models.get_closet_checkpoint_match(name) if name else None
+    if info is None:
+        raise SettingsError(
+            f"host.model is {name!r}, which this WebUI does not have; choose one of "
+            f"{', '.join(i.title for i in sd_models.checkpoints_list.values()) or 'none'}."
+        )
+    return info.title
+
+
+def _samplers() -> list[str]:
+    # Before 1.9 only the names can be had.
+    return [name for name in sd_samplers.visible_sampler_names() if name not in UNGUIDED_SAMPLERS]
+
+
+def _schedulers() -> list[str]:
+    """Labels of noise schedules; before 1.9 they were part of a sampler's name."""
+    try:
+        module = importlib.import_module("modules.sd_schedulers")
+    except ImportError:
+        return []
+    return [scheduler.label for scheduler in module.schedulers]
+
+
+def _one_of(what: str, name: str, known: Sequence[str]) -> str:
+    if not name:
+        return next(iter(known), "")
+    if name not in known:
+        raise SettingsError(
+            f"host.{what} is {name!r}; choose one of {', '.join(known) or 'none: there is none'}."
+        )
+    return name
+
+
+def _checked_unit(unit: ControlUnit, offer: Offer) -> ControlUnit:
+    model = next(
+        (known for known in offer.control_models
+         if known == unit.model or known.split(" [")[0] == unit.model), None,
+    )
+    if model is None:
+        known = ", ".join(offer.control_models)
+        raise SettingsError(
+            f"A ControlNet unit's model is {unit.model!r}; "
+            + (f"choose one of {known}." if known else "this WebUI has no ControlNet model.")
+        )
+    if unit.module not in offer.control_modules:
+        raise SettingsError(
+            f"A ControlNet unit's preprocessor is {unit.module!r}; choose one of "
+            f"{', '.join(offer.control_modules)}."
+        )
+    return dataclasses.replace(unit, model=model)
+
+
+def _controlnet() -> Any:
+    """ControlNet's public module, or None where it is not installed."""
+    for name in ("internal_controlnet.external_code", "scripts.external_code"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+def _control_models(control: Any) -> list[str]:
+    return [name for name in control.get_models() if name != "None"] if control else []
+
+
+def _control_modules(control: Any) -> list[str]:
+    """Preprocessors that can follow the frames: not those that look at a picture of their own."""
+    known = control.get_modules() if control else []
+    following = [name for name in known if not name.startswith(_OWN_PICTURE)]
+    return sorted(following, key=lambda name: (name != "none", name))
+
+
+def _model_check() -> Check:
+    titles = list(sd_models.checkpoints_list.values())
+    if not titles:
+        return Check("Checkpoint", False, "There is none; put one into models/Stable-diffusion.")
+    chosen = _current_model() or "none"
+    return Check("Checkpoint", True, f"{len(titles)} found; {chosen} is chosen.")
+
+
+def _controlnet_check() -> Check:
+    control = _controlnet()
+    if control is None:
+        return Check(
+            "ControlNet", True, "Not installed; FRESCO works without. To keep the source's lines, "
+            "install sd-webui-controlnet.",
+        )
+    models = _control_models(control)
+    if not models:
+        return Check(
+            "ControlNet", False, "Installed, but it has no model; put one into models/ControlNet."
+        )
+    return Check("ControlNet", True, f"Installed, {len(models)} models.")

@@ -1,0 +1,52 @@
+"""A file control whose upload survives whatever else the page does meanwhile.
+
+Gradio 3.41's own upload is forgotten as soon as any other answer arrives before its end, and then
+waits for ever. The page therefore sends the files itself (javascript/fresco.js) and hands over
+where they lie; without its script the control still is gradio's own.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from fresco.webui.widgets.events import on, unsaved
+from fresco.webui.widgets.uploads import sent_files
+
+
+@dataclass(frozen=True, slots=True)
+class FileControl:
+    """A gradio `File` and the event after the page has sent files."""
+
+    file: Any
+    """The component."""
+    taken: Callable[..., Any]
+    """Binds what follows an upload, as `button.click` does."""
+
+
+def file_control(elem_id: str, *, label: str, several: bool = False, **more: Any) -> FileControl:
+    """Make one.
+
+    Args:
+        elem_id: names the element; hidden ones beside it are named after it.
+        label: title.
+        several: whether more than one file may be given; the value then is a list.
+        more: further arguments of `gradio.File`.
+    """
+    file: Any = unsaved(gr.File(
+        label=label, elem_id=elem_id, file_count="multiple" if several else "single",
+        elem_classes=["fresco_file"], **more,
+    ))
+    sent = unsaved(gr.Textbox(visible=False, elem_id=f"{elem_id}_sent"))
+    button = gr.Button("Take", visible=False, elem_id=f"{elem_id}_take")
+
+    def take(text: str) -> Any:
+        paths = sent_files(text)
+        return gr.update(value=paths if several else paths[0])
+
+    taken = on(button.click, take, [sent], [file], script=f"fresco.sent('{elem_id}')")
+    return FileControl(file, taken.then)

@@ -1,0 +1,330 @@
+"""Folders, files, VAEs, LoRAs and ControlNets: loaded alike, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from demo.ldm_layout import control_to_ldm
+from fresco.errors import FrescoError, HostError, SettingsError, WeightsError
+from fresco.guidance.ports import BatchResult
+from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.load import pick_device
+from fresco.hosts.diffusers.lora import split_weight
+from fresco.progress import Progress
+from tests.helpers.tiny_models import tiny_host, tiny_request
+
+Cut = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def sample(host: DiffusersHost) -> BatchResult:
+    with Progress().stage("test") as stage:
+        return host.sample(tiny_request(), None, stage)
+
+
+def levels_apart(a: BatchResult, b: BatchResult) -> int:
+    return int(np.abs(a.images.astype(int) - b.images.astype(int)).max())
+
+
+@pytest.fixture(scope="module")
+def state(tiny_file: Path) -> dict[str, Tensor]:
+    return load_file(tiny_file)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_auto_asks_any_torch_for_its_device(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """In torch 2.6 the question for the device takes no argument, and none may be there."""
+    first = SimpleNamespace(
+        is_available=lambda: there, current_accelerator=lambda: torch.device("meta")
+    )
+    monkeypatch.setattr(torch, "accelerator", first)
+    assert pick_device("auto").type == ("meta" if there else "cpu")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_one_file_is_the_folder(
+    host: DiffusersHost, tiny_model: Path, tiny_file: Path, suffix: str
+) -> None:
+    """The demo's VAE has groups of its own, so it is given apart; a real one has 32."""
+    path = tiny_file.with_suffix(suffix)
+    if suffix == ".ckpt":
+        torch.save({"state_dict": load_file(tiny_file), "global_step": 1}, path)
+    single = tiny_host(path, vae=str(tiny_model))
+    for ours, theirs in zip(
+        single.unet.unet.state_dict().items(), host.unet.unet.state_dict().items(), strict=True
+    ):
+        assert ours[0] == theirs[0]
+        assert torch.equal(ours[1], theirs[1])
+    assert levels_apart(sample(single), sample(host)) == 0
+    assert single.name == f"diffusers: {path.name}"
+
+
+def test_vae_inside_one_file_loads(tiny_file: Path) -> None:
+    assert sample(tiny_host(tiny_file)).images.shape == (3, 64, 64, 3)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_folder_says_what_the_model_predicts(
+    host: DiffusersHost, tiny_model: Path, tmp_path: Path, prediction: str
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": prediction}))
+    other = tiny_host(folder)
+    assert other.fingerprint != host.fingerprint
+    assert levels_apart(sample(other), sample(host)) > 10
+
+
+def without(part: str) -> Cut:
+    return lambda state: {k: v for k, v in state.items() if not k.startswith(part)}
+
+
+def added(name: str, *shape: int) -> Cut:
+    return lambda state: state | {name: torch.zeros(shape)}
+
+
+def only(part: str) -> Cut:
+    return lambda state: {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}
+
+
+UNET = "model.diffusion_model."
+REFUSED: dict[str, tuple[Cut, str]] = {
+    "sdxl": (added(f"{UNET}label_emb.0.0.weight", 8, 2816), "SDXL"),
+    "sdxl_text": (added("conditioner.embedders.0.x", 1), "SDXL"),
+    "sd3": (added(f"{UNET}joint_blocks.0.x", 1), "Stable Diffusion 3"),
+    "flux": (added("double_blocks.0.img_attn.qkv.weight", 1), "Flux"),
+    "sd2": (added("cond_stage_model.model.ln_final.weight", 1024), "Stable Diffusion 2"),
+    "inpainting": (added(f"{UNET}input_blocks.0.0.weight", 32, 9, 3, 3), "an inpainting model"),
+    "edit": (added(f"{UNET}input_blocks.0.0.weight", 32, 8, 3, 3), "an instruct-pix2pix model"),
+    "no_vae": (without("first_stage_model."), "a UNet without its VAE"),
+    "no_text": (without("cond_stage_model."), "a UNet without its text encoder"),
+    "vae": (only("first_stage_model."), "a VAE"),
+    "lora": (lambda state: {"lora_unet_x.lora_down.weight": torch.zeros(4, 8)}, "a LoRA"),
+    "control": (lambda state: {"control_model.x": torch.zeros(1)}, "a ControlNet"),
+    "inversion": (lambda state: {"emb_params": torch.zeros(1, 768)}, "a textual inversion"),
+    "other": (lambda state: {"weight": torch.zeros(1)}, "no diffusion model"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_files_of_another_kind_are_refused_by_name(
+    state: dict[str, Tensor], tmp_path: Path, case: str
+) -> None:
+    change, kind = REFUSED[case]
+    path = tmp_path / f"{case}.safetensors"
+    save_file({k: v.contiguous() for k, v in change(dict(state)).items()}, path)
+    with pytest.raises(HostError, match=f"{case}.safetensors is {kind}"):
+        tiny_host(path)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline"),
+    ({"_class_name": "FluxPipeline"}, "is a FluxPipeline"),
+])
+def test_folders_of_another_kind_are_refused_by_name(
+    tmp_path: Path, change: dict[str, str], words: str
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps(change))
+    with pytest.raises(HostError, match=words):
+        tiny_host(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "change", "words"), [
+    ("unet", {"in_channels": 9}, "9 input channels"),
+    ("unet", {"time_cond_proj_dim": 256}, "distilled"),
+    ("scheduler", {"prediction_type": "flow"}, "predicts 'flow'"),
+])
+def test_folders_that_would_be_sampled_wrongly_are_refused(
+    tiny_model: Path, tmp_path: Path, part: str, change: dict[str, Any], words: str
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    if part == "unet":
+        config = dict(UNet2DConditionModel.load_config(folder / "unet")) | change
+        UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    else:
+        path = folder / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(HostError, match=words):
+        tiny_host(folder)
+
+
+def test_program_code_in_a_file_is_never_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    path = tmp_path / "evil.ckpt"
+    path.write_bytes(pickle.dumps({"state_dict": Evil()}, protocol=2))
+    with pytest.raises(WeightsError, match=r"evil.ckpt cannot be read as weights"):
+        tiny_host(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all, just words", b"\x00" * 4000])
+def test_damaged_files_are_told(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"broken{suffix}"):
+        tiny_host(path)
+
+
+def test_truncated_file_is_told(tiny_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.safetensors"
+    path.write_bytes(tiny_file.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="bytes instead of"):
+        tiny_host(path)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"model": ""}, "sampling.model is empty"),
+    ({"model": "/nowhere/model.safetensors"}, "There is no model at /nowhere"),
+    ({"model": "nobody/has-this"}, "cache, and the network is off"),
+    ({"vae": "/nowhere/vae.safetensors"}, "--vae /nowhere/vae.safetensors cannot be loaded"),
+    ({"lora": ("/nowhere/lora.safetensors",)}, "There is no LoRA file"),
+    ({"control": "canny", "control_model": "/nowhere/cn"}, "ControlNet /nowhere/cn cannot"),
+    ({"device": "quantum"}, "device 'quantum' cannot be used"),
+    ({"prompt": "a cat AND a dog"}, "holds AND"),
+    ({"negative_prompt": "bad AND worse"}, "holds AND"),
+    ({"scheduler": "eulr"}, "did you mean euler"),
+])
+def test_wrong_settings_are_one_sentence(
+    tiny_model: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((HostError, SettingsError, WeightsError), match=words) as caught:
+        tiny_host(**({"model": tiny_model} | changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"no model_index.json"):
+        tiny_host(tmp_path)
+
+
+def test_file_without_tokenizer_says_where_one_was_looked_for(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fresco.hosts.diffusers.single_file._PACKAGES", ())
+    path = shutil.copyfile(tiny_file, tmp_path / "alone.safetensors")
+    with pytest.raises(HostError, match=r"needs CLIP's tokenizer.*open-clip-torch"):
+        tiny_host(path)
+
+
+def test_tokenizer_of_another_size_is_refused(
+    tiny_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copyfile(tiny_file, tmp_path / "alone.safetensors"))
+    folder = shutil.copytree(tiny_model / "tokenizer", tmp_path / "alone")
+    tokens = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(tokens | {"surplus": len(tokens)}))
+    with pytest.raises(HostError, match="knows 790 tokens, the tokenizer found has 791"):
+        tiny_host(path)
+
+
+def lora_file(path: Path, unet: UNet2DConditionModel, context: int = 64) -> Path:
+    """A LoRA of rank 2 on a cross-attention layer, in the layout of most training scripts."""
+    name = "lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_attn2_to_v"
+    generator = torch.Generator().manual_seed(3)
+    down = torch.randn(2, context, generator=generator)
+    up = torch.randn(32, 2, generator=generator)
+    save_file({
+        f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up,
+        f"{name}.alpha": torch.tensor(1.0),
+    }, path)
+    return path
+
+
+def test_lora_is_merged_with_its_weight(host: DiffusersHost, tiny_model: Path, tmp_path: Path
+                                        ) -> None:
+    """W + weight * alpha / rank * up down, and no layer of peft is left."""
+    path = lora_file(tmp_path / "style.safetensors", host.unet.unet)
+    merged = tiny_host(tiny_model, lora=(f"{path}:0.5",))
+    place = "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_v.weight"
+    before, after = (h.unet.unet.state_dict()[place] for h in (host, merged))
+    parts = load_file(path)
+    name = next(iter(parts)).partition(".")[0]
+    change = parts[f"{name}.lora_up.weight"] @ parts[f"{name}.lora_down.weight"]
+    assert torch.allclose(after, before + 0.5 * 0.5 * change, atol=1e-5)
+    assert list(merged.unet.unet.state_dict()) == list(host.unet.unet.state_dict())
+    assert merged.fingerprint != host.fingerprint
+    assert levels_apart(sample(merged), sample(host)) > 0
+
+
+def test_lora_of_another_architecture_is_refused(
+    host: DiffusersHost, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = lora_file(tmp_path / "xl.safetensors", host.unet.unet, context=2048)
+    with pytest.raises(HostError, match=r"xl.safetensors is made for SDXL"):
+        tiny_host(tiny_model, lora=(str(path),))
+
+
+def test_file_that_is_no_lora_is_refused(tiny_model: Path, tiny_file: Path) -> None:
+    with pytest.raises(HostError, match=r"is Stable Diffusion 1\.x; give a LoRA file"):
+        tiny_host(tiny_model, lora=(str(tiny_file),))
+
+
+@pytest.mark.parametrize(("text", "path", "weight"), [
+    ("a.safetensors", "a.safetensors", 1.0),
+    ("a.safetensors:0.5", "a.safetensors", 0.5),
+    ("a:b.safetensors", "a:b.safetensors", 1.0),
+    ("a.safetensors:-1", "a.safetensors", -1.0),
+])
+def test_lora_text(text: str, path: str, weight: float) -> None:
+    assert split_weight(text) == (Path(path), weight)
+
+
+@pytest.fixture(scope="module")
+def control(host: DiffusersHost) -> ControlNetModel:
+    model = ControlNetModel.from_unet(host.unet.unet, conditioning_channels=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.controlnet_down_blocks.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def test_control_net_of_file_and_folder_agree(
+    host: DiffusersHost, control: ControlNetModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    control.save_pretrained(tmp_path / "canny")
+    path = tmp_path / "canny.safetensors"
+    save_file(control_to_ldm(dict(control.state_dict())), path)
+    results = [
+        sample(tiny_host(tiny_model, control="canny", control_model=str(place)))
+        for place in (tmp_path / "canny", path)
+    ]
+    assert levels_apart(*results) == 0
+    assert levels_apart(results[0], sample(host)) > 0
+    idle = tiny_host(tiny_model, control="canny", control_model=str(path), control_weight=0.0)
+    assert levels_apart(sample(idle), sample(host)) <= 1
+
+
+def test_wrong_control_nets_are_refused(
+    control: ControlNetModel, tiny_model: Path, tiny_file: Path, tmp_path: Path
+) -> None:
+    other = dict(control.config) | {"block_out_channels": (32, 32, 64, 64)}
+    ControlNetModel.from_config(other).save_pretrained(tmp_path / "narrow")
+    keys = control_to_ldm(dict(control.state_dict()))
+    key = next(k for k in keys if k.endswith("attn2.to_k.weight"))
+    save_file({key: torch.zeros(32, 1024)}, tmp_path / "sd2.safetensors")
+    for place, words in (
+        (tmp_path / "narrow", "levels of"),
+        (tmp_path / "sd2.safetensors", "made for Stable Diffusion 2.x"),
+        (tiny_file, "is Stable Diffusion 1.x; give a ControlNet"),
+    ):
+        with pytest.raises(FrescoError, match=words):
+            tiny_host(tiny_model, control="canny", control_model=str(place))

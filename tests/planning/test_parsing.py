@@ -1,0 +1,120 @@
+"""Keyframes and key prompts in every form that people and tools write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fresco.errors import SettingsError
+from fresco.planning.parsing import inline_keys, parse_key_prompts, parse_keys
+
+KEYS = [
+    "0,11,23", "0 11 23", "0_11_23", "0; 11; 23", "0|11|23", "0, 11,\n23\n", "23 11 0 11",
+    "keyframe:0,11,23", "keyframes: 0 11 23", "Keys=0,11,23", "[0, 11, 23]", '["0", "11", "23"]',
+    '{"keyframes": [0, 11, 23], "source": "a.mp4"}', '{"keys": [23, 0, 11]}',
+    "# by hand\n0\n11\n23\n",
+]
+
+
+@pytest.mark.parametrize("text", KEYS)
+def test_every_form_of_keys_is_understood(text: str) -> None:
+    assert parse_keys(text, 24) == (0, 11, 23)
+
+
+@pytest.mark.parametrize("text", KEYS)
+def test_every_form_may_be_a_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "my keys, 2.txt"
+    path.write_text(text, encoding="utf-8-sig")
+    assert parse_keys(str(path), 24) == (0, 11, 23)
+    assert inline_keys(str(path)) == "0,11,23"
+
+
+@given(st.sets(st.integers(0, 999), min_size=1), st.sampled_from([",", " ", "_", ";", "\n", ", "]))
+def test_any_separator_gives_the_same_keys(keys: set[int], separator: str) -> None:
+    assert parse_keys(separator.join(map(str, keys)), 1000) == tuple(sorted(keys))
+    assert parse_keys(json.dumps(list(keys)), 1000) == tuple(sorted(keys))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("0,24", "Keyframe 24 .*0 to 23"), ("0,-3", "'-3'"), ("a,b", "'a'"), ("1.5", "'1.5'"),
+        ("5-9", "'5-9'"), ("0x10", "'0x10'"), ("²", "'²'"), ("", "names no keyframe"),
+        (" , ;", "names no keyframe"), ("[0, true]", "True"), ("[0, 1.5]", "1.5"), ("[]", "no key"),
+        ("[0,\n 1", "line 2"), ('{"a": [1]}', "no list"), ('{"keys": 3}', "no list"),
+        ("keys.txt", "keys.txt does not exist"), ("12345678901", "'12345678901'"),
+    ],
+)
+def test_wrong_keys_are_named(text: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        parse_keys(text, 24)
+
+
+def test_keys_below_the_first_frame_used_are_named() -> None:
+    with pytest.raises(SettingsError, match=r"Keyframe 4 .*5 to 23"):
+        parse_keys("4,6", 24, first=5)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(SettingsError, match=r"keys\.txt cannot be read as text"):
+        parse_keys(str(path), 24)
+
+
+def test_keys_inline_are_empty_only_if_nothing_was_given() -> None:
+    assert inline_keys("  ") == ""
+    with pytest.raises(SettingsError):
+        inline_keys("no, number")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("38: closed eyes", {"38": "closed eyes"}),
+        ("38:closed eyes, smile\n40: open: wide", {"38": "closed eyes, smile", "40": "open: wide"}),
+        ("0: a (b:1.2) | 7: c", {"0": "a (b:1.2)", "7": "c"}),
+        ("0: a; 7: c", {"0": "a", "7": "c"}),
+        ('{"38": "closed eyes", "7": "c"}', {"38": "closed eyes", "7": "c"}),
+        ('"0": "a, b",\n"30": "c"\n', {"0": "a, b", "30": "c"}),
+        ('"0": "a", "30": "c: d"', {"0": "a", "30": "c: d"}),
+        ("0:(red hat)\n10:(a:1.2) and (b)", {"0": "red hat", "10": "(a:1.2) and (b)"}),
+        ("# eyes\n007: 'shut'", {"7": "shut"}),
+        ("5: don't, 6: won't", {"5": "don't, 6: won't"}),
+        ("0: note; well: this", {"0": "note; well: this"}),
+    ],
+)
+def test_every_form_of_key_prompts_is_understood(
+    text: str, words: dict[str, str], tmp_path: Path
+) -> None:
+    assert parse_key_prompts(text) == words
+    path = tmp_path / "prompts"
+    path.write_text(text, encoding="utf-8")
+    assert parse_key_prompts(str(path)) == words
+
+
+@given(st.dictionaries(st.integers(0, 999).map(str), st.sampled_from(["a", "b, c", "d (e:1.1)"]),
+                       min_size=1))
+def test_key_prompts_survive_both_ways_of_writing(words: dict[str, str]) -> None:
+    assert parse_key_prompts(json.dumps(words)) == words
+    assert parse_key_prompts("\n".join(f"{n}: {w}" for n, w in words.items())) == words
+    assert parse_key_prompts(" | ".join(f"{n}: {w}" for n, w in words.items())) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("closed eyes", "names no frame"), ("", "names no frame"), ("eyes: closed", "'eyes'"),
+        ("-3: x", "'-3'"), ("closed 3: x", "names no frame"), ('{"x": "y"}', "'x'"),
+        ('{"1": 2}', "Frame 1 .* has 2"), ('{"1": "a",\n}', "line 2"),
+        ("3: cat --neg dog", "--neg is not understood"), ("words.txt", "does not exist"),
+        ('{"max_f-1": "a"}', "max_f-1"),
+    ],
+)
+def test_wrong_key_prompts_are_named(text: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        parse_key_prompts(text)

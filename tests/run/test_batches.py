@@ -1,0 +1,186 @@
+"""Keyframe batches: resumed to the byte, shrunk when memory runs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fresco.errors import HostError, OutOfMemoryError
+from fresco.flow.estimator import DisFlow
+from fresco.guidance.ports import BatchRequest, BatchResult, Host
+from fresco.hosts.diffusers.load import load_host
+from fresco.planning.keyframes import Batch, plan_batches
+from fresco.progress import Progress, Stage, StageStatus
+from fresco.run.batches import KeyframeRun, shrunk, translate_alone, translate_shot
+from fresco.run.clip import WorkingFrames
+from fresco.settings import FrescoSettings, from_dict
+from tests.helpers.clips import moving_texture, write_clip
+
+KEYS = tuple(range(9))
+
+
+class _Narrow:
+    """The real host, with memory for so many frames only."""
+
+    def __init__(self, host: Host, room: int) -> None:
+        self._host, self._room = host, room
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+    def sample(self, request: BatchRequest, guide: Any, stage: Stage) -> BatchResult:
+        if len(request.frames) > self._room:
+            raise OutOfMemoryError("out of memory")
+        self.sizes.append(len(request.frames))
+        return self._host.sample(request, guide, stage)
+
+
+@pytest.fixture(scope="module")
+def settings(demo_model: Path) -> FrescoSettings:
+    return from_dict({
+        "sampling": {"model": str(demo_model), "resolution": 64, "steps": 4, "strength": 0.5},
+        "guidance": {"optimization_iterations": 2},
+        "keyframes": {"batch_size": 5},
+    })
+
+
+@pytest.fixture(scope="module")
+def host(settings: FrescoSettings) -> Host:
+    return load_host(settings.sampling, offline=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path, settings: FrescoSettings, host: Host) -> KeyframeRun:
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(9, 64, 64))
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    frames = WorkingFrames(str(clip), (64, 64))
+    return KeyframeRun(folder, frames, settings, host, DisFlow(), Progress())
+
+
+def _translate(run: KeyframeRun, batches: tuple[Batch, ...], **rest: Any) -> dict[str, bytes]:
+    with run.progress.stage("keyframes", len(KEYS)) as stage:
+        translate_shot(run, batches, stage, **rest)
+    return {path.name: path.read_bytes() for path in run.folder.iterdir()}
+
+
+def _pictures(files: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in files if name.endswith(".png"))
+
+
+def test_every_key_is_saved_once_and_a_second_run_samples_nothing(run: KeyframeRun) -> None:
+    batches = plan_batches(KEYS, 5)
+    files = _translate(run, batches)
+    assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
+    narrow = _Narrow(run.host, 0)
+    assert _translate(dataclasses.replace(run, host=narrow), batches) == files
+
+
+@pytest.mark.parametrize("lost", ["carry", "picture"])
+def test_a_resumed_run_gives_the_same_bytes(run: KeyframeRun, lost: str) -> None:
+    batches = plan_batches(KEYS, 5)
+    files = _translate(run, batches)
+    assert len(batches) > 1
+    name = sorted(n for n in files if n.startswith("carry"))[-1]
+    (run.folder / (name if lost == "carry" else f"{KEYS[-1]:06d}.png")).unlink()
+    assert _translate(run, batches) == files
+
+
+def test_the_time_left_is_that_of_what_is_made(run: KeyframeRun) -> None:
+    batches = plan_batches(KEYS, 5)
+    _translate(run, batches, wanted=1)
+    seen: list[StageStatus] = []
+    again = dataclasses.replace(run, progress=Progress(seen.append))
+    _translate(again, batches)
+    outer = [status for status in seen if status.stage == "keyframes"]
+    first = len(batches[0].frames)
+    assert [(s.done, s.found) for s in outer[1:3]] == [
+        (first, first), (first + len(batches[1].frames), first)
+    ]
+    assert outer[1].seconds_left is None
+    assert outer[2].seconds_left is not None
+
+
+def test_a_preview_keeps_whole_batches_that_the_run_reuses(run: KeyframeRun) -> None:
+    batches = plan_batches(KEYS, 5)
+    files = _translate(run, batches, wanted=1)
+    assert _pictures(files) == [f"{key:06d}.png" for key in batches[0].frames]
+    whole = _translate(run, batches)
+    assert {name: whole[name] for name in files} == files
+
+
+def test_little_memory_shrinks_the_batch_and_says_so(
+    run: KeyframeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    narrow = _Narrow(run.host, 3)
+    files = _translate(dataclasses.replace(run, host=narrow), plan_batches(KEYS, 5))
+    assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
+    assert max(narrow.sizes) == 3
+    assert "Out of memory with a batch of 5 frames" in caplog.text
+    # A resumed run cuts the batches in the same places, though there is room again.
+    again = _Narrow(run.host, 0)
+    assert _translate(dataclasses.replace(run, host=again), plan_batches(KEYS, 5)) == files
+
+
+def test_no_memory_at_all_is_a_clear_error(run: KeyframeRun) -> None:
+    narrow = _Narrow(run.host, 2)
+    with pytest.raises(HostError, match="3 frames, the smallest"):
+        _translate(dataclasses.replace(run, host=narrow), plan_batches(KEYS, 5))
+
+
+def test_frame_by_frame_resumes_to_the_same_bytes(run: KeyframeRun) -> None:
+    with run.progress.stage("alone", 9) as stage:
+        translate_alone(run, KEYS, stage)
+    files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    assert len(files) == len(KEYS)
+    (run.folder / "000006.png").unlink()
+    with run.progress.stage("alone", 9) as stage:
+        translate_alone(run, KEYS, stage)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
+
+
+def test_frame_by_frame_takes_fewer_frames_where_memory_is_short(run: KeyframeRun) -> None:
+    narrow = _Narrow(run.host, 2)
+    with run.progress.stage("alone", 9) as stage:
+        translate_alone(dataclasses.replace(run, host=narrow), KEYS, stage)
+    files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
+    assert set(narrow.sizes) == {1, 2}
+    (run.folder / "000006.png").unlink()
+    with run.progress.stage("alone", 9) as stage:  # resumed, with room again
+        translate_alone(run, KEYS, stage)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
+    for path in run.folder.glob("*.png"):
+        path.unlink()
+    with run.progress.stage("alone", 9) as stage, pytest.raises(OutOfMemoryError):
+        translate_alone(dataclasses.replace(run, host=_Narrow(run.host, 0)), KEYS, stage)
+
+
+@st.composite
+def _failures(draw: st.DrawFn) -> tuple[list[Batch], int, int]:
+    keys = tuple(range(draw(st.integers(1, 40))))
+    batches = list(plan_batches(keys, draw(st.integers(4, 12))))
+    return batches, draw(st.integers(0, len(batches) - 1)), draw(st.integers(3, 10))
+
+
+@given(_failures())
+def test_shrunk_batches_cover_every_key_once(case: tuple[list[Batch], int, int]) -> None:
+    batches, position, size = case
+    done, failed = batches[:position], batches[position:]
+    after = done + shrunk(done, failed, size)
+    wanted = [key for batch in batches for key in batch.frames]
+    assert [key for batch in after for key in batch.frames] == wanted
+    assert [batch.number for batch in after] == list(range(len(after)))
+    for before, batch in itertools.pairwise(after[max(0, position - 1):]):
+        assert batch.anchors == (after[0].frames[0], before.frames[-1])
+    for batch in after[position:]:
+        assert batch.frames
+        assert len(batch.all) <= size
+

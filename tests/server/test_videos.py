@@ -1,0 +1,176 @@
+"""Uploaded videos: nothing bad is kept, nothing kept is lost; and looks into a video."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fresco.errors import Cancelled, SettingsError, VideoError
+from fresco.progress import CancelToken, Progress
+from fresco.run.translate import detect_keyframes
+from fresco.server.ports import Limits
+from fresco.server.videos import (
+    ClipStore,
+    TooLargeError,
+    UnknownClipError,
+    detect,
+    frame,
+    thumbnails,
+)
+from fresco.settings import FrescoSettings, from_dict
+from fresco.video.reader import open_source
+from tests.helpers.clips import ClipOptions, moving_texture, write_clip
+
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "a clip.mov"
+    return write_clip(path, moving_texture(FRAMES, 64, 96), ClipOptions(sound=("aac",)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ClipStore:
+    return ClipStore(tmp_path / "videos", lambda: Limits(upload_megabytes=1))
+
+
+def test_a_video_is_kept_with_what_is_in_it(store: ClipStore, clip: Path) -> None:
+    with clip.open("rb") as file:
+        kept = store.add(file, "C:\\films\\a clip.mov")
+    assert kept.name == "a clip.mov"
+    assert kept.path.read_bytes() == clip.read_bytes()
+    assert kept.path.suffix == ".mov"
+    with open_source(kept.path) as source:
+        assert kept.info == source.info
+    assert store.get(kept.id) == kept
+    assert store.clips() == (kept,)
+
+
+def test_a_restart_knows_it_without_reading_it_again(
+    store: ClipStore, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with clip.open("rb") as file:
+        kept = store.add(file, "a.mp4")
+    monkeypatch.setattr("fresco.server.videos.open_source", None)
+    again = ClipStore(tmp_path / "videos", Limits)
+    assert again.get(kept.id) == kept
+
+
+def test_the_newest_is_listed_first(store: ClipStore, clip: Path) -> None:
+    data = clip.read_bytes()
+    kept = [store.add(io.BytesIO(data), f"{number}.mp4") for number in range(3)]
+    for age, item in enumerate(kept):
+        os.utime(item.path, (1000 + age, 1000 + age))
+    assert [item.name for item in store.clips()] == ["2.mp4", "1.mp4", "0.mp4"]
+
+
+def test_a_removed_one_is_gone_with_its_scan(store: ClipStore, clip: Path) -> None:
+    with clip.open("rb") as file:
+        kept = store.add(file, "a.mp4")
+    detect(kept.path, FrescoSettings(), store.scan_folder(kept.path), Progress())
+    store.delete(kept.id)
+    assert store.clips() == ()
+    assert not kept.path.parent.exists()
+    with pytest.raises(UnknownClipError, match=kept.id):
+        store.delete(kept.id)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "0123456789abcdef", "0123456789ABCDEF", "scans", "a\0b", "x" * 999]
+)
+def test_other_ids_are_unknown(store: ClipStore, name: str) -> None:
+    with pytest.raises(UnknownClipError, match="upload it first"):
+        store.get(name)
+
+
+def test_an_upload_above_the_limit_leaves_nothing(store: ClipStore, tmp_path: Path) -> None:
+    read = 0
+
+    class Endless:
+        def read(self, size: int = -1, /) -> bytes:
+            nonlocal read
+            read += 100_000
+            return bytes(100_000)
+
+    with pytest.raises(TooLargeError, match="1 MB"):
+        store.add(Endless(), "a.mp4")
+    assert read == 1_100_000
+    assert list((tmp_path / "videos").iterdir()) == []
+
+
+def test_a_bad_file_leaves_nothing(store: ClipStore, clip: Path, tmp_path: Path) -> None:
+    cut = clip.read_bytes()[:2000]
+    with pytest.raises(VideoError, match=r"^b\.mov cannot be read") as caught:
+        store.add(io.BytesIO(cut), "b.mov")
+    assert str(tmp_path) not in str(caught.value)
+
+    class Broken:
+        def read(self, size: int = -1, /) -> bytes:
+            raise ConnectionResetError("gone")
+
+    with pytest.raises(Exception, match="gone"):
+        store.add(Broken(), "a.mp4")
+    assert list((tmp_path / "videos").iterdir()) == []
+
+
+def test_a_list_of_other_files_is_never_followed(
+    store: ClipStore, clip: Path
+) -> None:
+    """FFmpeg reads such lists gladly, wherever they point."""
+    text = f"ffconcat version 1.0\nfile '{clip}'\n".encode()
+    for before in (b"", b"\n", b"\xef\xbb\xbf"):
+        with pytest.raises(VideoError):
+            store.add(io.BytesIO(before + text), "a.mp4")
+
+
+def test_detection_is_that_of_the_run(clip: Path, tmp_path: Path) -> None:
+    settings = from_dict({
+        "keyframes": {"min_interval": 2, "max_interval": 4},
+        "output": {"first_frame": 1, "last_frame": 9}})
+    found = detect(clip, settings, tmp_path / "one", Progress())
+    known, scan, plans, notes = detect_keyframes(clip, settings, Progress(), tmp_path / "two")
+    assert found.plans == plans
+    assert found.changes == scan.changes
+    assert found.notes == notes
+    assert (found.first, found.last, found.size) == (1, 9, known.frames.size)
+    assert found.keyframes[0] == 1
+    assert found.keyframes[-1] == 9
+
+
+def test_a_detection_stops_when_told(clip: Path, tmp_path: Path) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled):
+        detect(clip, FrescoSettings(), tmp_path, Progress(token=token))
+    assert detect(clip, FrescoSettings(), tmp_path, Progress()).last == FRAMES - 1
+
+
+def test_thumbnails_are_the_frames_made_small(clip: Path) -> None:
+    small = thumbnails(clip, [11, 3, 3], 32)
+    assert list(small) == [3, 11]
+    for number, data in small.items():
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert image.shape == (32, 48, 3)
+        exact = cv2.resize(frame(clip, number), (48, 32), interpolation=cv2.INTER_AREA)
+        assert np.abs(image[:, :, ::-1].astype(int) - exact).mean() < 6
+    with pytest.raises(VideoError, match="12"):
+        thumbnails(clip, [FRAMES], 32)
+
+
+def test_a_frame_is_the_sources(clip: Path) -> None:
+    with open_source(clip) as source:
+        assert np.array_equal(frame(clip, 5), source.frame(5))
+    with pytest.raises(VideoError):
+        frame(clip, -1)
+
+
+def test_errors_are_of_the_projects_tree() -> None:
+    assert issubclass(UnknownClipError, SettingsError)
+    assert issubclass(TooLargeError, SettingsError)
