@@ -14,6 +14,9 @@ status=0
 printf '\nruff: style and likely faults (usually 1 s)\n'
 "$PY" -m ruff check . || status=1
 
+printf '\nimport-linter: who imports whom (usually 2 s)\n'
+"$PY" -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache || status=1
+
 printf '\nbasedpyright: types (usually 20 to 60 s)\n'
 "$PY" -m basedpyright --pythonpath "$PY" || status=1
 

@@ -109,9 +109,9 @@ def translate(arguments: argparse.Namespace) -> None:
             "sampling.model is empty; name a checkpoint with --model: a .safetensors or .ckpt "
             "file, a diffusers folder, or a hub name."
         )
-    from fresco.planning.keyframes import refuse_composition
+    from fresco.planning.prompts import prompts_of, refuse_composed
 
-    refuse_composition(job.settings.sampling)
+    refuse_composed(prompts_of(job.settings.sampling))
     names: list[str] = []
 
     def load() -> Host:

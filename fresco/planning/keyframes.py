@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import SettingsError
-from fresco.planning.parsing import frame_number, parse_keys
-from fresco.settings import KeyframeSettings, SamplingSettings
+from fresco.planning.parsing import parse_keys
+from fresco.settings import KeyframeSettings
 
 SCORE_SIDE = 512
 """Short side at which change is measured, whatever the working size: scores then compare."""
@@ -269,53 +267,3 @@ def _batch_notes(batches: Sequence[Batch], size: int) -> list[str]:
         f"frames, above batch_size {size}: a last batch has up to {TAIL} new keyframes."
         for batch in batches if len(batch.all) > size
     ]
-
-
-def prompts_for(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """The prompt of each frame: base, the words of exactly that frame, added words.
-
-    Args:
-        frames: numbers of keyframes in the source.
-        settings: base prompt, words by frame number, added words.
-    """
-    refuse_composition(settings)
-    words = {frame_number(number): text for number, text in settings.key_prompts.items()}
-    return tuple(
-        join_prompt(settings.prompt, words.get(frame, ""), settings.added_prompt)
-        for frame in frames
-    )
-
-
-def join_prompt(*parts: str) -> str:
-    """Parts of a prompt joined by a comma; empty ones and commas at the seams are dropped."""
-    stripped = (part.strip().strip(",").strip() for part in parts)
-    return ", ".join(part for part in stripped if part)
-
-
-def is_composed(prompt: str) -> bool:
-    """Whether a prompt is composed with AND, which gives more than one row a frame."""
-    return re.search(r"\bAND\b", prompt) is not None
-
-
-def refuse_composition(settings: SamplingSettings) -> None:
-    """Raise SettingsError on a prompt composed with AND, which has more than one row a frame."""
-    prompts = {"prompt": settings.prompt, "added_prompt": settings.added_prompt,
-               "negative_prompt": settings.negative_prompt}
-    prompts |= {f"key_prompts {number}": text for number, text in settings.key_prompts.items()}
-    for name, text in prompts.items():
-        if is_composed(text):
-            raise SettingsError(
-                f"sampling.{name} is {text!r}; prompts composed with AND cannot be guided. "
-                "Write it in small letters or use a comma."
-            )
-
-
-def unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """A sentence for every key prompt whose frame is no keyframe, so that no word is lost."""
-    known = sorted(keys)
-    idle = [n for n in sorted(map(frame_number, settings.key_prompts)) if n not in known]
-    return tuple(
-        f"The words for frame {number} are not used, because it is no keyframe; the nearest is "
-        f"{min(known, key=lambda key: abs(key - number))}. Make it a keyframe or move the words."
-        for number in idle if known
-    )

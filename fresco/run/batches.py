@@ -19,7 +19,8 @@ from fresco.errors import HostError, OutOfMemoryError
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
-from fresco.planning.keyframes import Batch, prompts_for
+from fresco.planning.keyframes import Batch
+from fresco.planning.prompts import prompts_for
 from fresco.progress import Progress, Stage
 from fresco.run.clip import WorkingFrames
 from fresco.run.guide import GuideMaker

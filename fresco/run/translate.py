@@ -18,7 +18,8 @@ from fresco.errors import SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
-from fresco.planning.keyframes import KeyframePlan, make_plan, unused_key_prompts
+from fresco.planning.keyframes import KeyframePlan, make_plan
+from fresco.planning.prompts import unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
 from fresco.run.batches import KeyframeRun, translate_alone, translate_shot

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fresco.guidance.ports import Host
-    from fresco.server.jobs.job import HostOptions
+    from fresco.hosts.options import HostOptions
     from fresco.settings import FlowSettings, SamplingSettings
 
 

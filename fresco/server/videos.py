@@ -21,7 +21,7 @@ from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
-from fresco.server.jobs.ids import is_id, new_id
+from fresco.server.ids import is_id, new_id
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo, video_stream

@@ -13,10 +13,10 @@ from modules import launch_utils, paths, sd_models, sd_samplers, shared
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.hosts.webui.host import WebuiHost
 from fresco.hosts.webui.paths import flow_settings, require_allowed
-from fresco.hosts.webui.refusals import UNGUIDED_SAMPLERS
-from fresco.server.jobs.job import ControlUnit, HostOptions
+from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
 

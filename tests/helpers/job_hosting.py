@@ -14,7 +14,7 @@ from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
-from fresco.server.jobs.job import ControlUnit, HostOptions
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
 from tests.helpers.tiny_models import build_tiny_pipeline

@@ -21,12 +21,9 @@ from fresco.planning.keyframes import (
     make_plan,
     plan_batches,
     plan_segments,
-    prompts_for,
-    refuse_composition,
     select_keyframes,
-    unused_key_prompts,
 )
-from fresco.settings import KeyframeSettings, SamplingSettings
+from fresco.settings import KeyframeSettings
 from tests.helpers.shared import golden, shared
 from tests.helpers.tolerances import CHANGE_SCORE_RELATIVE
 
@@ -349,45 +346,3 @@ def test_a_batch_above_its_size_is_told() -> None:
     assert [len(batch.all) for batch in plans[0].batches] == [3, 5]
     assert len(notes) == 1
     assert "holds 5 frames, above batch_size 4" in notes[0]
-
-
-# Prompts
-
-
-def test_prompts_join_base_own_and_added_words() -> None:
-    settings = SamplingSettings(
-        prompt="a cat,", key_prompts={"38": "closed eyes", "5": " "}, added_prompt=" , oil painting"
-    )
-    assert prompts_for((0, 5, 38), settings) == (
-        "a cat, oil painting", "a cat, oil painting", "a cat, closed eyes, oil painting",
-    )
-
-
-def test_empty_parts_leave_no_comma() -> None:
-    assert prompts_for((1, 2), SamplingSettings(key_prompts={"2": "x"})) == ("", "x")
-
-
-@pytest.mark.parametrize("number", ["-1", "x", "1.5", ""])
-def test_key_prompts_need_frame_numbers(number: str) -> None:
-    with pytest.raises(SettingsError, match="is no frame number"):
-        prompts_for((0,), SamplingSettings(key_prompts={number: "x"}))
-
-
-@pytest.mark.parametrize("option", ["prompt", "added_prompt", "negative_prompt"])
-def test_composed_prompts_are_refused(option: str) -> None:
-    with pytest.raises(SettingsError, match=f"{option} is 'a AND b'"):
-        refuse_composition(SamplingSettings(**{option: "a AND b"}))
-    with pytest.raises(SettingsError, match="key_prompts 3"):
-        prompts_for((0,), SamplingSettings(key_prompts={"3": "a AND b"}))
-
-
-def test_and_in_other_words_is_no_composition() -> None:
-    refuse_composition(SamplingSettings(prompt="salt and pepper, BRAND, LANDSCAPE"))
-
-
-def test_words_for_frames_that_are_no_keyframes_are_told() -> None:
-    settings = SamplingSettings(key_prompts={"10": "a", "12": "b"})
-    notes = unused_key_prompts((0, 10, 20), settings)
-    assert len(notes) == 1
-    assert "frame 12" in notes[0]
-    assert "nearest is 10" in notes[0]

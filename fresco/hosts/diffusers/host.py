@@ -28,7 +28,7 @@ from fresco.hosts.diffusers.schedulers import (
     model_sigmas,
     plan_timesteps,
 )
-from fresco.hosts.diffusers.text import PromptEncoder, check_prompt
+from fresco.hosts.diffusers.text import PromptEncoder
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import sigmas_at
@@ -88,9 +88,6 @@ class DiffusersHost:
     ) -> None:
         self._parts, self._settings, self._name = parts, settings, name
         self._preprocessor = preprocessor
-        prompts = (settings.prompt, settings.added_prompt, settings.negative_prompt)
-        for prompt in (*prompts, *settings.key_prompts.values()):
-            check_prompt(prompt)
         self._device = torch.device(parts.unet.device)
         self._fingerprint = fingerprint_of(parts, settings, self._device)
         self._adapter = DiffusersUNet(parts.unet)

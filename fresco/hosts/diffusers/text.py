@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fresco.errors import HostError
-
 log = logging.getLogger("fresco")
-
-
-def check_prompt(prompt: str) -> None:
-    """Refuse what would need several conditionings a frame."""
-    if re.search(r"\bAND\b", prompt):
-        raise HostError(
-            f"The prompt {prompt!r} holds AND, which composes several prompts; FRESCO guides one "
-            "prompt a frame. Write `and` in lower case or use a comma."
-        )
 
 
 class PromptEncoder:
@@ -37,7 +25,6 @@ class PromptEncoder:
 
     def _encoded(self, prompt: str) -> Tensor:
         if prompt not in self._known:
-            check_prompt(prompt)
             self._known[prompt] = self._run(prompt)
         return self._known[prompt]
 

@@ -24,13 +24,12 @@ from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.noise import training_sigmas
+from fresco.hosts.options import HostOptions
 from fresco.hosts.patching import replaced_forward, replaced_method
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
-from fresco.hosts.webui.refusals import refuse_composed
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
 from fresco.progress import Stage
-from fresco.server.jobs.job import HostOptions
 from fresco.settings import SamplingSettings
 
 _JOB = "FRESCO"
@@ -52,8 +51,6 @@ class WebuiHost:
             options: resolved, nothing empty but what the host lacks.
         """
         self._options, self._sampling = options, sampling
-        refuse_composed([sampling.prompt, sampling.added_prompt, sampling.negative_prompt,
-                         *sampling.key_prompts.values()])
         with self._turn():
             model = self._model()
             self._unet = model_unet(model)

@@ -24,6 +24,8 @@ from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.noise import from_estimate, level_weights, sigmas_at, to_estimate
 from fresco.hosts.patching import Forward, replaced_forward
 
+UNGUIDED_SAMPLERS = ("DPM adaptive",)
+"""Samplers whose number of steps differs from batch to batch."""
 _REFERENCE_SEED = 1 << 20
 """Added to the call's seed for the noise of the reference pass, another one than the start's."""
 

@@ -14,7 +14,7 @@ import gradio as gr
 from modules import scripts
 
 from fresco.errors import HostError, SettingsError
-from fresco.server.jobs.job import ControlUnit
+from fresco.hosts.options import ControlUnit
 
 _CONTROLNET = "controlnet"
 _PATIENCE = 600

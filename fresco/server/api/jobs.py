@@ -10,6 +10,7 @@ from fastapi import Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fresco.errors import SettingsError
+from fresco.hosts.options import HostOptions
 from fresco.planning.parsing import parse_keys
 from fresco.server.api import models
 from fresco.server.api.answers import read_report
@@ -18,7 +19,7 @@ from fresco.server.api.files import file_response, picture_text
 from fresco.server.api.models import OwnKeys, Wishes
 from fresco.server.api.route import Answer, MissingError
 from fresco.server.api.sources import opened, stored_keys
-from fresco.server.jobs.job import Goal, HostOptions, JobRequest, status_as_dict
+from fresco.server.jobs.job import Goal, JobRequest, status_as_dict
 from fresco.server.service import Service
 from fresco.settings import FrescoSettings
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.planning.keyframes import refuse_composition
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.planning.parsing import checked_key_prompts, frame_number
+from fresco.planning.prompts import prompts_of, refuse_composed
 from fresco.server.api.schema import SERVER_ONLY
 from fresco.server.encoded import as_typed
-from fresco.server.jobs.job import ControlUnit, Goal, HostOptions
+from fresco.server.jobs.job import Goal
 from fresco.settings import FrescoSettings, entries, from_dict
 
 _SOURCES = ("video_id", "video", "path")
@@ -119,7 +120,7 @@ def parse_settings(
     if settings.keyframes.keys != base.keyframes.keys:
         listed_numbers(settings.keyframes.keys)
     checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
-    refuse_composition(settings.sampling)
+    refuse_composed(prompts_of(settings.sampling))
     return settings
 
 

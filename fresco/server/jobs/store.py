@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
-from fresco.server.jobs.ids import is_id, new_id
+from fresco.server.ids import is_id, new_id
 from fresco.server.jobs.job import (
     JobRequest,
     JobStatus,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
-from fresco.server.jobs.ids import is_id
+from fresco.server.ids import is_id
 from fresco.server.jobs.job import FOLLOWS, JobRequest, JobStatus, State
 from fresco.server.jobs.store import JobStore
 

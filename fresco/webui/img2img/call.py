@@ -24,12 +24,13 @@ from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.hosts.webui.paths import flow_settings, require_allowed
-from fresco.hosts.webui.refusals import refuse_composed, refuse_unsupported
-from fresco.planning.keyframes import Batch, join_prompt
+from fresco.planning.keyframes import Batch
 from fresco.planning.parsing import named_file
+from fresco.planning.prompts import join_prompt, prompts_of, refuse_composed
 from fresco.run.guide import GuideMaker
 from fresco.webui.img2img.frames import call_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
+from fresco.webui.img2img.refusals import refuse_unsupported
 from fresco.webui.img2img.request import Request
 
 _LATENT_CHANNELS, _LATENT_SCALE = 4, 8
@@ -92,7 +93,8 @@ class GuidedCall:
     def share_seed(self, p: Any) -> None:
         """One seed for all frames: start and every step then have the same noise."""
         count = len(p.all_prompts)
-        refuse_composed([*p.all_prompts, *self._request.settings.sampling.key_prompts.values()])
+        given = prompts_of(self._request.settings.sampling)
+        refuse_composed(given | {f"prompt {i + 1}": text for i, text in enumerate(p.all_prompts)})
         self._seed = int(p.all_seeds[0])
         p.all_seeds = [self._seed] * count
         p.all_subseeds = [p.all_subseeds[0]] * count

@@ -13,7 +13,8 @@ from PIL import Image as Pictures
 from PIL.Image import Image
 
 from fresco.errors import SettingsError, VideoError
-from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches, unused_key_prompts
+from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
+from fresco.planning.prompts import unused_key_prompts
 from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
 from fresco.settings import FrescoSettings

@@ -9,7 +9,7 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.progress import CancelToken, Progress, StageStatus
-from fresco.server.jobs.ids import new_id
+from fresco.server.ids import new_id
 from fresco.server.videos import Detection, detect
 from fresco.settings import FrescoSettings
 from fresco.webui.tab.text import sentence

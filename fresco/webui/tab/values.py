@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.server.jobs.job import ControlUnit, HostOptions
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 from fresco.webui.tab.timeline import import_keys, import_words, words_text
 

@@ -13,9 +13,10 @@ from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 
 from fresco.errors import SettingsError
+from fresco.hosts.options import ControlUnit
 from fresco.server.api.models import parse_job, parse_resume, parse_settings
 from fresco.server.api.schema import SERVER_ONLY, job_schema, resume_schema, settings_schema
-from fresco.server.jobs.job import ControlUnit, Goal, JobRequest
+from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
 from tests.helpers.api_server import SETTINGS, ApiServer, hosting_of, serving, small_clip

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from fresco.errors import SettingsError
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.progress import StageStatus
 from fresco.server.jobs import runner
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import ControlUnit, Goal, HostOptions, JobRequest, JobStatus, State
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome, job_work
 from fresco.server.ports import Limits
 from fresco.server.service import Service, open_service

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from fresco.errors import SettingsError
+from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import ControlUnit, Goal, HostOptions, State
+from fresco.server.jobs.job import Goal, State
 from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
 from fresco.server.service import Service

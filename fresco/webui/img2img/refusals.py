@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.planning.keyframes import is_composed
+from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 
 _BATCH_TAB = "process_batch"
 """The WebUI's function that goes through the tab's files; alike in all versions."""
 _LATENT_RESIZE = 3
 """The WebUI's `Just resize (latent upscale)`."""
-
-
-UNGUIDED_SAMPLERS = ("DPM adaptive",)
-"""Samplers whose number of steps differs from batch to batch."""
-
-
-def refuse_composed(prompts: Sequence[str]) -> None:
-    """Several prompts a frame have no rows of their own."""
-    for text in prompts:
-        if is_composed(text):
-            raise SettingsError(
-                f"The prompt {text!r} is composed with AND, which FRESCO cannot guide; write it "
-                "in small letters or use a comma."
-            )
 
 
 def refuse_unsupported(p: Any, *, masked: bool) -> None:

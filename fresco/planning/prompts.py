@@ -1,0 +1,70 @@
+"""The words of each keyframe: base prompt, words of single keyframes, added words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from fresco.errors import SettingsError
+from fresco.planning.parsing import frame_number
+from fresco.settings import SamplingSettings
+
+
+def prompts_for(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
+    """The prompt of each frame: base, the words of exactly that frame, added words.
+
+    Args:
+        frames: numbers of keyframes in the source.
+        settings: base prompt, words by frame number, added words.
+    """
+    refuse_composed(prompts_of(settings))
+    words = {frame_number(number): text for number, text in settings.key_prompts.items()}
+    return tuple(
+        join_prompt(settings.prompt, words.get(frame, ""), settings.added_prompt)
+        for frame in frames
+    )
+
+
+def join_prompt(*parts: str) -> str:
+    """Parts of a prompt joined by a comma; empty ones and commas at the seams are dropped."""
+    stripped = (part.strip().strip(",").strip() for part in parts)
+    return ", ".join(part for part in stripped if part)
+
+
+def prompts_of(settings: SamplingSettings) -> dict[str, str]:
+    """Every prompt of the settings, by the name of its option."""
+    prompts = {
+        "sampling.prompt": settings.prompt, "sampling.added_prompt": settings.added_prompt,
+        "sampling.negative_prompt": settings.negative_prompt,
+    }
+    return prompts | {
+        f"sampling.key_prompts {number}": text for number, text in settings.key_prompts.items()
+    }
+
+
+def refuse_composed(prompts: Mapping[str, str]) -> None:
+    """Refuse prompts composed with AND: they give a frame more than one row in the UNet's batch.
+
+    Args:
+        prompts: texts by the name that the error gives them.
+
+    Raises:
+        SettingsError: one of them is composed.
+    """
+    for name, text in prompts.items():
+        if re.search(r"\bAND\b", text):
+            raise SettingsError(
+                f"{name} is {text!r}; FRESCO cannot guide prompts composed with AND. "
+                "Write it in small letters, or use a comma."
+            )
+
+
+def unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
+    """A sentence for every key prompt whose frame is no keyframe, so that no word is lost."""
+    known = sorted(keys)
+    idle = [n for n in sorted(map(frame_number, settings.key_prompts)) if n not in known]
+    return tuple(
+        f"The words for frame {number} are not used, because it is no keyframe; the nearest is "
+        f"{min(known, key=lambda key: abs(key - number))}. Make it a keyframe or move the words."
+        for number in idle if known
+    )
