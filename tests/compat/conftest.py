@@ -1,0 +1,29 @@
+"""The samples of version 0.1, copied and at home in a folder of the test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fresco.flow.estimator import DisFlow
+from fresco.propagation.program import Program
+from tests.helpers.old_samples import SAMPLES, Samples, place_samples
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    """A copy that may be changed."""
+    return place_samples(tmp_path / "samples")
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the hashes depend on besides the samples, as it was when they were made."""
+    facts = SimpleNamespace(**json.loads((SAMPLES / "facts.json").read_text("utf-8")))
+    monkeypatch.setattr(DisFlow, "fingerprint", facts.estimator)
+    program = Program(Path("absent"), facts.program["version"], facts.program["fingerprint"])
+    monkeypatch.setattr("fresco.run.propagate.checked_program", lambda: program)
+    return facts

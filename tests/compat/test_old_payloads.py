@@ -1,0 +1,34 @@
+"""`alwayson_scripts` of version 0.1: by name, by group, and by position."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fresco.settings import to_dict
+from fresco.webui.img2img.infotext import infotext
+from fresco.webui.img2img.request import offered_options, parse_arguments
+from tests.helpers.old_samples import SAMPLES, holds
+
+STORED = json.loads((SAMPLES / "payloads.json").read_text("utf-8"))
+
+
+def test_the_order_of_positional_arguments_is_that_of_0_1() -> None:
+    """The masks come last, so that not even a later option may be appended."""
+    assert [f"{entry.group}.{entry.name}" for entry in offered_options()] == STORED["order"]
+
+
+@pytest.mark.parametrize("stored", STORED["payloads"], ids=lambda stored: stored["name"])
+def test_a_payload_asks_for_the_same(stored: dict[str, Any]) -> None:
+    request = parse_arguments(stored["args"])
+    if request is None:
+        assert stored["meant"] is None
+        return
+    found = {
+        "settings": to_dict(request.settings), "path": request.path, "data": request.data.hex(),
+        "masks": [data.hex() for data in request.masks], "masks_path": request.masks_path,
+        "infotext": infotext(request) | {"FRESCO": stored["meant"]["infotext"]["FRESCO"]},
+    }
+    assert holds(json.loads(json.dumps(found)), stored["meant"])
