@@ -1,7 +1,7 @@
-"""Every option: its default, range and help.
+"""Every option, once: its default, range and help, and which front end offers it under what name.
 
-The command line, the README's table, the run file, and later the UI, the API and the infotext
-derive from these dataclasses; an option exists once.
+The command line, docs/options.md, the run file, the script in img2img, the tab, the API and the
+infotext derive from these dataclasses.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fresco.errors import SettingsError
@@ -21,104 +23,159 @@ Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known about one option besides its type and default."""
+    """What is known about one option besides its type and default, for every front end."""
 
     help: str
-    """One sentence for people."""
+    """One sentence that says what it does."""
     low: float | None = None
     """Smallest value allowed."""
     high: float | None = None
     """Largest value allowed."""
     choices: tuple[str, ...] = ()
     """Words allowed; empty means any."""
-    pictures: bool = True
-    """Whether another value gives other pictures (and so is part of a run's identity)."""
+    images: bool = True
+    """Whether another value gives other images, and so belongs into cache keys."""
+    by_host: bool = False
+    """Whether the host's fingerprint holds what the option leads to, such as the weights of the
+    model that it names, instead of its value."""
+    file: bool = False
+    """Whether it may name a file or folder of this machine."""
+    one_clip: bool = False
+    """Whether its value fits one clip only, so that it is never a user's default."""
+    label: str = ""
+    """Its label in the tab; empty: its name."""
+    flag: str = ""
+    """Its flag on the command line, without dashes; empty: its name."""
+    commands: tuple[str, ...] = ("translate",)
+    """Commands of the command line that have it."""
+    img2img: bool = False
+    """Whether the script in img2img has it."""
+    instead: str = ""
+    """Where a server (tab and API) does not offer it: what a client does instead."""
 
 
 def _option(default: Any, help: str, **rest: Any) -> Any:
     return field(default=default, metadata={"option": Option(help, **rest)})
 
 
+_RUNS = ("translate", "propagate")
+"""Commands that write a result."""
+_ALL = ("translate", "keyframes", "propagate")
+"""Commands that read a clip."""
+_keyframe = partial(_option, commands=("translate", "keyframes"), img2img=True)
+_guidance = partial(_option, img2img=True)
+_result = partial(_option, commands=_RUNS)
+_OF_UNITS = "give ControlNet units instead"
+_OF_SERVER = "it is a setting of the server"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyframeSettings:
     """Which frames are translated, and in which company."""
 
-    min_interval: int = _option(10, "Fewest frames between automatic keyframes.", low=0, high=1000)
-    max_interval: int = _option(30, "Most frames between keyframes.", low=1, high=1000)
-    batch_size: int = _option(
+    min_interval: int = _keyframe(
+        10, "Fewest frames between automatic keyframes.", low=0, high=1000
+    )
+    max_interval: int = _keyframe(30, "Most frames between keyframes.", low=1, high=1000)
+    batch_size: int = _keyframe(
         8, "Frames translated together, the two anchors included.", low=3, high=64
     )
-    keys: str = _option(
-        "", "Keyframes by hand, such as 0,11,23, or a file of them; empty: automatic."
+    keys: str = _keyframe(
+        "",
+        "Keyframes by hand, such as 0,11,23, or a file of them; empty: automatic.",
+        one_clip=True,
+        label="Keyframes by hand",
     )
-    detect_shots: bool = _option(True, "Find scene cuts; nothing is shared across a cut.")
-    shot_threshold: float = _option(
-        27.0, "Change of content that makes a cut; higher finds fewer.", low=1.0, high=255.0
+    detect_shots: bool = _keyframe(
+        True, "Find scene cuts; nothing is shared across a cut.", commands=_ALL
     )
-    shot_min_length: int = _option(5, "Fewest frames of a shot.", low=1, high=1000)
+    shot_threshold: float = _keyframe(
+        27.0,
+        "Change of content that makes a cut; higher finds fewer.",
+        low=1.0,
+        high=255.0,
+        commands=_ALL,
+    )
+    shot_min_length: int = _keyframe(5, "Fewest frames of a shot.", low=1, high=1000, commands=_ALL)
 
 
 @dataclass(frozen=True, slots=True)
 class FlowSettings:
     """How motion between frames is estimated."""
 
-    estimator: str = _option(
+    estimator: str = _result(
         "auto",
         "Optical flow: gmflow (best masks, weights of 19 MB), dis (no download), raft (needs "
         "torchvision), auto (gmflow if its weights are there or can be had, else dis).",
         choices=("auto", "gmflow", "dis", "raft"),
+        img2img=True,
+        label="Optical flow",
+        flag="flow",
     )
-    weights_dir: str = _option(
-        "", "Folder of weights; empty: $FRESCO_WEIGHTS, else ~/.cache/fresco.", pictures=False
+    weights_dir: str = _result(
+        "",
+        "Folder of weights; empty: $FRESCO_WEIGHTS, else ~/.cache/fresco.",
+        images=False,
+        file=True,
+        instead="the server has a folder of its own",
     )
-    offline: bool = _option(False, "Never use the network.", pictures=False)
+    offline: bool = _result(False, "Never use the network.", images=False, instead=_OF_SERVER)
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceSettings:
     """The parts of FRESCO, each switchable alone."""
 
-    spatial_attention: bool = _option(
+    spatial_attention: bool = _guidance(
         True, "Spatial-guided attention: queries follow the source's self-similarity."
     )
-    cross_frame_attention: bool = _option(
+    cross_frame_attention: bool = _guidance(
         True, "Cross-frame attention: all frames look at the batch's unique regions."
     )
-    temporal_attention: bool = _option(
+    temporal_attention: bool = _guidance(
         True, "Temporal-guided attention: tokens attend along their motion path."
     )
-    spatial_optimization: bool = _option(
+    spatial_optimization: bool = _guidance(
         True, "Optimise features toward the source's spatial correspondence."
     )
-    temporal_optimization: bool = _option(
+    temporal_optimization: bool = _guidance(
         True, "Optimise features to agree along the optical flow."
     )
-    background_smoothing: bool = _option(
+    background_smoothing: bool = _guidance(
         False, "Smooth the background along the flow (features and late denoised estimates)."
     )
-    saliency: str = _option(
+    saliency: str = _guidance(
         "motion",
         "Subject mask of background smoothing: motion (no weights) or u2netp (4.6 MB).",
         choices=("motion", "u2netp"),
+        label="Subject mask",
     )
-    optimization_iterations: int = _option(20, "Adam iterations a call.", low=1, high=200)
-    optimization_rate: float = _option(0.2, "Adam learning rate.", low=0.001, high=2.0)
-    spatial_weight: float = _option(
+    optimization_iterations: int = _guidance(20, "Adam iterations a call.", low=1, high=200)
+    optimization_rate: float = _guidance(0.2, "Adam learning rate.", low=0.001, high=2.0)
+    spatial_weight: float = _guidance(
         100.0, "Weight of the spatial loss against the temporal one.", low=0.0, high=10000.0
     )
-    optimization_end: float = _option(
+    optimization_end: float = _guidance(
         0.75, "Share of the noise schedule, from its start, that is optimised.", low=0.0, high=1.0
     )
-    temporal_attention_end: float = _option(
+    temporal_attention_end: float = _guidance(
         0.65, "Share of the schedule with temporal-guided attention.", low=0.0, high=1.0
     )
-    plain_statistics: bool = _option(
+    plain_statistics: bool = _guidance(
         False, "Restore plain feature statistics instead of the published ones (variance + 1)."
     )
-    freeu_b1: float = _option(1.0, "FreeU backbone factor of level 0; 1 is off.", low=0.0, high=3.0)
-    freeu_b2: float = _option(1.0, "FreeU backbone factor of level 1; 1 is off.", low=0.0, high=3.0)
-    freeu_s1: float = _option(1.0, "FreeU skip factor of level 0; 1 is off.", low=0.0, high=3.0)
-    freeu_s2: float = _option(1.0, "FreeU skip factor of level 1; 1 is off.", low=0.0, high=3.0)
+    freeu_b1: float = _guidance(
+        1.0, "FreeU backbone factor of level 0; 1 is off.", low=0.0, high=3.0, label="FreeU b1"
+    )
+    freeu_b2: float = _guidance(
+        1.0, "FreeU backbone factor of level 1; 1 is off.", low=0.0, high=3.0, label="FreeU b2"
+    )
+    freeu_s1: float = _guidance(
+        1.0, "FreeU skip factor of level 0; 1 is off.", low=0.0, high=3.0, label="FreeU s1"
+    )
+    freeu_s2: float = _guidance(
+        1.0, "FreeU skip factor of level 1; 1 is off.", low=0.0, high=3.0, label="FreeU s2"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,42 +183,103 @@ class SamplingSettings:
     """The diffusion model and its sampling; a WebUI brings its own instead."""
 
     model: str = _option(
-        "", "Checkpoint: a .safetensors or .ckpt file, a diffusers folder, or a hub name."
+        "",
+        "Checkpoint: a .safetensors or .ckpt file, a diffusers folder, or a hub name.",
+        file=True,
+        by_host=True,
+        instead="name the checkpoint as host.model, see GET /fresco/models",
     )
-    vae: str = _option("", "Another VAE: a file, a folder, or a hub name.")
-    lora: tuple[str, ...] = _option((), "LoRA files, each FILE or FILE:WEIGHT.")
-    prompt: str = _option("", "What the result should show.")
-    added_prompt: str = _option("", "Words joined to every prompt after a comma.")
-    negative_prompt: str = _option("", "What the result should not show.")
+    vae: str = _option(
+        "",
+        "Another VAE: a file, a folder, or a hub name.",
+        file=True,
+        by_host=True,
+        instead="choose the VAE in the server's settings",
+    )
+    lora: tuple[str, ...] = _option(
+        (),
+        "LoRA files, each FILE or FILE:WEIGHT.",
+        by_host=True,
+        instead="write it into the prompt, such as <lora:name:0.8>",
+    )
+    prompt: str = _option("", "What the result should show.", by_host=True, label="Prompt")
+    added_prompt: str = _option(
+        "",
+        "Words joined to every prompt after a comma.",
+        by_host=True,
+        label="Added to every prompt",
+    )
+    negative_prompt: str = _option(
+        "", "What the result should not show.", by_host=True, label="Negative prompt"
+    )
     key_prompts: dict[str, str] = field(
         default_factory=dict,
-        metadata={"option": Option("Words added to single keyframes' prompts, by frame number.")},
+        metadata={
+            "option": Option(
+                "Words added to single keyframes' prompts, by frame number.",
+                by_host=True,
+                one_clip=True,
+                label="Words for single keyframes",
+            )
+        },
     )
-    scheduler: str = _option("ddpm", "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m.")
-    steps: int = _option(20, "Steps of the full schedule.", low=1, high=1000)
+    scheduler: str = _option(
+        "ddpm",
+        "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m.",
+        instead="name host.sampler and host.scheduler, see GET /fresco/models",
+    )
+    steps: int = _option(
+        20, "Steps of the full schedule.", low=1, high=1000, label="Sampling steps"
+    )
     strength: float = _option(
-        0.75, "How far from the source: 1 is all noise, 0 changes nothing.", low=0.0, high=1.0
+        0.75,
+        "How far from the source: 1 is all noise, 0 changes nothing.",
+        low=0.0,
+        high=1.0,
+        label="Denoising strength",
     )
     guidance_scale: float = _option(
-        7.5, "Classifier-free guidance; at 1 or less the negative prompt is not used.",
-        low=0.0, high=50.0,
+        7.5,
+        "Classifier-free guidance; at 1 or less the negative prompt is not used.",
+        low=0.0,
+        high=50.0,
+        label="CFG scale",
     )
-    seed: int = _option(0, "Seed of all noise.", low=0, high=2**63 - 1)
+    seed: int = _option(0, "Seed of all noise.", low=0, high=2**63 - 1, one_clip=True)
     resolution: int = _option(
-        512, "Short side of the frames the model sees; both sides round to 64.", low=64, high=4096
+        512,
+        "Short side of the frames the model sees; both sides round to 64.",
+        low=64,
+        high=4096,
+        by_host=True,
+        commands=_RUNS,
     )
     control: str = _option(
-        "none", "ControlNet's preprocessor.", choices=("none", "canny", "hed", "depth")
+        "none",
+        "ControlNet's preprocessor.",
+        choices=("none", "canny", "hed", "depth"),
+        instead=_OF_UNITS,
     )
-    control_model: str = _option("", "ControlNet: a file, a diffusers folder, or a hub name.")
-    control_weight: float = _option(0.7, "Strength of ControlNet.", low=0.0, high=2.0)
-    canny_low: int = _option(50, "Lower threshold of canny.", low=0, high=255)
-    canny_high: int = _option(100, "Upper threshold of canny.", low=0, high=255)
-    device: str = _option("auto", "Device: auto, cpu, cuda, cuda:1, mps.")
+    control_model: str = _option(
+        "",
+        "ControlNet: a file, a diffusers folder, or a hub name.",
+        file=True,
+        by_host=True,
+        instead=_OF_UNITS,
+    )
+    control_weight: float = _option(
+        0.7, "Strength of ControlNet.", low=0.0, high=2.0, instead=_OF_UNITS
+    )
+    canny_low: int = _option(50, "Lower threshold of canny.", low=0, high=255, instead=_OF_UNITS)
+    canny_high: int = _option(100, "Upper threshold of canny.", low=0, high=255, instead=_OF_UNITS)
+    device: str = _option(
+        "auto", "Device: auto, cpu, cuda, cuda:1, mps.", by_host=True, instead=_OF_SERVER
+    )
     dtype: str = _option(
         "auto",
         "Number format of the model: auto is float16 on CUDA, float32 elsewhere.",
         choices=("auto", "float32", "float16", "bfloat16"),
+        instead=_OF_SERVER,
     )
 
 
@@ -169,23 +287,42 @@ class SamplingSettings:
 class PropagationSettings:
     """How keyframes are carried to the frames between them."""
 
-    enabled: bool = _option(True, "Carry the keyframes to all frames; else keyframes only.")
-    method: str = _option(
+    enabled: bool = _result(
+        True,
+        "Carry the keyframes to all frames; else keyframes only.",
+        flag="propagate",
+        commands=("translate",),
+        instead="choose the goal keyframes instead",
+    )
+    method: str = _result(
         "patch",
         "How: patch (paints frames from patches of the keyframes by the bundled program; where it "
         "cannot run, flow, and the run says so), flow (warps keyframes along the optical flow).",
         choices=("patch", "flow"),
+        label="Propagation method",
+        flag="propagation",
     )
-    quality: str = _option(
-        "balanced", "Of patches: balanced, or best, which searches on while anything changes.",
+    quality: str = _result(
+        "balanced",
+        "Of patches: balanced, or best, which searches on while anything changes.",
         choices=("balanced", "best"),
+        label="Patch quality",
+        flag="propagation-quality",
     )
-    workers: int = _option(
-        0, "Processes at work; 0: as many as cores.", low=0, high=256, pictures=False
+    workers: int = _result(
+        0,
+        "Processes at work; 0: as many as cores.",
+        low=0,
+        high=256,
+        images=False,
+        label="Worker processes",
     )
-    cluster: str = _option(
-        "", "Scheduler of a dask.distributed cluster that sees the same folders, such as "
-        "tcp://host:8786; empty: this machine.", pictures=False,
+    cluster: str = _result(
+        "",
+        "Scheduler of a dask.distributed cluster that sees the same folders, such as "
+        "tcp://host:8786; empty: this machine.",
+        images=False,
+        instead=_OF_SERVER,
     )
 
 
@@ -193,23 +330,60 @@ class PropagationSettings:
 class BlendSettings:
     """How the two propagated sides of a frame become one."""
 
-    histogram: bool = _option(True, "Histogram-preserving blend of the two sides.")
-    gradient: bool = _option(True, "Gradient (screened Poisson) blend that hides seams.")
+    histogram: bool = _result(
+        True,
+        "Histogram-preserving blend of the two sides.",
+        label="Histogram blend",
+        flag="histogram-blend",
+    )
+    gradient: bool = _result(
+        True,
+        "Gradient (screened Poisson) blend that hides seams.",
+        label="Gradient blend",
+        flag="gradient-blend",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSettings:
     """What is written."""
 
-    first_frame: int = _option(0, "First frame of the source to use.", low=0)
-    last_frame: int = _option(-1, "Last frame of the source to use; -1: its last.", low=-1)
-    crf: int = _option(17, "Quality of H.264; lower is better and larger.", low=0, high=51)
-    sound: bool = _option(True, "Copy the source's sound.")
-    source_size: bool = _option(True, "Write at the source's size instead of the working size.")
-    compare: bool = _option(
-        False, "Also translate frame by frame and write it beside; measure both propagations."
+    first_frame: int = _result(
+        0, "First frame of the source to use.", low=0, one_clip=True, commands=_ALL, img2img=True
     )
-    measures: bool = _option(True, "Write the measures beside the result.")
+    last_frame: int = _result(
+        -1,
+        "Last frame of the source to use; -1: its last.",
+        low=-1,
+        one_clip=True,
+        commands=_ALL,
+        img2img=True,
+    )
+    crf: int = _result(
+        17,
+        "Quality of H.264; lower is better and larger.",
+        low=0,
+        high=51,
+        label="Video quality (CRF)",
+    )
+    sound: bool = _result(True, "Copy the source's sound.", label="Keep the sound")
+    source_size: bool = _result(
+        True,
+        "Write at the source's size instead of the working size.",
+        label="Write at the source's size",
+    )
+    compare: bool = _result(
+        False,
+        "Also translate frame by frame and write it beside; measure both propagations.",
+        label="Compare with frame by frame",
+        commands=("translate",),
+    )
+    measures: bool = _result(
+        True,
+        "Write the measures beside the result.",
+        label="Measure the result",
+        commands=("translate",),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +432,17 @@ class Entry:
     default: Value
     """Its default."""
     option: Option
-    """Help and range."""
+    """All else about it."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Group and name, a key for mappings."""
+        return self.group, self.name
+
+    @property
+    def label(self) -> str:
+        """Its label in the tab; users' own defaults hang on it."""
+        return self.option.label or self.name.replace("_", " ").capitalize()
 
 
 def entries() -> Iterator[Entry]:
@@ -338,7 +522,7 @@ def to_dict(settings: FrescoSettings) -> dict[str, dict[str, Any]]:
 def _unknown(name: str, known: list[str], where: str) -> SettingsError:
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-    return SettingsError(f"{name!r} is no option of {where}; {hint}")
+    return SettingsError(f"{name!r} is not an option of {where}; {hint}")
 
 
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
@@ -368,32 +552,52 @@ def validated(settings: FrescoSettings) -> FrescoSettings:
     keys, out, sampling = settings.keyframes, settings.output, settings.sampling
     if keys.min_interval > keys.max_interval:
         raise SettingsError(
-            f"keyframes.min_interval is {keys.min_interval}, above max_interval "
-            f"{keys.max_interval}; lower the one or raise the other."
+            f"keyframes.min_interval is {keys.min_interval}, above keyframes.max_interval, which "
+            f"is {keys.max_interval}; lower the one or raise the other."
         )
     if out.last_frame != -1 and out.last_frame < out.first_frame:
         raise SettingsError(
-            f"output.last_frame is {out.last_frame}, before first_frame {out.first_frame}; "
-            "give a later one, or -1 for the last."
+            f"output.last_frame is {out.last_frame}, before output.first_frame, which is "
+            f"{out.first_frame}; give a later one, or -1 for the last."
         )
     if sampling.control != "none" and not sampling.control_model:
         raise SettingsError(
-            f"sampling.control is {sampling.control!r} but control_model is empty; "
-            "name a ControlNet or set control to none."
+            f"sampling.control is {sampling.control!r} but sampling.control_model is empty; "
+            "name a ControlNet, or choose none."
         )
     if sampling.canny_low > sampling.canny_high:
         raise SettingsError(
-            f"sampling.canny_low is {sampling.canny_low}, above canny_high "
+            f"sampling.canny_low is {sampling.canny_low}, above sampling.canny_high, which is "
             f"{sampling.canny_high}; swap them."
         )
     return settings
 
 
-def picture_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
-    """The part of the settings that changes pictures, of some groups: the input of a hash."""
+def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
+    """The part of some groups of the settings that changes images: the input of a cache key."""
     result: dict[str, dict[str, Any]] = {}
     for entry in entries():
-        if entry.group in groups and entry.option.pictures:
+        if entry.group in groups and entry.option.images:
             value = getattr(getattr(settings, entry.group), entry.name)
             result.setdefault(entry.group, {})[entry.name] = value
     return result
+
+
+_NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")
+
+
+def rename_options(text: str, name_of: Callable[[Entry], str]) -> str:
+    """A message with its options named as a front end names them.
+
+    Messages of the core name an option by group and name, such as `sampling.seed`.
+
+    Args:
+        name_of: what the front end calls an option, such as its flag or the label of its control.
+    """
+    known = {entry.place: entry for entry in entries()}
+
+    def rename(match: re.Match[str]) -> str:
+        entry = known.get((match[1], match[2]))
+        return name_of(entry) if entry else match[0]
+
+    return _NAMED.sub(rename, text)

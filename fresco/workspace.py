@@ -171,8 +171,8 @@ class Workspace:
         except OSError as error:
             self._lock_file.close()
             raise WorkspaceError(
-                f"{self.root} is in use by another run. Wait for it, or give --workspace another "
-                "folder."
+                f"{self.root} is in use by another run. Wait for it, or choose another "
+                "workspace."
             ) from error
         return self
 

@@ -20,8 +20,9 @@ from fresco.settings import (
     check_value,
     entries,
     from_dict,
-    picture_settings,
+    image_settings,
     range_text,
+    rename_options,
     to_dict,
     validated,
 )
@@ -106,14 +107,14 @@ def test_a_base_keeps_what_is_not_named() -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"samplin": {}}, "'samplin' is no option .*did you mean sampling"),
-        ({"sampling": {"promt": "x"}}, "'promt' is no option of sampling; did you mean prompt"),
+        ({"samplin": {}}, "'samplin' is not an option .*did you mean sampling"),
+        ({"sampling": {"promt": "x"}}, "'promt' is not an option of sampling; did you mean prompt"),
         ({"sampling": {"zzz": 1}}, "known are model, vae"),
         ({"sampling": 3}, "sampling is 3; give a mapping"),
-        ({"keyframes": {"min_interval": 31}}, "min_interval is 31, above max_interval 30"),
-        ({"output": {"first_frame": 5, "last_frame": 4}}, "last_frame is 4, before first_frame 5"),
-        ({"sampling": {"control": "canny"}}, "control is 'canny' but control_model is empty"),
-        ({"sampling": {"canny_low": 101}}, "canny_low is 101, above canny_high 100"),
+        ({"keyframes": {"min_interval": 31}}, "is 31, above keyframes.max_interval, which is 30"),
+        ({"output": {"first_frame": 5, "last_frame": 4}}, "before output.first_frame, which is 5"),
+        ({"sampling": {"control": "canny"}}, "is 'canny' but sampling.control_model is"),
+        ({"sampling": {"canny_low": 101}}, "is 101, above sampling.canny_high, which is 100"),
     ],
 )
 def test_unknown_names_and_pairs_that_disagree_are_refused(
@@ -148,7 +149,15 @@ def test_presets_name_switches_of_guidance() -> None:
 def test_the_identity_of_a_run_leaves_out_what_changes_no_picture() -> None:
     settings = from_dict({"flow": {"offline": True}, "propagation": {"workers": 3}})
     groups = ("flow", "propagation", "sampling")
-    assert picture_settings(settings, *groups) == picture_settings(FrescoSettings(), *groups)
+    assert image_settings(settings, *groups) == image_settings(FrescoSettings(), *groups)
     seed = from_dict({"sampling": {"seed": 1}})
-    assert picture_settings(seed, "sampling") != picture_settings(FrescoSettings(), "sampling")
-    assert set(picture_settings(seed, "sampling")) == {"sampling"}
+    assert image_settings(seed, "sampling") != image_settings(FrescoSettings(), "sampling")
+    assert set(image_settings(seed, "sampling")) == {"sampling"}
+
+
+def test_messages_name_options_as_the_front_end_does() -> None:
+    text = "sampling.seed is -1, see flow.estimator and key.word; e.g. output.pdf stays."
+    assert rename_options(text, lambda entry: entry.label) == (
+        "Seed is -1, see Optical flow and key.word; e.g. output.pdf stays."
+    )
+    assert rename_options("(keyframes.keys)", lambda entry: f"--{entry.name}") == "(--keys)"

@@ -34,7 +34,7 @@ log = logging.getLogger("fresco")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunInputs:
     """What a command works on, after files and flags were brought together."""
 
     source: Path
@@ -45,7 +45,7 @@ class Job:
     """All options."""
 
 
-def _positive(text: str | None, name: str) -> int | None:
+def _parse_positive(text: str | None, name: str) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or int(text) < 1:
@@ -53,7 +53,7 @@ def _positive(text: str | None, name: str) -> int | None:
     return int(text)
 
 
-def _job(arguments: argparse.Namespace) -> Job:
+def _gather_inputs(arguments: argparse.Namespace) -> RunInputs:
     """Bring file, preset and flags together, the later over the earlier."""
     imported = load_config(Path(arguments.config)) if arguments.config else None
     base = imported.settings if imported else FrescoSettings()
@@ -64,11 +64,11 @@ def _job(arguments: argparse.Namespace) -> Job:
     settings = dataclasses.replace(settings, keyframes=by_hand)
     if imported:
         log.info("%s", imported.report.text())
-    source = _source(arguments, imported)
-    return Job(source, _output(arguments, imported, source), settings)
+    source = _find_source(arguments, imported)
+    return RunInputs(source, _find_output(arguments, imported, source), settings)
 
 
-def _source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path:
+def _find_source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path:
     if arguments.clip:
         source = Path(arguments.clip)
     elif imported and imported.source:
@@ -85,7 +85,7 @@ def _source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path
     return source
 
 
-def _output(arguments: argparse.Namespace, imported: ImportedRun | None, source: Path) -> Path:
+def _find_output(arguments: argparse.Namespace, imported: ImportedRun | None, source: Path) -> Path:
     """The result's path: as told, else as the file says, else beside the clip."""
     default = source.absolute().with_name(f"{source.absolute().stem}_fresco.mp4")
     if arguments.output:
@@ -102,16 +102,16 @@ def _output(arguments: argparse.Namespace, imported: ImportedRun | None, source:
 
 def translate(arguments: argparse.Namespace) -> None:
     """Translate a clip, and write the run file that reproduces it beside the result."""
-    preview = _positive(arguments.preview, "preview")
-    job = _job(arguments)
-    if not job.settings.sampling.model:
+    preview = _parse_positive(arguments.preview, "preview")
+    inputs = _gather_inputs(arguments)
+    if not inputs.settings.sampling.model:
         raise SettingsError(
-            "sampling.model is empty; name a checkpoint with --model: a .safetensors or .ckpt "
-            "file, a diffusers folder, or a hub name."
+            "sampling.model is empty; name a checkpoint: a .safetensors or .ckpt file, a diffusers "
+            "folder, or a hub name."
         )
     from fresco.planning.prompts import prompts_of, refuse_composed
 
-    refuse_composed(prompts_of(job.settings.sampling))
+    refuse_composed(prompts_of(inputs.settings.sampling))
     names: list[str] = []
 
     def load() -> Host:
@@ -123,7 +123,7 @@ def translate(arguments: argparse.Namespace) -> None:
                 'by pip install -e ".[cli]".'
             ) from error
 
-        host = load_host(job.settings.sampling, offline=job.settings.flow.offline)
+        host = load_host(inputs.settings.sampling, offline=inputs.settings.flow.offline)
         names.append(host.name)
         return host
 
@@ -131,14 +131,14 @@ def translate(arguments: argparse.Namespace) -> None:
 
     with _progress(arguments) as progress:
         result = run(
-            job.source, job.output, job.settings, load, progress,
+            inputs.source, inputs.output, inputs.settings, load, progress,
             preview=preview, workspace=_workspace(arguments),
         )
     run_file = run_file_of(result.output)
     write_run_file(
-        run_file, job.settings, source=job.source, output=job.output, host=" ".join(names)
+        run_file, inputs.settings, source=inputs.source, output=inputs.output, host=" ".join(names)
     )
-    _tell(result.notes)
+    _log_notes(result.notes)
     for what, path in (("measures", result.report), ("comparison", result.comparison),
                        ("run file", run_file)):
         if path:
@@ -149,22 +149,22 @@ def translate(arguments: argparse.Namespace) -> None:
 def keyframes(arguments: argparse.Namespace) -> None:
     """Show shots, keyframes and batches; as JSON, in a form that --keys reads."""
     target, arguments.output = arguments.output, None
-    job = _job(arguments)
+    inputs = _gather_inputs(arguments)
     from fresco.run.translate import detect_keyframes
 
     with tempfile.TemporaryDirectory(prefix="fresco-") as scratch, _progress(arguments) as progress:
         space = _workspace(arguments) or Path(scratch)
-        clip, _, plans, notes = detect_keyframes(job.source, job.settings, progress, space)
-    text = json.dumps(_plans_as_json(job.source, plans, notes), indent=1) + "\n"
+        clip, _, plans, notes = detect_keyframes(inputs.source, inputs.settings, progress, space)
+    text = json.dumps(_plans_as_json(inputs.source, plans, notes), indent=1) + "\n"
     if target:
         write_bytes(Path(target), text.encode())
-    _tell(notes)
+    _log_notes(notes)
     if arguments.json:
         sys.stdout.write(text)
         return
     keys = sum(len(plan.keyframes) for plan in plans)
     sys.stdout.write(
-        f"{job.source}: {clip.count} frames, {len(plans)} shots, {keys} keyframes\n"
+        f"{inputs.source}: {clip.count} frames, {len(plans)} shots, {keys} keyframes\n"
     )
     for number, plan in enumerate(plans, 1):
         sys.stdout.write(
@@ -195,15 +195,15 @@ def _plans_as_json(
 
 def propagate(arguments: argparse.Namespace) -> None:
     """Carry stylised keyframes made elsewhere to all frames of a clip."""
-    job = _job(arguments)
+    inputs = _gather_inputs(arguments)
     from fresco.run.translate import propagate_keys
 
     with _progress(arguments) as progress:
         result = propagate_keys(
-            job.source, Path(arguments.keys), job.output, job.settings, progress,
+            inputs.source, Path(arguments.keys), inputs.output, inputs.settings, progress,
             workspace=_workspace(arguments),
         )
-    _tell(result.notes)
+    _log_notes(result.notes)
     sys.stdout.write(f"{result.output}\n")
 
 
@@ -251,7 +251,7 @@ def _workspace(arguments: argparse.Namespace) -> Path | None:
     return Path(arguments.workspace) if arguments.workspace else None
 
 
-def _tell(notes: Sequence[str]) -> None:
+def _log_notes(notes: Sequence[str]) -> None:
     for note in notes:
         log.warning("%s", note)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from fresco.cli.flags import with_flags
 from fresco.errors import SettingsError
 from fresco.progress import CancelToken, StageStatus
 
@@ -80,7 +81,7 @@ class _LogLines(logging.Handler):
     """Log lines on stderr that leave the bars in one piece."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = with_flags(self.format(record))
         tqdm = sys.modules.get("tqdm")
         if tqdm is None:
             sys.stderr.write(f"{text}\n")

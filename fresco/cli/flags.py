@@ -1,11 +1,11 @@
-"""Flags of the command line and the README's table, both made from the settings' entries."""
+"""Flags of the command line and the table of options, both made from the settings' entries."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fresco.settings import (
     entries,
     from_dict,
     range_text,
+    rename_options,
 )
 
 RESERVED = frozenset(
@@ -26,17 +27,6 @@ RESERVED = frozenset(
      "json"}
 )
 """Names of flags that are no settings."""
-_NAMES = {
-    ("flow", "estimator"): "flow",
-    ("propagation", "enabled"): "propagate",
-    ("propagation", "method"): "propagation",
-    ("propagation", "quality"): "propagation-quality",
-    ("blend", "histogram"): "histogram-blend",
-    ("blend", "gradient"): "gradient-blend",
-}
-"""Flags whose option's own name says too little without its group."""
-_PATHS = frozenset({"model", "vae", "control_model", "weights_dir"})
-"""Options that may name a file or folder."""
 
 
 def flag_names() -> dict[tuple[str, str], str]:
@@ -44,39 +34,32 @@ def flag_names() -> dict[tuple[str, str], str]:
     result: dict[tuple[str, str], str] = {}
     taken = set(RESERVED)
     for entry in entries():
-        place = (entry.group, entry.name)
-        name = _NAMES.get(place, entry.name.replace("_", "-"))
+        name = entry.option.flag or entry.name.replace("_", "-")
         name = f"{entry.group}-{name}" if name in taken else name
         taken.add(name)
-        result[place] = name
+        result[entry.place] = name
     return result
 
 
-def add_flags(
-    parser: argparse.ArgumentParser, *, groups: Collection[str] = (), more: Collection[str] = (),
-    without: Collection[str] = (),
-) -> None:
-    """Give a parser the flags of some options, so that each has an effect; of all by default.
-
-    Args:
-        groups: fields of FrescoSettings whose options are taken.
-        more: single flags of other groups.
-        without: flags to leave out.
-    """
-    everything = not groups and not more
+def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give the parser of a command the flags of every option that has an effect there."""
     names = flag_names()
     sections: dict[str, Any] = {}
     hints = typing.get_type_hints(FrescoSettings)
     for entry in entries():
-        flag = names[entry.group, entry.name]
-        wanted = everything or entry.group in groups or flag in more
-        if not wanted or flag in without:
+        if command not in entry.option.commands:
             continue
         if entry.group not in sections:
             sections[entry.group] = parser.add_argument_group(
                 entry.group, (hints[entry.group].__doc__ or "").splitlines()[0]
             )
-        sections[entry.group].add_argument(f"--{flag}", **_arguments(entry))
+        sections[entry.group].add_argument(f"--{names[entry.place]}", **_arguments(entry))
+
+
+def with_flags(text: str) -> str:
+    """A message of the core with the flags of the options that it names."""
+    names = flag_names()
+    return rename_options(text, lambda entry: f"--{names[entry.place]}")
 
 
 def _arguments(entry: Entry) -> dict[str, Any]:
@@ -113,15 +96,11 @@ def _shown(entry: Entry) -> str:
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The options that the command line names, converted and checked, as a nested dict."""
-    names, result = flag_names(), dict[str, dict[str, Any]]()
+    result = dict[str, dict[str, Any]]()
     for entry in entries():
         value = vars(arguments).get(f"{entry.group}.{entry.name}")
         if value is not None:
-            flag = f"--{names[entry.group, entry.name]}"
-            try:
-                checked = check_value(entry, _converted(entry, value))
-            except SettingsError as error:
-                raise SettingsError(f"{flag}: {error}") from error
+            checked = check_value(entry, _converted(entry, value))
             result.setdefault(entry.group, {})[entry.name] = checked
     return result
 
@@ -141,7 +120,7 @@ def _converted(entry: Entry, value: Any) -> Any:
                 f"{entry.group}.{entry.name} is {value!r}; give {kind}, "
                 f"{range_text(entry.option)}."
             ) from error
-    return _anchored(value) if entry.name in _PATHS else value
+    return _anchored(value) if entry.option.file else value
 
 
 def _anchored(text: str) -> str:
@@ -181,7 +160,7 @@ def combined(
 
 
 def options_table() -> str:
-    """All options as a Markdown table, for the README."""
+    """All options as a Markdown table, for docs/options.md."""
     return "\n".join(_rows()) + "\n"
 
 
@@ -193,7 +172,7 @@ def _rows() -> Iterator[str]:
         yield f"| **{field.name}** | | | |"
         for entry in entries():
             if entry.group == field.name:
-                flag = names[entry.group, entry.name]
+                flag = names[entry.place]
                 shown = f"`--{flag}`, `--no-{flag}`" if entry.type is bool else f"`--{flag}`"
                 yield f"| {shown} | {_shown(entry)} | {_values(entry)} | {entry.option.help} |"
 

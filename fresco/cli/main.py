@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from fresco import __version__
 from fresco.cli import commands
 from fresco.cli.console import logging_to_stderr
-from fresco.cli.flags import RESERVED, add_flags, flag_names
+from fresco.cli.flags import RESERVED, add_flags, flag_names, with_flags
 from fresco.errors import (
     Cancelled,
     FrescoError,
@@ -41,8 +41,6 @@ UNFORESEEN = 1
 """Exit code of an error that nobody raised on purpose."""
 INTERRUPTED = 130
 """Exit code after the second Ctrl-C."""
-_FRAME_RANGE = ("first-frame", "last-frame")
-_SHOTS = ("detect-shots", "shot-threshold", "shot-min-length")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 
 
@@ -102,7 +100,7 @@ def _add_translate(made: Any) -> None:
     parser.add_argument("--preset", metavar="{" + ",".join(PRESETS) + "}", help="Named choice of "
                         "the parts of guidance; attention is the fast one.")
     parser.add_argument("--preview", metavar="N", help="Translate the first N keyframes only.")
-    add_flags(parser)
+    add_flags(parser, "translate")
 
 
 def _add_keyframes(made: Any) -> None:
@@ -111,7 +109,7 @@ def _add_keyframes(made: Any) -> None:
     _add_common(parser)
     parser.add_argument("--json", action="store_true", help="Print JSON, which --keys reads.")
     parser.add_argument("-o", "--output", metavar="FILE", help="Also write the JSON to a file.")
-    add_flags(parser, groups=("keyframes",), more=_FRAME_RANGE)
+    add_flags(parser, "keyframes")
 
 
 def _add_propagate(made: Any) -> None:
@@ -125,10 +123,7 @@ def _add_propagate(made: Any) -> None:
                         "hold their frame numbers, counted from 0, such as 000012.png.")
     parser.add_argument("-o", "--output", metavar="PATH", help="The result: a video, or a folder "
                         "of images if the name has no suffix [default: CLIP_fresco.mp4].")
-    add_flags(
-        parser, groups=("flow", "propagation", "blend", "output"), more=(*_SHOTS, "resolution"),
-        without=("propagate", "compare", "measures"),
-    )
+    add_flags(parser, "propagate")
 
 
 def _add_compare(made: Any) -> None:
@@ -186,7 +181,7 @@ def _unknown(word: str, command: str) -> str:
     flags = [f"--{name}" for name in (*flag_names().values(), *RESERVED)]
     close = difflib.get_close_matches(word.split("=")[0], flags, 1)
     hint = f"did you mean {close[0]}?" if close else f"fresco {command} --help lists what there is."
-    return f"{word!r} is no argument of fresco {command}; {hint}"
+    return f"{word!r} is not an argument of fresco {command}; {hint}"
 
 
 def _explained(error: Exception, *, verbose: bool) -> int:
@@ -194,7 +189,7 @@ def _explained(error: Exception, *, verbose: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, FrescoError):
         code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNFORESEEN)
-        return _failed(str(error), code)
+        return _failed(with_flags(str(error)), code)
     if isinstance(error, OSError) and error.errno in _FULL:
         return _failed(str(explain(error, Path(error.filename or "."))), 6)
     if isinstance(error, MemoryError):

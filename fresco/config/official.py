@@ -42,7 +42,7 @@ def import_fresco(values: Mapping[str, Any], path: Path) -> ImportedRun:
         step(run)
     run.defaulted.append(
         "keyframes.detect_shots stays on; the official tool does not look for cuts. "
-        "--no-detect-shots gives its keyframes on a clip with cuts."
+        "Switched off, it gives its keyframes on a clip with cuts."
     )
     return run.result("Configuration of the official FRESCO", source, output)
 
@@ -131,7 +131,7 @@ def _propagation(run: Translation) -> None:
     said = "is not there" if value is None else f"is {value}"
     (run.defaulted if value is None else run.mapped).append(
         f"run_ebsynth {said}: propagation.enabled is True and propagation.method is 'patch', so "
-        "that a whole video comes out; --no-propagate writes keyframes only."
+        "that a whole video comes out; switched off, only keyframes are written."
     )
 
 
@@ -141,7 +141,9 @@ def _weights(run: Translation) -> None:
     if text is None:
         run.leave_open("gmflow_path", "flow.weights_dir")
     elif found is None:
-        run.ignored.append(f"gmflow_path ({text!r}): no such file; --flow auto finds its own.")
+        run.ignored.append(
+            f"gmflow_path ({text!r}): no such file; flow.estimator auto finds its own."
+        )
     else:
         run.put("flow.weights_dir", str(found.parent))
         run.mapped.append(f"gmflow_path: flow.weights_dir is {found.parent}.")

@@ -119,10 +119,10 @@ def _rest(run: Translation) -> None:
         run.ignore("crop", "nothing is cropped here; crop the clip before.")
     else:
         run.ignore("crop", "it crops nothing.")
-    run.ignore("work_dir", "a run keeps its artefacts beside the result, or in --workspace.")
+    run.ignore("work_dir", "a run keeps its artefacts beside the result, or in the workspace.")
     run.ignore("key_subdir", "names are fixed; Rerender counts keyframes from 1, we from 0.")
-    run.ignore("use_limit_device_resolution", "the size is --resolution; a full device shrinks the "
-               "batch instead.")
+    run.ignore("use_limit_device_resolution", "the size is sampling.resolution; where memory runs "
+               "out the batch shrinks instead.")
     run.ignore("color_preserve", "Rerender itself looks for another spelling and never reads it.")
     for key in WITHOUT_COUNTERPART:
         run.ignore(key, "a part of Rerender that FRESCO does not have.")

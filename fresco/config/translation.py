@@ -149,11 +149,12 @@ class Translation:
         """A checkpoint: a path if there is one, else a hub name."""
         text = self.take(key, TEXT)
         if not text:
-            self.defaulted.append(f"{key} is not there: name a checkpoint with --model.")
+            self.defaulted.append(f"{key} is not there: name a checkpoint as sampling.model.")
             return
         found, _ = self.locate(text)
         if found is None and _is_path(text):
-            self.ignored.append(f"{key} ({text!r}): no such file. Name a checkpoint with --model.")
+            self.ignored.append(f"{key} ({text!r}): no such file. Name a "
+                                "checkpoint as sampling.model.")
             return
         self.put("sampling.model", str(found or text))
         what = f"the path {found}" if found else f"the hub name {text!r}, for no such path is there"
@@ -181,7 +182,7 @@ class Translation:
         else:
             self.ignored.append(
                 f"{key} ({self.values[key]}): a random seed cannot be repeated; sampling.seed "
-                "stays 0. Choose one with --seed."
+                "stays 0."
             )
 
     def added_words(self) -> None:
@@ -191,9 +192,9 @@ class Translation:
             self.map("n_prompt", "sampling.negative_prompt", TEXT)
             return
         self.defaulted.append(
-            "sampling.added_prompt and negative_prompt stay empty: the tool this file is for adds "
-            "words on quality and a negative prompt that the file does not contain, so its "
-            "pictures differ. Set words of your own with --added-prompt and --negative-prompt."
+            "sampling.added_prompt and sampling.negative_prompt stay empty: the tool that this "
+            "file is for adds words on quality and a negative prompt that the file does not "
+            "contain, so its images differ. Give words of your own there."
         )
 
     def freeu(self, factors: Iterable[float]) -> None:

@@ -32,5 +32,6 @@ def memory_errors(what: str) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0] or "no memory left"
         raise OutOfMemoryError(
-            f"Memory ran out {what} ({reason}). Lower --batch-size or --resolution."
+            f"Memory ran out {what} ({reason}). Lower keyframes.batch_size or "
+            "sampling.resolution."
         ) from error

@@ -243,8 +243,8 @@ def make_plan(
         plans.append(KeyframePlan(keys, batches, plan_segments(keys)))
     if hand_keys is None and settings.max_interval == 1 and len(scores) > 1:
         notes.append(
-            "max_interval is 1, so every frame is translated and none propagated: this takes "
-            "longest and flickers most from batch to batch. Raise max_interval unless you mean it."
+            "keyframes.max_interval is 1, so every frame is translated and none propagated: this "
+            "takes longest and flickers most from batch to batch. Raise it unless you mean it."
         )
     return tuple(plans), tuple(notes)
 

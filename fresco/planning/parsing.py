@@ -152,7 +152,7 @@ def checked_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, st
         if _NEGATIVE_MARK in words:
             raise SettingsError(
                 f"Frame {number} in {where} has {words!r}; {_NEGATIVE_MARK} is not understood. "
-                "Give negative words with --negative-prompt, for all frames."
+                "Negative words are for all frames: sampling.negative_prompt."
             )
         result[str(number)] = words.strip()
     return result

@@ -24,7 +24,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise PropagationError(
             f"propagation.cluster is {address!r}, but the package distributed is not installed; "
-            "pip install distributed, here and on the cluster, or leave --cluster out."
+            "pip install distributed, here and on the cluster, or leave the cluster out."
         ) from error
     try:
         try:
@@ -35,7 +35,7 @@ def _connected(address: str) -> Any:
     except (OSError, ValueError, AssertionError) as error:
         raise PropagationError(
             f"The scheduler at {address} does not answer ({error}); start one with `dask "
-            "scheduler`, correct --cluster, or leave it out."
+            "scheduler`, correct propagation.cluster, or leave it empty."
         ) from error
 
 

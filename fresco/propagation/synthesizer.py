@@ -219,8 +219,8 @@ class PatchSynthesizer:
                 raise
         raise PropagationError(
             f"{self._words[0]} was lost {ATTEMPTS} times at the same frame: {reason}. Start again, "
-            "with fewer workers or a lower resolution if memory ran out; --propagation flow does "
-            "without this program."
+            "with fewer propagation.workers or a lower sampling.resolution if memory ran out; "
+            "propagation.method flow does without this program."
         )
 
     def _drop(self) -> str:

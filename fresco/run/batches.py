@@ -168,12 +168,13 @@ def _smaller(size: int, error: OutOfMemoryError) -> int:
     if size <= SMALLEST:
         raise HostError(
             f"The device ran out of memory with a batch of {size} frames, the smallest there is. "
-            "Lower --resolution, use --dtype float16, or --preset attention."
+            "Lower sampling.resolution, or switch off guidance.spatial_optimization and "
+            "guidance.temporal_optimization."
         ) from error
     smaller = max(SMALLEST, size * 3 // 4)
     log.warning(
         "Out of memory with a batch of %d frames; going on with batches of %d. The look may "
-        "vary more from batch to batch; --batch-size %d avoids the failed try.",
+        "vary more from batch to batch; keyframes.batch_size %d avoids the failed try.",
         size, smaller, smaller,
     )
     return smaller

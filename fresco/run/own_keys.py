@@ -73,8 +73,8 @@ def take_over_keys(
         if not own:
             raise SettingsError(
                 f"The shot of frames {plan.keyframes[0]} to {plan.keyframes[-1]} has no keyframe "
-                "of its own, and nothing is carried across a cut; add one, or give "
-                "--no-detect-shots."
+                "of its own, and nothing is carried across a cut; add one, or "
+                "switch keyframes.detect_shots off."
             )
         ends += [(key, end) for key, end in ((own[0], plan.keyframes[0]),
                                              (own[-1], plan.keyframes[-1])) if key != end]
@@ -85,7 +85,7 @@ def take_over_keys(
         if (width, height) != clip.frames.size:
             notes.append(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
-                f"{clip.frames.size[1]}, the working size (see --resolution)."
+                f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
         write_image(folder / frame_name(number), resize(picture, clip.frames.size))
     return OwnKeys(folder, tuple(changed), tuple(ends), tuple(notes))

@@ -17,7 +17,7 @@ from fresco.propagation.executor import core_count, run_segments
 from fresco.propagation.program import checked_program
 from fresco.propagation.segment import PatchWork, SegmentJob
 from fresco.run.clip import Clip
-from fresco.settings import FrescoSettings, picture_settings
+from fresco.settings import FrescoSettings, image_settings
 from fresco.workspace import digest, frame_name
 
 log = logging.getLogger("fresco")
@@ -48,7 +48,7 @@ class Method:
         if not self.patches:
             used = dataclasses.replace(used, quality=type(used)().quality)
         changed = dataclasses.replace(settings, propagation=used)
-        return digest(picture_settings(changed, "propagation", "blend"),
+        return digest(image_settings(changed, "propagation", "blend"),
                       self.patches.identity if self.patches else "")
 
 

@@ -53,8 +53,9 @@ def redo_keyframe(
             result = run.sampled(request, guide, f"keyframe {frame}")
         except OutOfMemoryError as error:
             raise HostError(
-                f"The device ran out of memory with {len(company)} keyframes. Lower --resolution, "
-                "use --dtype float16, or --preset attention."
+                f"The device ran out of memory with {len(company)} keyframes. Lower "
+                "sampling.resolution, or switch off guidance.spatial_optimization and "
+                "guidance.temporal_optimization."
             ) from error
         # The old frames go first: interrupted in between, they are made again from the old key.
         for folder in propagated:

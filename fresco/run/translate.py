@@ -35,7 +35,7 @@ from fresco.settings import (
     FrescoSettings,
     SamplingSettings,
     from_dict,
-    picture_settings,
+    image_settings,
     to_dict,
     validated,
 )
@@ -156,7 +156,7 @@ def _keys_identity(
     run: _Run, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator
 ) -> str:
     batches = [[batch.all for batch in plan.batches] for plan in plans]
-    pictures = picture_settings(run.settings, "guidance", "sampling")
+    pictures = image_settings(run.settings, "guidance", "sampling")
     return digest(
         __version__, run.clip.identity, batches, pictures, host.fingerprint, estimator.fingerprint
     )
@@ -320,7 +320,7 @@ def _report(
 
 def _frame_by_frame(run: _Run, keys: KeyframeRun) -> Picture:
     """Every frame translated by the host alone: what FRESCO is compared with."""
-    pictures = picture_settings(run.settings, "sampling")
+    pictures = image_settings(run.settings, "sampling")
     identity = digest(__version__, run.clip.identity, pictures, keys.host.fingerprint)
     alone = dataclasses.replace(keys, folder=run.space.folder("alone", identity))
     with _stage_log("frame by frame"), \

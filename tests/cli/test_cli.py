@@ -50,7 +50,7 @@ def clip(tmp_path: Path) -> Path:
 def test_a_missing_model_command_or_clip_is_named(
     calls: Calls, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "sampling.model is empty" in fails(capsys, 2, "translate", clip)
+    assert "--model is empty" in fails(capsys, 2, "translate", clip)
     assert "No clip is named" in fails(capsys, 2, "translate", "--model", "m")
     assert "no.mp4 does not exist" in fails(capsys, 3, "translate", "no.mp4", "--model", "m")
     assert "invalid choice: 'transalte'" in fails(capsys, 2, "transalte", clip)

@@ -55,7 +55,7 @@ def test_a_range_of_frames_keeps_the_numbers_of_the_source(
 
 @pytest.mark.parametrize(
     ("words", "code", "named"),
-    [(["--keys", "3,40"], 2, "Keyframe 40"), (["--last-frame", "12"], 2, "last_frame is 12")],
+    [(["--keys", "3,40"], 2, "Keyframe 40"), (["--last-frame", "12"], 2, "--last-frame is 12")],
 )
 def test_numbers_beyond_the_clip_are_named(
     words: list[str], code: int, named: str, clip: Path, capsys: pytest.CaptureFixture[str]

@@ -113,12 +113,12 @@ def test_every_official_key_is_in_the_report_once(tmp_path: Path) -> None:
 def test_added_words_are_told_or_taken(tmp_path: Path) -> None:
     clip(tmp_path)
     text = "\n".join(load_config(official(tmp_path)).report.defaulted)
-    assert "--added-prompt" in text
-    assert "--negative-prompt" in text
+    assert "sampling.added_prompt" in text
+    assert "sampling.negative_prompt stay empty" in text
     run = load_config(official(tmp_path, a_prompt="best", n_prompt="bad"))
     assert run.settings.sampling.added_prompt == "best"
     assert run.settings.sampling.negative_prompt == "bad"
-    assert "--added-prompt" not in run.report.text()
+    assert "sampling.added_prompt and" not in run.report.text()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_both_spellings_of_saliency(tmp_path: Path) -> None:
 
 def test_propagation_is_on_although_the_file_says_off(tmp_path: Path) -> None:
     report = load_config(official(tmp_path)).report
-    assert any("run_ebsynth is False" in text and "--no-propagate" in text
+    assert any("run_ebsynth is False" in text and "only keyframes are written" in text
                for text in report.mapped)
 
 
@@ -260,7 +260,8 @@ def test_a_model_folder_beside_the_tool_is_taken(tmp_path: Path) -> None:
 def test_a_model_path_that_is_not_there_is_no_hub_name(tmp_path: Path, name: str) -> None:
     path = official(tmp_path, sd_path=name)
     assert load_config(path).settings.sampling.model == ""
-    assert f"sd_path ({name!r}): no such file. Name a checkpoint with --model." in sentences(path)
+    expected = f"sd_path ({name!r}): no such file. Name a checkpoint as sampling.model."
+    assert expected in sentences(path)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_a_model_path_that_is_not_there_is_no_hub_name(tmp_path: Path, name: str
     [
         ({"mininterv": "ten"}, "mininterv is 'ten' .*a whole number"),
         ({"mininterv": True}, "mininterv is True"),
-        ({"mininterv": 40}, r"min_interval is 40, above max_interval\s+30"),
+        ({"mininterv": 40}, r"min_interval is 40, above keyframes.max_interval, which is 30"),
         ({"prompt": 5}, "prompt is 5 .*a text"),
         ({"use_freeu": "on"}, "use_freeu is 'on' .*yes or no"),
         ({"batch_size": 2}, "batch_size is 2; give 3 to 64"),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import sigmas_at
 from fresco.progress import Stage
-from fresco.settings import SamplingSettings
+from fresco.settings import SamplingSettings, entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,13 @@ class ModelParts:
         return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
 
 
-_NO_PICTURES = (
-    "model", "vae", "lora", "prompt", "added_prompt", "negative_prompt", "key_prompts",
-    "resolution", "control_model", "device",
-)
-"""Settings whose effect is hashed otherwise: as weights, or as the request of a batch."""
-
-
 def fingerprint_of(parts: ModelParts, settings: SamplingSettings, device: torch.device) -> str:
     """Hash over weights, configurations and options."""
     digest = hashlib.sha256()
-    options = {k: v for k, v in asdict(settings).items() if k not in _NO_PICTURES}
+    options = {
+        entry.name: getattr(settings, entry.name) for entry in entries()
+        if entry.group == "sampling" and not entry.option.by_host
+    }
     options |= {"device": device.type, "schedule": dict(parts.schedule)}
     digest.update(json.dumps(options, sort_keys=True, default=str).encode())
     for network in parts.networks():

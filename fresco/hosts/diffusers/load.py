@@ -117,7 +117,7 @@ def _quiet() -> Iterator[None]:
 def _load_pipeline(model: str, *, offline: bool) -> Any:
     """A StableDiffusionPipeline in float32 on the CPU."""
     if not model:
-        raise HostError("sampling.model is empty; give --model a checkpoint, folder or hub name.")
+        raise HostError("sampling.model is empty; name a checkpoint, a folder or a hub name.")
     path = Path(model).expanduser()
     with memory_errors("while loading the model"):
         if path.is_file():
@@ -125,7 +125,7 @@ def _load_pipeline(model: str, *, offline: bool) -> Any:
         if path.is_dir():
             return _load_folder(path)
         if path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~")):
-            raise HostError(f"There is no model at {path}; check --model.")
+            raise HostError(f"There is no model at {path}; check sampling.model.")
         return _load_hub(model, offline=offline)
 
 
@@ -157,7 +157,8 @@ def _load_hub(name: str, *, offline: bool) -> Any:
     except (OSError, ValueError) as error:
         where = "in the hub's cache, and the network is off" if offline else "on the hub"
         raise HostError(
-            f"Model {name!r} is no file or folder here and was not found {where}; check --model."
+            f"Model {name!r} is not a file or folder here and was not found {where}; check "
+            "sampling.model."
         ) from error
     _check_class(config, name)
     return _from_pretrained(name, name, local=offline)
@@ -209,7 +210,9 @@ def _load_vae(name: str, pipe: Any, *, offline: bool) -> Any:
         if path.is_file():
             kind = describe(read_shapes(path))
             if kind not in ("a VAE", "Stable Diffusion 1.x"):
-                raise HostError(f"--vae {path.name} is {kind}; give a VAE of Stable Diffusion 1.x.")
+                raise HostError(
+                    f"sampling.vae {path.name} is {kind}; give a VAE of Stable Diffusion 1.x."
+                )
             with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
                 pipe.vae.save_config(folder)
                 vae = diffusers.AutoencoderKL.from_single_file(
@@ -222,11 +225,11 @@ def _load_vae(name: str, pipe: Any, *, offline: bool) -> Any:
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise HostError(f"--vae {name} cannot be loaded: {reason}") from error
+        raise HostError(f"sampling.vae {name} cannot be loaded: {reason}") from error
     channels = dict(vae.config)["latent_channels"]
     if channels != 4:
         raise HostError(
-            f"--vae {name} has {channels} latent channels; Stable Diffusion 1.x "
+            f"sampling.vae {name} has {channels} latent channels; Stable Diffusion 1.x "
             "has 4. Use a VAE made for it."
         )
     return vae

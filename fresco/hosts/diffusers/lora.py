@@ -38,11 +38,11 @@ def merge_loras(pipe: Any, loras: Sequence[str]) -> None:
 
 def _check_lora(path: Path, context: int) -> None:
     if not path.is_file():
-        raise HostError(f"There is no LoRA file {path}; check --lora.")
+        raise HostError(f"There is no LoRA file {path}; check sampling.lora.")
     shapes = read_shapes(path)
     kind = describe(shapes)
     if kind != "a LoRA":
-        raise HostError(f"--lora {path.name} is {kind}; give a LoRA file.")
+        raise HostError(f"sampling.lora {path.name} is {kind}; give a LoRA file.")
     made_for = lora_context(shapes)
     if made_for is not None and made_for != context:
         raise HostError(

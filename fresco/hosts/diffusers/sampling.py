@@ -124,5 +124,6 @@ def _check_finite(output: Tensor, step: Step) -> None:
     if not bool(torch.isfinite(output).all()):
         raise HostError(
             f"The model returned NaN or infinite values in call {step.index + 1} of {step.count} "
-            f"(noise level {step.sigma:.3g}). Use --dtype float32, or another checkpoint."
+            f"(noise level {step.sigma:.3g}). Set sampling.dtype to float32, or use another "
+            "checkpoint."
         )

@@ -69,7 +69,7 @@ class LatentCodec:
         if not bool(torch.isfinite(images).all()):
             raise HostError(
                 f"The VAE returned NaN or infinite values in {self._vae.dtype}. "
-                "Use --dtype float32, or another --vae."
+                "Set sampling.dtype to float32, or use another sampling.vae."
             )
         return images
 

@@ -15,7 +15,6 @@ from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.planning.parsing import checked_key_prompts, frame_number
 from fresco.planning.prompts import prompts_of, refuse_composed
-from fresco.server.api.schema import SERVER_ONLY
 from fresco.server.encoded import as_typed
 from fresco.server.jobs.job import Goal
 from fresco.settings import FrescoSettings, entries, from_dict
@@ -110,12 +109,13 @@ def parse_settings(
         for group, items in values.items()
     }
     settings = from_dict(whole, base)
-    for (group, name), instead in SERVER_ONLY.items():
+    for entry in (entry for entry in entries() if entry.option.instead):
+        group, name = entry.place
         value = getattr(getattr(settings, group), name)
-        default = getattr(getattr(FrescoSettings(), group), name)
-        if value not in (default, getattr(getattr(base, group), name)):
+        if value not in (entry.default, getattr(getattr(base, group), name)):
             raise SettingsError(
-                f"{group}.{name} is {value!r}, which the API does not take; {instead}."
+                f"{group}.{name} is {value!r}, which the API does not take; "
+                f"{entry.option.instead}."
             )
     if settings.keyframes.keys != base.keyframes.keys:
         listed_numbers(settings.keyframes.keys)

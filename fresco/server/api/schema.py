@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fresco.server.jobs.job import Goal
@@ -11,27 +10,6 @@ from fresco.settings import Entry, entries
 Schema = dict[str, Any]
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
-
-SERVER_ONLY: Mapping[tuple[str, str], str] = {
-    ("flow", "weights_dir"): "the server has a folder of its own",
-    ("flow", "offline"): "it is a setting of the server",
-    ("propagation", "cluster"): "it is a setting of the server",
-    ("propagation", "enabled"): "choose the goal keyframes instead",
-    ("sampling", "model"): "name the model as host.model, see GET /fresco/models",
-    ("sampling", "vae"): "choose the VAE in the server's settings",
-    ("sampling", "lora"): "write it into the prompt, such as <lora:name:0.8>",
-    ("sampling", "scheduler"): "name host.sampler and host.scheduler, see GET /fresco/models",
-    ("sampling", "control"): "give controlnet units instead",
-    ("sampling", "control_model"): "give controlnet units instead",
-    ("sampling", "control_weight"): "give controlnet units instead",
-    ("sampling", "canny_low"): "give controlnet units instead",
-    ("sampling", "canny_high"): "give controlnet units instead",
-    ("sampling", "device"): "it is a setting of the server",
-    ("sampling", "dtype"): "it is a setting of the server",
-}
-"""Options that only the command line has, as they name files, addresses or the model, and what a
-client does instead. Their defaults are accepted."""
-
 
 def settings_schema() -> Schema:
     """Groups of options."""
@@ -49,7 +27,7 @@ def _option(entry: Entry) -> Schema:
         schema |= {name: entry.type(bound) for name, bound in bounds.items() if bound is not None}
     if option.choices:
         schema["enum"] = list(option.choices)
-    instead = SERVER_ONLY.get((entry.group, entry.name))
+    instead = option.instead
     if instead:
         schema["enum"] = [schema["default"]]
     text = f"Not over the API: {instead}." if instead else option.help

@@ -17,14 +17,6 @@ from fresco.planning.parsing import checked_key_prompts
 from fresco.server.encoded import as_typed, base64_bytes
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 
-OFFERED: Mapping[str, tuple[str, ...]] = {
-    "keyframes": (),
-    "flow": ("estimator",),
-    "guidance": (),
-    "output": ("first_frame", "last_frame"),
-}
-"""Groups of options that make sense within img2img, and which of each; empty: all."""
-
 SOURCES = ("video", "path", "masks")
 """Arguments that name the frames: an uploaded file (base64 in the API), a path on the server; and
 their masks."""
@@ -60,12 +52,7 @@ class Request:
 
 def offered_options() -> tuple[Entry, ...]:
     """The options of the script, in the order of its controls: later ones are appended only."""
-    return tuple(
-        entry for entry in entries()
-        if entry.group in OFFERED and (
-            not OFFERED[entry.group] or entry.name in OFFERED[entry.group]
-        )
-    )
+    return tuple(entry for entry in entries() if entry.option.img2img)
 
 
 def parse_arguments(args: Sequence[Any]) -> Request | None:
@@ -110,15 +97,17 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     masks = _masks(rest.pop("masks", ""))
     prompts = rest.pop("key_prompts", {})
     by_name = {entry.name: entry for entry in offered_options()}
+    offered_groups = {entry.group for entry in offered_options()}
     groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
     for name, value in rest.items():
-        if name in OFFERED:
+        if name in offered_groups:
             groups.setdefault(name, {}).update(_group(name, value, by_name))
         elif name in by_name:
             entry = by_name[name]
             groups.setdefault(entry.group, {})[name] = as_typed(entry, value)
         else:
-            raise _unknown(str(name), [*by_name, *OFFERED, *SOURCES, "enabled", "key_prompts"])
+            known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", "key_prompts"]
+            raise _unknown(str(name), known)
     request = Request(from_dict(groups), data=data, path=path, **masks)
     checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
     return request
@@ -160,4 +149,4 @@ def _decoded(name: str, text: str) -> bytes:
 def _unknown(name: str, known: Sequence[str]) -> SettingsError:
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-    return SettingsError(f"{name!r} is no option of FRESCO; {hint}")
+    return SettingsError(f"{name!r} is not an option of FRESCO; {hint}")

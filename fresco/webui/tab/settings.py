@@ -15,8 +15,6 @@ from fresco.webui.tab.values import (
     AS_SAMPLER,
     NO_CONTROL,
     UNITS,
-    UNSAVED,
-    label_of,
     offered_entries,
 )
 from fresco.webui.widgets.events import on, unsaved
@@ -37,14 +35,12 @@ class SettingControls:
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
         """Make the controls of some options here."""
-        known = {(e.group, e.name): e for e in offered_entries()}
+        known = {entry.place: entry for entry in offered_entries()}
         controls = []
         for name in names:
             entry = known[group, name]
-            control = setting_control(
-                entry, label_of(entry), f"fresco_{group}_{name}", **further
-            )
-            if name in UNSAVED:
+            control = setting_control(entry, entry.label, f"fresco_{group}_{name}", **further)
+            if entry.option.one_clip:
                 unsaved(control)
             self.made[group, name] = control
             controls.append(control)
@@ -53,12 +49,12 @@ class SettingControls:
     def rest(self, group: str, *but: str) -> None:
         """Make the controls of a group that are not there yet."""
         self.make(group, *(e.name for e in offered_entries() if e.group == group
-                           and (group, e.name) not in self.made and e.name not in but))
+                           and e.place not in self.made and e.name not in but))
 
     @property
     def all(self) -> list[Any]:
         """Every control, options first: the inputs of `read_values`."""
-        return [*(self.made[e.group, e.name] for e in offered_entries()), *self.host.values()]
+        return [*(self.made[e.place] for e in offered_entries()), *self.host.values()]
 
     def named(self, *places: tuple[str, str]) -> list[Any]:
         """The controls of some options."""

@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 from fresco.webui.tab.timeline import import_keys, import_words, words_text
-
-LEFT_OUT: Mapping[tuple[str, str], str] = {
-    ("sampling", "model"): "the host's own checkpoint is chosen instead",
-    ("sampling", "vae"): "the host's own settings choose it",
-    ("sampling", "lora"): "written into the prompt, as everywhere in the host",
-    ("sampling", "scheduler"): "the host's own samplers are offered instead",
-    ("sampling", "control"): "the host's own ControlNet is offered instead",
-    ("sampling", "control_model"): "the host's own ControlNet is offered instead",
-    ("sampling", "control_weight"): "the host's own ControlNet is offered instead",
-    ("sampling", "canny_low"): "a setting of the host's preprocessors",
-    ("sampling", "canny_high"): "a setting of the host's preprocessors",
-    ("sampling", "device"): "chosen by the host",
-    ("sampling", "dtype"): "chosen by the host",
-    ("flow", "weights_dir"): "in the host's settings, as it is the same for every job",
-    ("flow", "offline"): "in the host's settings, as it is the same for every job",
-    ("propagation", "cluster"): "in the host's settings: an address that the server connects to",
-    ("propagation", "enabled"): "the buttons say how far a job goes",
-}
-"""Options without a control in the tab, and why."""
-
-LABELS: Mapping[str, str] = {
-    "keys": "Keyframes by hand",
-    "key_prompts": "Words for single keyframes",
-    "estimator": "Optical flow",
-    "saliency": "Subject mask",
-    "prompt": "Prompt",
-    "added_prompt": "Added to every prompt",
-    "negative_prompt": "Negative prompt",
-    "steps": "Sampling steps",
-    "strength": "Denoising strength",
-    "guidance_scale": "CFG scale",
-    "method": "Propagation method",
-    "quality": "Patch quality",
-    "workers": "Worker processes",
-    "histogram": "Histogram blend",
-    "gradient": "Gradient blend",
-    "crf": "Video quality (CRF)",
-    "sound": "Keep the sound",
-    "source_size": "Write at the source's size",
-    "compare": "Compare with frame by frame",
-    "measures": "Measure the result",
-    "freeu_b1": "FreeU b1", "freeu_b2": "FreeU b2", "freeu_s1": "FreeU s1", "freeu_s2": "FreeU s2",
-}
-"""Labels that say more than the option's name; the others are the name itself."""
-
-UNSAVED = {"keys", "key_prompts", "seed", "first_frame", "last_frame"}
-"""Options of one job, which are nobody's defaults."""
 
 UNITS = 2
 """ControlNet units offered."""
@@ -69,14 +22,9 @@ AS_SAMPLER = "Automatic"
 """Choice of the sampler's own noise schedule."""
 
 
-def label_of(entry: Entry) -> str:
-    """The label of an option's control; users' defaults hang on it."""
-    return LABELS.get(entry.name) or entry.name.replace("_", " ").capitalize()
-
-
 def offered_entries() -> tuple[Entry, ...]:
     """The options that have a control, in their order."""
-    return tuple(e for e in entries() if (e.group, e.name) not in LEFT_OUT)
+    return tuple(entry for entry in entries() if not entry.option.instead)
 
 
 def control_count() -> int:
@@ -106,7 +54,7 @@ def _typed(entry: Entry, value: Any) -> Any:
     """A control's value as the option's type; a cleared field is no number."""
     if entry.type in (int, float):
         if value is None or value == "":
-            raise SettingsError(f"{label_of(entry)} is empty; give a number.")
+            raise SettingsError(f"{entry.label} is empty; give a number.")
         return int(value) if entry.type is int and float(value).is_integer() else value
     if entry.type is dict:
         return value or ""

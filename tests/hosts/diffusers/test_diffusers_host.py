@@ -188,7 +188,7 @@ def test_other_errors_of_the_model_pass(
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
 ])
 def test_every_device_is_understood_when_its_memory_ends(words: str) -> None:
-    with pytest.raises(OutOfMemoryError, match="Lower --batch-size"), memory_errors("here"):
+    with pytest.raises(OutOfMemoryError, match=r"Lower keyframes\.batch"), memory_errors("x"):
         raise RuntimeError(words)
 
 

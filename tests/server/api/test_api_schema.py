@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit
 from fresco.server.api.models import parse_job, parse_resume, parse_settings
-from fresco.server.api.schema import SERVER_ONLY, job_schema, resume_schema, settings_schema
+from fresco.server.api.schema import job_schema, resume_schema, settings_schema
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
@@ -30,7 +30,7 @@ def test_the_schema_has_every_option() -> None:
     for entry in entries():
         known = groups[entry.group]["properties"][entry.name]
         option = entry.option
-        if (entry.group, entry.name) in SERVER_ONLY:
+        if option.instead:
             assert known["enum"] == [entry.default if entry.type is not tuple else []]
             continue
         assert known["description"] == option.help
@@ -50,7 +50,7 @@ def test_the_schema_and_the_reader_agree() -> None:
     validator.validate(defaults)
     assert parse_settings(defaults) == FrescoSettings()
     for entry in entries():
-        if entry.type not in (int, float) or (entry.group, entry.name) in SERVER_ONLY:
+        if entry.type not in (int, float) or entry.option.instead:
             continue
         for bound, beyond in ((entry.option.low, -1), (entry.option.high, 1)):
             if bound is None:

@@ -37,7 +37,7 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"batch_sze": 4}, "'batch_sze' is no option of FRESCO; did you mean batch_size?"),
+    ({"batch_sze": 4}, "'batch_sze' is not an option of FRESCO; did you mean batch_size?"),
     ({"batch_size": 2}, "keyframes.batch_size is 2; give 3 to 64."),
     ({"batch_size": "many"}, "keyframes.batch_size is 'many', a str"),
     ({"spatial_weight": float("nan")}, "guidance.spatial_weight is nan"),
@@ -51,7 +51,7 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
     ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
     ({"video": "***"}, "video is no base64"),
     ({"video": "AAECAw=="}, "video.mp4"),
-    ({"min_interval": 40}, "keyframes.min_interval is 40, above max_interval"),
+    ({"min_interval": 40}, "keyframes.min_interval is 40, above keyframes.max_interval"),
     (["yes"], "The first argument of FRESCO is 'yes'"),
     ([5], "The first argument of FRESCO is 5"),
     ([True, None, "", "ten"], "keyframes.min_interval is 'ten'"),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fresco.webui.tab.values import LEFT_OUT, UNSAVED, label_of, offered_entries
+from fresco.settings import entries
+from fresco.webui.tab.values import offered_entries
 from tests.helpers.source import ROOT
 
 SAVED = {"Slider", "Radio", "Checkbox", "Textbox", "Number", "Dropdown"}
@@ -40,7 +41,7 @@ def test_every_option_has_one_control(components: list[dict[str, Any]]) -> None:
         found = [each for each in components if each["id"] == identity]
         assert len(found) == 1, identity
         control, = found
-        assert control["label"] == label_of(entry)
+        assert control["label"] == entry.label
         assert control["info"] == entry.option.help
         if entry.type is not dict:
             assert control["value"] == entry.default
@@ -48,7 +49,7 @@ def test_every_option_has_one_control(components: list[dict[str, Any]]) -> None:
             re.findall(r"[\w+-]+", " ".join(control["choices"]))
         )
     identities = {each["id"] for each in components}
-    assert not {f"fresco_{group}_{name}" for group, name in LEFT_OUT} & identities
+    assert not {f"fresco_{e.group}_{e.name}" for e in entries() if e.option.instead} & identities
 
 
 def test_labels_and_ids_are_unique_and_stable(built: list[list[dict[str, Any]]]) -> None:
@@ -67,7 +68,7 @@ def test_labels_and_ids_are_unique_and_stable(built: list[list[dict[str, Any]]])
 
 def test_what_belongs_to_a_job_is_nobodys_default(components: list[dict[str, Any]]) -> None:
     names = {f"fresco_{entry.group}_{entry.name}" for entry in offered_entries()
-             if entry.name in UNSAVED}
+             if entry.option.one_clip}
     names |= {"fresco_path", "fresco_own_path", "fresco_host_model", "fresco_preset"}
     for each in components:
         if each["id"] in names or (each["kind"] == "Textbox" and not each["visible"]):
