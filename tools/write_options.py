@@ -1,4 +1,4 @@
-"""Write the table of options into README.md: `python -m tools.write_options`."""
+"""Write docs/options.md from the settings: `python -m tools.write_options`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from pathlib import Path
 
 from fresco.cli.flags import options_table
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
+HEAD = """# Options
+
+Made from `fresco/settings.py` by `python -m tools.write_options`; `fresco translate --help` says the same.
+
+An option belongs to a group. Run files, the API and error messages name it by group and name: `sampling.seed`, in JSON
+`{"sampling": {"seed": 7}}`. The command line has a flag for each. The column *also in* says who else offers it: the tab,
+the API, the script in img2img. Where a server does not offer an option, the API's error says what to do instead.
+
+"""
 
 
-def with_table(text: str) -> str:
-    """The text with the table between its markers replaced by the present one."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + "\n" + options_table() + "\n" + END + after
+def options_page() -> str:
+    """The whole page."""
+    return HEAD + options_table()
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text("utf-8")), "utf-8")
+    PAGE.write_text(options_page(), "utf-8")

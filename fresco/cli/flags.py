@@ -160,21 +160,32 @@ def combined(
 
 
 def options_table() -> str:
-    """All options as a Markdown table, for docs/options.md."""
-    return "\n".join(_rows()) + "\n"
+    """All options as Markdown, a table for each group: the body of docs/options.md."""
+    hints = typing.get_type_hints(FrescoSettings)
+    return "\n".join(
+        line for field in dataclasses.fields(FrescoSettings)
+        for line in _group_lines(field.name, (hints[field.name].__doc__ or "").splitlines()[0])
+    )
 
 
-def _rows() -> Iterator[str]:
+def _group_lines(group: str, description: str) -> Iterator[str]:
     names = flag_names()
-    yield "| option | default | values | what it does |"
-    yield "|---|---|---|---|"
-    for field in dataclasses.fields(FrescoSettings):
-        yield f"| **{field.name}** | | | |"
-        for entry in entries():
-            if entry.group == field.name:
-                flag = names[entry.place]
-                shown = f"`--{flag}`, `--no-{flag}`" if entry.type is bool else f"`--{flag}`"
-                yield f"| {shown} | {_shown(entry)} | {_values(entry)} | {entry.option.help} |"
+    yield from (f"## {group}", "", description, "")
+    yield "| option | flag | also in | default | values | what it does |"
+    yield "|---|---|---|---|---|---|"
+    for entry in entries():
+        if entry.group == group:
+            flag = names[entry.place]
+            shown = f"`--{flag}`, `--no-{flag}`" if entry.type is bool else f"`--{flag}`"
+            yield (f"| `{entry.name}` | {shown} | {_front_ends(entry)} | {_shown(entry)} "
+                   f"| {_values(entry)} | {entry.option.help} |")
+    yield ""
+
+
+def _front_ends(entry: Entry) -> str:
+    places = ([] if entry.option.instead else ["tab", "API"])
+    places += ["img2img"] if entry.option.img2img else []
+    return ", ".join(places) or "-"
 
 
 def _values(entry: Entry) -> str:
