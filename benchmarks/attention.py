@@ -1,4 +1,4 @@
-"""Guided self-attention, all parts, at the finest level: `python -m benchmarks.attention`."""
+"""Guided self-attention, all parts, at the finest stage: `python -m benchmarks.attention`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature optimisation at the largest decoder level: `python -m benchmarks.optimization`.
+"""Feature optimisation at the largest decoder stage: `python -m benchmarks.optimization`.
 
 Both sides do the same iterations of both losses on the same feature; statistics included in ours.
 The reference (unit tokens, or a Gram matrix) is made before the measurement begins.
@@ -15,12 +15,12 @@ import torch
 from benchmarks import plain
 from benchmarks.measure import SIDES, measured, side_by_side
 from fresco.flow.occlusion import BidirectionalFlow
-from fresco.guidance.motion import feature_motion
+from fresco.guidance.motion import make_feature_motion
 from fresco.guidance.optimization import (
     Descent,
     OptimizationTarget,
+    normalize_tokens,
     optimize_feature,
-    unit_tokens,
 )
 
 CHUNKS = 2
@@ -39,14 +39,14 @@ def work(side: str, frames: int, channels: int, size: int, iterations: int) -> C
     torch.manual_seed(0)
     feature = torch.randn(CHUNKS * frames, channels, size, size)
     source = torch.randn(CHUNKS * frames, channels, size, size)
-    motion = feature_motion(_flow(frames, size), (size, size))
+    motion = make_feature_motion(_flow(frames, size), (size, size))
     if side == "plain":
         reference = plain.gram(source)
         return lambda: plain.optimize(
             feature, reference, motion.flow,
             spatial_weight=WEIGHT, iterations=iterations, rate=RATE,
         )
-    tokens = unit_tokens(source).chunk(CHUNKS)
+    tokens = normalize_tokens(source).chunk(CHUNKS)
 
     def ours() -> torch.Tensor:
         result = torch.empty_like(feature)

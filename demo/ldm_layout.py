@@ -35,7 +35,7 @@ def _unet_place(side: str, level: int, kind: str, index: int) -> str:
     return f"output_blocks.{3 * level + index}.{int(kind == 'attentions')}"
 
 
-def unet_key(key: str) -> str:
+def rename_unet_key(key: str) -> str:
     """A key of diffusers' UNet in the original layout."""
     stem, end = key.rsplit(".", 1)
     if stem in _UNET_ENDS:
@@ -59,7 +59,7 @@ def _vae_attention(key: str) -> str:
     return key
 
 
-def vae_key(key: str, levels: int) -> str:
+def rename_vae_key(key: str, levels: int) -> str:
     """A key of diffusers' VAE in the original layout."""
     key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
@@ -84,7 +84,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     return load_file(next(folder.glob("*.safetensors")))
 
 
-def control_to_ldm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_control(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A ControlNet's weights in the original layout."""
     result = {}
     last = 7
@@ -100,7 +100,7 @@ def control_to_ldm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif parts[0] == "controlnet_mid_block":
             name = f"middle_block_out.0.{end}"
         else:
-            name = unet_key(key)
+            name = rename_unet_key(key)
         result[f"control_model.{name}"] = tensor.contiguous()
     return result
 
@@ -109,11 +109,11 @@ def write_ldm_file(folder: Path, path: Path, *, half: bool = False) -> Path:
     """One .safetensors of the original layout from a diffusers folder; `half`: in float16."""
     state: dict[str, Tensor] = {}
     for key, tensor in _weights(folder / "unet").items():
-        state[f"model.diffusion_model.{unet_key(key)}"] = tensor
+        state[f"model.diffusion_model.{rename_unet_key(key)}"] = tensor
     vae = _weights(folder / "vae")
     levels = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("decoder.up_blocks"))
     for key, tensor in vae.items():
-        name = vae_key(key, levels)
+        name = rename_vae_key(key, levels)
         state[f"first_stage_model.{name}"] = _vae_tensor(name, tensor)
     for key, tensor in _weights(folder / "text_encoder").items():
         name = key if key.startswith("text_model.") else f"text_model.{key}"

@@ -21,7 +21,7 @@ from fresco.cli.console import Bars, stopping_on_ctrl_c
 from fresco.cli.flags import combined, given_flags, options_table
 from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
 from fresco.errors import HostError, SettingsError, VideoError
-from fresco.planning.parsing import inline_keys
+from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FrescoSettings
 from fresco.workspace import write_bytes
@@ -60,7 +60,8 @@ def _gather_inputs(arguments: argparse.Namespace) -> RunInputs:
     preset = getattr(arguments, "preset", None)
     settings = combined(base, preset, given_flags(arguments))
     # A file of keyframes is read now: its faults show before any work, and a run file holds them.
-    by_hand = dataclasses.replace(settings.keyframes, keys=inline_keys(settings.keyframes.keys))
+    keys = write_keys_inline(settings.keyframes.keys)
+    by_hand = dataclasses.replace(settings.keyframes, keys=keys)
     settings = dataclasses.replace(settings, keyframes=by_hand)
     if imported:
         log.info("%s", imported.report.text())
@@ -109,9 +110,9 @@ def translate(arguments: argparse.Namespace) -> None:
             "sampling.model is empty; name a checkpoint: a .safetensors or .ckpt file, a diffusers "
             "folder, or a hub name."
         )
-    from fresco.planning.prompts import prompts_of, refuse_composed
+    from fresco.planning.prompts import list_prompts, refuse_composed
 
-    refuse_composed(prompts_of(inputs.settings.sampling))
+    refuse_composed(list_prompts(inputs.settings.sampling))
     names: list[str] = []
 
     def load() -> Host:

@@ -12,7 +12,7 @@ from fresco.config.official import import_fresco
 from fresco.config.rerender import import_rerender
 from fresco.config.translation import ImportedRun, ImportReport
 from fresco.errors import SettingsError
-from fresco.planning.parsing import checked_key_prompts, read_json_text
+from fresco.planning.parsing import check_key_prompts, read_json_text
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
 from fresco.workspace import write_json
 
@@ -127,7 +127,7 @@ def _checked(nested: Any, path: Path) -> FrescoSettings:
         raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
     try:
         settings = from_dict(nested)
-        words = checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+        words = check_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
         sampling = dataclasses.replace(settings.sampling, key_prompts=words)
         settings = dataclasses.replace(settings, sampling=sampling)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The three attentions of FRESCO (SPEC 6), as functions of tensors.
+"""The three attentions of FRESCO (docs/method.md, section 6), as functions of tensors.
 
 One chunk at a time: the N frames of one conditioning, [N, tokens, C]. Keys and values of
 cross-frame attention are the same for every frame, so the frames are folded into the queries and
@@ -56,45 +56,45 @@ class AttentionParts:
         return any(part is not None for part in (self.keys, self.recorded, self.chains))
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
+def _split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, T, heads * d] -> [B, heads, T, d]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _joined(x: Tensor) -> Tensor:
+def _merge_heads(x: Tensor) -> Tensor:
     """[B, heads, T, d] -> [B, T, heads * d]."""
     return x.transpose(1, 2).flatten(2)
 
 
-def _folded(x: Tensor) -> Tensor:
+def _fold_frames(x: Tensor) -> Tensor:
     """[B, heads, T, d] -> [1, heads, B * T, d]: frames become queries."""
     return x.transpose(0, 1).flatten(1, 2)[None]
 
 
-def spatial_query(query: Tensor, recorded: Tensor, project: Projections) -> Tensor:
+def average_queries(query: Tensor, recorded: Tensor, project: Projections) -> Tensor:
     """Queries averaged by the source's self-similarity: softmax(q' (0.2 k')^T / sqrt d) q.
 
     Args:
         query: [B, heads, T, d].
         recorded: [B, T, C] input of this layer in the reference pass.
     """
-    towards = _heads(project.query(recorded), project.heads)
-    own = _heads(project.key(recorded), project.heads)
+    towards = _split_heads(project.query(recorded), project.heads)
+    own = _split_heads(project.key(recorded), project.heads)
     return F.scaled_dot_product_attention(towards * SHARPNESS, own, query)
 
 
-def cross_frame_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend_across_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """All frames attend to the same tokens.
 
     Args:
         query: [B, heads, T, d]; key, value: [1, heads, M, d].
     """
     frames, tokens = query.shape[0], query.shape[2]
-    attended = F.scaled_dot_product_attention(_folded(query), key, value)[0]
+    attended = F.scaled_dot_product_attention(_fold_frames(query), key, value)[0]
     return attended.unflatten(1, (frames, tokens)).transpose(0, 1)
 
 
-def temporal_attention(query: Tensor, key: Tensor, value: Tensor, linked: Tensor) -> Tensor:
+def attend_along_chains(query: Tensor, key: Tensor, value: Tensor, linked: Tensor) -> Tensor:
     """Attention along motion paths: softmax(q (0.2 k)^T / sqrt d, masked) v.
 
     Args:
@@ -119,42 +119,43 @@ def _follow_chains(attended: Tensor, x: Tensor, chains: Chains, project: Project
         tile = slice(first, first + max(1, TILE_TOKENS // frames))
         place = chains.place[tile].flatten()
         along = tokens.index_select(0, place).unflatten(0, (-1, frames))  # [chains, N, C]
-        result = temporal_attention(
-            _heads(project.query(along), heads),
-            _heads(project.key(along), heads),
-            _heads(values.index_select(0, place).unflatten(0, (-1, frames)), heads),
+        result = attend_along_chains(
+            _split_heads(project.query(along), heads),
+            _split_heads(project.key(along), heads),
+            _split_heads(values.index_select(0, place).unflatten(0, (-1, frames)), heads),
             chains.linked[tile],
         )
-        values.index_copy_(0, place, _joined(result).flatten(0, 1))
+        values.index_copy_(0, place, _merge_heads(result).flatten(0, 1))
 
 
-def _attended(x: Tensor, project: Projections, parts: AttentionParts) -> Iterator[Tensor]:
+def _attend_tiles(x: Tensor, project: Projections, parts: AttentionParts) -> Iterator[Tensor]:
     """Self-attention before its output projection, [tile, T, heads * d], some frames at a time."""
     heads = project.heads
     shared = None
     if parts.keys is not None:
         seen = x.flatten(0, 1).index_select(0, parts.keys)[None]
-        shared = _heads(project.key(seen), heads), _heads(project.value(seen), heads)
-    for first, tile in _tiles(x):
-        query = _heads(project.query(tile), heads)
+        shared = _split_heads(project.key(seen), heads), _split_heads(project.value(seen), heads)
+    for first, tile in _split_into_tiles(x):
+        query = _split_heads(project.query(tile), heads)
         if parts.recorded is not None:
             recorded = parts.recorded[first : first + len(tile)].to(x.dtype)
-            query = spatial_query(query, recorded, project)
+            query = average_queries(query, recorded, project)
         if shared is not None:
-            yield _joined(cross_frame_attention(query, *shared))
+            yield _merge_heads(attend_across_frames(query, *shared))
         else:
-            key, value = _heads(project.key(tile), heads), _heads(project.value(tile), heads)
-            yield _joined(F.scaled_dot_product_attention(query, key, value))
+            key = _split_heads(project.key(tile), heads)
+            value = _split_heads(project.value(tile), heads)
+            yield _merge_heads(F.scaled_dot_product_attention(query, key, value))
 
 
-def _tiles(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _split_into_tiles(x: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Number of the first frame, and frames, of tiles of about TILE_TOKENS tokens."""
     step = max(1, TILE_TOKENS // x.shape[1])
     for first in range(0, len(x), step):
         yield first, x[first : first + step]
 
 
-def _gathered(pieces: Iterable[Tensor], frames: int) -> Tensor:
+def _gather(pieces: Iterable[Tensor], frames: int) -> Tensor:
     """Pieces [some frames, T, D] as one [frames, T, D], without holding them all twice."""
     result: Tensor | None = None
     first = 0
@@ -168,7 +169,7 @@ def _gathered(pieces: Iterable[Tensor], frames: int) -> Tensor:
 
 
 @torch.no_grad()
-def guided_attention(x: Tensor, project: Projections, parts: AttentionParts) -> Tensor:
+def guide_attention(x: Tensor, project: Projections, parts: AttentionParts) -> Tensor:
     """Self-attention of one chunk with the parts given.
 
     Args:
@@ -177,9 +178,9 @@ def guided_attention(x: Tensor, project: Projections, parts: AttentionParts) -> 
     Returns:
         [N, T, C], output projection included.
     """
-    attended = _attended(x, project, parts)
+    attended = _attend_tiles(x, project, parts)
     if parts.chains is not None:
-        whole = _gathered(attended, len(x))
+        whole = _gather(attended, len(x))
         _follow_chains(whole, x, parts.chains, project)
-        attended = (tile for _, tile in _tiles(whole))
-    return _gathered((project.output(piece) for piece in attended), len(x))
+        attended = (tile for _, tile in _split_into_tiles(whole))
+    return _gather((project.output(piece) for piece in attended), len(x))

@@ -1,4 +1,4 @@
-"""FreeU: stronger backbone, damped low frequencies of the skip (SPEC 11)."""
+"""FreeU: stronger backbone, damped low frequencies of the skip (docs/method.md, section 11)."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def scale_backbone(h: Tensor, factor: float) -> Tensor:
     return torch.cat([strengthened, h[:, half:]], dim=1)
 
 
-def _frequencies(size: int, radius: int) -> list[int]:
+def _list_frequencies(size: int, radius: int) -> list[int]:
     """Distinct frequencies of the window [-radius, radius) around the spectrum's centre."""
     centre = size // 2
     window = range(max(0, centre - radius), min(size, centre + radius))
     return [place - centre for place in window]
 
 
-def _low_basis(height: int, width: int, radius: int, like: Tensor) -> Tensor:
+def _make_low_basis(height: int, width: int, radius: int, like: Tensor) -> Tensor:
     """[HW, K] cosines and sines of the frequencies in the window."""
     y = torch.arange(height, device=like.device, dtype=like.dtype)[:, None] / height
     x = torch.arange(width, device=like.device, dtype=like.dtype) / width
     waves = []
-    for v, u in product(_frequencies(height, radius), _frequencies(width, radius)):
+    for v, u in product(_list_frequencies(height, radius), _list_frequencies(width, radius)):
         angle = (2 * math.pi * (v * y + u * x)).flatten()
         waves += [angle.cos(), angle.sin()]
     return torch.stack(waves, dim=1)
@@ -59,6 +59,6 @@ def damp_low_frequencies(skip: Tensor, factor: float, *, radius: int = 1) -> Ten
     if factor == 1:
         return skip
     flat = skip.float().flatten(2)  # [N, C, HW]
-    basis = _low_basis(skip.shape[-2], skip.shape[-1], radius, flat)
+    basis = _make_low_basis(skip.shape[-2], skip.shape[-1], radius, flat)
     low = flat @ basis @ basis.T / flat.shape[-1]
     return (flat + (factor - 1) * low).view(skip.shape).to(skip.dtype)

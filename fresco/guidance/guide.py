@@ -16,24 +16,25 @@ from torch import Tensor
 from fresco.errors import HostError
 from fresco.flow.correspondence import Correspondence, key_mask, trace_chains
 from fresco.flow.occlusion import BidirectionalFlow
-from fresco.guidance.attention import AttentionParts, Chains, guided_attention
+from fresco.guidance.attention import AttentionParts, Chains, guide_attention
 from fresco.guidance.freeu import damp_low_frequencies, scale_backbone
-from fresco.guidance.motion import FeatureMotion, feature_motion
+from fresco.guidance.motion import FeatureMotion, make_feature_motion
 from fresco.guidance.optimization import Descent, OptimizationTarget, optimize_feature
 from fresco.guidance.ports import Chunk, GuidedUNet, Projections, Rows, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
-from fresco.guidance.smoothing import image_ring, smooth_background
+from fresco.guidance.smoothing import grow_occlusions, smooth_background
 from fresco.settings import GuidanceSettings
 
 ATTENTION_SCALES = (8, 16)
-"""Pixels a token side covers in the two finest attention levels of SD 1.x and 2.x (SPEC 6)."""
+"""Pixels along a side of a token, in the two finest stages with attention of SD 1.x and 2.x
+(docs/method.md, section 6)."""
 LATENT_SCALE = 8
-"""Pixels a latent's side covers, the finest decoder level's."""
+"""Pixels a latent's side covers, the finest decoder stage's."""
 
 
-def attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
-    """Pixels a token side covers in the levels whose self-attention is guided, finest first."""
+def find_attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
+    """Pixels a token side covers in the stages whose self-attention is guided, finest first."""
     finest = len(unet.stages) - 1
     stages = {site.stage for site in unet.sites}
     return tuple(LATENT_SCALE * 2 ** (finest - stage) for stage in sorted(stages, reverse=True))
@@ -67,7 +68,7 @@ class BatchGuidance:
             images: [N, 3, H, W] in 0..255.
             flow: of the same frames in a ring.
             saliency: [N, 1, h, w], 1 = background; needed by background smoothing only.
-            scales: of the model's guided attention, see `attention_scales`.
+            scales: of the model's guided attention, see `find_attention_scales`.
         """
         if settings.background_smoothing and saliency is None:
             raise HostError("background_smoothing is on but there is no saliency; compute it.")
@@ -100,7 +101,7 @@ class FrescoGuide:
         self._keys = {n: mask.flatten().nonzero()[:, 0] for n, mask in batch.masks.items()}
         self._chains = {n: Chains.of(c.to_first, c.linked) for n, c in batch.chains.items()}
         self._motions: dict[tuple[int, int], FeatureMotion] = {}
-        self._images = image_ring(batch.flow) if settings.background_smoothing else None
+        self._images = grow_occlusions(batch.flow) if settings.background_smoothing else None
 
     @property
     def wants_reference(self) -> bool:
@@ -147,7 +148,7 @@ class FrescoGuide:
         return smooth_background(images, self._images, self._batch.saliency)
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        """Optimise, smooth and (FreeU) strengthen the input of a decoder level, [rows, C, H, W]."""
+        """Optimise, smooth and (FreeU) strengthen the input of a decoder stage, [rows, C, H, W]."""
         self._checked(h, rows)
         if self._capturing:
             if self._spatial_loss:
@@ -160,7 +161,7 @@ class FrescoGuide:
         return scale_backbone(h, self._backbone_factor(stage))
 
     def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        """Damp the low frequencies of a decoder level's first skip if FreeU is on."""
+        """Damp the low frequencies of a decoder stage's first skip if FreeU is on."""
         self._checked(skip, rows)
         factors = (self._settings.freeu_s1, self._settings.freeu_s2)
         if self._capturing or stage >= len(factors):
@@ -182,7 +183,7 @@ class FrescoGuide:
         if not any(part.any for part in parts.values()):
             return None
         return _by_chunk(
-            x, rows, lambda part, chunk: guided_attention(part, project, parts[chunk])
+            x, rows, lambda part, chunk: guide_attention(part, project, parts[chunk])
         )
 
     def _current(self) -> Step:
@@ -210,7 +211,7 @@ class FrescoGuide:
         )
 
     def _places(self, tokens: int) -> Tensor:
-        """Tokens all frames look at; frame 0's where no mask has this size (SPEC 6)."""
+        """Tokens that all frames attend to; frame 0's where no mask has this size."""
         if tokens not in self._keys:
             self._keys[tokens] = torch.arange(tokens, device=self._batch.flow.forward.device)
         return self._keys[tokens]
@@ -225,7 +226,7 @@ class FrescoGuide:
         return self._chains[tokens]
 
     def _optimized(self, stage: int, h: Tensor, chunk: Chunk) -> Tensor:
-        """One chunk of a decoder level's input, optimised and smoothed."""
+        """One chunk of a decoder stage's input, optimised and smoothed."""
         on, size = self._settings, (h.shape[-2], h.shape[-1])
         temporal = on.temporal_optimization and len(h) > 1
         if self._spatial_loss or temporal:
@@ -242,7 +243,7 @@ class FrescoGuide:
 
     def _motion(self, size: tuple[int, int]) -> FeatureMotion:
         if size not in self._motions:
-            self._motions[size] = feature_motion(self._batch.flow, size)
+            self._motions[size] = make_feature_motion(self._batch.flow, size)
         return self._motions[size]
 
     def _optimizes(self) -> bool:
@@ -257,7 +258,7 @@ class FrescoGuide:
 def _require_finite(h: Tensor, stage: int) -> None:
     if not bool(torch.isfinite(h).all()):
         raise HostError(
-            f"the input of decoder level {stage} has NaN or infinite values; try another dtype "
+            f"the input of decoder stage {stage} has NaN or infinite values; try another dtype "
             "(float32 or bfloat16) or another checkpoint."
         )
 

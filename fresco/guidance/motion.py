@@ -1,4 +1,4 @@
-"""The motion of a batch on the grid of one decoder level.
+"""The motion of a batch on the grid of one decoder stage.
 
 The temporal loss is the L1 norm of a sparse linear map of the feature's tokens: every row holds
 a pixel and minus the four pixels it is interpolated from. The map and its adjoint (the bilinear
@@ -84,7 +84,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class FeatureMotion:
-    """Flow and occlusion of a batch's ring at the size of one decoder level."""
+    """Flow and occlusion of a batch's ring at the size of one decoder stage."""
 
     flow: BidirectionalFlow
     """Resized and scaled flow; occlusion max-pooled."""
@@ -92,7 +92,7 @@ class FeatureMotion:
     """One a pair of the ring; empty for a single frame."""
 
 
-def pooled_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
+def pool_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
     """[N, H, W] -> [N, h, w]: a cell with one occluded pixel is occluded."""
     scale = cell_scale((occlusion.shape[-2], occlusion.shape[-1]), size)
     if scale is None:
@@ -100,17 +100,17 @@ def pooled_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
     return F.max_pool2d(occlusion[:, None], scale, ceil_mode=True)[:, 0]
 
 
-def resized_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> BidirectionalFlow:
+def resize_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> BidirectionalFlow:
     """The flow of a ring on another grid."""
     return BidirectionalFlow(
         resize_flow(flow.forward, size),
         resize_flow(flow.backward, size),
-        pooled_occlusion(flow.forward_occlusion, size),
-        pooled_occlusion(flow.backward_occlusion, size),
+        pool_occlusion(flow.forward_occlusion, size),
+        pool_occlusion(flow.backward_occlusion, size),
     )
 
 
-def _bilinear(flow: Tensor) -> tuple[Tensor, Tensor]:
+def _find_bilinear_sources(flow: Tensor) -> tuple[Tensor, Tensor]:
     """Sources and weights of warp(x, flow): two [4, HW]; outside weighs nothing.
 
     Args:
@@ -132,9 +132,9 @@ def _bilinear(flow: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(index), torch.stack(weight)
 
 
-def _disagreement(flow: Tensor, occlusion: Tensor, here: int, there: int) -> Disagreement:
+def _make_disagreement(flow: Tensor, occlusion: Tensor, here: int, there: int) -> Disagreement:
     """Of one direction of a pair; flow [2, H, W], occlusion [H, W]."""
-    source, weight = _bilinear(flow)
+    source, weight = _find_bilinear_sources(flow)
     visible = (1 - occlusion).flatten()
     pixel = torch.arange(len(visible), device=flow.device)
     pull = (-visible * weight).flatten()  # of the four neighbours
@@ -147,22 +147,22 @@ def _disagreement(flow: Tensor, occlusion: Tensor, here: int, there: int) -> Dis
     return Disagreement(here, there, visible[:, None], residual, scatter)
 
 
-def _pair(ring: BidirectionalFlow, first: int, second: int) -> Pair:
-    back = _disagreement(ring.backward[first], ring.backward_occlusion[first], second, first)
-    ahead = _disagreement(ring.forward[first], ring.forward_occlusion[first], first, second)
+def _make_pair(ring: BidirectionalFlow, first: int, second: int) -> Pair:
+    back = _make_disagreement(ring.backward[first], ring.backward_occlusion[first], second, first)
+    ahead = _make_disagreement(ring.forward[first], ring.forward_occlusion[first], first, second)
     return Pair(first, second, back, ahead)
 
 
 @torch.no_grad()
-def feature_motion(
+def make_feature_motion(
     flow: BidirectionalFlow, size: tuple[int, int], *, dtype: torch.dtype = torch.float32
 ) -> FeatureMotion:
-    """The ring's motion at a decoder level of `size` rows and columns."""
-    ring = resized_ring(flow, size)
+    """The ring's motion at a decoder stage of `size` rows and columns."""
+    ring = resize_ring(flow, size)
     frames = len(ring.forward)
     ring = BidirectionalFlow(
         ring.forward.to(dtype), ring.backward.to(dtype),
         ring.forward_occlusion.to(dtype), ring.backward_occlusion.to(dtype),
     )
-    pairs = tuple(_pair(ring, i, (i + 1) % frames) for i in range(frames)) if frames > 1 else ()
-    return FeatureMotion(ring, pairs)
+    first = range(frames if frames > 1 else 0)
+    return FeatureMotion(ring, tuple(_make_pair(ring, i, (i + 1) % frames) for i in first))

@@ -1,4 +1,4 @@
-"""Feature optimisation: agreement along the flow, and the source's self-similarity (SPEC 7).
+"""Feature optimisation by the two consistency losses (docs/method.md, section 7).
 
     loss = 2 mean(|c[i+1] - warp(c[i], b)| (1 - bocc) + |c[i] - warp(c[i+1], f)| (1 - focc))
          + weight mean |G(c) - G_ref|,        G = cosine similarity of every two tokens of a frame
@@ -20,7 +20,7 @@ from fresco.flow.precision import full_precision
 from fresco.guidance.motion import Disagreement, FeatureMotion, Pair
 
 TEMPORAL_WEIGHT = 2.0
-"""Weight of the temporal loss (SPEC 7)."""
+"""Weight of the temporal loss (docs/method.md, section 7)."""
 BETAS = (0.9, 0.999)
 """Decay of Adam's two moments."""
 ADAM_EPSILON = 1e-8
@@ -59,14 +59,14 @@ class Descent:
     """Adam's learning rate."""
 
 
-def unit_tokens(feature: Tensor) -> Tensor:
+def normalize_tokens(feature: Tensor) -> Tensor:
     """[N, C, H, W] -> float32 [N, HW, C] tokens of length 1; a zero token stays zero."""
     work = torch.promote_types(feature.dtype, torch.float32)
     tokens = feature.detach().to(work).flatten(2).transpose(1, 2).contiguous()
-    return tokens * _inverse_length(tokens)
+    return tokens * _invert_lengths(tokens)
 
 
-def _inverse_length(tokens: Tensor) -> Tensor:
+def _invert_lengths(tokens: Tensor) -> Tensor:
     """[N, HW, C] -> [N, HW, 1]; 0 for a zero token, which has no direction and gets no pull."""
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
     return torch.where(length > 0, 1 / length, 0)
@@ -102,7 +102,7 @@ class _GramTerm:
 
     def add(self, frame: int, gradient: Tensor, losses: list[Tensor] | None) -> None:
         """Add the term's gradient [HW, C]; its value joins `losses` if asked."""
-        inverse = _inverse_length(self._value[frame])
+        inverse = _invert_lengths(self._value[frame])
         unit = torch.mul(self._value[frame], inverse, out=self._unit)
         pull = self._pull.zero_()
         for first in range(0, len(unit), self._rows):

@@ -27,7 +27,7 @@ class Site:
     """A self-attention layer of the decoder."""
 
     stage: int
-    """Decoder level, 0 = coarsest."""
+    """Decoder stage, 0 = coarsest."""
     index: int
     """Position among all guided self-attention layers, in the order they run."""
 
@@ -88,11 +88,11 @@ class UNetHooks(Protocol):
     """What a host calls during one UNet evaluation. Rows are whole chunks of all frames."""
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        """Input of a decoder level before the skip is joined, [rows, C, H, W]."""
+        """Input of a decoder stage before the skip is joined, [rows, C, H, W]."""
         ...
 
     def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        """First skip of a decoder level, [rows, C, H, W]; returned unchanged unless FreeU is on."""
+        """First skip of a decoder stage, [rows, C, H, W]; returned unchanged unless FreeU is on."""
         ...
 
     def self_attention(
@@ -107,12 +107,12 @@ class GuidedUNet(Protocol):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Decoder levels, coarsest first."""
+        """Decoder stages, coarsest first."""
         ...
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Self-attention layers of the two finest attention levels, in the order they run."""
+        """Self-attention layers of the two finest attention stages, in the order they run."""
         ...
 
     def installed(self, hooks: UNetHooks) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""What the reference pass over the source leaves behind (SPEC 5)."""
+"""What the reference pass over the source leaves behind (docs/method.md, section 5)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TypeVar
 from torch import Tensor
 
 from fresco.errors import HostError
-from fresco.guidance.optimization import unit_tokens
+from fresco.guidance.optimization import normalize_tokens
 from fresco.guidance.ports import Chunk, Site
 
-Place = TypeVar("Place", Site, int)
+Key = TypeVar("Key", Site, int)
 
 
 class SpatialReference:
@@ -19,7 +19,7 @@ class SpatialReference:
 
     Kept by chunk, so that the host may evaluate both chunks in one call, in two, or only one.
     Memory: at 512 x 512 and 8 frames a chunk holds 84 + 3 * 10.5 MiB or less of float32 tokens
-    (HW * C a frame; the 640 x 64 x 64 level is the largest) and six inputs in the model's dtype.
+    (HW * C a frame; the 640 x 64 x 64 stage is the largest) and six inputs in the model's dtype.
     """
 
     def __init__(self) -> None:
@@ -31,19 +31,19 @@ class SpatialReference:
         self._inputs[site, chunk] = x.detach().clone()
 
     def record_feature(self, stage: int, h: Tensor, chunk: Chunk) -> None:
-        """Keep the unit tokens of a decoder level's input [N, C, H, W]."""
-        self._tokens[stage, chunk] = unit_tokens(h)
+        """Keep the unit tokens of a decoder stage's input [N, C, H, W]."""
+        self._tokens[stage, chunk] = normalize_tokens(h)
 
     def input(self, site: Site, chunk: Chunk) -> Tensor:
         """[N, HW, C] input of an attention layer in the reference pass."""
-        return _found(self._inputs, (site, chunk), f"attention layer {site.index}")
+        return _look_up(self._inputs, (site, chunk), f"attention layer {site.index}")
 
     def tokens(self, stage: int, chunk: Chunk) -> Tensor:
-        """[N, HW, C] float32 unit tokens of a decoder level in the reference pass."""
-        return _found(self._tokens, (stage, chunk), f"decoder level {stage}")
+        """[N, HW, C] float32 unit tokens of a decoder stage in the reference pass."""
+        return _look_up(self._tokens, (stage, chunk), f"decoder stage {stage}")
 
 
-def _found(kept: Mapping[tuple[Place, Chunk], Tensor], key: tuple[Place, Chunk], place: str
+def _look_up(kept: Mapping[tuple[Key, Chunk], Tensor], key: tuple[Key, Chunk], place: str
            ) -> Tensor:
     if key not in kept:
         there = ", ".join(sorted({chunk for _, chunk in kept})) or "none"

@@ -1,7 +1,7 @@
 """Subject masks of background smoothing: 1 = background.
 
-`motion_saliency` needs no weights: the subject is what moves against the camera. `U2NetP` is a
-small network run by OpenCV.
+`compute_motion_saliency` needs no weights: the subject is what moves against the camera. `U2NetP`
+is a small network run by OpenCV.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fresco.settings import FlowSettings
 from fresco.weights import U2NETP, ensure, weights_folder
 
 GROWTH = 7
-"""Side of the box sum that grows the subject (SPEC 8)."""
+"""Side of the box sum that grows the subject (docs/method.md, section 8)."""
 MASK_SCALE = 2
 """The subject's probability is computed at half the frame's size, as officially."""
 FIT_CELL = 4
@@ -50,14 +50,14 @@ _MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 _STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 
-def background(probability: Tensor) -> Tensor:
+def mark_background(probability: Tensor) -> Tensor:
     """1 - clamp(7x7 box sum of the subject's probability), [N, 1, H, W]; borders repeated."""
     margin = GROWTH // 2
     grown = F.pad(probability, (margin,) * 4, mode="replicate")
     return 1 - (F.avg_pool2d(grown, GROWTH, stride=1) * GROWTH**2).clamp(0, 1)
 
 
-def planar_terms(rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def make_planar_terms(rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """Terms of the motion of a plane, by pixel, along x and along y: each [rows * columns, 8].
 
     The eight-parameter model of a rigid plane seen by a moving camera.
@@ -73,7 +73,7 @@ def planar_terms(rows: int, columns: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+def _find_weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     """[B, M] -> [B, 1]."""
     order = values.argsort(dim=1)
     share = weights.gather(1, order).cumsum(dim=1)
@@ -81,7 +81,7 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     return values.gather(1, order).gather(1, middle)
 
 
-def camera_motion(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+def fit_camera_motion(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     """Dominant motion of a plane, by reweighted least squares (Geman-McClure).
 
     Args:
@@ -89,10 +89,10 @@ def camera_motion(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         trust: [B, h, w], how much each sample counts.
 
     Returns:
-        Parameters [B, 8] of `planar_terms` and the noise [B, 1] in pixels, both float64.
+        Parameters [B, 8] of `make_planar_terms` and the noise [B, 1] in pixels, both float64.
     """
     rows, columns = flow.shape[-2:]
-    along_x, along_y = planar_terms(rows, columns)
+    along_x, along_y = make_planar_terms(rows, columns)
     along_x, along_y = along_x.to(flow.device), along_y.to(flow.device)
     measured = flow.double().flatten(2)  # [B, 2, M]
     base = trust.double().flatten(1) + 1e-6
@@ -108,20 +108,20 @@ def camera_motion(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         parameters = torch.linalg.solve(normal + ridge, right)[..., 0]
         moved = torch.stack((parameters @ along_x.T, parameters @ along_y.T), dim=1)
         residual = torch.linalg.vector_norm(measured - moved, dim=1)
-        noise = 1.4826 * _weighted_median(residual, base) + 1e-3
+        noise = 1.4826 * _find_weighted_median(residual, base) + 1e-3
         weights = base / (1 + (residual / noise).square()).square()
     return parameters, noise
 
 
-def _residual(flow: Tensor, parameters: Tensor) -> Tensor:
+def _measure_residual(flow: Tensor, parameters: Tensor) -> Tensor:
     """Length [B, h, w] of what a flow is off the camera's motion."""
-    along_x, along_y = planar_terms(flow.shape[-2], flow.shape[-1])
+    along_x, along_y = make_planar_terms(flow.shape[-2], flow.shape[-1])
     moved = torch.stack((parameters @ along_x.to(flow.device).T,
                          parameters @ along_y.to(flow.device).T), dim=1)
     return torch.linalg.vector_norm(flow - moved.view(flow.shape), dim=1).float()
 
 
-def _border_trust(rows: int, columns: int) -> Tensor:
+def _weigh_by_place(rows: int, columns: int) -> Tensor:
     """[h, w]: CENTRE_TRUST, rising to 1 at the left, right and upper border."""
     ys = (torch.arange(rows) + 0.5) / rows * 2 - 1
     xs = (torch.arange(columns) + 0.5) / columns * 2 - 1
@@ -129,16 +129,16 @@ def _border_trust(rows: int, columns: int) -> Tensor:
     return CENTRE_TRUST + (1 - CENTRE_TRUST) * ((far - 0.5) / 0.4).clamp(0, 1)
 
 
-def _against_camera(flow: Tensor, occlusion: Tensor) -> Tensor:
+def _judge_motion(flow: Tensor, occlusion: Tensor) -> Tensor:
     """Probability [B, 1, H/2, W/2] that a pixel moves against the camera."""
     height, width = flow.shape[-2:]
     coarse = token_grid(height, width, FIT_CELL)
     seen = 1 - resize(occlusion[:, None], coarse)[:, 0]
-    trust = seen * _border_trust(*coarse).to(flow.device)
-    parameters, noise = camera_motion(resize(flow, coarse), trust)
+    trust = seen * _weigh_by_place(*coarse).to(flow.device)
+    parameters, noise = fit_camera_motion(resize(flow, coarse), trust)
     fine = resize(flow, token_grid(height, width, MASK_SCALE))
     noise = noise.float().clamp(min=LEAST_NOISE * max(height, width))[:, :, None]
-    excess = _residual(fine, parameters) / noise
+    excess = _measure_residual(fine, parameters) / noise
     step = ((excess - STILL) / (MOVING - STILL)).clamp(0, 1)
     return (step.square() * (3 - 2 * step))[:, None]
 
@@ -152,14 +152,14 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
 
 
-def _opened(x: Tensor, radius: int) -> Tensor:
+def _open(x: Tensor, radius: int) -> Tensor:
     """Grey opening by a square: specks narrower than it vanish, the rest keeps its outline."""
     side = 2 * radius + 1
     thin = -F.max_pool2d(-x, side, stride=1, padding=radius)
     return F.max_pool2d(thin, side, stride=1, padding=radius)
 
 
-def motion_probability(flow: BidirectionalFlow) -> Tensor:
+def estimate_subject_probability(flow: BidirectionalFlow) -> Tensor:
     """Probability [N, 1, H/2, W/2] that a pixel belongs to the subject, from motion alone.
 
     Every frame is judged by its flows to its neighbours; the pair that closes the ring spans the
@@ -176,18 +176,18 @@ def motion_probability(flow: BidirectionalFlow) -> Tensor:
         (flow.backward[:-1], flow.backward_occlusion[:-1], slice(1, count)),
     ):
         seen = 1 - resize(masks[:, None], size) + 0.05  # the occluded count little, not nothing
-        total[frames] += _against_camera(flows, masks) * seen
+        total[frames] += _judge_motion(flows, masks) * seen
         weight[frames] += seen
     # Normalised convolution: where a flow is no good, the surroundings decide.
     sigma = SMOOTHING * max(size)
-    smooth = _opened(_blur(total, sigma) / _blur(weight, sigma), round(SPECK * max(size)))
+    smooth = _open(_blur(total, sigma) / _blur(weight, sigma), round(SPECK * max(size)))
     return ((smooth - SURE_BACKGROUND) / (SURE_SUBJECT - SURE_BACKGROUND)).clamp(0, 1)
 
 
-def motion_saliency(flow: BidirectionalFlow) -> Tensor:
+def compute_motion_saliency(flow: BidirectionalFlow) -> Tensor:
     """Background mask [N, 1, H, W] of a batch: 0 where something moves against the camera."""
     height, width = flow.forward.shape[-2:]
-    return resize(background(motion_probability(flow)), (height, width))
+    return resize(mark_background(estimate_subject_probability(flow)), (height, width))
 
 
 class U2NetP:
@@ -217,16 +217,16 @@ class U2NetP:
         probability = torch.from_numpy(found)[:, None]
         probability = ((probability - HAZE) / (CERTAIN - HAZE)).clamp(0, 1)
         half = resize(probability, token_grid(height, width, MASK_SCALE))
-        return resize(background(half), (height, width))
+        return resize(mark_background(half), (height, width))
 
 
-def saliency_of(
+def compute_saliency(
     frames: NDArray[np.uint8], flow: BidirectionalFlow, choice: str, settings: FlowSettings, *,
     progress: Progress | None = None,
 ) -> Tensor:
     """Background mask [N, 1, H, W] by the method chosen: `motion` or `u2netp`."""
     if choice == "motion":
-        return motion_saliency(flow)
+        return compute_motion_saliency(flow)
     folder = weights_folder(settings.weights_dir)
     path = ensure(U2NETP, folder, offline=settings.offline, progress=progress)
     return U2NetP(path)(frames)

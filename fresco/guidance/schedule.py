@@ -1,4 +1,4 @@
-"""When each part of the guidance acts, as noise levels of the model's own schedule (SPEC 9).
+"""When each part of the guidance acts, by noise level (docs/method.md, section 9).
 
 A share f of the schedule ends at timestep T (1 - f) of the T training timesteps; what counts is
 the noise level there, so every sampler, step count and strength follows the same rule.
@@ -23,7 +23,7 @@ PUBLISHED_TIMESTEPS = 1000
 """Training timesteps that published timesteps count in."""
 
 
-def sigma_at(model_sigmas: Sequence[float], timestep: float) -> float:
+def place_bound(model_sigmas: Sequence[float], timestep: float) -> float:
     """Noise level at a timestep of the model's schedule, between two of them linearly.
 
     Past the noisiest timestep it is infinite, before the cleanest 0.
@@ -43,12 +43,12 @@ def sigma_at(model_sigmas: Sequence[float], timestep: float) -> float:
     return (1 - share) * model_sigmas[low] + share * model_sigmas[low + 1]
 
 
-def _same(first: float, second: float) -> bool:
+def _is_same(first: float, second: float) -> bool:
     return math.isclose(first, second, rel_tol=SAME_SIGMA)
 
 
 def _reaches(sigma: float, bound: float) -> bool:
-    return sigma >= bound or _same(sigma, bound)
+    return sigma >= bound or _is_same(sigma, bound)
 
 
 class GuidanceSchedule:
@@ -61,10 +61,12 @@ class GuidanceSchedule:
                 f"the model's schedule has {count} noise levels that do not rise; "
                 "give one a training timestep, from clean to noisy."
             )
-        self._optimization_end = sigma_at(model_sigmas, count * (1 - settings.optimization_end))
-        self._temporal_end = sigma_at(model_sigmas, count * (1 - settings.temporal_attention_end))
+        ends = (settings.optimization_end, settings.temporal_attention_end)
+        self._optimization_end, self._temporal_end = (
+            place_bound(model_sigmas, count * (1 - end)) for end in ends
+        )
         scale = count / PUBLISHED_TIMESTEPS
-        high, low = (sigma_at(model_sigmas, step * scale) for step in SMOOTHING_BAND)
+        high, low = (place_bound(model_sigmas, step * scale) for step in SMOOTHING_BAND)
         self._band = (low, high)
         self._first: float | None = None
         self._smoothed: tuple[float, ...] = ()
@@ -74,9 +76,9 @@ class GuidanceSchedule:
         if not sigmas:
             raise HostError("the sampling has no model call; raise the strength or the steps.")
         self._first = sigmas[0]
-        self._smoothed = self._smoothed_levels(sigmas)
+        self._smoothed = self._pick_smoothed(sigmas)
 
-    def _smoothed_levels(self, sigmas: Sequence[float]) -> tuple[float, ...]:
+    def _pick_smoothed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
         """Levels in the band; if a run steps over it, the call nearest to it."""
         low, high = self._band
         inside = [s for s in sigmas if _reaches(s, low) and _reaches(high, s)]
@@ -100,8 +102,8 @@ class GuidanceSchedule:
         """Whether this call is of the first denoising step: spatial-guided attention acts."""
         if self._first is None:
             raise HostError("a step came before begin(); tell the guide all noise levels first.")
-        return step.index == 0 or _same(step.sigma, self._first)
+        return step.index == 0 or _is_same(step.sigma, self._first)
 
     def smooths(self, step: Step) -> bool:
         """Whether the denoised estimate's background is smoothed at this call."""
-        return any(_same(step.sigma, level) for level in self._smoothed)
+        return any(_is_same(step.sigma, level) for level in self._smoothed)

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from fresco.flow.occlusion import BidirectionalFlow
 from fresco.flow.warp import resize, warp
-from fresco.guidance.motion import resized_ring
 
 OCCLUSION_REACH = 13
-"""Side of the box an occlusion is grown by at image scale (SPEC 8)."""
+"""Side of the box an occlusion is grown by at image scale (docs/method.md, section 8)."""
 
 
 def grow(mask: Tensor, side: int) -> Tensor:
@@ -20,18 +19,13 @@ def grow(mask: Tensor, side: int) -> Tensor:
     return (F.avg_pool2d(padded, side, stride=1) * side**2).clamp(0, 1)[:, 0]
 
 
-def image_ring(flow: BidirectionalFlow) -> BidirectionalFlow:
+def grow_occlusions(flow: BidirectionalFlow) -> BidirectionalFlow:
     """The ring at image scale, its occlusions grown."""
     return BidirectionalFlow(
         flow.forward, flow.backward,
         grow(flow.forward_occlusion, OCCLUSION_REACH),
         grow(flow.backward_occlusion, OCCLUSION_REACH),
     )
-
-
-def feature_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> BidirectionalFlow:
-    """The ring at a feature's size, its occlusions max-pooled."""
-    return resized_ring(flow, size)
 
 
 @torch.no_grad()

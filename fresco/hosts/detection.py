@@ -72,7 +72,7 @@ class Architecture:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of a .safetensors, .ckpt, .pt, .pth or .bin file."""
     if path.suffix == ".safetensors":
-        return _safetensors_shapes(path)
+        return _read_safetensors_shapes(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
@@ -85,7 +85,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in state.items() if isinstance(v, torch.Tensor)}
 
 
-def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _read_safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """From the header alone; the file's size is checked against it."""
     try:
         with path.open("rb") as file:
@@ -115,14 +115,15 @@ def describe(shapes: Shapes) -> str:
     if inputs in _INPUTS:
         return _INPUTS[inputs]
     if f"{UNET}label_emb.0.0.weight" in shapes:
-        return _CONTEXT.get(_context(shapes), "SDXL")
+        return _CONTEXT.get(_find_context(shapes), "SDXL")
     if any(key.startswith("cond_stage_model.model.") for key in shapes):
         return "Stable Diffusion 2.x"
     missing = [name for part, name in ((VAE, "VAE"), (CLIP, "text encoder"))
                if not any(key.startswith(part) for key in shapes)]
     if missing:
         return f"a UNet without its {' and '.join(missing)}"
-    if _context(shapes) != shapes[f"{CLIP}embeddings.token_embedding.weight"][1] or inputs != 4:
+    width = shapes[f"{CLIP}embeddings.token_embedding.weight"][1]
+    if _find_context(shapes) != width or inputs != 4:
         return "a model of an unknown kind"
     return "Stable Diffusion 1.x"
 
@@ -137,7 +138,7 @@ def _describe_part(shapes: Shapes) -> str:
     return "no diffusion model that is known here"
 
 
-def _context(shapes: Shapes) -> int:
+def _find_context(shapes: Shapes) -> int:
     """Width of the text conditioning: columns of a cross-attention key projection."""
     ends = "attn2.to_k.weight"
     return next((shape[1] for key, shape in shapes.items()
@@ -164,7 +165,7 @@ def inspect_checkpoint(path: Path) -> Architecture:
     return Architecture(
         widths=tuple(shapes[f"{UNET}input_blocks.{3 * level + 1}.0.in_layers.2.weight"][0]
                      for level in range(4)),
-        context=_context(shapes),
+        context=_find_context(shapes),
         vae_widths=tuple(shapes[f"{VAE}decoder.up.{level}.block.0.conv2.weight"][0]
                          for level in levels),
         vae_layers=_count(shapes, f"{VAE}decoder.up.0.block.{{}}.conv2.weight") - 1,
@@ -183,7 +184,7 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return number
 
 
-def lora_context(shapes: Shapes) -> int | None:
+def find_lora_context(shapes: Shapes) -> int | None:
     """Width of the text conditioning that a LoRA was made for; None if it cannot be told."""
     down = ("lora_down.weight", "lora_A.weight", "lora.down.weight")
     for key, shape in shapes.items():
@@ -192,12 +193,12 @@ def lora_context(shapes: Shapes) -> int | None:
     return None
 
 
-def family(context: int) -> str:
+def name_family(context: int) -> str:
     """Name of the model family with text conditioning of this width."""
     return _CONTEXT.get(context, f"a model with text conditioning of width {context}")
 
 
-def guided_unet(model: Any) -> nn.Module:
+def find_guidable_unet(model: Any) -> nn.Module:
     """The UNet of the WebUI's loaded model; models that cannot be guided are refused by name.
 
     Args:
@@ -209,10 +210,10 @@ def guided_unet(model: Any) -> nn.Module:
             "No Stable Diffusion model is loaded; choose a checkpoint of Stable Diffusion 1.x, "
             "2.x or SDXL first."
         )
-    kind, guidable = _kind_of(model, network)
+    kind, guidable = _classify(model, network)
     if not guidable:
         raise HostError(
-            f"{_checkpoint_name(model)} is {kind}, which FRESCO cannot guide; choose an ordinary "
+            f"{_name_checkpoint(model)} is {kind}, which FRESCO cannot guide; choose an ordinary "
             "checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
         )
     return network
@@ -220,10 +221,10 @@ def guided_unet(model: Any) -> nn.Module:
 
 def describe_model(model: Any) -> str:
     """What the WebUI's loaded model is, in words, such as `Stable Diffusion 1.x`."""
-    return _kind_of(model, guided_unet(model))[0]
+    return _classify(model, find_guidable_unet(model))[0]
 
 
-def _kind_of(model: Any, network: nn.Module) -> tuple[str, bool]:
+def _classify(model: Any, network: nn.Module) -> tuple[str, bool]:
     """What a loaded model is, and whether it is of a kind that can be guided."""
     for part, kind in _TRANSFORMERS:
         if hasattr(network, part):
@@ -236,10 +237,11 @@ def _kind_of(model: Any, network: nn.Module) -> tuple[str, bool]:
     inputs = shapes.get("input_blocks.0.0.weight", (0, 0))[1]
     if inputs != 4:
         return _INPUTS.get(inputs, f"a model of {inputs} input channels"), False
-    return family(_context({f"{UNET}{name}": shape for name, shape in shapes.items()})), True
+    context = _find_context({f"{UNET}{name}": shape for name, shape in shapes.items()})
+    return name_family(context), True
 
 
-def _checkpoint_name(model: Any) -> str:
+def _name_checkpoint(model: Any) -> str:
     """The checkpoint's name as the WebUI shows it."""
     info = getattr(model, "sd_checkpoint_info", None)
     return getattr(info, "name_for_extra", None) or "The loaded checkpoint"

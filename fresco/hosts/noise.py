@@ -1,4 +1,4 @@
-"""Noise levels of a model, and between its output and the picture that stands for."""
+"""Noise levels of a model's schedule, and conversion of its output to a denoised estimate."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 
-def training_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
+def compute_model_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
     """Noise level sqrt((1 - a) / a) of every training timestep, rising."""
     # The floor is diffusers' own for schedules that end in pure noise (a = 0).
     a = alphas_cumprod.detach().cpu().double().clamp(min=2**-24)
     return tuple(((1 - a) / a).sqrt().tolist())
 
 
-def sigmas_at(timesteps: Tensor, levels: Sequence[float]) -> tuple[float, ...]:
-    """Noise level at timesteps, which second-order schedulers put between whole ones."""
-    place = timesteps.cpu().double().clamp(0, len(levels) - 1)
+def interpolate_sigmas(timesteps: Tensor, model_sigmas: Sequence[float]) -> tuple[float, ...]:
+    """Noise level at timesteps; second-order schedulers use some between whole ones."""
+    place = timesteps.cpu().double().clamp(0, len(model_sigmas) - 1)
     below = place.floor().long()
-    above = (below + 1).clamp(max=len(levels) - 1)
-    log = torch.tensor(levels, dtype=torch.float64).log()
+    above = (below + 1).clamp(max=len(model_sigmas) - 1)
+    log = torch.tensor(model_sigmas, dtype=torch.float64).log()
     return tuple(torch.lerp(log[below], log[above], place - below).exp().tolist())
 
 
@@ -33,7 +33,7 @@ def to_estimate(output: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
         sigma: noise level sqrt((1 - a) / a)
         kind: prediction type of diffusers
     """
-    a, s = level_weights(sigma)
+    a, s = weigh_signal_and_noise(sigma)
     if kind == "epsilon":
         return (x - s * output) / a
     if kind == "v_prediction":
@@ -43,7 +43,7 @@ def to_estimate(output: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
 
 def from_estimate(estimate: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
     """Inverse of `to_estimate` at the same input."""
-    a, s = level_weights(sigma)
+    a, s = weigh_signal_and_noise(sigma)
     noise = (x - a * estimate) / s
     if kind == "epsilon":
         return noise
@@ -52,7 +52,7 @@ def from_estimate(estimate: Tensor, x: Tensor, sigma: float, kind: str) -> Tenso
     return estimate
 
 
-def level_weights(sigma: float) -> tuple[float, float]:
+def weigh_signal_and_noise(sigma: float) -> tuple[float, float]:
     """sqrt(a) and sqrt(1 - a) of a noise level."""
     a = (1 + sigma * sigma) ** -0.5
     return a, sigma * a

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fresco.planning.parsing import parse_keys
+from fresco.planning.shots import Shot
 from fresco.settings import KeyframeSettings
 
 SCORE_SIDE = 512
@@ -26,20 +26,6 @@ FIRST_BATCH = 3
 """Frames the first batch keeps at least: guidance compares frames, two are hardly a batch."""
 ANCHORS = 2
 """Frames that a later batch shares with earlier ones."""
-
-
-class FrameRange(Protocol):
-    """A shot: consecutive frames without a cut."""
-
-    @property
-    def first(self) -> int:
-        """Its first frame."""
-        ...
-
-    @property
-    def last(self) -> int:
-        """Its last frame, inclusive."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +79,12 @@ class ChangeScore:
         Args:
             rgb: [H, W, 3] uint8; all frames of one size.
         """
-        blurred = cv2.GaussianBlur(_score_size(rgb), BLUR, 0) / 127.5 - 1.0
+        blurred = cv2.GaussianBlur(_resize_for_score(rgb), BLUR, 0) / 127.5 - 1.0
         before, self._before = self._before, blurred
         return 0.0 if before is None else float(np.mean(np.square(blurred - before)))
 
 
-def _score_size(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _resize_for_score(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = rgb.shape[:2]
     scale = SCORE_SIDE / min(height, width)
     # A side is never rounded to nothing: the short one is 512, the long one longer.
@@ -128,11 +114,11 @@ def select_keyframes(
     if min_interval == max_interval:
         return tuple(sorted({*range(0, count, max_interval), count - 1}))
     change = np.asarray(scores, np.float64)
-    keys = _largest_changes(change, max(1, min_interval), max_interval)
+    keys = _pick_largest_changes(change, max(1, min_interval), max_interval)
     return _close_gaps(keys, change, min_interval, max_interval)
 
 
-def _largest_changes(change: NDArray[np.float64], low: int, high: int) -> list[int]:
+def _pick_largest_changes(change: NDArray[np.float64], low: int, high: int) -> list[int]:
     """The global choice: the largest change left, until no gap is above `high`."""
     last = len(change) - 1
     left = change.copy()
@@ -209,7 +195,7 @@ def plan_segments(keys: Sequence[int]) -> tuple[Segment, ...]:
 
 
 def make_plan(
-    scores: Sequence[float], shots: Iterable[FrameRange], settings: KeyframeSettings,
+    scores: Sequence[float], shots: Iterable[Shot], settings: KeyframeSettings,
     *, first: int = 0,
 ) -> tuple[tuple[KeyframePlan, ...], tuple[str, ...]]:
     """One plan a shot, nothing shared between them, and sentences on what was added or is unusual.
@@ -236,10 +222,10 @@ def make_plan(
             chosen = select_keyframes(inside, settings.min_interval, settings.max_interval)
             keys = tuple(start + key for key in chosen)
         else:
-            keys, added = _with_ends(hand_keys, start, end)
+            keys, added = _add_ends(hand_keys, start, end)
             notes += added
         batches = plan_batches(keys, settings.batch_size)
-        notes += _batch_notes(batches, settings.batch_size)
+        notes += _note_large_batches(batches, settings.batch_size)
         plans.append(KeyframePlan(keys, batches, plan_segments(keys)))
     if hand_keys is None and settings.max_interval == 1 and len(scores) > 1:
         notes.append(
@@ -249,7 +235,7 @@ def make_plan(
     return tuple(plans), tuple(notes)
 
 
-def _with_ends(
+def _add_ends(
     hand_keys: Sequence[int], first: int, last: int
 ) -> tuple[tuple[int, ...], list[str]]:
     chosen = {key for key in hand_keys if first <= key <= last}
@@ -261,7 +247,7 @@ def _with_ends(
     return tuple(sorted(chosen | set(added))), notes
 
 
-def _batch_notes(batches: Sequence[Batch], size: int) -> list[str]:
+def _note_large_batches(batches: Sequence[Batch], size: int) -> list[str]:
     return [
         f"The batch from frame {batch.frames[0]} to {batch.frames[-1]} holds {len(batch.all)} "
         f"frames, above batch_size {size}: a last batch has up to {TAIL} new keyframes."

@@ -42,11 +42,11 @@ def parse_keys(text: str, frames: int, *, first: int = 0) -> tuple[int, ...]:
         frames: keyframes must be below it.
         first: keyframes must not be below it.
     """
-    content, where = _content(text, _KEYS_ONLY)
-    words = _key_words(content, where)
+    content, where = _read_content(text, _KEYS_ONLY)
+    words = _split_keys(content, where)
     if not words:
         raise SettingsError(f"{where} names no keyframe; give frame numbers such as 0,11,23.")
-    keys = {frame_number(word, where) for word in words}
+    keys = {parse_frame_number(word, where) for word in words}
     for key in sorted(keys):
         if not first <= key < frames:
             raise SettingsError(
@@ -56,14 +56,14 @@ def parse_keys(text: str, frames: int, *, first: int = 0) -> tuple[int, ...]:
     return tuple(sorted(keys))
 
 
-def inline_keys(text: str) -> str:
+def write_keys_inline(text: str) -> str:
     """Keyframes by hand in one form, `0,11,23`, whatever form or file they were given in."""
     if not text.strip():
         return ""
     return ",".join(map(str, parse_keys(text, _ANY_FRAME)))
 
 
-def frame_number(word: object, where: str = "sampling.key_prompts") -> int:
+def parse_frame_number(word: object, where: str = "sampling.key_prompts") -> int:
     """A frame number, or SettingsError naming the word and where it stands."""
     whole = re.fullmatch(r"\s*\d{1,9}\s*", str(word), re.ASCII)
     if isinstance(word, bool) or not whole:
@@ -73,7 +73,7 @@ def frame_number(word: object, where: str = "sampling.key_prompts") -> int:
     return int(str(word))
 
 
-def _content(text: str, inline: re.Pattern[str]) -> tuple[str, str]:
+def _read_content(text: str, inline: re.Pattern[str]) -> tuple[str, str]:
     """What was written or what the file it names holds, and words for where that stands."""
     path = Path(text.strip()).expanduser()
     if not inline.match(text) and _is_file(path):
@@ -86,7 +86,7 @@ def _content(text: str, inline: re.Pattern[str]) -> tuple[str, str]:
     return text, repr(text)
 
 
-def named_file(keys: str) -> Path | None:
+def find_named_file(keys: str) -> Path | None:
     """The file that a text of keyframes names instead of holding them; it need not be there."""
     path = Path(keys.strip()).expanduser()
     if not keys.strip() or _KEYS_ONLY.match(keys):
@@ -102,7 +102,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _key_words(content: str, where: str) -> list[object]:
+def _split_keys(content: str, where: str) -> list[object]:
     content = "\n".join(line for line in content.splitlines() if not line.lstrip().startswith("#"))
     if content.lstrip()[:1] in ("[", "{"):
         value = read_json_text(content, where)
@@ -133,20 +133,20 @@ def parse_key_prompts(text: str) -> dict[str, str]:
     Understands `38: closed eyes` (one a line, or with | or ; between), JSON `{"38": "..."}`,
     the schedules of Deforum and AnimateDiff, and the path of a text or JSON file of these.
     """
-    content, where = _content(text, re.compile(r"^\s*(?:\{|[\"']?\d+[\"']?\s*:)"))
+    content, where = _read_content(text, re.compile(r"^\s*(?:\{|[\"']?\d+[\"']?\s*:)"))
     if content.lstrip().startswith("{"):
         value = read_json_text(content, where)
         pairs: Iterable[tuple[object, object]] = value.items()
     else:
-        pairs = _entries(content, where)
-    return checked_key_prompts(dict(pairs), where)
+        pairs = _split_entries(content, where)
+    return check_key_prompts(dict(pairs), where)
 
 
-def checked_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, str]:
+def check_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, str]:
     """Words by frame number after each number and text was checked."""
     result: dict[str, str] = {}
     for frame, words in pairs.items():
-        number = frame_number(frame, where)
+        number = parse_frame_number(frame, where)
         if not isinstance(words, str):
             raise SettingsError(f"Frame {number} in {where} has {words!r}; give it words.")
         if _NEGATIVE_MARK in words:
@@ -158,7 +158,7 @@ def checked_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, st
     return result
 
 
-def _entries(content: str, where: str) -> list[tuple[object, object]]:
+def _split_entries(content: str, where: str) -> list[tuple[object, object]]:
     """Entries of `38: closed eyes` form; words may hold commas, colons and brackets."""
     lines = (line for line in content.splitlines() if not line.lstrip().startswith("#"))
     content = "\n".join(lines)
@@ -170,12 +170,12 @@ def _entries(content: str, where: str) -> list[tuple[object, object]]:
         )
     ends = [match.start() for match in starts[1:]] + [len(content)]
     return [
-        (match["line"] or match["mark"] or match["comma"], _unquoted(content[match.end():end]))
+        (match["line"] or match["mark"] or match["comma"], _unquote(content[match.end():end]))
         for match, end in zip(starts, ends, strict=True)
     ]
 
 
-def _unquoted(words: str) -> str:
+def _unquote(words: str) -> str:
     """Words without the quotes or brackets of a schedule around them."""
     words = words.strip().rstrip(",").strip()
     for pair in ('""', "''", "()"):

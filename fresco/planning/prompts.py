@@ -6,19 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from fresco.errors import SettingsError
-from fresco.planning.parsing import frame_number
+from fresco.planning.parsing import parse_frame_number
 from fresco.settings import SamplingSettings
 
 
-def prompts_for(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
+def compose_prompts(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
     """The prompt of each frame: base, the words of exactly that frame, added words.
 
     Args:
         frames: numbers of keyframes in the source.
         settings: base prompt, words by frame number, added words.
     """
-    refuse_composed(prompts_of(settings))
-    words = {frame_number(number): text for number, text in settings.key_prompts.items()}
+    refuse_composed(list_prompts(settings))
+    words = {parse_frame_number(number): text for number, text in settings.key_prompts.items()}
     return tuple(
         join_prompt(settings.prompt, words.get(frame, ""), settings.added_prompt)
         for frame in frames
@@ -31,7 +31,7 @@ def join_prompt(*parts: str) -> str:
     return ", ".join(part for part in stripped if part)
 
 
-def prompts_of(settings: SamplingSettings) -> dict[str, str]:
+def list_prompts(settings: SamplingSettings) -> dict[str, str]:
     """Every prompt of the settings, by the name of its option."""
     prompts = {
         "sampling.prompt": settings.prompt, "sampling.added_prompt": settings.added_prompt,
@@ -59,10 +59,10 @@ def refuse_composed(prompts: Mapping[str, str]) -> None:
             )
 
 
-def unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
+def find_unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
     """A sentence for every key prompt whose frame is no keyframe, so that no word is lost."""
     known = sorted(keys)
-    idle = [n for n in sorted(map(frame_number, settings.key_prompts)) if n not in known]
+    idle = [n for n in sorted(map(parse_frame_number, settings.key_prompts)) if n not in known]
     return tuple(
         f"The words for frame {number} are not used, because it is no keyframe; the nearest is "
         f"{min(known, key=lambda key: abs(key - number))}. Make it a keyframe or move the words."

@@ -52,7 +52,7 @@ class Shot:
     """Number of the last frame, included."""
 
 
-def _small_hsv(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
+def _shrink_to_hsv(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
     """[h, w, 3] hue of 0..179, saturation and value of 0..255, at most 256 pixels long."""
     height, width = rgb.shape[:2]
     shrink = min(1.0, _LONG_SIDE / max(height, width))
@@ -61,7 +61,7 @@ def _small_hsv(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
     return cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(np.int16)
 
 
-def _distance(a: NDArray[np.int16], b: NDArray[np.int16]) -> float:
+def _measure_distance(a: NDArray[np.int16], b: NDArray[np.int16]) -> float:
     """Mean change of hue, saturation and value, each of 0..255, times `_SCALE`."""
     change = np.abs(a - b)
     turn = np.minimum(change[..., 0], 180 - change[..., 0]) * (255 / 90)
@@ -82,16 +82,16 @@ class CutScore:
         Negative where the picture jumps back to what it was at most five frames ago: the end of a
         flash, which `split_shots` takes as no cut, and its beginning neither.
         """
-        picture = _small_hsv(rgb)
+        picture = _shrink_to_hsv(rgb)
         earlier = list(self._past)
         self._past.append(picture)
         if not earlier:
             return 0.0
-        jump = _distance(earlier[-1], picture)
+        jump = _measure_distance(earlier[-1], picture)
         if jump < _LEAST_JUMP:
             return jump
         before_flash = earlier[:-1]
-        returned = any(_distance(old, picture) < _SAME_SHARE * jump for old in before_flash)
+        returned = any(_measure_distance(old, picture) < _SAME_SHARE * jump for old in before_flash)
         return -jump if returned else jump
 
 
@@ -100,7 +100,7 @@ def _stands_out(sizes: NDArray[np.float64], index: int) -> bool:
     return not around.size or bool(sizes[index] >= _STANDS_OUT * np.median(around))
 
 
-def _cuts(scores: Sequence[float], threshold: float) -> list[int]:
+def _find_cuts(scores: Sequence[float], threshold: float) -> list[int]:
     """Numbers of the frames that begin something new."""
     sizes = np.abs(np.asarray(scores, dtype=np.float64))
     cuts: list[int] = []
@@ -125,7 +125,7 @@ def split_shots(
     """
     count = len(scores)
     chosen: list[int] = []
-    for cut in sorted(_cuts(scores, threshold), key=lambda index: (-scores[index], index)):
+    for cut in sorted(_find_cuts(scores, threshold), key=lambda index: (-scores[index], index)):
         if all(abs(cut - other) >= min_length for other in (0, count, *chosen)):
             chosen.append(cut)
     starts = [0, *sorted(chosen), count]

@@ -20,7 +20,7 @@ from fresco.flow.interface import FlowEstimator
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
 from fresco.planning.keyframes import Batch
-from fresco.planning.prompts import prompts_for
+from fresco.planning.prompts import compose_prompts
 from fresco.progress import Progress, Stage
 from fresco.run.clip import WorkingFrames
 from fresco.run.guide import GuideMaker
@@ -67,7 +67,7 @@ class KeyframeRun:
         sampling = self.settings.sampling
         negative = (sampling.negative_prompt,) * len(numbers)
         return BatchRequest(
-            self.frames.pick(numbers), prompts_for(numbers, sampling), negative, carry
+            self.frames.pick(numbers), compose_prompts(numbers, sampling), negative, carry
         )
 
     def sampled(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:

@@ -16,10 +16,10 @@ from fresco.guidance.guide import (
     ATTENTION_SCALES,
     BatchGuidance,
     FrescoGuide,
-    attention_scales,
+    find_attention_scales,
 )
 from fresco.guidance.ports import GuidedUNet
-from fresco.guidance.saliency import saliency_of
+from fresco.guidance.saliency import compute_saliency
 from fresco.settings import FrescoSettings
 
 
@@ -54,9 +54,9 @@ class GuideMaker:
         flow = ring_flow(frames, self.estimator)
         saliency = None
         if guidance.background_smoothing:
-            saliency = saliency_of(frames, flow, guidance.saliency, self.settings.flow)
+            saliency = compute_saliency(frames, flow, guidance.saliency, self.settings.flow)
         images = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-        scales = attention_scales(unet) if unet is not None else ATTENTION_SCALES
+        scales = find_attention_scales(unet) if unet is not None else ATTENTION_SCALES
         batch = BatchGuidance.build(
             images, flow, saliency, guidance, self.device, scales=scales
         )

@@ -19,7 +19,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan, make_plan
-from fresco.planning.prompts import unused_key_prompts
+from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
 from fresco.run.batches import KeyframeRun, translate_alone, translate_shot
@@ -113,7 +113,7 @@ def _plan(
         starts = ", ".join(str(plan.keyframes[0]) for plan in plans[1:])
         notes += (f"{len(shots)} shots; the cuts are before frames {starts}.",)
     chosen = [number for plan in plans for number in plan.keyframes]
-    return plans, (*notes, *unused_key_prompts(chosen, settings.sampling))
+    return plans, (*notes, *find_unused_key_prompts(chosen, settings.sampling))
 
 
 def translate(

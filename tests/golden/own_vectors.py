@@ -18,16 +18,16 @@ from fresco.blending.histogram import blend_histograms, to_lab
 from fresco.blending.poisson import blend_gradients, selected_gradients
 from fresco.flow.correspondence import key_mask, trace_chains
 from fresco.flow.occlusion import BidirectionalFlow, occlusion
-from fresco.guidance.attention import AttentionParts, Chains, guided_attention
+from fresco.guidance.attention import AttentionParts, Chains, guide_attention
 from fresco.guidance.freeu import damp_low_frequencies, scale_backbone
-from fresco.guidance.motion import feature_motion
+from fresco.guidance.motion import make_feature_motion, resize_ring
 from fresco.guidance.optimization import (
     Descent,
     OptimizationTarget,
+    normalize_tokens,
     optimize_feature,
-    unit_tokens,
 )
-from fresco.guidance.smoothing import feature_ring, image_ring, smooth_background
+from fresco.guidance.smoothing import grow_occlusions, smooth_background
 from tests.helpers.clips import moving_texture
 from tests.helpers.guided import StoredLinears
 
@@ -91,13 +91,13 @@ def _attention(arrays: Arrays) -> list[Tensor]:
     maps = StoredLinears(arrays, "attn", HEADS)
     each = [AttentionParts(keys=keys), AttentionParts(recorded=recorded),
             AttentionParts(chains=paths), AttentionParts(keys, recorded, paths)]
-    return [guided_attention(_tensor(arrays, "tokens"), maps, parts) for parts in each]
+    return [guide_attention(_tensor(arrays, "tokens"), maps, parts) for parts in each]
 
 
 def _optimization(arrays: Arrays) -> list[Tensor]:
     feature = _tensor(arrays, "feature")
-    motion = feature_motion(_ring(arrays), (SIDE // SCALE, SIDE // SCALE))
-    reference = unit_tokens(_tensor(arrays, "reference"))
+    motion = make_feature_motion(_ring(arrays), (SIDE // SCALE, SIDE // SCALE))
+    reference = normalize_tokens(_tensor(arrays, "reference"))
     terms = [(reference, None), (None, motion), (reference, motion)]
     targets = [OptimizationTarget(*term, spatial_weight=100.0) for term in terms]
     return [optimize_feature(feature, target, Descent(5, 0.2)) for target in targets]
@@ -106,9 +106,9 @@ def _optimization(arrays: Arrays) -> list[Tensor]:
 def _smoothing(arrays: Arrays) -> list[Tensor]:
     ring, saliency = _ring(arrays), _tensor(arrays, "saliency")
     feature = _tensor(arrays, "feature")
-    small = feature_ring(ring, (feature.shape[-2], feature.shape[-1]))
+    small = resize_ring(ring, (feature.shape[-2], feature.shape[-1]))
     return [smooth_background(feature, small, saliency),
-            smooth_background(_tensor(arrays, "pictures"), image_ring(ring), saliency)]
+            smooth_background(_tensor(arrays, "pictures"), grow_occlusions(ring), saliency)]
 
 
 def _freeu(arrays: Arrays) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks import plain
 from fresco.guidance import attention
-from fresco.guidance.attention import AttentionParts, Chains, guided_attention
+from fresco.guidance.attention import AttentionParts, Chains, guide_attention
 from tests.helpers.guided import Linears, StoredLinears
 from tests.helpers.shared import golden
 from tests.helpers.tolerances import EXACT_BY_DTYPE, GUIDANCE_GOLDEN
@@ -40,7 +40,7 @@ def test_official_outputs(case: str, output: str, parts: str) -> None:
         torch.from_numpy(arrays["interattn_mask"])[:, 0],
     )
     results = [
-        guided_attention(chunk, project, AttentionParts(
+        guide_attention(chunk, project, AttentionParts(
             keys, source if "s" in parts else None, chains if "t" in parts else None
         ))
         for chunk, source in zip(x.chunk(2), recorded.chunk(2), strict=True)
@@ -74,7 +74,7 @@ def test_all_parts_equal_the_plain_version_for_every_tiling(
     )
     keys, chains = mask.flatten().nonzero()[:, 0], Chains.of(to_first, linked)
     results = [
-        guided_attention(chunk, project, AttentionParts(keys, source, chains))
+        guide_attention(chunk, project, AttentionParts(keys, source, chains))
         for chunk, source in zip(x.chunk(2), recorded.chunk(2), strict=True)
     ]
     torch.testing.assert_close(torch.cat(results), expected, atol=1e-5, rtol=0)
@@ -85,7 +85,7 @@ def test_uniform_reference_averages_the_queries() -> None:
     project = Linears(8, 2)
     query = torch.randn(2, 2, 9, 4)
     same = torch.ones(2, 9, 8)
-    averaged = attention.spatial_query(query, same, project)
+    averaged = attention.average_queries(query, same, project)
     expected = query.mean(2, keepdim=True).expand_as(query)
     torch.testing.assert_close(averaged, expected, atol=1e-6, rtol=0)
 
@@ -96,9 +96,9 @@ def test_chains_of_broken_links_change_nothing() -> None:
     project, x = Linears(8, 2), torch.randn(frames, tokens, 8)
     to_first, _ = _paths(frames, tokens)
     alone = torch.eye(frames, dtype=torch.bool).expand(tokens, -1, -1)
-    guided = guided_attention(x, project, AttentionParts(chains=Chains.of(to_first, alone)))
+    guided = guide_attention(x, project, AttentionParts(chains=Chains.of(to_first, alone)))
     torch.testing.assert_close(
-        guided, guided_attention(x, project, AttentionParts()), atol=1e-6, rtol=0
+        guided, guide_attention(x, project, AttentionParts()), atol=1e-6, rtol=0
     )
 
 
@@ -106,19 +106,19 @@ def test_a_single_frame_has_no_temporal_effect() -> None:
     torch.manual_seed(3)
     project, x = Linears(8, 2), torch.randn(1, 12, 8)
     chains = Chains.of(torch.arange(12)[None], torch.ones(12, 1, 1, dtype=torch.bool))
-    guided = guided_attention(x, project, AttentionParts(torch.arange(12), None, chains))
+    guided = guide_attention(x, project, AttentionParts(torch.arange(12), None, chains))
     torch.testing.assert_close(
-        guided, guided_attention(x, project, AttentionParts()), atol=1e-6, rtol=0
+        guided, guide_attention(x, project, AttentionParts()), atol=1e-6, rtol=0
     )
 
 
 def test_equal_frames_stay_equal_when_all_look_at_the_same() -> None:
     torch.manual_seed(4)
     project, frame = Linears(8, 2), torch.randn(1, 12, 8)
-    guided = guided_attention(frame.repeat(3, 1, 1), project, AttentionParts(torch.arange(12)))
+    guided = guide_attention(frame.repeat(3, 1, 1), project, AttentionParts(torch.arange(12)))
     assert torch.equal(guided[0], guided[1])
     torch.testing.assert_close(
-        guided[:1], guided_attention(frame, project, AttentionParts()), atol=1e-6, rtol=0
+        guided[:1], guide_attention(frame, project, AttentionParts()), atol=1e-6, rtol=0
     )
 
 
@@ -130,8 +130,8 @@ def test_renaming_the_chains_changes_nothing() -> None:
     order = torch.randperm(tokens)
     one, other = Chains.of(to_first, linked), Chains.of(to_first[:, order], linked[order])
     torch.testing.assert_close(
-        guided_attention(x, project, AttentionParts(chains=one)),
-        guided_attention(x, project, AttentionParts(chains=other)), atol=1e-6, rtol=0,
+        guide_attention(x, project, AttentionParts(chains=one)),
+        guide_attention(x, project, AttentionParts(chains=other)), atol=1e-6, rtol=0,
     )
 
 
@@ -146,9 +146,9 @@ def test_half_precision(dtype: torch.dtype) -> None:
     rounded = Linears(16, 2, dtype)
     to_first, linked = _paths(frames, tokens)
     parts = AttentionParts(torch.arange(20), recorded, Chains.of(to_first, linked))
-    result = guided_attention(x.to(dtype), rounded, parts)
+    result = guide_attention(x.to(dtype), rounded, parts)
     assert result.dtype == dtype
-    expected = guided_attention(x, exact, parts)
+    expected = guide_attention(x, exact, parts)
     assert (result.float() - expected).abs().mean() < EXACT_BY_DTYPE[dtype]
 
 
@@ -157,6 +157,6 @@ def test_inference_mode_gives_the_same() -> None:
     project, x = Linears(8, 2), torch.randn(2, 12, 8)
     to_first, linked = _paths(2, 12)
     parts = AttentionParts(torch.arange(14), x, Chains.of(to_first, linked))
-    expected = guided_attention(x, project, parts)
+    expected = guide_attention(x, project, parts)
     with torch.inference_mode():
-        assert torch.equal(guided_attention(x.clone(), project, parts), expected)
+        assert torch.equal(guide_attention(x.clone(), project, parts), expected)

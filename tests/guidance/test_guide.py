@@ -35,7 +35,7 @@ def _guide(settings: GuidanceSettings, frames: int = 3) -> FrescoGuide:
     torch.manual_seed(frames)
     ring = random_ring(frames, HEIGHT, WIDTH)
     for occlusion in (ring.forward_occlusion, ring.backward_occlusion):
-        occlusion[:, 20:] = 0  # a scattered fifth would occlude every cell of the coarse levels
+        occlusion[:, 20:] = 0  # a scattered fifth would occlude every cell of the coarse stages
     batch = BatchGuidance.build(
         255 * torch.rand(frames, 3, HEIGHT, WIDTH), ring,
         torch.rand(frames, 1, 32, 24), settings, "cpu",
@@ -151,7 +151,7 @@ def test_parts_end_with_the_noise() -> None:
     assert guide.decoder_entry(0, h, rows) is h
 
 
-def test_freeu_acts_on_two_levels_only() -> None:
+def test_freeu_acts_on_two_stages_only() -> None:
     settings = dataclasses.replace(
         OFF, freeu_b1=1.2, freeu_b2=1.4, freeu_s1=0.9, freeu_s2=0.2
     )
@@ -228,7 +228,7 @@ def test_broken_features_are_named(value: float) -> None:
     _at(guide, 401)
     h, _ = _inputs(3)
     h[1, 2, 3, 1] = value
-    with pytest.raises(HostError, match="decoder level 0"):
+    with pytest.raises(HostError, match="decoder stage 0"):
         guide.decoder_entry(0, h, Rows(3, BOTH))
 
 
@@ -237,7 +237,7 @@ def test_a_chunk_that_was_not_captured_is_an_error() -> None:
     _capture(guide, 3, ("positive",))
     _at(guide, 401)
     h, x = _inputs(3)
-    with pytest.raises(HostError, match=r"decoder level 0, chunk negative .*positive"):
+    with pytest.raises(HostError, match=r"decoder stage 0, chunk negative .*positive"):
         guide.decoder_entry(0, h, Rows(3, BOTH))
     with pytest.raises(HostError, match="attention layer 0, chunk negative"):
         guide.self_attention(SITE, x, Linears(8, 2), Rows(3, BOTH))

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from benchmarks import plain
 from fresco.flow.warp import warp
-from fresco.guidance.motion import feature_motion, pooled_occlusion
+from fresco.guidance.motion import make_feature_motion, pool_occlusion
 from fresco.guidance.optimization import (
     Descent,
     FeatureLoss,
     OptimizationTarget,
+    normalize_tokens,
     optimize_feature,
     restore_statistics,
-    unit_tokens,
 )
 from tests.helpers.guided import random_ring, still_ring, stored_ring
 from tests.helpers.shared import golden
@@ -48,7 +48,7 @@ def _both_chunks(
 def _targets(
     source: Tensor | None, motion: object, weight: float = WEIGHT
 ) -> list[OptimizationTarget]:
-    chunks = (None, None) if source is None else unit_tokens(source).chunk(2)
+    chunks = (None, None) if source is None else normalize_tokens(source).chunk(2)
     return [OptimizationTarget(c, motion, weight) for c in chunks]
 
 
@@ -58,7 +58,7 @@ def test_official_runs(size: int, part: str) -> None:
     arrays, _ = golden("05_optimize", f"car_{size}x{size}")
     ring = stored_ring(golden("05_optimize", "car_3x3")[0])
     x, source = (torch.from_numpy(arrays[k]) for k in ("sample", "ref_feature"))
-    motion = feature_motion(ring, (size, size)) if part != "spatial" else None
+    motion = make_feature_motion(ring, (size, size)) if part != "spatial" else None
     targets = _targets(source if part != "temporal" else None, motion)
     for restore, name in ((False, "raw"), (True, "out")):
         result, curve = _both_chunks(x, targets, OFFICIAL, restore=restore)
@@ -78,7 +78,7 @@ def test_official_first_step_of_a_whole_run(level: int) -> None:
     # Only a Gram matrix is stored; any tokens with these products serve.
     values, vectors = torch.linalg.eigh(gram.double())
     tokens = (vectors * values.clamp(min=0).sqrt()[:, None]).float()
-    motion = feature_motion(stored_ring(arrays), (x.shape[2], x.shape[3]))
+    motion = make_feature_motion(stored_ring(arrays), (x.shape[2], x.shape[3]))
     targets = [OptimizationTarget(c, motion, WEIGHT) for c in tokens.chunk(2)]
     result, _ = _both_chunks(x, targets, OFFICIAL)
     assert (result - wanted).abs().mean() < OPTIMIZATION_MEAN
@@ -104,7 +104,7 @@ def _case(
     """Feature and source of two chunks, motion, and the ring at the feature's size."""
     torch.manual_seed(frames)
     x, source = torch.randn(2, 2 * frames, 7, *size, dtype=dtype)
-    motion = feature_motion(random_ring(frames, *size), size, dtype=dtype)
+    motion = make_feature_motion(random_ring(frames, *size), size, dtype=dtype)
     return x, source if spatial else None, motion if temporal else None, motion.flow
 
 
@@ -158,10 +158,11 @@ def test_strips_cover_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_feature_at_its_target_loses_nothing() -> None:
     x = torch.randn(1, 7, 6, 5, dtype=torch.float64).repeat(3, 1, 1, 1)
-    motion = feature_motion(still_ring(3, 6, 5), (6, 5), dtype=torch.float64)
+    motion = make_feature_motion(still_ring(3, 6, 5), (6, 5), dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2).contiguous()
     losses: list[Tensor] = []
-    list(FeatureLoss(tokens, OptimizationTarget(unit_tokens(x), motion, WEIGHT)).gradients(losses))
+    target = OptimizationTarget(normalize_tokens(x), motion, WEIGHT)
+    list(FeatureLoss(tokens, target).gradients(losses))
     assert float(torch.stack(losses).sum()) < 1e-12
 
 
@@ -237,7 +238,7 @@ def test_inference_mode_autocast_and_gradients_change_nothing() -> None:
 
 def test_residual_and_its_adjoint_are_the_warp() -> None:
     torch.manual_seed(0)
-    motion = feature_motion(random_ring(3, 6, 5), (6, 5), dtype=torch.float64)
+    motion = make_feature_motion(random_ring(3, 6, 5), (6, 5), dtype=torch.float64)
     value = torch.randn(3, 4, 6, 5, dtype=torch.float64)
     tokens = value.flatten(2).transpose(1, 2)
     for pair in motion.pairs:
@@ -255,7 +256,7 @@ def test_residual_and_its_adjoint_are_the_warp() -> None:
 
 
 def test_devices_without_weighted_gathers_add_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    gather = feature_motion(random_ring(2, 6, 5), (6, 5)).pairs[0].back.residual
+    gather = make_feature_motion(random_ring(2, 6, 5), (6, 5)).pairs[0].back.residual
     tokens = torch.randn(60, 4)
     expected = gather.apply(tokens)
     monkeypatch.setattr("fresco.guidance.motion.GATHERING_DEVICES", ())
@@ -267,5 +268,5 @@ def test_devices_without_weighted_gathers_add_entries(monkeypatch: pytest.Monkey
 def test_one_occluded_pixel_occludes_its_cell() -> None:
     occlusion = torch.zeros(1, 20, 16)
     occlusion[0, 19, 9] = 1
-    pooled = pooled_occlusion(occlusion, (3, 2))
+    pooled = pool_occlusion(occlusion, (3, 2))
     assert pooled.tolist() == [[[0, 0], [0, 0], [0, 1]]]

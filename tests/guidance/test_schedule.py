@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fresco.errors import HostError
 from fresco.guidance.ports import Step
-from fresco.guidance.schedule import GuidanceSchedule, sigma_at
+from fresco.guidance.schedule import GuidanceSchedule, place_bound
 from fresco.settings import GuidanceSettings
 from tests.helpers.guided import sd15_sigmas
 
@@ -89,7 +89,7 @@ def test_limits_of_a_share(share: float, acts: bool) -> None:
 @given(st.floats(0, 1100), st.floats(0, 1100))
 def test_noise_level_rises_with_the_timestep(first: float, second: float) -> None:
     low, high = sorted((first, second))
-    assert sigma_at(SIGMAS, low) <= sigma_at(SIGMAS, high)
+    assert place_bound(SIGMAS, low) <= place_bound(SIGMAS, high)
 
 
 def test_a_step_before_begin_is_an_error() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fresco.guidance.motion import resize_ring
 from fresco.guidance.smoothing import (
     OCCLUSION_REACH,
-    feature_ring,
     grow,
-    image_ring,
+    grow_occlusions,
     smooth_background,
 )
 from tests.helpers.guided import random_ring, still_ring, stored_ring
@@ -21,7 +21,7 @@ from tests.helpers.tolerances import EXACT_BY_DTYPE, GUIDANCE_GOLDEN
 def test_official_features(scale: int) -> None:
     arrays, _ = golden("05_optimize", "warp_tensor_car")
     x, saliency = torch.from_numpy(arrays[f"in_s{scale}"]), torch.from_numpy(arrays["saliency"])
-    ring = feature_ring(stored_ring(arrays), (x.shape[2], x.shape[3]))
+    ring = resize_ring(stored_ring(arrays), (x.shape[2], x.shape[3]))
     result = torch.cat([smooth_background(chunk, ring, saliency) for chunk in x.chunk(2)])
     wanted = torch.from_numpy(arrays[f"out_s{scale}"])
     torch.testing.assert_close(result, wanted, atol=GUIDANCE_GOLDEN, rtol=0)
@@ -30,7 +30,7 @@ def test_official_features(scale: int) -> None:
 def test_official_images() -> None:
     arrays, _ = golden("05_optimize", "warp_tensor_car")
     result = smooth_background(
-        torch.from_numpy(arrays["in_s1"]), image_ring(stored_ring(arrays)),
+        torch.from_numpy(arrays["in_s1"]), grow_occlusions(stored_ring(arrays)),
         torch.from_numpy(arrays["saliency"]),
     )
     wanted = torch.from_numpy(arrays["out_s1"])
@@ -42,7 +42,7 @@ def test_official_denoising_step() -> None:
     small = torch.from_numpy(arrays["c2_image_before"])
     images = small.repeat_interleave(8, 2).repeat_interleave(8, 3)
     result = smooth_background(
-        images, image_ring(stored_ring(arrays)), torch.from_numpy(arrays["saliency"])
+        images, grow_occlusions(stored_ring(arrays)), torch.from_numpy(arrays["saliency"])
     )
     wanted = torch.from_numpy(arrays["c2_image_after"])
     torch.testing.assert_close(result, wanted, atol=GUIDANCE_GOLDEN, rtol=0)

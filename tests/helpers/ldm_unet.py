@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from demo.ldm_layout import unet_key
+from demo.ldm_layout import rename_unet_key
 
 CONTEXT = 64
 """Width of the text conditioning."""
@@ -311,7 +311,7 @@ def ldm_names(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]
             name = key.replace("add_embedding.linear_1", "label_emb.0.0")
             name = name.replace("add_embedding.linear_2", "label_emb.0.2")
         else:
-            name = unet_key(key)
+            name = rename_unet_key(key)
         if name not in names:  # a coarsest level with attention has its upsampling behind it
             name = name.replace(".1.conv.", ".2.conv.")
         result[name] = tensor

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fresco.errors import HostError
-from fresco.hosts.detection import UNET, describe, describe_model, guided_unet
+from fresco.hosts.detection import UNET, describe, describe_model, find_guidable_unet
 from fresco.hosts.ldm.unet import LdmUNet
 from tests.helpers.ldm_unet import SD1, SDXL, UNetModel
 
@@ -47,13 +47,13 @@ class Transformer(nn.Module):
 def test_kinds_with_a_unet_are_taken(context: int, kind: str) -> None:
     network = unet_with(context)
     model = loaded(network, is_sd3=False)
-    assert guided_unet(model) is network
+    assert find_guidable_unet(model) is network
     assert describe_model(model) == kind
 
 
 def test_sdxl_is_taken() -> None:
     network = UNetModel(SDXL)
-    assert LdmUNet(guided_unet(loaded(network))).stages == (0, 1, 2)
+    assert LdmUNet(find_guidable_unet(loaded(network))).stages == (0, 1, 2)
 
 
 @pytest.mark.parametrize(("network", "kind"), [
@@ -67,12 +67,12 @@ def test_sdxl_is_taken() -> None:
 ])
 def test_other_kinds_are_refused_by_name(network: Any, kind: str) -> None:
     with pytest.raises(HostError, match=f"dreamy_v2 is {kind}, which.*choose an ordinary"):
-        guided_unet(loaded(network()))
+        find_guidable_unet(loaded(network()))
 
 
 def test_the_hosts_own_word_counts() -> None:
     with pytest.raises(HostError, match="is Stable Diffusion 3"):
-        guided_unet(loaded(Transformer("blocks"), is_sd3=True))
+        find_guidable_unet(loaded(Transformer("blocks"), is_sd3=True))
 
 
 @pytest.mark.parametrize("model", [
@@ -80,13 +80,13 @@ def test_the_hosts_own_word_counts() -> None:
 ])
 def test_no_model_is_said(model: Any) -> None:
     with pytest.raises(HostError, match="No Stable Diffusion model is loaded"):
-        guided_unet(model)
+        find_guidable_unet(model)
 
 
 def test_a_checkpoint_without_a_name_is_refused_all_the_same() -> None:
     model = SimpleNamespace(model=SimpleNamespace(diffusion_model=Transformer("double_blocks")))
     with pytest.raises(HostError, match="The loaded checkpoint is Flux"):
-        guided_unet(model)
+        find_guidable_unet(model)
 
 
 def test_files_of_depth_models_are_told() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.errors import SettingsError
-from fresco.planning.parsing import inline_keys, parse_key_prompts, parse_keys
+from fresco.planning.parsing import parse_key_prompts, parse_keys, write_keys_inline
 
 KEYS = [
     "0,11,23", "0 11 23", "0_11_23", "0; 11; 23", "0|11|23", "0, 11,\n23\n", "23 11 0 11",
@@ -30,7 +30,7 @@ def test_every_form_may_be_a_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "my keys, 2.txt"
     path.write_text(text, encoding="utf-8-sig")
     assert parse_keys(str(path), 24) == (0, 11, 23)
-    assert inline_keys(str(path)) == "0,11,23"
+    assert write_keys_inline(str(path)) == "0,11,23"
 
 
 @given(st.sets(st.integers(0, 999), min_size=1), st.sampled_from([",", " ", "_", ";", "\n", ", "]))
@@ -67,9 +67,9 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_keys_inline_are_empty_only_if_nothing_was_given() -> None:
-    assert inline_keys("  ") == ""
+    assert write_keys_inline("  ") == ""
     with pytest.raises(SettingsError):
-        inline_keys("no, number")
+        write_keys_inline("no, number")
 
 
 @pytest.mark.parametrize(

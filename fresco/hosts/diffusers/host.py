@@ -20,18 +20,17 @@ from fresco.hosts.diffusers.preprocessors import Preprocessor
 from fresco.hosts.diffusers.sampling import (
     Sampling,
     capture_reference,
-    seeded_noise,
-    start_latents,
+    draw_noise,
+    make_start_latents,
 )
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
-    model_sigmas,
     plan_timesteps,
 )
 from fresco.hosts.diffusers.text import PromptEncoder
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
-from fresco.hosts.noise import sigmas_at
+from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings, entries
 
@@ -58,7 +57,7 @@ class ModelParts:
         return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
 
 
-def fingerprint_of(parts: ModelParts, settings: SamplingSettings, device: torch.device) -> str:
+def compute_fingerprint(parts: ModelParts, settings: SamplingSettings, device: torch.device) -> str:
     """Hash over weights, configurations and options."""
     digest = hashlib.sha256()
     options = {
@@ -85,11 +84,11 @@ class DiffusersHost:
         self._parts, self._settings, self._name = parts, settings, name
         self._preprocessor = preprocessor
         self._device = torch.device(parts.unet.device)
-        self._fingerprint = fingerprint_of(parts, settings, self._device)
+        self._fingerprint = compute_fingerprint(parts, settings, self._device)
         self._adapter = DiffusersUNet(parts.unet)
         self._codec = LatentCodec(parts.vae)
         self._text = PromptEncoder(parts.tokenizer, parts.text_encoder)
-        self._levels = model_sigmas(self._scheduler())
+        self._model_sigmas = compute_model_sigmas(self._make_scheduler().alphas_cumprod)
         self._one_call = True
 
     @property
@@ -105,7 +104,7 @@ class DiffusersHost:
     @property
     def model_sigmas(self) -> tuple[float, ...]:
         """Noise level of every training timestep, rising."""
-        return self._levels
+        return self._model_sigmas
 
     @property
     def device(self) -> str:
@@ -119,35 +118,35 @@ class DiffusersHost:
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """VAE round trip of [N, H, W, 3]."""
-        return to_pixels(self._codec.decode(self._encoded(frames)))
+        return to_pixels(self._codec.decode(self._encode(frames)))
 
     def sample(
         self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
     ) -> BatchResult:
         """Translate one batch; every batch starts from the same seed."""
         settings = self._settings
-        scheduler = self._scheduler()
+        scheduler = self._make_scheduler()
         timesteps = plan_timesteps(scheduler, settings.steps, settings.strength, self._device)
-        start = self._encoded(request.frames)
+        start = self._encode(request.frames)
         if not len(timesteps):
             return BatchResult(to_pixels(self._codec.decode(start)), BatchCarry(()))
-        denoiser = self._denoiser(request)
+        denoiser = self._make_denoiser(request)
         generator = torch.Generator().manual_seed(settings.seed)
-        noise = seeded_noise(start, generator)
+        noise = draw_noise(start, generator)
         with self._adapter.installed(guide) if guide is not None else nullcontext():
             if guide is not None:
-                sigmas = sigmas_at(timesteps, self._levels)
+                sigmas = interpolate_sigmas(timesteps, self._model_sigmas)
                 guide.begin(sigmas)
                 capture_reference(denoiser, guide, start, noise, timesteps[-1], sigmas[-1])
-            latents = start_latents(scheduler, timesteps, start, noise)
+            latents = make_start_latents(scheduler, timesteps, start, noise)
             sampling = Sampling(
-                scheduler, timesteps, self._levels, denoiser, self._codec, generator
+                scheduler, timesteps, self._model_sigmas, denoiser, self._codec, generator
             )
             latents, carry = sampling.run(latents, guide, request.carry, stage)
         self._one_call = denoiser.one_call
         return BatchResult(to_pixels(self._codec.decode(latents)), carry)
 
-    def _denoiser(self, request: BatchRequest) -> Denoiser:
+    def _make_denoiser(self, request: BatchRequest) -> Denoiser:
         settings = self._settings
         denoiser = Denoiser(
             self._adapter, self._text.encode(request.prompts),
@@ -161,12 +160,12 @@ class DiffusersHost:
             )
         return denoiser
 
-    def _encoded(self, frames: NDArray[np.uint8]) -> Tensor:
+    def _encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Latents of frames; a frame's latents do not depend on its company."""
         generator = torch.Generator().manual_seed(self._settings.seed)
         return self._codec.encode(to_tensor(frames, self._device), generator)
 
-    def _scheduler(self) -> Any:
+    def _make_scheduler(self) -> Any:
         """A fresh scheduler, free of the state of another batch."""
         scheduler = create_scheduler(self._settings.scheduler, self._parts.schedule)
         if hasattr(scheduler, "noise_sampler_seed"):  # takes no generator

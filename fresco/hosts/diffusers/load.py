@@ -14,7 +14,7 @@ import diffusers
 import torch
 
 from fresco.errors import HostError, WeightsError
-from fresco.hosts.detection import describe, family, inspect_checkpoint, read_shapes
+from fresco.hosts.detection import describe, inspect_checkpoint, name_family, read_shapes
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.lora import merge_loras
 from fresco.hosts.diffusers.preprocessor_loading import create_preprocessor
@@ -64,7 +64,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
 def pick_device(name: str) -> torch.device:
     """The device of the option; auto: an accelerator if there is one."""
     if name == "auto":
-        return _accelerator() or torch.device("cpu")
+        return _find_accelerator() or torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -76,7 +76,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _accelerator() -> torch.device | None:
+def _find_accelerator() -> torch.device | None:
     """The machine's accelerator, or None."""
     if hasattr(torch, "accelerator"):  # since torch 2.6, which cannot be asked for both at once
         here = torch.accelerator.is_available()
@@ -245,7 +245,7 @@ def _load_control(
     path = Path(name).expanduser()
     try:
         if path.is_file():
-            control = _control_file(path, pipe)
+            control = _load_control_file(path, pipe)
         else:
             control = diffusers.ControlNetModel.from_pretrained(
                 name, local_files_only=offline or path.is_dir()
@@ -257,7 +257,7 @@ def _load_control(
     return control, create_preprocessor(settings, device, offline=offline)
 
 
-def _control_file(path: Path, pipe: Any) -> Any:
+def _load_control_file(path: Path, pipe: Any) -> Any:
     shapes = read_shapes(path)
     kind = describe(shapes)
     if kind != "a ControlNet":
@@ -269,7 +269,7 @@ def _control_file(path: Path, pipe: Any) -> Any:
     text = next((s for k, s in shapes.items() if k.endswith("attn2.to_k.weight")), (0, 0))[1]
     wanted = pipe.unet.config.cross_attention_dim
     if text != wanted:
-        raise _other_control(path.name, text, wanted)
+        raise _make_family_error(path.name, text, wanted)
     with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
         diffusers.ControlNetModel.from_unet(pipe.unet).save_config(folder)
         return diffusers.ControlNetModel.from_single_file(
@@ -280,7 +280,7 @@ def _control_file(path: Path, pipe: Any) -> Any:
 def _check_control(control: Any, unet: Any, name: str) -> None:
     theirs, ours = control.config.cross_attention_dim, unet.config.cross_attention_dim
     if theirs != ours:
-        raise _other_control(name, theirs, ours)
+        raise _make_family_error(name, theirs, ours)
     if tuple(control.config.block_out_channels) != tuple(unet.config.block_out_channels):
         raise HostError(
             f"ControlNet {name} has levels of {tuple(control.config.block_out_channels)} channels, "
@@ -288,8 +288,8 @@ def _check_control(control: Any, unet: Any, name: str) -> None:
         )
 
 
-def _other_control(name: str, theirs: int, ours: int) -> HostError:
+def _make_family_error(name: str, theirs: int, ours: int) -> HostError:
     return HostError(
-        f"ControlNet {name} is made for {family(theirs)}, the model is {family(ours)}; use a "
-        "ControlNet of the model's family."
+        f"ControlNet {name} is made for {name_family(theirs)}, the model is {name_family(ours)}; "
+        "use a ControlNet of the model's family."
     )

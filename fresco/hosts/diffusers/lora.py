@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import HostError
-from fresco.hosts.detection import describe, family, lora_context, read_shapes
+from fresco.hosts.detection import describe, find_lora_context, name_family, read_shapes
 
 
 def split_weight(text: str) -> tuple[Path, float]:
@@ -43,9 +43,9 @@ def _check_lora(path: Path, context: int) -> None:
     kind = describe(shapes)
     if kind != "a LoRA":
         raise HostError(f"sampling.lora {path.name} is {kind}; give a LoRA file.")
-    made_for = lora_context(shapes)
+    made_for = find_lora_context(shapes)
     if made_for is not None and made_for != context:
         raise HostError(
-            f"LoRA {path.name} is made for {family(made_for)}, the model is {family(context)}; "
-            "use a LoRA of the model's family."
+            f"LoRA {path.name} is made for {name_family(made_for)}, the model is "
+            f"{name_family(context)}; use a LoRA of the model's family."
         )

@@ -26,14 +26,14 @@ def create_preprocessor(
     if settings.control == "canny":
         return Canny(settings.canny_low, settings.canny_high)
     if settings.control == "hed":
-        return SoftEdges(_hed_network(offline=offline).to(device))
-    return Depth(_depth_network(offline=offline).to(device))
+        return SoftEdges(_load_hed(offline=offline).to(device))
+    return Depth(_load_depth(offline=offline).to(device))
 
 
-def _hed_network(*, offline: bool) -> HedNetwork:
+def _load_hed(*, offline: bool) -> HedNetwork:
     path = weights_folder() / _HED_FILE
     if not path.is_file():
-        path = _cached_hed(path, offline=offline)
+        path = _fetch_hed(path, offline=offline)
     network = HedNetwork()
     try:
         network.load_state_dict(load_state(path))
@@ -44,7 +44,7 @@ def _hed_network(*, offline: bool) -> HedNetwork:
     return network.eval().requires_grad_(False)
 
 
-def _cached_hed(wanted: Path, *, offline: bool) -> Path:
+def _fetch_hed(wanted: Path, *, offline: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
@@ -56,7 +56,7 @@ def _cached_hed(wanted: Path, *, offline: bool) -> Path:
         ) from error
 
 
-def _depth_network(*, offline: bool) -> Any:
+def _load_depth(*, offline: bool) -> Any:
     from transformers import DPTForDepthEstimation
 
     folder = weights_folder() / _DEPTH_FOLDER

@@ -43,7 +43,7 @@ class SoftEdges:
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, H, W, 3] RGB uint8 -> [N, H, W, 3], 1 = edge."""
-        return _each(frames, self._network, self._network)
+        return _run_each(frames, self._network, self._network)
 
 
 _DEPTH_SIDE = 384
@@ -58,7 +58,7 @@ class Depth:
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, H, W, 3] RGB uint8 -> [N, H, W, 3], 1 = nearest."""
-        return _each(frames, self._network, self._nearness)
+        return _run_each(frames, self._network, self._nearness)
 
     def _nearness(self, x: Tensor) -> Tensor:
         square = interpolate(
@@ -71,7 +71,7 @@ class Depth:
 
 
 @torch.no_grad()
-def _each(
+def _run_each(
     frames: NDArray[np.uint8], network: nn.Module, work: Callable[[Tensor], Tensor]
 ) -> NDArray[np.float32]:
     """Frame by frame through a network: [1, 3, H, W] in 0..255 -> [1, 1, H, W]."""

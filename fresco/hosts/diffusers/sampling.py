@@ -11,8 +11,13 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
-from fresco.hosts.diffusers.schedulers import exact_sigma, step_options
-from fresco.hosts.noise import from_estimate, level_weights, sigmas_at, to_estimate
+from fresco.hosts.diffusers.schedulers import find_exact_sigma, pick_step_options
+from fresco.hosts.noise import (
+    from_estimate,
+    interpolate_sigmas,
+    to_estimate,
+    weigh_signal_and_noise,
+)
 from fresco.progress import Stage
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +44,7 @@ class Sampling:
     """Of diffusers, timesteps set."""
     timesteps: Tensor
     """Timestep of every model call."""
-    levels: tuple[float, ...]
+    model_sigmas: tuple[float, ...]
     """Noise level of every training timestep."""
     predict: Predict
     """The model."""
@@ -54,9 +59,9 @@ class Sampling:
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage
     ) -> tuple[Tensor, BatchCarry]:
         """Denoise [N, C, h, w] from the first timestep on; the anchors are pinned to `carry`."""
-        sigmas = sigmas_at(self.timesteps, self.levels)
+        sigmas = interpolate_sigmas(self.timesteps, self.model_sigmas)
         _check_carry(carry, len(sigmas))
-        options = step_options(self.scheduler, self.generator)
+        options = pick_step_options(self.scheduler, self.generator)
         record: list[Tensor] = []
         for index, (t, sigma) in enumerate(zip(self.timesteps, sigmas, strict=True)):
             if carry is not None:
@@ -69,12 +74,15 @@ class Sampling:
             output = self.predict(x, t)
             _check_finite(output, step)
             if guide is not None and guide.smooths(step):
-                output = self._smoothed(output, x, exact_sigma(self.scheduler, t, sigma), guide)
+                exact = find_exact_sigma(self.scheduler, t, sigma)
+                output = self._smooth_estimate(output, x, exact, guide)
             latents = self.scheduler.step(output, t, latents, **options, return_dict=False)[0]
             stage.advance()
         return latents, BatchCarry(tuple(record))
 
-    def _smoothed(self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide) -> Tensor:
+    def _smooth_estimate(
+        self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide
+    ) -> Tensor:
         """The model output whose denoised estimate has a smoothed background."""
         kind = self.scheduler.config.prediction_type
         estimate = to_estimate(output, x, sigma, kind)
@@ -85,13 +93,13 @@ class Sampling:
         return from_estimate(smoothed, x, sigma, kind)
 
 
-def seeded_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Noise in the shape of [N, C, h, w]; drawn on the CPU, so that every device gets the same."""
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
 
 
-def start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """SDEdit's start: all frames with the noise of the first one (SPEC 9)."""
+def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+    """SDEdit's start, all frames with the first one's noise (docs/method.md, section 9)."""
     shared = noise[:1].expand_as(clean).contiguous()
     return scheduler.add_noise(clean, shared, timesteps[:1].repeat(len(clean)))
 
@@ -100,14 +108,14 @@ def capture_reference(
     predict: Callable[..., Tensor], guide: SamplingGuide, clean: Tensor, noise: Tensor,
     t: Tensor, sigma: float,
 ) -> None:
-    """The reference pass: almost clean frames, no ControlNet, nothing guided (SPEC 5).
+    """Run the reference pass (docs/method.md, section 5): almost clean frames, no ControlNet.
 
     Args:
         noise: another one for every frame
         sigma: noise level at t, the last timestep
     """
     if guide.wants_reference:
-        a, s = level_weights(sigma)
+        a, s = weigh_signal_and_noise(sigma)
         with guide.capturing():
             predict(a * clean + s * noise, t, controlled=False)
 

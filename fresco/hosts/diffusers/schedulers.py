@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fresco.errors import HostError, SettingsError
-from fresco.hosts.noise import training_sigmas
 
 _LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 """951, 901, ... 1 for 20 steps: what FRESCO's figures were made with."""
@@ -100,12 +99,7 @@ def plan_timesteps(scheduler: Any, steps: int, strength: float, device: torch.de
     return timesteps
 
 
-def model_sigmas(scheduler: Any) -> tuple[float, ...]:
-    """Noise level of every training timestep, rising."""
-    return training_sigmas(scheduler.alphas_cumprod)
-
-
-def exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:
+def find_exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:
     """The noise level that the scheduler itself takes the coming call to have.
 
     Schedulers round their timesteps, so a denoised estimate must use their own figure.
@@ -120,7 +114,7 @@ def exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:
     return float(sigmas[scheduler.begin_index if index is None else index])
 
 
-def step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+def pick_step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     """Arguments of the scheduler's `step` that this kind of scheduler knows."""
     known = inspect.signature(scheduler.step).parameters
     return {"generator": generator} if "generator" in known else {}

@@ -56,7 +56,7 @@ def write_configuration(folder: Path, sizes: Architecture) -> None:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     })
-    _write(folder / "text_encoder" / "config.json", _text_configuration(sizes))
+    _write(folder / "text_encoder" / "config.json", _make_text_configuration(sizes))
     _write(folder / "scheduler" / "scheduler_config.json", {
         "_class_name": "DDPMScheduler",
         "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
@@ -65,7 +65,7 @@ def write_configuration(folder: Path, sizes: Architecture) -> None:
     })
 
 
-def _text_configuration(sizes: Architecture) -> dict[str, Any]:
+def _make_text_configuration(sizes: Architecture) -> dict[str, Any]:
     """CLIP's text model; heads are 64 wide in the original, at least four in smaller ones."""
     return {
         "architectures": ["CLIPTextModel"], "model_type": "clip_text_model",
@@ -94,9 +94,9 @@ def write_tokenizer(folder: Path, checkpoint: Path, *, vocabulary: int, offline:
         for name in ("vocab.json", "merges.txt"):
             shutil.copyfile(found / name, folder / name)
         _finish_tokenizer(folder)
-    elif packed := _packaged_vocabulary(beside):
+    elif packed := _find_packaged_vocabulary(beside):
         unpack_vocabulary(packed, folder)
-    elif not _from_hub(folder, offline=offline):
+    elif not _save_from_hub(folder, offline=offline):
         raise HostError(
             f"{checkpoint.name} needs CLIP's tokenizer, and none was found beside it, in the "
             f"packages {', '.join(_PACKAGES)}, or in the cache of the hub. Put vocab.json and "
@@ -105,7 +105,7 @@ def write_tokenizer(folder: Path, checkpoint: Path, *, vocabulary: int, offline:
     _check_vocabulary(folder, checkpoint, vocabulary)
 
 
-def _packaged_vocabulary(beside: Path) -> Path | None:
+def _find_packaged_vocabulary(beside: Path) -> Path | None:
     """CLIP's vocabulary file, beside the checkpoint or in a package; nothing is imported."""
     places = [beside]
     for package in _PACKAGES:
@@ -139,7 +139,7 @@ def _finish_tokenizer(folder: Path) -> None:
     _write(folder / "tokenizer_config.json", names | about)
 
 
-def _from_hub(folder: Path, *, offline: bool) -> bool:
+def _save_from_hub(folder: Path, *, offline: bool) -> bool:
     """Save the hub's tokenizer, from its cache or, unless offline, from the network."""
     from transformers import CLIPTokenizer
 

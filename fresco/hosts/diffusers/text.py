@@ -21,9 +21,9 @@ class PromptEncoder:
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """[N, tokens, C] of N prompts."""
-        return torch.cat([self._encoded(prompt) for prompt in prompts])
+        return torch.cat([self._encode_one(prompt) for prompt in prompts])
 
-    def _encoded(self, prompt: str) -> Tensor:
+    def _encode_one(self, prompt: str) -> Tensor:
         if prompt not in self._known:
             self._known[prompt] = self._run(prompt)
         return self._known[prompt]

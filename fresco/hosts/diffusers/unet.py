@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from fresco.errors import HostError
 from fresco.guidance.ports import Rows, Site, UNetHooks
 from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+from fresco.hosts.sites import choose_sites
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-_GUIDED_LEVELS = 2
-"""Self-attention is guided at the two finest levels that have any (SPEC 6)."""
 
 
 class AttentionProjections:
@@ -54,22 +52,12 @@ class DiffusersUNet:
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.unet = unet
-        levels = [
-            (stage, layers)
-            for stage, block in enumerate(unet.up_blocks)
-            if (layers := _self_attention(block))
-        ]
-        guided = [
-            (stage, layer) for stage, layers in levels[-_GUIDED_LEVELS:] for layer in layers
-        ]
-        self._layers = tuple(
-            (Site(stage, index), layer) for index, (stage, layer) in enumerate(guided)
-        )
+        self._layers = choose_sites([_find_self_attention(block) for block in unet.up_blocks])
         self._rows: Rows | None = None
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Decoder levels, coarsest first."""
+        """Decoder stages, coarsest first."""
         return tuple(range(len(self.unet.up_blocks)))
 
     @property
@@ -83,9 +71,9 @@ class DiffusersUNet:
         with ExitStack() as stack:
             stack.enter_context(sole_owner(self.unet))
             for stage, block in enumerate(self.unet.up_blocks):
-                stack.enter_context(pre_hook(block, self._entry(stage, hooks)))
+                stack.enter_context(pre_hook(block, self._make_entry_hook(stage, hooks)))
             for site, layer in self._layers:
-                stack.enter_context(_guided(self, site, layer, hooks))
+                stack.enter_context(_guide_attention(self, site, layer, hooks))
             yield
 
     @contextmanager
@@ -102,7 +90,7 @@ class DiffusersUNet:
         """Layout of the call under way; None outside of `calling`."""
         return self._rows
 
-    def _entry(self, stage: int, hooks: UNetHooks) -> PreHook:
+    def _make_entry_hook(self, stage: int, hooks: UNetHooks) -> PreHook:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -118,7 +106,7 @@ class DiffusersUNet:
         return hook
 
 
-def _guided(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks: UNetHooks) -> Any:
+def _guide_attention(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks: UNetHooks) -> Any:
     """Self-attention of one layer asks the hooks first."""
     project = AttentionProjections(layer)
 
@@ -136,8 +124,8 @@ def _guided(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks: UNetHoo
     return replaced_forward(layer, make)
 
 
-def _self_attention(block: nn.Module) -> list[nn.Module]:
-    """The self-attention layers of a decoder level, in the order they run."""
+def _find_self_attention(block: nn.Module) -> list[nn.Module]:
+    """The self-attention layers of a decoder stage, in the order they run."""
     layers: list[nn.Module] = []
     for name, module in block.named_modules():
         if name.rpartition(".")[2] == "attn1":
@@ -153,6 +141,6 @@ def _require_plain(name: str, layer: Any) -> None:
     if found or getattr(layer, "residual_connection", False):
         what = found[0] if found else "residual_connection"
         raise HostError(
-            f"Attention layer {name} has a {what}, which Stable Diffusion 1.x and 2.x have not; "
+            f"Attention layer {name} has a {what}, unlike that of Stable Diffusion 1.x and 2.x; "
             "use a checkpoint of those."
         )

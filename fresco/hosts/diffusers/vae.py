@@ -44,7 +44,7 @@ class LatentCodec:
         shift, factor = self._vae.config.shift_factor or 0.0, self._vae.config.scaling_factor
         noise: Tensor | None = None
         result: list[Tensor] = []
-        for part in images.split(self._frames(images)):
+        for part in images.split(self._count_frames(images)):
             with memory_errors("while encoding frames"):
                 posterior = self._vae.encode(part.to(self._vae.dtype)).latent_dist
             latents = posterior.mode().float()
@@ -62,7 +62,7 @@ class LatentCodec:
         scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
         result: list[Tensor] = []
         factor = 2 ** (len(config.block_out_channels) - 1)
-        for part in scaled.split(max(1, self._frames(scaled) // factor**2)):
+        for part in scaled.split(max(1, self._count_frames(scaled) // factor**2)):
             with memory_errors("while decoding frames"):
                 result.append(self._vae.decode(part.to(self._vae.dtype)).sample.float())
         images = torch.cat(result)
@@ -74,5 +74,5 @@ class LatentCodec:
         return images
 
     @staticmethod
-    def _frames(images: Tensor) -> int:
+    def _count_frames(images: Tensor) -> int:
         return max(1, _PIXELS // (images.shape[-1] * images.shape[-2]))

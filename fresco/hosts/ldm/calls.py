@@ -13,7 +13,7 @@ CONDITIONAL_FIRST: tuple[Chunk, ...] = ("positive", "negative")
 """Order of the WebUI's conditionings, in one evaluation or in one after the other."""
 
 _SPLITTERS = (
-    "Remove AND from the prompt, and switch off extensions that split the batch or the picture, "
+    "Remove AND from the prompt, and switch off extensions that split the batch or the image, "
     "or that call the model once more a step"
 )
 
@@ -50,16 +50,16 @@ class ModelCall:
         self._done += chunks
 
     def enter(self, stage: int, h: Tensor) -> Rows:
-        """A decoder level begins, with [rows, C, H, W]."""
+        """A decoder stage begins, with [rows, C, H, W]."""
         rows = self._current()
         if len(h) != rows.count:
             raise HostError(
-                f"decoder level {stage} was given {len(h)} rows in a call of {rows.count}. "
+                f"decoder stage {stage} was given {len(h)} rows in a call of {rows.count}. "
                 f"{_SPLITTERS}."
             )
         if stage in self._tokens:
             raise HostError(
-                f"decoder level {stage} ran twice in one call of the UNet; FRESCO cannot tell "
+                f"decoder stage {stage} ran twice in one call of the UNet; FRESCO cannot tell "
                 "the passes apart. Switch off ControlNet's reference and style units."
             )
         self._tokens[stage] = h.shape[-2] * h.shape[-1]
@@ -73,7 +73,7 @@ class ModelCall:
             raise HostError(
                 f"self-attention layer {site.index} was given {x.shape[0]} rows of {x.shape[1]} "
                 f"tokens instead of {expected[0]} of {expected[1]}; switch off token merging, "
-                "hypertile, and extensions that cut the picture into tiles."
+                "hypertile, and extensions that cut the image into tiles."
             )
         self._asked.add(site)
         return rows
@@ -84,13 +84,13 @@ class ModelCall:
             return
         if missing := self._stages - self._tokens.keys():
             raise HostError(
-                f"decoder levels {_listed(missing)} did not run, so another program stands in "
-                "for the UNet. Set SD Unet to None, and switch off extensions that skip blocks."
+                f"decoder stages {_list_numbers(missing)} did not run, so another program stands "
+                "in for the UNet. Set SD Unet to None, and switch off extensions that skip blocks."
             )
         if missing := {site.index for site in self._sites - self._asked}:
             raise HostError(
-                f"self-attention layers {_listed(missing)} were replaced by another extension, so "
-                "FRESCO had no part in them; switch that extension off."
+                f"self-attention layers {_list_numbers(missing)} were replaced by another "
+                "extension, so FRESCO could not guide them; switch that extension off."
             )
         self._rows = None
         self._tokens, self._asked = {}, set()
@@ -101,5 +101,5 @@ class ModelCall:
         return self._rows
 
 
-def _listed(numbers: set[int] | frozenset[int]) -> str:
+def _list_numbers(numbers: set[int] | frozenset[int]) -> str:
     return ", ".join(str(number) for number in sorted(numbers))

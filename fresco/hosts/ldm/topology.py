@@ -1,4 +1,4 @@
-"""The decoder of an LDM UNet, found from its module tree: levels, widths, self-attention."""
+"""The decoder of an LDM UNet, found from its module tree: stages, widths, self-attention."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fresco.errors import HostError
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """A decoder level: the output blocks of one resolution."""
+class DecoderStage:
+    """A stage of the decoder: the output blocks of one resolution."""
 
     entry: nn.Module
     """First output block; its input is the decoder's feature and the skip, joined."""
@@ -23,33 +23,33 @@ class Level:
     """Self-attention layers, in the order they run."""
 
 
-def decoder_levels(unet: nn.Module) -> tuple[Level, ...]:
-    """Decoder levels of a UNet of `ldm` or `sgm`, coarsest first.
+def find_decoder_stages(unet: nn.Module) -> tuple[DecoderStage, ...]:
+    """Decoder stages of a UNet of `ldm` or `sgm`, coarsest first.
 
-    A level ends with the block that enlarges; the same as one of diffusers' up blocks.
+    A stage ends with the block that enlarges, as one of diffusers' up blocks does.
     """
     middle, outputs = getattr(unet, "middle_block", None), getattr(unet, "output_blocks", None)
     if not isinstance(middle, nn.Module) or not isinstance(outputs, nn.ModuleList):
         raise HostError(
-            f"{type(unet).__name__} has no middle_block and output_blocks, so it is no UNet of "
-            "Stable Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
+            f"{type(unet).__name__} has no middle_block and output_blocks, so it is not a UNet "
+            "of Stable Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
         )
-    levels: list[Level] = []
+    stages: list[DecoderStage] = []
     before, blocks = middle, list[nn.Module]()
     for number, block in enumerate(outputs):
         blocks.append(block)
         if _enlarges(block) or number == len(outputs) - 1:
-            layers = tuple(layer for part in blocks for layer in _self_attention(part))
-            levels.append(Level(blocks[0], _width(before), layers))
+            layers = tuple(layer for part in blocks for layer in _find_self_attention(part))
+            stages.append(DecoderStage(blocks[0], _find_width(before), layers))
             before, blocks = block, []
-    return tuple(levels)
+    return tuple(stages)
 
 
 def _enlarges(block: nn.Module) -> bool:
     return any(type(module).__name__ == "Upsample" for module in block.modules())
 
 
-def _width(block: nn.Module) -> int:
+def _find_width(block: nn.Module) -> int:
     """Channels a block gives: those of its last residual block; the others keep them."""
     widths = [part.out_channels for part in block.children() if hasattr(part, "out_layers")]
     if not widths:
@@ -60,7 +60,7 @@ def _width(block: nn.Module) -> int:
     return int(widths[-1])  # pyright: ignore[reportArgumentType] - an attribute of any module
 
 
-def _self_attention(block: nn.Module) -> Iterator[nn.Module]:
+def _find_self_attention(block: nn.Module) -> Iterator[nn.Module]:
     for name, module in block.named_modules():
         if name.rpartition(".")[2] == "attn1":
             _require_plain(name, module)

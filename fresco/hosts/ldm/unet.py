@@ -17,14 +17,12 @@ from torch import Tensor, nn
 from fresco.errors import HostError
 from fresco.guidance.ports import Chunk, Rows, Site, UNetHooks
 from fresco.hosts.ldm.calls import CONDITIONAL_FIRST, ModelCall
-from fresco.hosts.ldm.topology import Level, decoder_levels, refuse_merged_tokens
+from fresco.hosts.ldm.topology import DecoderStage, find_decoder_stages, refuse_merged_tokens
 from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+from fresco.hosts.sites import choose_sites
 
 Sources = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From the input of a layer: what its keys and what its values are made of (hypernetworks)."""
-
-_GUIDED_LEVELS = 2
-"""Self-attention is guided at the two finest levels that have any (SPEC 6)."""
 
 
 class LdmProjections:
@@ -65,24 +63,19 @@ class LdmUNet:
         """
         self.unet = unet
         self._sources = sources
-        self._levels = decoder_levels(unet)
-        with_any = [stage for stage, level in enumerate(self._levels) if level.attention]
-        if not with_any:
+        self._stages = find_decoder_stages(unet)
+        self._layers = choose_sites([stage.attention for stage in self._stages])
+        if not self._layers:
             raise HostError(
-                f"{type(unet).__name__} has no self-attention in its decoder, so it is no Stable "
+                f"{type(unet).__name__} has no self-attention in its decoder, so it is not Stable "
                 "Diffusion; use a checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
             )
-        guided = [(stage, layer) for stage in with_any[-_GUIDED_LEVELS:]
-                  for layer in self._levels[stage].attention]
-        self._layers = tuple(
-            (Site(stage, index), layer) for index, (stage, layer) in enumerate(guided)
-        )
         self._call: ModelCall | None = None
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Decoder levels, coarsest first."""
-        return tuple(range(len(self._levels)))
+        """Decoder stages, coarsest first."""
+        return tuple(range(len(self._stages)))
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -101,10 +94,11 @@ class LdmUNet:
             stack.enter_context(sole_owner(self.unet))
             refuse_merged_tokens(self.unet)
             stack.enter_context(pre_hook(self.unet, self._begin))
-            for stage, level in enumerate(self._levels):
-                stack.enter_context(pre_hook(level.entry, self._entry(stage, level, hooks)))
+            for number, stage in enumerate(self._stages):
+                hook = self._make_entry_hook(number, stage, hooks)
+                stack.enter_context(pre_hook(stage.entry, hook))
             for site, layer in self._layers:
-                stack.enter_context(self._guided(site, layer, hooks))
+                stack.enter_context(self._guide_attention(site, layer, hooks))
             yield
 
     @contextmanager
@@ -127,17 +121,17 @@ class LdmUNet:
         if self._call is not None:
             self._call.begin(len(args[0] if args else kwargs["x"]))
 
-    def _entry(self, stage: int, level: Level, hooks: UNetHooks) -> PreHook:
+    def _make_entry_hook(self, number: int, stage: DecoderStage, hooks: UNetHooks) -> PreHook:
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             if self._call is None:
                 return None
             joined: Tensor = args[0]
-            rows = self._call.enter(stage, joined)
-            h, skip = joined[:, : level.width], joined[:, level.width :]
-            guided = hooks.decoder_entry(stage, h, rows)
-            first = hooks.decoder_skip(stage, skip, rows)
+            rows = self._call.enter(number, joined)
+            h, skip = joined[:, : stage.width], joined[:, stage.width :]
+            guided = hooks.decoder_entry(number, h, rows)
+            first = hooks.decoder_skip(number, skip, rows)
             if guided is h and first is skip:
                 return None
             parts = [part.to(joined.dtype) for part in (guided, first)]
@@ -145,7 +139,7 @@ class LdmUNet:
 
         return hook
 
-    def _guided(
+    def _guide_attention(
         self, site: Site, layer: nn.Module, hooks: UNetHooks
     ) -> AbstractContextManager[None]:
         """Self-attention of one layer asks the hooks first."""

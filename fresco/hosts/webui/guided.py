@@ -11,14 +11,14 @@ from modules import sd_models, shared
 from modules.hypernetworks import hypernetwork
 
 from fresco.guidance.ports import BatchCarry, SamplingGuide
-from fresco.hosts.detection import guided_unet
+from fresco.hosts.detection import find_guidable_unet
 from fresco.hosts.ldm.unet import LdmUNet, Sources
 from fresco.hosts.webui.sampling import BatchSampling
 
 
 def model_unet(model: Any) -> LdmUNet:
     """The seam on the UNet of the WebUI's model."""
-    return LdmUNet(guided_unet(model), sources=_hypernetworks())
+    return LdmUNet(find_guidable_unet(model), sources=_hypernetworks())
 
 
 def _hypernetworks() -> Sources | None:

@@ -23,7 +23,7 @@ from PIL import Image
 from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.ldm.unet import LdmUNet
-from fresco.hosts.noise import training_sigmas
+from fresco.hosts.noise import compute_model_sigmas
 from fresco.hosts.options import HostOptions
 from fresco.hosts.patching import replaced_forward, replaced_method
 from fresco.hosts.webui.controlnet import per_frame_hints
@@ -54,7 +54,7 @@ class WebuiHost:
         with self._turn():
             model = self._model()
             self._unet = model_unet(model)
-            self._sigmas = training_sigmas(model.alphas_cumprod)
+            self._sigmas = compute_model_sigmas(model.alphas_cumprod)
             self._fingerprint = self._hashed(model)
 
     @property

@@ -21,7 +21,12 @@ from torch import Tensor
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
 from fresco.hosts.ldm.unet import LdmUNet
-from fresco.hosts.noise import from_estimate, level_weights, sigmas_at, to_estimate
+from fresco.hosts.noise import (
+    from_estimate,
+    interpolate_sigmas,
+    to_estimate,
+    weigh_signal_and_noise,
+)
 from fresco.hosts.patching import Forward, replaced_forward
 
 UNGUIDED_SAMPLERS = ("DPM adaptive",)
@@ -107,7 +112,7 @@ class BatchSampling:
     def _level(self, mark: float) -> float:
         if not self.by_timestep:
             return mark
-        return sigmas_at(torch.tensor([mark]), self.sigmas)[0]
+        return interpolate_sigmas(torch.tensor([mark]), self.sigmas)[0]
 
     def _around(self, previous: Forward) -> Forward:
         def forward(x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -172,7 +177,7 @@ class BatchSampling:
         """At the last noise level, in the form this sampler hands to the model."""
         if not self.by_timestep:
             return clean + noise * self.last
-        a, s = level_weights(self._level(self.last))
+        a, s = weigh_signal_and_noise(self._level(self.last))
         return a * clean + s * noise
 
     def _smoothed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.planning.parsing import checked_key_prompts, frame_number
-from fresco.planning.prompts import prompts_of, refuse_composed
+from fresco.planning.parsing import check_key_prompts, parse_frame_number
+from fresco.planning.prompts import list_prompts, refuse_composed
 from fresco.server.encoded import as_typed
 from fresco.server.jobs.job import Goal
 from fresco.settings import FrescoSettings, entries, from_dict
@@ -119,8 +119,8 @@ def parse_settings(
             )
     if settings.keyframes.keys != base.keyframes.keys:
         listed_numbers(settings.keyframes.keys)
-    checked_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
-    refuse_composed(prompts_of(settings.sampling))
+    check_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+    refuse_composed(list_prompts(settings.sampling))
     return settings
 
 
@@ -257,7 +257,7 @@ def _own_keys(value: Any) -> OwnKeys:
     pairs: list[tuple[int, str]] = []
     if isinstance(value, Mapping):
         pairs = [
-            (frame_number(number, "keyframes"), _text(f"keyframes.{number}", picture))
+            (parse_frame_number(number, "keyframes"), _text(f"keyframes.{number}", picture))
             for number, picture in value.items()
         ]
     elif isinstance(value, list):

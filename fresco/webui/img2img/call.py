@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
-from fresco.hosts.noise import training_sigmas
+from fresco.hosts.noise import compute_model_sigmas
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
 from fresco.hosts.webui.paths import flow_settings, require_allowed
 from fresco.planning.keyframes import Batch
-from fresco.planning.parsing import named_file
-from fresco.planning.prompts import join_prompt, prompts_of, refuse_composed
+from fresco.planning.parsing import find_named_file
+from fresco.planning.prompts import join_prompt, list_prompts, refuse_composed
 from fresco.run.guide import GuideMaker
 from fresco.webui.img2img.frames import call_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
@@ -50,7 +50,7 @@ class GuidedCall:
     """FRESCO's part in one call of `process_images`."""
 
     def __init__(self, request: Request, p: Any) -> None:
-        listed = named_file(request.settings.keyframes.keys)
+        listed = find_named_file(request.settings.keyframes.keys)
         for path in (request.path, request.masks_path, listed):
             if path:
                 require_allowed(str(path))
@@ -93,7 +93,7 @@ class GuidedCall:
     def share_seed(self, p: Any) -> None:
         """One seed for all frames: start and every step then have the same noise."""
         count = len(p.all_prompts)
-        given = prompts_of(self._request.settings.sampling)
+        given = list_prompts(self._request.settings.sampling)
         refuse_composed(given | {f"prompt {i + 1}": text for i, text in enumerate(p.all_prompts)})
         self._seed = int(p.all_seeds[0])
         p.all_seeds = [self._seed] * count
@@ -155,7 +155,7 @@ class GuidedCall:
         """Within: the batch is sampled guided."""
         batch = self._frames.batches[self._number]
         frames = self._working_frames(batch, p)
-        sigmas = training_sigmas(p.sd_model.alphas_cumprod)
+        sigmas = compute_model_sigmas(p.sd_model.alphas_cumprod)
         unet = model_unet(p.sd_model)
         guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames, unet)
         carry = self._carry if batch.anchors else None

@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
-from fresco.planning.prompts import unused_key_prompts
+from fresco.planning.prompts import find_unused_key_prompts
 from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
 from fresco.settings import FrescoSettings
@@ -72,7 +72,7 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
     numbers = tuple(range(len(given)))
     return CallFrames(
         tuple(given), numbers, plan_batches(numbers, settings.keyframes.batch_size),
-        unused_key_prompts(numbers, settings.sampling),
+        find_unused_key_prompts(numbers, settings.sampling),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.planning.parsing import checked_key_prompts
+from fresco.planning.parsing import check_key_prompts
 from fresco.server.encoded import as_typed, base64_bytes
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 
@@ -109,7 +109,7 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", "key_prompts"]
             raise _unknown(str(name), known)
     request = Request(from_dict(groups), data=data, path=path, **masks)
-    checked_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
+    check_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
     return request
 
 

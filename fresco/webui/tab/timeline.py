@@ -11,7 +11,7 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.planning.parsing import (
-    checked_key_prompts,
+    check_key_prompts,
     parse_key_prompts,
     parse_keys,
     read_json_text,
@@ -80,7 +80,7 @@ def import_keys(text: str, first: int, last: int) -> tuple[tuple[int, ...], dict
     if text.lstrip().startswith("{"):
         value = read_json_text(text, "the keyframes")
         if isinstance(value, Mapping) and "keyframes" in value:
-            words = checked_key_prompts(dict(value.get("prompts") or {}), "the keyframes")
+            words = check_key_prompts(dict(value.get("prompts") or {}), "the keyframes")
             keys = parse_keys(json.dumps(value["keyframes"]), last + 1, first=first)
             return keys, words
     if re.search(r"\d[\"']?\s*:\s*\S", text):

@@ -63,7 +63,7 @@ def test_result_has_the_promised_shapes(host: DiffusersHost) -> None:
     assert [tuple(pair.shape) for pair in result.carry.latents] == [(2, 4, 8, 8)] * 3
     assert len(host.model_sigmas) == 1000
     assert list(host.model_sigmas) == sorted(host.model_sigmas)
-    assert host.model_sigmas[350] == pytest.approx(0.987, abs=1e-3)  # SPEC 9
+    assert host.model_sigmas[350] == pytest.approx(0.987, abs=1e-3)  # docs/method.md, section 9
 
 
 def test_all_parts_off_is_bit_equal_to_no_guide_and_leaves_the_model_alone(
@@ -117,7 +117,8 @@ def test_round_trip_keeps_the_colours_of_blocks(host: DiffusersHost) -> None:
 
 @pytest.mark.parametrize(("strength", "calls"), [(0.8, 4), (0.1, 0), (0.5, 2), (1.0, 5)])
 def test_strength_rounds_to_steps(tiny_model: Path, strength: float, calls: int) -> None:
-    """0.8 of 5 is 4 steps; the official tool truncates (SPEC 12). 2.5 rounds to even."""
+    """0.8 of 5 is 4 steps, and 2.5 rounds to even. The official tool truncates
+    (docs/method.md, section 12)."""
     host = tiny_host(tiny_model, strength=strength, steps=5)
     assert len(sample(host, tiny_request()).carry.latents) == calls
 
@@ -199,7 +200,7 @@ def test_a_scheduler_with_noise_of_its_own_is_seeded(
     host = tiny_host(tiny_model, seed=7)
     own = SimpleNamespace(noise_sampler_seed=None)
     monkeypatch.setattr(diffusers_host, "create_scheduler", lambda *_: own)
-    assert host._scheduler().noise_sampler_seed == 7
+    assert host._make_scheduler().noise_sampler_seed == 7
 
 
 def test_nan_is_told_with_its_call(tiny_model: Path) -> None:

@@ -17,7 +17,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.ldm_layout import control_to_ldm
+from demo.ldm_layout import convert_control
 from fresco.errors import FrescoError, HostError, SettingsError, WeightsError
 from fresco.guidance.ports import BatchResult
 from fresco.hosts.diffusers.host import DiffusersHost
@@ -300,7 +300,7 @@ def test_control_net_of_file_and_folder_agree(
 ) -> None:
     control.save_pretrained(tmp_path / "canny")
     path = tmp_path / "canny.safetensors"
-    save_file(control_to_ldm(dict(control.state_dict())), path)
+    save_file(convert_control(dict(control.state_dict())), path)
     results = [
         sample(tiny_host(tiny_model, control="canny", control_model=str(place)))
         for place in (tmp_path / "canny", path)
@@ -316,7 +316,7 @@ def test_wrong_control_nets_are_refused(
 ) -> None:
     other = dict(control.config) | {"block_out_channels": (32, 32, 64, 64)}
     ControlNetModel.from_config(other).save_pretrained(tmp_path / "narrow")
-    keys = control_to_ldm(dict(control.state_dict()))
+    keys = convert_control(dict(control.state_dict()))
     key = next(k for k in keys if k.endswith("attn2.to_k.weight"))
     save_file({key: torch.zeros(32, 1024)}, tmp_path / "sd2.safetensors")
     for place, words in (

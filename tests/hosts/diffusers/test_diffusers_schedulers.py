@@ -12,11 +12,10 @@ from fresco.errors import HostError, SettingsError
 from fresco.hosts.diffusers.schedulers import (
     SCHEDULERS,
     create_scheduler,
-    exact_sigma,
-    model_sigmas,
+    find_exact_sigma,
     plan_timesteps,
 )
-from fresco.hosts.noise import from_estimate, sigmas_at, to_estimate
+from fresco.hosts.noise import compute_model_sigmas, from_estimate, interpolate_sigmas, to_estimate
 from fresco.progress import Progress
 from tests.helpers.tiny_models import tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE
@@ -43,10 +42,10 @@ def test_every_scheduler_recovers_what_a_perfect_model_knows(name: str) -> None:
     clean = torch.randn(2, 4, 4, 4, generator=generator)
     noise = torch.randn(2, 4, 4, 4, generator=generator)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(2))
-    levels = model_sigmas(scheduler)
-    for t, sigma in zip(timesteps, sigmas_at(timesteps, levels), strict=True):
+    sigmas = compute_model_sigmas(scheduler.alphas_cumprod)
+    for t, sigma in zip(timesteps, interpolate_sigmas(timesteps, sigmas), strict=True):
         x = scheduler.scale_model_input(latents, t)
-        exact = exact_sigma(scheduler, t, sigma)
+        exact = find_exact_sigma(scheduler, t, sigma)
         assert exact == pytest.approx(sigma, rel=0.03, abs=0.03)  # timesteps are rounded
         output = from_estimate(clean, x, exact, "epsilon")
         latents = scheduler.step(output, t, latents, return_dict=False)[0]
@@ -114,10 +113,10 @@ def test_estimates_invert_and_agree(kind: str) -> None:
 
 
 def test_levels_between_timesteps_lie_between() -> None:
-    levels = model_sigmas(BASE)
-    whole, half = sigmas_at(torch.tensor([350.0, 350.5]), levels)
-    assert whole == pytest.approx(levels[350], rel=1e-9)
-    assert levels[350] < half < levels[351]
+    sigmas = compute_model_sigmas(BASE.alphas_cumprod)
+    whole, half = interpolate_sigmas(torch.tensor([350.0, 350.5]), sigmas)
+    assert whole == pytest.approx(sigmas[350], rel=1e-9)
+    assert sigmas[350] < half < sigmas[351]
 
 
 @pytest.mark.parametrize("name", ["euler-a", "heun", "dpm++-2m-karras", "lcm", "pndm"])

@@ -44,7 +44,7 @@ def trace(module: nn.Module) -> list[tuple[str, list[str], int]]:
 
 
 def test_places_are_those_of_the_method(host: DiffusersHost) -> None:
-    """SD1.5: four decoder levels, three layers at each of the two finest attention levels."""
+    """SD1.5: four decoder stages, three layers at each of the two finest attention stages."""
     assert host.unet.stages == (0, 1, 2, 3)
     assert [site.stage for site in host.unet.sites] == [2, 2, 2, 3, 3, 3]
     assert [site.index for site in host.unet.sites] == list(range(6))
@@ -87,7 +87,7 @@ def test_projections_are_the_layers_own(host: DiffusersHost, inputs: dict[str, A
 
 
 class Shifted(PlainHooks):
-    """Adds one to a decoder level's input or first skip."""
+    """Adds one to a decoder stage's input or first skip."""
 
     def __init__(self, place: str, stage: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Shifted(PlainHooks):
 def test_what_hooks_return_is_what_the_model_takes(
     host: DiffusersHost, inputs: dict[str, Any], place: str, stage: int
 ) -> None:
-    """Compared with the join itself, changed at the first resnet of the level."""
+    """Compared with the join itself, changed at the first resnet of the stage."""
     resnet = host.unet.unet.up_blocks[stage].resnets[0]
     with host.unet.installed(Shifted(place, stage)):
         guided = call(host.unet, inputs)

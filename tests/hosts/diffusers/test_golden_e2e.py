@@ -19,12 +19,12 @@ from fresco.hosts.diffusers.denoiser import Denoiser
 from fresco.hosts.diffusers.sampling import (
     Sampling,
     capture_reference,
-    seeded_noise,
-    start_latents,
+    draw_noise,
+    make_start_latents,
 )
-from fresco.hosts.diffusers.schedulers import model_sigmas, plan_timesteps
+from fresco.hosts.diffusers.schedulers import plan_timesteps
 from fresco.hosts.diffusers.unet import DiffusersUNet
-from fresco.hosts.noise import sigmas_at
+from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.golden_vae import GivenCodec
@@ -101,7 +101,7 @@ def run(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         steps_offset=1, timestep_spacing="leading",
     )
-    levels = model_sigmas(scheduler)
+    levels = compute_model_sigmas(scheduler.alphas_cumprod)
     timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
     assert timesteps.tolist() == arrays["timesteps"][1:].tolist()
     adapter, codec = DiffusersUNet(unet), GivenCodec(arrays)
@@ -111,18 +111,18 @@ def run(
         denoiser.set_control(GivenControl(arrays), torch.zeros(4, 3, 128, 128), 0.7)
     clean = codec.encode(arrays[f"{prefix}frames_rgb_u8"].permute(0, 3, 1, 2) / 127.5 - 1)
     generator = torch.Generator().manual_seed(SEED)
-    noise = seeded_noise(clean, generator)
+    noise = draw_noise(clean, generator)
     # The official smoothing takes the codec's loss into the picture; ours compensates it.
     sampling = Sampling(
         scheduler, timesteps, levels, denoiser, codec, generator, compensated=False
     )
-    latents = start_latents(scheduler, timesteps, clean, noise)
+    latents = make_start_latents(scheduler, timesteps, clean, noise)
     with Progress().stage("golden", len(timesteps)) as stage:
         if settings is None:
             return sampling.run(latents, None, carry, stage)
         guide: SamplingGuide = FrescoGuide(batch_of(arrays, prefix, settings), settings, levels)
         with adapter.installed(guide):
-            guide.begin(sigmas_at(timesteps, levels))
+            guide.begin(interpolate_sigmas(timesteps, levels))
             capture_reference(denoiser, guide, clean, noise, timesteps[-1], levels[1])
             return sampling.run(latents, guide, carry, stage)
 
@@ -193,7 +193,7 @@ def test_reference_pass_sees_what_the_official_one_saw(
     """One draw of the seed serves the reference pass frame by frame and the start by its first."""
     codec = GivenCodec(arrays)
     clean = codec.encode(arrays["frames_rgb_u8"].permute(0, 3, 1, 2) / 127.5 - 1)
-    noise = seeded_noise(clean, torch.Generator().manual_seed(SEED))
+    noise = draw_noise(clean, torch.Generator().manual_seed(SEED))
     assert torch.equal(noise, arrays["initial_noise"])
     negative, positive = arrays["prompt_embeds"].chunk(2)
     adapter = DiffusersUNet(unet)

@@ -13,7 +13,7 @@ from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import Step
 from fresco.hosts.diffusers.sampling import Sampling
-from fresco.hosts.diffusers.schedulers import model_sigmas
+from fresco.hosts.noise import compute_model_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.golden_vae import GivenCodec
@@ -67,7 +67,7 @@ def test_step_is_the_official_one(
     )
     images = arrays["frames_rgb_u8"].permute(0, 3, 1, 2).float()
     batch = BatchGuidance.build(images, flow, arrays["saliency"], guide_settings, "cpu")
-    levels = model_sigmas(scheduler)
+    levels = compute_model_sigmas(scheduler.alphas_cumprod)
     guide = FrescoGuide(batch, guide_settings, levels)
     guide.begin([levels[t] for t in scheduler.timesteps.tolist()])
     predict = lambda x, t: arrays[f"c{case}_model_output"]  # noqa: E731 - one stored answer

@@ -35,7 +35,7 @@ def test_canny_marks_the_square_of_every_frame() -> None:
 
 
 def test_canny_obeys_its_thresholds() -> None:
-    """The official tool ignores them (SPEC 12)."""
+    """The official tool ignores them (docs/method.md, section 12)."""
     soft = (square_frames(1) // 4).astype(np.uint8)
     assert Canny(10, 20)(soft).sum() > 0
     assert Canny(250, 255)(soft).sum() == 0

@@ -137,7 +137,7 @@ def bent(layer: nn.Module, name: str, which: int, sources: Any) -> Any:
 
 
 class Shifted(PlainHooks):
-    """Adds one to a decoder level's input or first skip."""
+    """Adds one to a decoder stage's input or first skip."""
 
     def __init__(self, place: str, stage: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Shifted(PlainHooks):
 def test_what_hooks_return_is_what_the_model_takes(
     twins: Twins, adapter: LdmUNet, place: str, stage: int
 ) -> None:
-    """Compared with the join itself, changed at the first residual block of the level."""
+    """Compared with the join itself, changed at the first residual block of the stage."""
     with adapter.installed(Shifted(place, stage)):
         guided = call_ldm(adapter, random_inputs(), twins)
     entry = 128 if stage < 3 else 64

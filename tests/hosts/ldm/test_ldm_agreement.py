@@ -61,7 +61,7 @@ def guide_of(settings: GuidanceSettings, family: str) -> FrescoGuide:
     side = 8 * LATENT
     ring = random_ring(FRAMES, side, side)
     for occlusion in (ring.forward_occlusion, ring.backward_occlusion):
-        occlusion[:, 20:] = 0  # a scattered fifth would occlude every cell of the coarse levels
+        occlusion[:, 20:] = 0  # a scattered fifth would occlude every cell of the coarse stages
     batch = BatchGuidance.build(
         255 * torch.rand(FRAMES, 3, side, side), ring,
         torch.rand(FRAMES, 1, side // 2, side // 2), settings, "cpu",

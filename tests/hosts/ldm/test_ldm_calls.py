@@ -102,7 +102,7 @@ def test_another_program_in_the_unets_place_is_refused(
     """The WebUI's SD Unet option hands the call to a TensorRT engine, say."""
     monkeypatch.setattr(twins.ldm, "forward", lambda x, *args, **kwargs: x)
     with adapter.installed(PlainHooks()), \
-            pytest.raises(HostError, match="levels 0, 1, 2, 3 did not run"):
+            pytest.raises(HostError, match="stages 0, 1, 2, 3 did not run"):
         call_ldm(adapter, random_inputs(), twins)
 
 
@@ -168,7 +168,7 @@ def test_blocks_with_other_rows_are_refused(
         return inner(x[1:], timesteps[1:], context=context[1:])
 
     monkeypatch.setattr(twins.ldm, "forward", cut)
-    with adapter.installed(PlainHooks()), pytest.raises(HostError, match="level 0 was given 5"):
+    with adapter.installed(PlainHooks()), pytest.raises(HostError, match="stage 0 was given 5"):
         call_ldm(adapter, random_inputs(), twins)
 
 

@@ -16,11 +16,12 @@ from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.hosts.diffusers.sampling import (
     Sampling,
     capture_reference,
-    seeded_noise,
-    start_latents,
+    draw_noise,
+    make_start_latents,
 )
-from fresco.hosts.diffusers.schedulers import model_sigmas, plan_timesteps
+from fresco.hosts.diffusers.schedulers import plan_timesteps
 from fresco.hosts.ldm.unet import LdmUNet
+from fresco.hosts.noise import compute_model_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.golden_vae import GivenCodec
@@ -82,7 +83,7 @@ def sample(unet: UNetModel, arrays: dict[str, Tensor], settings: GuidanceSetting
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         steps_offset=1, timestep_spacing="leading",
     )
-    levels = model_sigmas(scheduler)
+    levels = compute_model_sigmas(scheduler.alphas_cumprod)
     timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
     images = arrays["frames_rgb_u8"].permute(0, 3, 1, 2).float()
     flow = BidirectionalFlow(
@@ -95,14 +96,14 @@ def sample(unet: UNetModel, arrays: dict[str, Tensor], settings: GuidanceSetting
     predict = predictor(adapter, arrays)
     generator = torch.Generator().manual_seed(SEED)
     clean = codec.encode(images / 127.5 - 1)
-    noise = seeded_noise(clean, generator)
+    noise = draw_noise(clean, generator)
     sampling = Sampling(
         scheduler, timesteps, levels, predict, codec, generator, compensated=False
     )
     with Progress().stage("golden", len(timesteps)) as stage, adapter.installed(guide):
         guide.begin([levels[t] for t in timesteps.tolist()])
         capture_reference(predict, guide, clean, noise, timesteps[-1], levels[1])
-        start = start_latents(scheduler, timesteps, clean, noise)
+        start = make_start_latents(scheduler, timesteps, clean, noise)
         return sampling.run(start, guide, None, stage)[0]
 
 

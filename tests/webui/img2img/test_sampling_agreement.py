@@ -13,7 +13,7 @@ from torch import Tensor
 from fresco.hosts.diffusers.denoiser import Denoiser
 from fresco.hosts.diffusers.sampling import Sampling, capture_reference
 from fresco.hosts.diffusers.unet import DiffusersUNet
-from fresco.hosts.noise import sigmas_at, training_sigmas
+from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Progress
 from fresco.run.guide import GuideMaker
 from fresco.settings import from_dict
@@ -44,8 +44,8 @@ def by_diffusers(double: DoubleHost, adapter: DiffusersUNet, options: dict[str, 
     )
     scheduler.set_timesteps(STEPS)
     timesteps = scheduler.timesteps[-int(STEPS * STRENGTH):]
-    levels = training_sigmas(scheduler.alphas_cumprod)
-    sigmas = sigmas_at(timesteps, levels)
+    levels = compute_model_sigmas(scheduler.alphas_cumprod)
+    sigmas = interpolate_sigmas(timesteps, levels)
     text = [
         double.model.embed(REQUEST[name])[None].repeat(COUNT, 1, 1)
         for name in ("prompt", "negative_prompt")
