@@ -399,11 +399,6 @@ class FrescoSettings:
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
-Group = (
-    KeyframeSettings | FlowSettings | GuidanceSettings | SamplingSettings
-    | PropagationSettings | BlendSettings | OutputSettings
-)
-
 PRESETS: Mapping[str, Mapping[str, bool]] = {
     "full": {},
     "attention": {"spatial_optimization": False, "temporal_optimization": False},

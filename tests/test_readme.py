@@ -9,7 +9,6 @@ import pytest
 
 from fresco import __version__
 from fresco.cli.flags import flag_names
-from fresco.settings import PRESETS
 from tests.helpers.source import ROOT
 from tools.write_options import PAGE, options_page
 

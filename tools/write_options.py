@@ -9,11 +9,13 @@ from fresco.cli.flags import options_table
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 HEAD = """# Options
 
-Made from `fresco/settings.py` by `python -m tools.write_options`; `fresco translate --help` says the same.
+Made from `fresco/settings.py` by `python -m tools.write_options`. `fresco translate --help` says
+the same.
 
-An option belongs to a group. Run files, the API and error messages name it by group and name: `sampling.seed`, in JSON
-`{"sampling": {"seed": 7}}`. The command line has a flag for each. The column *also in* says who else offers it: the tab,
-the API, the script in img2img. Where a server does not offer an option, the API's error says what to do instead.
+An option belongs to a group. Run files, the API and error messages name it by group and name:
+`sampling.seed`, in JSON `{"sampling": {"seed": 7}}`. The command line has a flag for each. The
+column *also in* says who else offers it: the tab, the API, the script in img2img. Where a server does not
+offer an option, the API's error says what to do instead.
 
 """
 
