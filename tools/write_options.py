@@ -14,8 +14,8 @@ the same.
 
 An option belongs to a group. Run files, the API and error messages name it by group and name:
 `sampling.seed`, in JSON `{"sampling": {"seed": 7}}`. The command line has a flag for each. The
-column *also in* says who else offers it: the tab, the API, the script in img2img. Where a server does not
-offer an option, the API's error says what to do instead.
+column *also in* says who else offers it: the tab, the API, the script in img2img. Where a server
+does not offer an option, the API's error says what to do instead.
 
 """
 
