@@ -165,10 +165,18 @@ class GuidanceSettings:
         False, "Restore plain feature statistics instead of the published ones (variance + 1)."
     )
     freeu_b1: float = _guidance(
-        1.0, "FreeU backbone factor, decoder stage 0; 1 is off.", low=0.0, high=3.0, label="FreeU b1"
+        1.0,
+        "FreeU backbone factor, decoder stage 0; 1 is off.",
+        low=0.0,
+        high=3.0,
+        label="FreeU b1",
     )
     freeu_b2: float = _guidance(
-        1.0, "FreeU backbone factor, decoder stage 1; 1 is off.", low=0.0, high=3.0, label="FreeU b2"
+        1.0,
+        "FreeU backbone factor, decoder stage 1; 1 is off.",
+        low=0.0,
+        high=3.0,
+        label="FreeU b2",
     )
     freeu_s1: float = _guidance(
         1.0, "FreeU skip factor, decoder stage 0; 1 is off.", low=0.0, high=3.0, label="FreeU s1"
