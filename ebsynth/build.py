@@ -29,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 RELEASES = HERE / "bin"
 TEST_BUILDS = HERE.parent / "build" / "ebsynth"
 SANITIZERS = ("address", "thread", "undefined")
+CHECKSUM, INPUTS = "ebsynth.sha256", "sources.sha256"
+"""Files beside a program: its own hash, and that of all it was built from."""
 _COMMON = ("-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fwrapv", "-Wall", "-Wextra")
 _RELEASE = (*_COMMON, "-Werror", "-O3", "-g0", "-s", f"-ffile-prefix-map={HERE}=ebsynth")
 _TEST = (*_COMMON, "-O1", "-g", "-fno-omit-frame-pointer", "-pthread")
@@ -101,13 +103,28 @@ def compile_with(command: Sequence[str], program: Path) -> None:
         raise BuildError(f"{' '.join(words)}\n{done.stdout}\nexit code {done.returncode}")
 
 
+def release_options(name: str) -> tuple[str, ...]:
+    """What the compiler is told for a platform."""
+    platform = PLATFORMS[name]
+    return ("-target", platform.target, *_RELEASE, *platform.options)
+
+
 def build_release(name: str, folder: Path) -> Path:
     """One platform's program in a folder, unsigned by time or place."""
-    platform = PLATFORMS[name]
-    program = folder / platform.program
-    options = ("-target", platform.target, *_RELEASE, *platform.options)
-    compile_with([*zig(), *options], program)
+    program = folder / PLATFORMS[name].program
+    compile_with([*zig(), *release_options(name)], program)
     return program
+
+
+def inputs_digest(name: str) -> str:
+    """Hex sha256 of all that decides a program's bytes: compiler, options, sources, headers."""
+    told = [ZIG_VERSION, *(word.replace(str(HERE), "") for word in release_options(name))]
+    sha = hashlib.sha256("\n".join(told).encode())
+    for path in sorted(path for part in ("include", "src") for path in (HERE / part).rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            sha.update(f"\n{path.relative_to(HERE).as_posix()} {len(data)}\n".encode() + data)
+    return sha.hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -115,14 +132,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def install(program: Path, folder: Path) -> str:
-    """Put a fresh program and its checksum where they belong; its hash."""
+def install(program: Path, folder: Path, inputs: str) -> str:
+    """Put a fresh program and both checksums where they belong; its hash."""
     folder.mkdir(parents=True, exist_ok=True)
     value = digest(program)
-    checksum = program.with_name("ebsynth.sha256")
+    checksum, sources = program.with_name(CHECKSUM), program.with_name(INPUTS)
     checksum.write_bytes(f"{value}  {program.name}\n".encode())
+    sources.write_bytes(f"{inputs}\n".encode())
     program.chmod(0o755)
-    for path in (program, checksum):
+    for path in (program, checksum, sources):
         path.replace(folder / path.name)
     return value
 
@@ -130,7 +148,7 @@ def install(program: Path, folder: Path) -> str:
 def recorded(name: str, folder: Path) -> str:
     """The hash that lies beside a platform's program, once the program has it too."""
     program = folder / PLATFORMS[name].program
-    checksum = folder / "ebsynth.sha256"
+    checksum = folder / CHECKSUM
     for path in (program, checksum):
         if not path.is_file():
             raise BuildError(f"{path} does not exist. {_remedy(name)}")
@@ -153,7 +171,9 @@ def release(name: str, output: Path, check: bool) -> None:
     # The same disk, so that the finished program is moved in one step.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=None if check else output) as folder:
         program = build_release(name, Path(folder))
-        made = digest(program) if check else install(program, output / name)
+        made = digest(program) if check else install(
+            program, output / name, inputs_digest(name)
+        )
     if check and made != recorded(name, output / name):
         raise BuildError(
             f"The sources of {name} give {made}, but {output / name} holds "
