@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -17,7 +18,7 @@ from fresco.server.jobs.runner import job_work
 from fresco.workspace import Workspace
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 from tests.helpers.job_bench import NOTHING, ended, made
-from tests.helpers.job_crashes import run_job
+from tests.helpers.job_crashes import MODELS, run_job
 from tests.helpers.job_hosting import TinyHosting, tiny_settings
 
 STAGES = {
@@ -62,11 +63,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 
 @pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that need not import everything anew."""
+def processes(whole: Whole) -> Iterator[ForkServerContext]:
+    """Processes that need not import everything and load the model anew."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.helpers.job_crashes"])
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MODELS, str(whole.models))
+        yield context
 
 
 def _queued(root: Path, whole: Whole) -> str:
@@ -125,7 +128,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
             target=run_job, args=(tmp_path, whole.models, job, None, tmp_path / "unused")
         )
         process.start()
-        patience = chance.uniform(0.2, 0.5 * whole.seconds)
+        patience = chance.uniform(0.1, 0.4 * whole.seconds)
         process.join(patience if len(kills) < RANDOM_KILLS else 120)
         if process.exitcode is None:
             process.kill()
