@@ -9,24 +9,24 @@ from collections.abc import Callable
 from fresco import __version__
 from fresco.errors import FrescoError
 from fresco.run.propagate import choose_method
-from fresco.server.ports import Check, Hosting
+from fresco.server.ports import Check, Environment
 from fresco.settings import FlowSettings, FrescoSettings
 from fresco.weights import GMFLOW_SINTEL, U2NETP, WeightFile, find, is_offline, weights_folder
 
 _PACKAGES = ("torch", "numpy", "cv2", "av", "scipy", "einops", "safetensors")
 
 
-def check_installation(hosting: Hosting) -> tuple[Check, ...]:
+def check_installation(environment: Environment) -> tuple[Check, ...]:
     """Every line of the check; what fails is a line, never an error."""
-    flow = hosting.flow(FlowSettings())
+    flow = environment.complete_flow(FlowSettings())
     lines: list[Callable[[], Check]] = [
-        lambda: _versions(hosting),
+        lambda: _versions(environment),
         _program,
         _video,
         lambda: _weights(GMFLOW_SINTEL, flow, "optical flow falls back on DIS, with poorer masks"),
         lambda: _weights(U2NETP, flow, "only the saliency u2netp needs it"),
     ]
-    return (*map(_guarded, lines), *hosting.checks())
+    return (*map(_guarded, lines), *environment.run_checks())
 
 
 def _guarded(line: Callable[[], Check]) -> Check:
@@ -36,8 +36,8 @@ def _guarded(line: Callable[[], Check]) -> Check:
         return Check("Check", False, str(error))
 
 
-def _versions(hosting: Hosting) -> Check:
-    found = [f"FRESCO {__version__}", hosting.name, f"Python {platform.python_version()}"]
+def _versions(environment: Environment) -> Check:
+    found = [f"FRESCO {__version__}", environment.name, f"Python {platform.python_version()}"]
     missing: list[str] = []
     for name in _PACKAGES:
         try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote
 
 from fresco.errors import FrescoError, HostError
-from fresco.server.form_file import FormFile
+from fresco.server.multipart_body import MultipartBody
 
 if TYPE_CHECKING:
     import requests
@@ -130,7 +130,7 @@ class Client:
         path = Path(video)
         try:
             with path.open("rb") as file:
-                body = FormFile(file, path)
+                body = MultipartBody(file, path)
                 answer = self._send("POST", "videos", data=body, headers=body.headers)
         except OSError as error:
             raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
@@ -288,7 +288,7 @@ class Client:
         return _object(self._send("POST", path, data=data, headers=headers))
 
     def _send(
-        self, method: str, path: str, *, data: bytes | FormFile | None = None,
+        self, method: str, path: str, *, data: bytes | MultipartBody | None = None,
         headers: Mapping[str, str] | None = None, stream: bool = False,
     ) -> requests.Response:
         try:

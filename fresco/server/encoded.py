@@ -10,12 +10,12 @@ from fresco.errors import SettingsError
 from fresco.settings import Entry
 
 
-def without_prefix(text: str) -> str:
+def strip_prefix(text: str) -> str:
     """The text of base64 without a `data:video/mp4;base64,` before it."""
     return text.partition(",")[2] if text.startswith("data:") else text
 
 
-def base64_bytes(name: str, text: str, advice: str) -> bytes:
+def decode_base64(name: str, text: str, advice: str) -> bytes:
     """Bytes of base64, with or without a prefix.
 
     Args:
@@ -23,12 +23,12 @@ def base64_bytes(name: str, text: str, advice: str) -> bytes:
         advice: what to do about a text that is no base64.
     """
     try:
-        return base64.b64decode(without_prefix(text), validate=True)
+        return base64.b64decode(strip_prefix(text), validate=True)
     except (binascii.Error, ValueError) as error:
         raise SettingsError(f"{name} is no base64 ({error}); {advice}") from error
 
 
-def as_typed(entry: Entry, value: Any) -> Any:
+def restore_integer(entry: Entry, value: Any) -> Any:
     """Whole numbers of sliders and of JSON come as floats."""
     if entry.type is int and isinstance(value, float) and value.is_integer():
         return int(value)

@@ -9,7 +9,7 @@ _FORM = re.compile(r"[0-9a-f]{16}")
 _BYTES = 8
 
 
-def new_id() -> str:
+def make_id() -> str:
     """A random id."""
     return secrets.token_hex(_BYTES)
 

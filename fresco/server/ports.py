@@ -56,7 +56,7 @@ class Limits:
     """Scheduler of a dask.distributed cluster that propagates; empty: this machine."""
 
 
-class Hosting(Protocol):
+class Environment(Protocol):
     """The program around: WebUI, or a test's."""
 
     @property
@@ -73,7 +73,7 @@ class Hosting(Protocol):
         """What there is to choose from now."""
         ...
 
-    def resolved(self, options: HostOptions) -> HostOptions:
+    def resolve(self, options: HostOptions) -> HostOptions:
         """The options with every empty one filled in as it is now, so that a resumed job is the
         same job. Raises SettingsError naming what is not there."""
         ...
@@ -82,7 +82,7 @@ class Hosting(Protocol):
         """The model, for one job. Loads it when it is needed."""
         ...
 
-    def flow(self, settings: FlowSettings) -> FlowSettings:
+    def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """With weights where this host keeps them, and downloads as it allows them."""
         ...
 
@@ -90,10 +90,10 @@ class Hosting(Protocol):
         """Raise SettingsError unless a client may name this path of the server."""
         ...
 
-    def versions(self) -> Mapping[str, str]:
+    def list_versions(self) -> Mapping[str, str]:
         """Package or program -> version, for reports."""
         ...
 
-    def checks(self) -> tuple[Check, ...]:
+    def run_checks(self) -> tuple[Check, ...]:
         """What only this host can tell of its installation, such as ControlNet."""
         ...

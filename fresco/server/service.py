@@ -8,20 +8,20 @@ from pathlib import Path
 
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus
-from fresco.server.jobs.runner import check_limits, job_work
-from fresco.server.ports import Hosting
-from fresco.server.videos import ClipStore
+from fresco.server.jobs.runner import check_limits, make_work
+from fresco.server.ports import Environment
+from fresco.server.videos import VideoStore
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """What tab and API work with."""
 
-    hosting: Hosting
+    environment: Environment
     """The program around."""
     engine: JobEngine
     """The jobs."""
-    clips: ClipStore
+    videos: VideoStore
     """The uploaded videos."""
     root: Path
     """Folder of both."""
@@ -35,15 +35,16 @@ class Service:
         return self.engine.resume(job, None if request is None else self._ready(request))
 
     def _ready(self, request: JobRequest) -> JobRequest:
-        check_limits(request, self.hosting.limits)
+        check_limits(request, self.environment.limits)
         if request.goal is Goal.PROPAGATION:
             return request
         # As it is now: a resumed job is the same job, whatever model is loaded meanwhile.
-        return dataclasses.replace(request, host=self.hosting.resolved(request.host))
+        return dataclasses.replace(request, host=self.environment.resolve(request.host))
 
 
-def open_service(root: Path, hosting: Hosting) -> Service:
+def open_service(root: Path, environment: Environment) -> Service:
     """Open the jobs and videos under a folder, and begin to run what is queued."""
-    engine = JobEngine(root / "jobs", job_work(hosting))
+    engine = JobEngine(root / "jobs", make_work(environment))
     engine.start()
-    return Service(hosting, engine, ClipStore(root / "videos", lambda: hosting.limits), root)
+    videos = VideoStore(root / "videos", lambda: environment.limits)
+    return Service(environment, engine, videos, root)

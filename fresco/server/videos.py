@@ -21,7 +21,7 @@ from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
-from fresco.server.ids import is_id, new_id
+from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo, video_stream
@@ -61,7 +61,7 @@ class Readable(Protocol):
         ...
 
 
-class UnknownClipError(SettingsError):
+class UnknownVideoError(SettingsError):
     """No video is kept under that name."""
 
 
@@ -70,7 +70,7 @@ class TooLargeError(SettingsError):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredClip:
+class StoredVideo:
     """An uploaded video that was read from its first frame to its last."""
 
     id: str
@@ -83,7 +83,7 @@ class StoredClip:
     """What is in it."""
 
 
-class ClipStore:
+class VideoStore:
     """Uploaded videos, one folder each.
 
     Args:
@@ -95,10 +95,10 @@ class ClipStore:
         self._root = root
         self._limits = limits
 
-    def add(self, data: Readable, name: str) -> StoredClip:
+    def add(self, data: Readable, name: str) -> StoredVideo:
         """Keep a video. It is read whole before it counts; a bad one leaves nothing."""
-        clip = new_id()
-        folder = self._root / clip
+        video = make_id()
+        folder = self._root / video
         suffix = Path(name.replace("\\", "/")).suffix.lower()
         path = folder / f"video{suffix if suffix in SUFFIXES else '.bin'}"
         shown = _shown_name(name)
@@ -113,29 +113,29 @@ class ClipStore:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return StoredClip(clip, shown, path, info)
+        return StoredVideo(video, shown, path, info)
 
-    def get(self, clip: str) -> StoredClip:
+    def get(self, video: str) -> StoredVideo:
         """The video of that id."""
-        found = self._read(clip) if is_id(clip) else None
+        found = self._read(video) if is_id(video) else None
         if found is None:
-            raise UnknownClipError(
-                f"There is no video {clip[:40]!r}; upload it first, and use the id of the answer."
+            raise UnknownVideoError(
+                f"There is no video {video[:40]!r}; upload it first, and use the id of the answer."
             )
         return found
 
-    def delete(self, clip: str) -> None:
+    def delete(self, video: str) -> None:
         """Remove the video of that id and what was found out about it."""
-        folder = self.get(clip).path.parent
+        folder = self.get(video).path.parent
         # Without its facts it no longer counts, whatever happens to the rest.
         (folder / _FACTS).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def clips(self) -> tuple[StoredClip, ...]:
+    def list_videos(self) -> tuple[StoredVideo, ...]:
         """All videos, newest first."""
         names = [path.name for path in self._folders()]
-        found = [clip for name in names if (clip := self._read(name)) is not None]
-        return tuple(sorted(found, key=lambda clip: -_changed(clip.path)))
+        found = [video for name in names if (video := self._read(name)) is not None]
+        return tuple(sorted(found, key=lambda video: -_changed(video.path)))
 
     def scan_folder(self, path: Path) -> Path:
         """Workspace of `detect` for a video; that of an uploaded one goes with it."""
@@ -148,15 +148,15 @@ class ClipStore:
             return [path for path in self._root.iterdir() if is_id(path.name)]
         return []
 
-    def _read(self, clip: str) -> StoredClip | None:
-        folder = self._root / clip
+    def _read(self, video: str) -> StoredVideo | None:
+        folder = self._root / video
         facts = read_json(folder / _FACTS)
         if not isinstance(facts, Mapping):
             return None
         path = folder / str(facts["file"])
         if not path.is_file():
             return None
-        return StoredClip(clip, str(facts["name"]), path, _info(facts["info"], path))
+        return StoredVideo(video, str(facts["name"]), path, _info(facts["info"], path))
 
 
 def _changed(path: Path) -> float:
@@ -281,14 +281,16 @@ def detect(
     )
 
 
-def thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, bytes]:
+def make_thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, bytes]:
     """Frames as small JPEGs of that height, by number."""
     with open_source(path) as source:
         scale = height / source.info.height
         size = (max(1, round(source.info.width * scale)), height)
         shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         return {
-            number: jpeg(cv2.resize(source.frame(number), size, interpolation=shrink), _QUALITY)
+            number: encode_jpeg(
+                cv2.resize(source.frame(number), size, interpolation=shrink), _QUALITY
+            )
             for number in _in_order(numbers)
         }
 
@@ -298,7 +300,7 @@ def _in_order(numbers: Iterable[int]) -> list[int]:
     return sorted(set(numbers))
 
 
-def jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
+def encode_jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
     """A picture as JPEG, RGB [H, W, 3]."""
     done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
@@ -306,7 +308,7 @@ def jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
     return data.tobytes()
 
 
-def frame(path: Path, number: int) -> NDArray[np.uint8]:
+def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
     """One frame of a video, RGB [H, W, 3]."""
     with open_source(path) as source:
         return source.frame(number)

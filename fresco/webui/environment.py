@@ -30,8 +30,8 @@ def jobs_root() -> Path:
     return Path(chosen).expanduser() if chosen else Path(paths.data_path) / "outputs" / "fresco"
 
 
-class WebuiHosting:
-    """`Hosting` by the WebUI around."""
+class WebuiEnvironment:
+    """`Environment` by the WebUI around."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class WebuiHosting:
             control_modules=tuple(_control_modules(control)),
         )
 
-    def resolved(self, options: HostOptions) -> HostOptions:
+    def resolve(self, options: HostOptions) -> HostOptions:
         """The options with every empty one filled in as it is now."""
         offer = self.offer()
         model = _found_model(options.model or next(iter(offer.models), ""))
@@ -80,9 +80,9 @@ class WebuiHosting:
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The WebUI's model, for one job."""
-        return WebuiHost(self.resolved(options), sampling)
+        return WebuiHost(self.resolve(options), sampling)
 
-    def flow(self, settings: FlowSettings) -> FlowSettings:
+    def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """With weights where this WebUI keeps them, and downloads as it allows them."""
         return flow_settings(settings)
 
@@ -90,11 +90,11 @@ class WebuiHosting:
         """Raise SettingsError unless a client may name this path of the server."""
         require_allowed(path)
 
-    def versions(self) -> Mapping[str, str]:
+    def list_versions(self) -> Mapping[str, str]:
         """Package or program -> version."""
         return {"webui": launch_utils.git_tag()}
 
-    def checks(self) -> tuple[Check, ...]:
+    def run_checks(self) -> tuple[Check, ...]:
         """The WebUI's model and ControlNet."""
         return (_model_check(), _controlnet_check())
 

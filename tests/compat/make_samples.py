@@ -30,6 +30,7 @@ from fresco.translate import translate
 from fresco.webui.jobs.engine import JobEngine
 from fresco.webui.jobs.job import ControlUnit, Goal, HostOptions, JobRequest, request_as_dict
 from fresco.webui.jobs.runner import Outcome, job_work
+from tests.helpers.job_hosting import TinyHosting, tiny_settings
 
 import fresco
 from demo.make_model import write_model
@@ -52,7 +53,6 @@ from fresco.webui.img2img.infotext import infotext
 from fresco.webui.img2img.request import offered_options, parse_arguments
 from fresco.workspace import write_image
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
-from tests.helpers.job_hosting import TinyHosting, tiny_settings
 
 torch.set_num_threads(1)
 FOLDER = "@FOLDER@"

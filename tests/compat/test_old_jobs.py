@@ -15,11 +15,11 @@ import pytest
 from fresco.guidance.ports import Host
 from fresco.hosts.options import HostOptions
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import State, request_as_dict, request_from_dict, status_as_dict
-from fresco.server.jobs.runner import job_work
+from fresco.server.jobs.job import State, dump_request, dump_status, load_request
+from fresco.server.jobs.runner import make_work
 from fresco.settings import SamplingSettings
 from tests.helpers.job_bench import ended
-from tests.helpers.job_hosting import TinyHosting
+from tests.helpers.job_environment import TinyEnvironment
 from tests.helpers.old_samples import SAMPLES, KnownHost, Samples, holds
 
 JOBS: dict[str, str] = json.loads((SAMPLES / "facts.json").read_text("utf-8"))["jobs"]
@@ -58,13 +58,13 @@ def server(
 ) -> Iterator[Server]:
     hosts: list[KnownHost] = []
 
-    class Hosting(TinyHosting):
+    class Environment(TinyEnvironment):
         def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
             hosts.append(KnownHost(super().open(options, sampling), recorded.job_host))
             return hosts[-1]
 
-    hosting = Hosting(tmp_path_factory.getbasetemp() / "job-models")
-    engine = JobEngine(samples.root / "jobs", job_work(hosting))
+    environment = Environment(tmp_path_factory.getbasetemp() / "job-models")
+    engine = JobEngine(samples.root / "jobs", make_work(environment))
     yield Server(engine, samples, hosts)
     engine.close()
 
@@ -80,9 +80,9 @@ def test_every_job_is_listed_as_it_was_left(
     created = [status.created for status in server.engine.jobs()]
     assert created == sorted(created, reverse=True)
     for name in STATES:
-        request = json.loads(json.dumps(request_as_dict(server.engine.request(JOBS[name]))))
+        request = json.loads(json.dumps(dump_request(server.engine.request(JOBS[name]))))
         assert holds(request, server.read(name, "request.json"))
-        status = json.loads(json.dumps(status_as_dict(listed[JOBS[name]])))
+        status = json.loads(json.dumps(dump_status(listed[JOBS[name]])))
         assert holds(status, server.read(name, "status.json"))
 
 
@@ -148,7 +148,7 @@ REQUESTS: list[dict[str, Any]] = json.loads((SAMPLES / "requests.json").read_tex
 
 @pytest.mark.parametrize("stored", REQUESTS, ids=lambda stored: stored["title"] or "defaults")
 def test_a_request_of_every_goal_says_the_same(stored: dict[str, Any]) -> None:
-    request = request_from_dict(stored)
-    assert holds(json.loads(json.dumps(request_as_dict(request))), stored)
+    request = load_request(stored)
+    assert holds(json.loads(json.dumps(dump_request(request))), stored)
     named = {field.name for field in dataclasses.fields(request)}
     assert set(stored) <= named

@@ -16,12 +16,12 @@ import pytest
 import requests
 
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.runner import job_work
+from fresco.server.jobs.runner import make_work
 from fresco.server.ports import Limits
 from fresco.server.service import Service, open_service
-from fresco.server.videos import ClipStore
+from fresco.server.videos import VideoStore
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
-from tests.helpers.job_hosting import TINY, TinyHosting
+from tests.helpers.job_environment import TINY, TinyEnvironment
 
 with warnings.catch_warnings():
     # Starlette imports python-multipart by its old name.
@@ -103,14 +103,14 @@ def models_folder(factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def serving(
-    root: Path, hosting: TinyHosting, access: Access | None = None, *, idle: bool = False
+    root: Path, environment: TinyEnvironment, access: Access | None = None, *, idle: bool = False
 ) -> Iterator[ApiServer]:
     """A server on a free port, and nothing of it afterwards.
 
     Args:
         idle: run no job.
     """
-    service = idle_service(root, hosting) if idle else open_service(root, hosting)
+    service = idle_service(root, environment) if idle else open_service(root, environment)
     app = FastAPI()
     webui_middleware(app)
     add_routes(app, service, access or Access())
@@ -136,17 +136,18 @@ def serving(
     assert not thread.is_alive()
 
 
-def idle_service(root: Path, hosting: TinyHosting) -> Service:
+def idle_service(root: Path, environment: TinyEnvironment) -> Service:
     """Jobs that stay in the queue."""
-    engine = JobEngine(root / "jobs", job_work(hosting))
-    return Service(hosting, engine, ClipStore(root / "videos", lambda: hosting.limits), root)
+    engine = JobEngine(root / "jobs", make_work(environment))
+    videos = VideoStore(root / "videos", lambda: environment.limits)
+    return Service(environment, engine, videos, root)
 
 
-def hosting_of(
+def make_environment(
     factory: pytest.TempPathFactory, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
-) -> TinyHosting:
+) -> TinyEnvironment:
     """A host of tiny models."""
-    return TinyHosting(models_folder(factory), limits, forbidden)
+    return TinyEnvironment(models_folder(factory), limits, forbidden)
 
 
 def small_clip(path: Path, frames: int = 6) -> Path:

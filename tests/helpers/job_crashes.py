@@ -12,22 +12,22 @@ from fresco.hosts.options import HostOptions
 from fresco.progress import StageStatus
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import State
-from fresco.server.jobs.runner import job_work
+from fresco.server.jobs.runner import make_work
 from tests.helpers.job_bench import ended, watched
-from tests.helpers.job_hosting import TinyHosting, tiny_settings
+from tests.helpers.job_environment import TinyEnvironment, tiny_settings
 
 MODELS = "FRESCO_TEST_MODELS"
 """Environment variable: folder of the models that a fork server loads for all its processes."""
 
 
-def _loaded(folder: Path) -> TinyHosting:
-    """Hosting whose first model is in memory already."""
-    hosting = TinyHosting(folder)
-    hosting.open(HostOptions(), tiny_settings().sampling)
-    return hosting
+def _loaded(folder: Path) -> TinyEnvironment:
+    """Environment whose first model is in memory already."""
+    environment = TinyEnvironment(folder)
+    environment.open(HostOptions(), tiny_settings().sampling)
+    return environment
 
 
-HOSTING = _loaded(Path(os.environ[MODELS])) if MODELS in os.environ else None
+ENVIRONMENT = _loaded(Path(os.environ[MODELS])) if MODELS in os.environ else None
 
 
 def run_job(root: Path, models: Path, job: str, survived: set[str] | None, note: Path) -> None:
@@ -44,7 +44,7 @@ def run_job(root: Path, models: Path, job: str, survived: set[str] | None, note:
             note.write_text(status.stage)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    engine = JobEngine(root, watched(job_work(HOSTING or TinyHosting(models)), die))
+    engine = JobEngine(root, watched(make_work(ENVIRONMENT or TinyEnvironment(models)), die))
     if engine.status(job).state.ended:
         engine.resume(job)
     engine.start()

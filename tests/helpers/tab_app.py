@@ -11,7 +11,7 @@ import gradio.routes
 
 from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
-from tests.helpers.job_hosting import TinyHosting
+from tests.helpers.job_environment import TinyEnvironment
 from tests.helpers.source import ROOT
 
 
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
     script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
     style = (ROOT / "style.css").read_text("utf-8")
     add_to_head(f"<style>{style}</style><script>{script}</script>")
-    service = open_service(folder / "service", TinyHosting(folder / "models"))
+    service = open_service(folder / "service", TinyEnvironment(folder / "models"))
     tab = build_tab(service)
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:
         tab.render()

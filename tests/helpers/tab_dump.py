@@ -9,7 +9,7 @@ from typing import Any
 
 from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
-from tests.helpers.job_hosting import TinyHosting
+from tests.helpers.job_environment import TinyEnvironment
 
 
 def described(component: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def described(component: Any) -> dict[str, Any]:
 
 def main(models: Path, folder: Path) -> None:
     """Build the tab twice, as a reload of the page does, and print both."""
-    service = open_service(folder, TinyHosting(models))
+    service = open_service(folder, TinyEnvironment(models))
     built = [build_tab(service) for _ in range(2)]
     service.engine.close()
     sys.stdout.write(json.dumps(

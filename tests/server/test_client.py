@@ -22,8 +22,15 @@ import pytest
 from fresco.errors import FrescoError, HostError
 from fresco.server.client import Client, Job, JobFailedError, ServerError, StillRunningError
 from fresco.server.ports import Limits
-from tests.helpers.api_server import SETTINGS, Access, ApiServer, hosting_of, serving, small_clip
-from tests.helpers.job_hosting import tiny_settings
+from tests.helpers.api_server import (
+    SETTINGS,
+    Access,
+    ApiServer,
+    make_environment,
+    serving,
+    small_clip,
+)
+from tests.helpers.job_environment import tiny_settings
 from tests.helpers.source import ROOT
 
 AUTH = ("ann", "wörd€")
@@ -33,8 +40,8 @@ ADDRESS = "http://127.0.0.1:7860"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    hosting = hosting_of(tmp_path_factory, Limits(upload_megabytes=1))
-    with serving(tmp_path_factory.mktemp("root"), hosting, Access((AUTH,))) as running:
+    environment = make_environment(tmp_path_factory, Limits(upload_megabytes=1))
+    with serving(tmp_path_factory.mktemp("root"), environment, Access((AUTH,))) as running:
         yield running
 
 
@@ -56,7 +63,7 @@ def video(client: Client, clip: Path) -> str:
 def test_the_server_is_known(client: Client, server: ApiServer, video: str) -> None:
     assert client.version()["host"] == "a test with diffusers"
     assert client.models()["models"] == ["tiny", "tiny two"]
-    assert server.service.clips.get(video).name == "a _clip_ ä.mp4"
+    assert server.service.videos.get(video).name == "a _clip_ ä.mp4"
     found = client.detect(video, {"keyframes": {"keys": "0 2"}})
     assert found.numbers == (0, 2, FRAMES - 1)
     assert found.shots == ((0, FRAMES - 1),)
@@ -203,9 +210,9 @@ def test_the_examples_of_the_readme_work(
     if not shutil.which("curl"):
         pytest.skip("curl, with which the README asks, is not installed")
     small_clip(tmp_path / "dog.mp4", FRAMES)
-    hosting = hosting_of(tmp_path_factory)
+    environment = make_environment(tmp_path_factory)
     monkeypatch.setattr("fresco.server.api.models.FrescoSettings", tiny_settings)
-    with serving(tmp_path / "root", hosting) as server:
+    with serving(tmp_path / "root", environment) as server:
         for word in (shell, python):
             assert ADDRESS in word
         done = subprocess.run(

@@ -15,12 +15,12 @@ from fresco.progress import CancelToken, Progress
 from fresco.run.translate import detect_keyframes
 from fresco.server.ports import Limits
 from fresco.server.videos import (
-    ClipStore,
     TooLargeError,
-    UnknownClipError,
+    UnknownVideoError,
+    VideoStore,
     detect,
-    frame,
-    thumbnails,
+    make_thumbnails,
+    read_frame,
 )
 from fresco.settings import FrescoSettings, from_dict
 from fresco.video.reader import open_source
@@ -36,11 +36,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ClipStore:
-    return ClipStore(tmp_path / "videos", lambda: Limits(upload_megabytes=1))
+def store(tmp_path: Path) -> VideoStore:
+    return VideoStore(tmp_path / "videos", lambda: Limits(upload_megabytes=1))
 
 
-def test_a_video_is_kept_with_what_is_in_it(store: ClipStore, clip: Path) -> None:
+def test_a_video_is_kept_with_what_is_in_it(store: VideoStore, clip: Path) -> None:
     with clip.open("rb") as file:
         kept = store.add(file, "C:\\films\\a clip.mov")
     assert kept.name == "a clip.mov"
@@ -49,47 +49,47 @@ def test_a_video_is_kept_with_what_is_in_it(store: ClipStore, clip: Path) -> Non
     with open_source(kept.path) as source:
         assert kept.info == source.info
     assert store.get(kept.id) == kept
-    assert store.clips() == (kept,)
+    assert store.list_videos() == (kept,)
 
 
 def test_a_restart_knows_it_without_reading_it_again(
-    store: ClipStore, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: VideoStore, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with clip.open("rb") as file:
         kept = store.add(file, "a.mp4")
     monkeypatch.setattr("fresco.server.videos.open_source", None)
-    again = ClipStore(tmp_path / "videos", Limits)
+    again = VideoStore(tmp_path / "videos", Limits)
     assert again.get(kept.id) == kept
 
 
-def test_the_newest_is_listed_first(store: ClipStore, clip: Path) -> None:
+def test_the_newest_is_listed_first(store: VideoStore, clip: Path) -> None:
     data = clip.read_bytes()
     kept = [store.add(io.BytesIO(data), f"{number}.mp4") for number in range(3)]
     for age, item in enumerate(kept):
         os.utime(item.path, (1000 + age, 1000 + age))
-    assert [item.name for item in store.clips()] == ["2.mp4", "1.mp4", "0.mp4"]
+    assert [item.name for item in store.list_videos()] == ["2.mp4", "1.mp4", "0.mp4"]
 
 
-def test_a_removed_one_is_gone_with_its_scan(store: ClipStore, clip: Path) -> None:
+def test_a_removed_one_is_gone_with_its_scan(store: VideoStore, clip: Path) -> None:
     with clip.open("rb") as file:
         kept = store.add(file, "a.mp4")
     detect(kept.path, FrescoSettings(), store.scan_folder(kept.path), Progress())
     store.delete(kept.id)
-    assert store.clips() == ()
+    assert store.list_videos() == ()
     assert not kept.path.parent.exists()
-    with pytest.raises(UnknownClipError, match=kept.id):
+    with pytest.raises(UnknownVideoError, match=kept.id):
         store.delete(kept.id)
 
 
 @pytest.mark.parametrize(
     "name", ["", "..", "../x", "0123456789abcdef", "0123456789ABCDEF", "scans", "a\0b", "x" * 999]
 )
-def test_other_ids_are_unknown(store: ClipStore, name: str) -> None:
-    with pytest.raises(UnknownClipError, match="upload it first"):
+def test_other_ids_are_unknown(store: VideoStore, name: str) -> None:
+    with pytest.raises(UnknownVideoError, match="upload it first"):
         store.get(name)
 
 
-def test_an_upload_above_the_limit_leaves_nothing(store: ClipStore, tmp_path: Path) -> None:
+def test_an_upload_above_the_limit_leaves_nothing(store: VideoStore, tmp_path: Path) -> None:
     read = 0
 
     class Endless:
@@ -104,7 +104,7 @@ def test_an_upload_above_the_limit_leaves_nothing(store: ClipStore, tmp_path: Pa
     assert list((tmp_path / "videos").iterdir()) == []
 
 
-def test_a_bad_file_leaves_nothing(store: ClipStore, clip: Path, tmp_path: Path) -> None:
+def test_a_bad_file_leaves_nothing(store: VideoStore, clip: Path, tmp_path: Path) -> None:
     cut = clip.read_bytes()[:2000]
     with pytest.raises(VideoError, match=r"^b\.mov cannot be read") as caught:
         store.add(io.BytesIO(cut), "b.mov")
@@ -120,7 +120,7 @@ def test_a_bad_file_leaves_nothing(store: ClipStore, clip: Path, tmp_path: Path)
 
 
 def test_a_list_of_other_files_is_never_followed(
-    store: ClipStore, clip: Path
+    store: VideoStore, clip: Path
 ) -> None:
     """FFmpeg reads such lists gladly, wherever they point."""
     text = f"ffconcat version 1.0\nfile '{clip}'\n".encode()
@@ -152,25 +152,25 @@ def test_a_detection_stops_when_told(clip: Path, tmp_path: Path) -> None:
 
 
 def test_thumbnails_are_the_frames_made_small(clip: Path) -> None:
-    small = thumbnails(clip, [11, 3, 3], 32)
+    small = make_thumbnails(clip, [11, 3, 3], 32)
     assert list(small) == [3, 11]
     for number, data in small.items():
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         assert image.shape == (32, 48, 3)
-        exact = cv2.resize(frame(clip, number), (48, 32), interpolation=cv2.INTER_AREA)
+        exact = cv2.resize(read_frame(clip, number), (48, 32), interpolation=cv2.INTER_AREA)
         assert np.abs(image[:, :, ::-1].astype(int) - exact).mean() < 6
     with pytest.raises(VideoError, match="12"):
-        thumbnails(clip, [FRAMES], 32)
+        make_thumbnails(clip, [FRAMES], 32)
 
 
 def test_a_frame_is_the_sources(clip: Path) -> None:
     with open_source(clip) as source:
-        assert np.array_equal(frame(clip, 5), source.frame(5))
+        assert np.array_equal(read_frame(clip, 5), source.frame(5))
     with pytest.raises(VideoError):
-        frame(clip, -1)
+        read_frame(clip, -1)
 
 
 def test_errors_are_of_the_projects_tree() -> None:
-    assert issubclass(UnknownClipError, SettingsError)
+    assert issubclass(UnknownVideoError, SettingsError)
     assert issubclass(TooLargeError, SettingsError)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.clips import write_clip
-from tests.helpers.job_hosting import TINY
+from tests.helpers.job_environment import TINY
 from tests.helpers.tiny_models import square_frames
 from tests.helpers.webui.http_host import SECOND, HttpHost, given_folder
 from tests.helpers.webui.requests import frames

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fresco.planning.keyframes import KeyframePlan
-from fresco.server.videos import Detection, StoredClip
+from fresco.server.videos import Detection, StoredVideo
 from fresco.video.index import VideoInfo
 
 
-def info_as_dict(info: VideoInfo) -> dict[str, Any]:
+def describe_info(info: VideoInfo) -> dict[str, Any]:
     """What is known about a video, without paths of the server."""
     return {
         "width": info.width, "height": info.height, "rate": float(info.rate),
@@ -22,17 +22,17 @@ def info_as_dict(info: VideoInfo) -> dict[str, Any]:
     }
 
 
-def clip_as_dict(clip: StoredClip) -> dict[str, Any]:
+def describe_video(video: StoredVideo) -> dict[str, Any]:
     """An uploaded video."""
-    return {"id": clip.id, "name": clip.name, "info": info_as_dict(clip.info)}
+    return {"id": video.id, "name": video.name, "info": describe_info(video.info)}
 
 
-def detection_as_dict(found: Detection) -> dict[str, Any]:
+def describe_detection(found: Detection) -> dict[str, Any]:
     """Shots and keyframes."""
     return {
         "keyframes": list(found.keyframes), "shots": [_shot(plan) for plan in found.plans],
         "first": found.first, "last": found.last, "size": list(found.size),
-        "changes": list(found.changes), "info": info_as_dict(found.info),
+        "changes": list(found.changes), "info": describe_info(found.info),
         "notes": list(found.notes),
     }
 

@@ -11,7 +11,7 @@ import anyio
 from starlette.requests import Request
 
 from fresco.server.jobs.engine import JobEngine, UnknownJobError
-from fresco.server.jobs.job import JobStatus, status_as_dict
+from fresco.server.jobs.job import JobStatus, dump_status
 
 WAIT = 1.0
 """Seconds a thread waits for news at most: as long as one outlives a client that went away."""
@@ -28,7 +28,7 @@ _LISTENERS = 32
 
 def event(status: JobStatus) -> bytes:
     """A status as an event; its id is the version."""
-    data = json.dumps(status_as_dict(status), separators=(",", ":"))
+    data = json.dumps(dump_status(status), separators=(",", ":"))
     return f"id: {status.version}\nevent: status\ndata: {data}\n\n".encode()
 
 

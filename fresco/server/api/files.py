@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 
 from fresco.errors import SettingsError
 from fresco.server.api.models import OwnKeys
-from fresco.server.encoded import base64_bytes, without_prefix
+from fresco.server.encoded import decode_base64, strip_prefix
 from fresco.server.videos import MOST_PIXELS, TooLargeError
 from fresco.workspace import write_bytes
 
@@ -38,19 +38,19 @@ def decoded(name: str, text: str, most_megabytes: int) -> bytes:
         name: what the client calls it, for errors.
         most_megabytes: of the bytes.
     """
-    text = without_prefix(text)
+    text = strip_prefix(text)
     if len(text) * 3 // 4 > most_megabytes * _MEGABYTE:
         raise TooLargeError(
             f"{name} is larger than {most_megabytes} MB; upload it by POST /fresco/videos, or "
             "send less."
         )
-    data = base64_bytes(name, text, "encode the file's bytes.")
+    data = decode_base64(name, text, "encode the file's bytes.")
     if not data:
         raise SettingsError(f"{name} is empty; send a file's bytes in base64.")
     return data
 
 
-def checked_pictures(keys: OwnKeys, most_megabytes: int) -> dict[str, bytes]:
+def check_images(keys: OwnKeys, most_megabytes: int) -> dict[str, bytes]:
     """File name -> bytes of own keyframes that can be decoded."""
     files: dict[str, bytes] = {}
     left = most_megabytes * _MEGABYTE
@@ -86,18 +86,18 @@ def _suffix(name: str, data: bytes) -> str:
     return PICTURES[kind]
 
 
-def store_pictures(files: Mapping[str, bytes], folder: Path) -> None:
+def store_images(files: Mapping[str, bytes], folder: Path) -> None:
     """Write checked pictures; the names are of our own making."""
     for name, data in files.items():
         write_bytes(folder / name, data)
 
 
-def picture_text(path: Path) -> str:
+def encode_image(path: Path) -> str:
     """A picture as plain base64."""
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def file_response(path: Path, headers: Headers, media: str, name: str) -> Response:
+def answer_file(path: Path, headers: Headers, media: str, name: str) -> Response:
     """A file, or the part of it that the request's headers ask for.
 
     Args:

@@ -15,11 +15,11 @@ from fresco.planning.parsing import parse_keys
 from fresco.server.api import models
 from fresco.server.api.answers import read_report
 from fresco.server.api.events import Events
-from fresco.server.api.files import file_response, picture_text
+from fresco.server.api.files import answer_file, encode_image
 from fresco.server.api.models import OwnKeys, Wishes
 from fresco.server.api.route import Answer, MissingError
-from fresco.server.api.sources import opened, stored_keys
-from fresco.server.jobs.job import Goal, JobRequest, status_as_dict
+from fresco.server.api.sources import opened, store_keyframes
+from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.settings import FrescoSettings
 
@@ -41,29 +41,29 @@ class JobRoutes:
         _require_fitting(goal, wishes.keys, "")
         with (
             opened(self._service, source) as place,
-            stored_keys(self._service, wishes.keys, "") as folder,
+            store_keyframes(self._service, wishes.keys, "") as folder,
         ):
             request = JobRequest(str(place.path), title=place.title)
             status = self._service.submit(_changed(request, wishes, goal, settings, folder))
-        return Answer({**place.answer, **status_as_dict(status)})
+        return Answer({**place.answer, **dump_status(status)})
 
     def resume(
         self, job: str, payload: dict[str, Any] | None = Body(None)  # noqa: B008
     ) -> Response:
         """Queue an ended job again, perhaps with another goal or other settings."""
         if not payload:
-            return Answer(status_as_dict(self._service.resume(job)))
+            return Answer(dump_status(self._service.resume(job)))
         known, wishes = self._engine.request(job), models.parse_resume(payload)
         goal = wishes.goal or known.goal
         settings = models.parse_settings(wishes.settings, known.settings)
         _require_fitting(goal, wishes.keys, known.own_keys)
-        with stored_keys(self._service, wishes.keys, known.own_keys) as folder:
+        with store_keyframes(self._service, wishes.keys, known.own_keys) as folder:
             request = _changed(known, wishes, goal, settings, folder)
-            return Answer(status_as_dict(self._service.resume(job, request)))
+            return Answer(dump_status(self._service.resume(job, request)))
 
     def cancel(self, job: str) -> Response:
         """Take a job out of the queue, or stop it at its next step; what is finished is kept."""
-        return Answer(status_as_dict(self._engine.cancel(job)))
+        return Answer(dump_status(self._engine.cancel(job)))
 
     def delete(self, job: str) -> Response:
         """Remove a job that does not run, and what it made."""
@@ -74,11 +74,11 @@ class JobRoutes:
         self, limit: int | None = Query(None, ge=1, description="Most jobs that are listed.")
     ) -> Response:
         """Jobs, newest first."""
-        return Answer({"jobs": [status_as_dict(status) for status in self._engine.jobs(limit)]})
+        return Answer({"jobs": [dump_status(status) for status in self._engine.jobs(limit)]})
 
     def status(self, job: str) -> Response:
         """Where a job stands."""
-        return Answer(status_as_dict(self._engine.status(job)))
+        return Answer(dump_status(self._engine.status(job)))
 
     def video(self, job: str, request: Request) -> Response:
         """The result, whole or by ranges."""
@@ -98,7 +98,7 @@ class JobRoutes:
         wanted = sorted(keys)
         if numbers.strip():
             wanted = list(parse_keys(models.listed_numbers(numbers), _ANY_FRAME))
-        pictures = [picture_text(_existing(keys.get(number), job, f"keyframe {number}"))
+        pictures = [encode_image(_existing(keys.get(number), job, f"keyframe {number}"))
                     for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": pictures})
 
@@ -106,7 +106,7 @@ class JobRoutes:
         """One translated keyframe as PNG."""
         path = self._engine.outcome(job).keys.get(number)
         path = _existing(path, job, f"keyframe {number}")
-        return file_response(path, request.headers, "image/png", f"{job}-{path.name}")
+        return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
 
     def report(self, job: str) -> Response:
         """Measures of the result."""
@@ -134,7 +134,7 @@ class JobRoutes:
 
     def _file(self, job: str, path: Path | None, what: str, request: Request) -> Response:
         path = _existing(path, job, what)
-        return file_response(path, request.headers, "video/mp4", f"{job}-{what}{path.suffix}")
+        return answer_file(path, request.headers, "video/mp4", f"{job}-{what}{path.suffix}")
 
 
 def _existing(path: Path | None, job: str, what: str) -> Path:

@@ -15,7 +15,7 @@ from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.planning.parsing import check_key_prompts, parse_frame_number
 from fresco.planning.prompts import list_prompts, refuse_composed
-from fresco.server.encoded import as_typed
+from fresco.server.encoded import restore_integer
 from fresco.server.jobs.job import Goal
 from fresco.settings import FrescoSettings, entries, from_dict
 
@@ -137,7 +137,7 @@ def _whole(group: str, items: Mapping[str, Any]) -> dict[str, Any]:
     """Whole numbers of JavaScript and of JSON schema may be written 8.0."""
     known = {entry.name: entry for entry in entries() if entry.group == group}
     return {
-        name: as_typed(known[name], value) if name in known else value
+        name: restore_integer(known[name], value) if name in known else value
         for name, value in items.items()
     }
 

@@ -17,7 +17,7 @@ from fresco.errors import FrescoError, SettingsError, VideoError
 from fresco.server.api.access import Access
 from fresco.server.jobs.engine import JobConflictError, UnknownJobError
 from fresco.server.ports import Limits
-from fresco.server.videos import TooLargeError, UnknownClipError
+from fresco.server.videos import TooLargeError, UnknownVideoError
 
 INLINE_MEGABYTES = 256
 """Most of a file within JSON, which is held in memory; larger ones are uploaded."""
@@ -34,7 +34,7 @@ _LONGEST = 2000
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _CODES: tuple[tuple[type[FrescoError], int], ...] = (
-    (UnknownJobError, 404), (UnknownClipError, 404), (JobConflictError, 409),
+    (UnknownJobError, 404), (UnknownVideoError, 404), (JobConflictError, 409),
     (TooLargeError, 413), (SettingsError, 422), (VideoError, 422),
     # Of this machine, not of the client: a full disk, a missing file of weights.
     (FrescoError, 503),
@@ -54,7 +54,7 @@ class MissingError(SettingsError):
     """A job has not made this."""
 
 
-def guarded_route(access: Access, limits: Callable[[], Limits]) -> type[APIRoute]:
+def make_route_class(access: Access, limits: Callable[[], Limits]) -> type[APIRoute]:
     """The class of the API's routes."""
 
     class GuardedRoute(APIRoute):
@@ -76,14 +76,14 @@ def guarded_route(access: Access, limits: Callable[[], Limits]) -> type[APIRoute
                 except ClientDisconnect as error:
                     raise HTTPException(400, "The request ended before its body.") from error
                 except FrescoError as error:
-                    raise HTTPException(code_of(error), short(str(error))) from error
+                    raise HTTPException(find_code(error), short(str(error))) from error
 
             return guarded
 
     return GuardedRoute
 
 
-def code_of(error: FrescoError) -> int:
+def find_code(error: FrescoError) -> int:
     """The status of HTTP for an error."""
     if isinstance(error, MissingError):
         return 404

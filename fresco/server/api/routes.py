@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fresco.server.api import schema, upload
 from fresco.server.api.access import Access
 from fresco.server.api.jobs import JobRoutes
-from fresco.server.api.route import Answer, guarded_route
+from fresco.server.api.route import Answer, make_route_class
 from fresco.server.api.videos import ServerRoutes, VideoRoutes
 from fresco.server.service import Service
 
@@ -20,7 +20,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     """Put the API's routes into the host's application."""
     router = APIRouter(
         prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
-        route_class=guarded_route(access, lambda: service.hosting.limits),
+        route_class=make_route_class(access, lambda: service.environment.limits),
         dependencies=[Depends(dependency) for dependency in access.dependencies],
     )
     server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)

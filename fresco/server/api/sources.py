@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fresco.errors import SettingsError
-from fresco.server.api.files import checked_pictures, decoded, store_pictures
+from fresco.server.api.files import check_images, decoded, store_images
 from fresco.server.api.models import OwnKeys, Source
 from fresco.server.api.route import INLINE_MEGABYTES
 from fresco.server.service import Service
@@ -32,23 +32,23 @@ class Place:
 def opened(service: Service, source: Source) -> Iterator[Place]:
     """The video that a client names; one that came within the request goes again on an error."""
     if source.path:
-        path = allowed_path(service, "path", source.path)
+        path = require_path(service, "path", source.path)
         yield Place(path, path.name)
     elif source.video_id:
-        clip = service.clips.get(source.video_id)
-        yield Place(clip.path, clip.name, {"video_id": clip.id})
+        video = service.videos.get(source.video_id)
+        yield Place(video.path, video.name, {"video_id": video.id})
     else:
         data = decoded("video", source.video, inline_megabytes(service))
-        clip = service.clips.add(io.BytesIO(data), source.name)
+        video = service.videos.add(io.BytesIO(data), source.name)
         try:
-            yield Place(clip.path, clip.name, {"video_id": clip.id})
+            yield Place(video.path, video.name, {"video_id": video.id})
         except BaseException:
-            service.clips.delete(clip.id)
+            service.videos.delete(video.id)
             raise
 
 
 @contextmanager
-def stored_keys(service: Service, keys: OwnKeys | None, before: str) -> Iterator[str]:
+def store_keyframes(service: Service, keys: OwnKeys | None, before: str) -> Iterator[str]:
     """Folder of own keyframes; pictures that were stored for a request go again on an error.
 
     Args:
@@ -57,15 +57,15 @@ def stored_keys(service: Service, keys: OwnKeys | None, before: str) -> Iterator
     if keys is None:
         yield before
     elif keys.path:
-        path = allowed_path(service, "keyframes", keys.path)
+        path = require_path(service, "keyframes", keys.path)
         if not path.is_dir():
             raise SettingsError(f"keyframes is {keys.path!r}, which is no folder; name a folder.")
         yield str(path)
     else:
-        files = checked_pictures(keys, inline_megabytes(service))
+        files = check_images(keys, inline_megabytes(service))
         folder = service.engine.new_folder()
         try:
-            store_pictures(files, folder)
+            store_images(files, folder)
             yield str(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -74,13 +74,13 @@ def stored_keys(service: Service, keys: OwnKeys | None, before: str) -> Iterator
 
 def inline_megabytes(service: Service) -> int:
     """Most of what is sent within JSON."""
-    return min(INLINE_MEGABYTES, service.hosting.limits.upload_megabytes)
+    return min(INLINE_MEGABYTES, service.environment.limits.upload_megabytes)
 
 
-def allowed_path(service: Service, name: str, text: str) -> Path:
+def require_path(service: Service, name: str, text: str) -> Path:
     """A file or folder of the server that this client may name."""
     # Asked first: whoever may not name a path does not learn whether it exists.
-    service.hosting.require_allowed(text)
+    service.environment.require_allowed(text)
     path = Path(text)
     try:
         there = path.is_file() or path.is_dir()

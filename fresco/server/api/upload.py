@@ -27,7 +27,7 @@ _MOST_HEADERS = 1 << 16
 """Bytes of all headers within a form."""
 
 
-class FormFile:
+class UploadedFile:
     """The file of the field `video`. Only in a thread of the server's pool."""
 
     def __init__(self, request: Request) -> None:

@@ -10,10 +10,10 @@ from fastapi import Body, Request, Response
 from fresco import __version__
 from fresco.progress import Progress
 from fresco.server.api import models, schema
-from fresco.server.api.answers import clip_as_dict, detection_as_dict
+from fresco.server.api.answers import describe_detection, describe_video
 from fresco.server.api.route import Answer
 from fresco.server.api.sources import inline_megabytes, opened
-from fresco.server.api.upload import FormFile
+from fresco.server.api.upload import UploadedFile
 from fresco.server.jobs.engine import JobConflictError
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import check_limits
@@ -29,12 +29,12 @@ class ServerRoutes:
 
     def version(self) -> Response:
         """Versions, and the limits of this server."""
-        hosting = self._service.hosting
-        limits = {**dataclasses.asdict(hosting.limits),
+        environment = self._service.environment
+        limits = {**dataclasses.asdict(environment.limits),
                   "inline_megabytes": inline_megabytes(self._service)}
         return Answer({
-            "version": __version__, "host": hosting.name, "versions": dict(hosting.versions()),
-            "limits": limits,
+            "version": __version__, "host": environment.name,
+            "versions": dict(environment.list_versions()), "limits": limits,
         })
 
     def schema(self) -> Response:
@@ -46,39 +46,39 @@ class ServerRoutes:
 
     def models(self) -> Response:
         """Models, samplers and ControlNets to choose from."""
-        return Answer(dataclasses.asdict(self._service.hosting.offer()))
+        return Answer(dataclasses.asdict(self._service.environment.offer()))
 
 
 class VideoRoutes:
     """Uploaded videos, and what is found out about a video before a job."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._clips = service, service.clips
+        self._service, self._videos = service, service.videos
 
     def add(self, request: Request) -> Response:
         """Upload a video; the id in the answer names it from then on."""
         # Straight from the network to its place, up to the limit.
-        file = FormFile(request)
-        return Answer(clip_as_dict(self._clips.add(file, file.name)))
+        file = UploadedFile(request)
+        return Answer(describe_video(self._videos.add(file, file.name)))
 
     def listed(self) -> Response:
         """Uploaded videos, newest first."""
-        return Answer({"videos": [clip_as_dict(clip) for clip in self._clips.clips()]})
+        return Answer({"videos": [describe_video(each) for each in self._videos.list_videos()]})
 
     def get(self, video: str) -> Response:
         """What is known about an uploaded video."""
-        return Answer(clip_as_dict(self._clips.get(video)))
+        return Answer(describe_video(self._videos.get(video)))
 
     def delete(self, video: str) -> Response:
         """Remove an uploaded video that no waiting or running job needs."""
-        clip = self._clips.get(video)
+        kept = self._videos.get(video)
         engine = self._service.engine
         for status in engine.jobs():
-            if not status.state.ended and engine.request(status.id).source == str(clip.path):
+            if not status.state.ended and engine.request(status.id).source == str(kept.path):
                 raise JobConflictError(
                     f"Video {video} is needed by job {status.id}; cancel that first."
                 )
-        self._clips.delete(video)
+        self._videos.delete(video)
         return Answer({"id": video, "deleted": True})
 
     def keyframes(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
@@ -86,8 +86,8 @@ class VideoRoutes:
         source, settings = models.parse_detection(payload)
         with opened(self._service, source) as place:
             check_limits(
-                JobRequest(str(place.path), settings=settings), self._service.hosting.limits
+                JobRequest(str(place.path), settings=settings), self._service.environment.limits
             )
-            folder = self._clips.scan_folder(place.path)
+            folder = self._videos.scan_folder(place.path)
             found = detect(place.path, settings, folder, Progress())
-        return Answer({**place.answer, **detection_as_dict(found)})
+        return Answer({**place.answer, **describe_detection(found)})

@@ -16,7 +16,7 @@ from typing import Any
 from fresco.errors import Cancelled, FrescoError, WorkspaceError
 from fresco.progress import CancelToken, Progress
 from fresco.server.jobs.job import JobRequest, JobStatus, State
-from fresco.server.jobs.log import Say, job_log
+from fresco.server.jobs.log import Say, open_log
 from fresco.server.jobs.progress import StageTracker
 from fresco.server.jobs.runner import Outcome, Work
 from fresco.server.jobs.store import JobStore
@@ -229,7 +229,7 @@ class JobEngine:
             return job
 
     def _run_job(self, job: str) -> None:
-        with job_log(self._store.folder(job) / "log.txt") as say:
+        with open_log(self._store.folder(job) / "log.txt") as say:
             tracker = StageTracker(partial(self._table.publish, job), say)
             state, changes = self._attempt(job, tracker, say)
             tracker.flush()

@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import State
-from fresco.server.jobs.runner import current_keys
+from fresco.server.jobs.runner import find_keyframes
 from fresco.settings import FrescoSettings
 
 _GIB = 1 << 30
@@ -127,7 +127,7 @@ class Rates:
     """Of `frame_work`; 0: not known."""
 
 
-def memory(load: Workload) -> Memory:
+def count_memory(load: Workload) -> Memory:
     """Memory of a batch."""
     rows, tokens = _CHUNKS * load.batch, load.width * load.height / _CELL**2
     copies = _COPIES * _CHUNKS + _REFERENCES
@@ -139,7 +139,7 @@ def memory(load: Workload) -> Memory:
     )
 
 
-def workload(
+def count_workload(
     settings: FrescoSettings, controls: int, size: tuple[int, int], keys: int, frames: int
 ) -> Workload:
     """A job with these settings and so many ControlNets, for frames of `size` (width, height)."""
@@ -150,26 +150,26 @@ def workload(
     )
 
 
-def latest_rates(engine: JobEngine) -> Rates:
+def measure_latest(engine: JobEngine) -> Rates:
     """The slowest rates of the latest finished jobs."""
     done = [job.id for job in engine.jobs() if job.state is State.DONE][:_JOBS]
-    return slowest(_rates_of_job(engine, job) for job in done)
+    return choose_slowest(_rates_of_job(engine, job) for job in done)
 
 
 def _rates_of_job(engine: JobEngine, job: str) -> Rates:
     request = engine.request(job)
-    keys = current_keys(engine.folder(job)).values()
+    keys = find_keyframes(engine.folder(job)).values()
     side = request.settings.sampling.resolution
     try:
         with Pictures.open(next(iter(keys))) as picture:
             size = picture.size
     except (StopIteration, OSError):
         size = side, side  # only the scale counts
-    load = workload(request.settings, len(request.host.control), size, 0, 0)
-    return rates_of(engine.log(job), load)
+    load = count_workload(request.settings, len(request.host.control), size, 0, 0)
+    return read_rates(engine.log(job), load)
 
 
-def rates_of(log: str, load: Workload) -> Rates:
+def read_rates(log: str, load: Workload) -> Rates:
     """Rates of a finished job from its log: of every stage, the run in which it made most.
 
     Args:
@@ -196,7 +196,7 @@ def rates_of(log: str, load: Workload) -> Rates:
     )
 
 
-def slowest(rates: Iterable[Rates]) -> Rates:
+def choose_slowest(rates: Iterable[Rates]) -> Rates:
     """The slowest of some jobs."""
     known = tuple(rates)
     return Rates(
@@ -205,9 +205,9 @@ def slowest(rates: Iterable[Rates]) -> Rates:
     )
 
 
-def estimate_lines(load: Workload, rates: Rates) -> tuple[str, ...]:
+def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
     """The estimate for people: what, how much, and where the number comes from."""
-    need = memory(load)
+    need = count_memory(load)
     lines = [
         f"{load.keys} keyframes of {load.width} x {load.height} in batches of {load.batch}, "
         f"{load.frames} frames in all.",

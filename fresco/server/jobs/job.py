@@ -102,14 +102,14 @@ def _require_whole(name: str, value: object, low: int) -> None:
         raise SettingsError(f"{name} is {value!r}; give a whole number from {low}.")
 
 
-def request_as_dict(request: JobRequest) -> dict[str, Any]:
+def dump_request(request: JobRequest) -> dict[str, Any]:
     """Plain nested dict, for JSON."""
     return {**dataclasses.asdict(request), "goal": request.goal.value,
             "settings": to_dict(request.settings)}
 
 
-def request_from_dict(values: Mapping[str, Any]) -> JobRequest:
-    """A request from the dict of `request_as_dict`; what is unknown or wrong raises."""
+def load_request(values: Mapping[str, Any]) -> JobRequest:
+    """A request from the dict of `dump_request`; what is unknown or wrong raises."""
     known = dict(values)
     try:
         settings = from_dict(known.pop("settings", {}))
@@ -157,14 +157,14 @@ class JobStatus:
     """Raised with every change."""
 
 
-def status_as_dict(status: JobStatus) -> dict[str, Any]:
+def dump_status(status: JobStatus) -> dict[str, Any]:
     """Plain dict, for JSON."""
     return {**dataclasses.asdict(status), "state": status.state.value, "goal": status.goal.value,
             "notes": list(status.notes)}
 
 
-def status_from_dict(values: Mapping[str, Any]) -> JobStatus:
-    """A status from the dict of `status_as_dict`."""
+def load_status(values: Mapping[str, Any]) -> JobStatus:
+    """A status from the dict of `dump_status`."""
     known = dict(values)
     try:
         return JobStatus(

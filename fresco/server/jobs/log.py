@@ -36,7 +36,7 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def job_log(path: Path) -> Iterator[Say]:
+def open_log(path: Path) -> Iterator[Say]:
     """Within: what the job logs as `fresco` goes to the file too."""
     lines = _Lines(path)
     lines.setFormatter(logging.Formatter(_FORMAT))

@@ -19,7 +19,7 @@ from fresco.run.translate import (
     translate,
 )
 from fresco.server.jobs.job import Goal, JobRequest
-from fresco.server.ports import Hosting, Limits
+from fresco.server.ports import Environment, Limits
 from fresco.settings import FrescoSettings, SamplingSettings
 from fresco.video.reader import VideoInfo, open_source
 from fresco.workspace import content_digest, digest, frame_name, read_json, write_json
@@ -47,21 +47,21 @@ Work = Callable[[JobRequest, Path, Progress], Outcome]
 """Does a job in its folder; done again in the same folder, it goes on where it was."""
 
 
-def job_work(hosting: Hosting) -> Work:
+def make_work(environment: Environment) -> Work:
     """The work of jobs on this host."""
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
-        check_limits(request, hosting.limits)
+        check_limits(request, environment.limits)
         _info(request)  # a file that cannot be read is not yet the source to hold on to
         _require_same_source(Path(request.source), folder)
-        result = _run(hosting, request, folder, progress)
+        result = _run(environment, request, folder, progress)
         _require_same_source(Path(request.source), folder)
         output = None
         if request.goal in (Goal.ALL, Goal.PROPAGATION):
             output = result.output
             _require_whole(output, request)
         return Outcome(
-            output, current_keys(folder), result.report, result.comparison, result.notes
+            output, find_keyframes(folder), result.report, result.comparison, result.notes
         )
 
     return work
@@ -93,14 +93,16 @@ def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
     return (info.frames - 1 if last < 0 else last) - first + 1
 
 
-def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress) -> RunResult:
+def _run(
+    environment: Environment, request: JobRequest, folder: Path, progress: Progress
+) -> RunResult:
     propagation = request.settings.propagation
     settings = dataclasses.replace(
-        request.settings, flow=hosting.flow(request.settings.flow),
+        request.settings, flow=environment.complete_flow(request.settings.flow),
         propagation=dataclasses.replace(
             propagation, enabled=request.goal in (Goal.ALL, Goal.PROPAGATION),
-            workers=propagation.workers or hosting.limits.workers,
-            cluster=propagation.cluster or hosting.limits.cluster,
+            workers=propagation.workers or environment.limits.workers,
+            cluster=propagation.cluster or environment.limits.cluster,
         ),
     )
     source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"
@@ -110,7 +112,7 @@ def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress
         )
 
     def opened(sampling: SamplingSettings) -> Host:
-        return hosting.open(request.host, sampling)
+        return environment.open(request.host, sampling)
 
     if request.goal is Goal.KEYFRAME:
         return retranslate_keyframe(
@@ -124,7 +126,7 @@ def _run(hosting: Hosting, request: JobRequest, folder: Path, progress: Progress
     )
 
 
-def current_keys(folder: Path) -> dict[int, Path]:
+def find_keyframes(folder: Path) -> dict[int, Path]:
     """The keyframes that the job in this folder has by now."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
     if not isinstance(plan, dict):

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
-from fresco.server.ids import is_id, new_id
+from fresco.server.ids import is_id, make_id
 from fresco.server.jobs.job import (
     JobRequest,
     JobStatus,
-    request_as_dict,
-    request_from_dict,
-    status_as_dict,
-    status_from_dict,
+    dump_request,
+    dump_status,
+    load_request,
+    load_status,
 )
-from fresco.server.jobs.runner import Outcome, current_keys
+from fresco.server.jobs.runner import Outcome, find_keyframes
 from fresco.workspace import Workspace, explain, read_json, write_json
 
 log = logging.getLogger("fresco")
@@ -97,9 +97,9 @@ class JobStore:
         """The folder of a job."""
         return self.root / job
 
-    def new_id(self) -> str:
+    def make_id(self) -> str:
         """An id that no job has."""
-        while self.folder(job := new_id()).exists():
+        while self.folder(job := make_id()).exists():
             pass
         return job
 
@@ -109,8 +109,8 @@ class JobStore:
         place = self.new_folder()
         try:
             request = self._adopted(request, job, place)
-            write_json(place / "request.json", request_as_dict(request))
-            write_json(place / "status.json", status_as_dict(status))
+            write_json(place / "request.json", dump_request(request))
+            write_json(place / "status.json", dump_status(status))
             _move(place, self.folder(job))
         except WorkspaceError:
             shutil.rmtree(place, ignore_errors=True)
@@ -119,7 +119,7 @@ class JobStore:
 
     def new_folder(self) -> Path:
         """A fresh folder for files of a job to come."""
-        path = self.root / _INCOMING / new_id()
+        path = self.root / _INCOMING / make_id()
         try:
             path.mkdir(parents=True)
         except OSError as error:
@@ -153,8 +153,8 @@ class JobStore:
 
     def _read(self, folder: Path) -> StoredJob:
         written = (folder / "status.json").stat().st_mtime_ns
-        request = request_from_dict(_mapping(folder / "request.json"))
-        status = status_from_dict(_mapping(folder / "status.json"))
+        request = load_request(_mapping(folder / "request.json"))
+        status = load_status(_mapping(folder / "status.json"))
         if status.id != folder.name:
             raise SettingsError(f"its status is that of job {status.id}; was it copied?")
         return StoredJob(request, status, written)
@@ -162,12 +162,12 @@ class JobStore:
     def change_request(self, job: str, request: JobRequest) -> JobRequest:
         """Replace the request of a job; the request with paths as they are then."""
         request = self._adopted(request, job, self.folder(job))
-        write_json(self.folder(job) / "request.json", request_as_dict(request))
+        write_json(self.folder(job) / "request.json", dump_request(request))
         return request
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status of a job."""
-        write_json(self.folder(status.id) / "status.json", status_as_dict(status))
+        write_json(self.folder(status.id) / "status.json", dump_status(status))
 
     def write_outcome(self, job: str, outcome: Outcome) -> None:
         """Keep what a run of the job made."""
@@ -200,7 +200,7 @@ class JobStore:
             return path if path is not None and path.exists() else None
 
         return Outcome(
-            existing("output"), current_keys(folder), existing("report"), existing("comparison"),
+            existing("output"), find_keyframes(folder), existing("report"), existing("comparison"),
             tuple(known.get("notes", ())),
         )
 

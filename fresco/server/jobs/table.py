@@ -120,7 +120,7 @@ class JobTable:
             # Times of creation are the order of the list, so no two are equal.
             self._latest = max(time.time(), self._latest + 1e-5)
             status = JobStatus(
-                self._store.new_id(), State.QUEUED, _title(request), request.goal, self._latest,
+                self._store.make_id(), State.QUEUED, _title(request), request.goal, self._latest,
                 version=1,
             )
             self._jobs[status.id] = _Job(self._store.add(request, status), status)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.planning.parsing import check_key_prompts
-from fresco.server.encoded import as_typed, base64_bytes
+from fresco.server.encoded import decode_base64, restore_integer
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 
 SOURCES = ("video", "path", "masks")
@@ -75,7 +75,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     groups: dict[str, dict[str, Any]] = {}
     for entry, value in zip(options, values, strict=True):
         if value is not None:
-            groups.setdefault(entry.group, {})[entry.name] = as_typed(entry, value)
+            groups.setdefault(entry.group, {})[entry.name] = restore_integer(entry, value)
     # A file object became a path; a text can only come from a program, and is base64.
     uploaded = video if isinstance(video, Path) else None
     data = b"" if uploaded else _decoded("video", _text("video", video))
@@ -104,7 +104,7 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             groups.setdefault(name, {}).update(_group(name, value, by_name))
         elif name in by_name:
             entry = by_name[name]
-            groups.setdefault(entry.group, {})[name] = as_typed(entry, value)
+            groups.setdefault(entry.group, {})[name] = restore_integer(entry, value)
         else:
             known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", "key_prompts"]
             raise _unknown(str(name), known)
@@ -120,7 +120,7 @@ def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any
     for key in value:
         if key not in known:
             raise _unknown(str(key), list(known))
-    return {key: as_typed(known[key], item) for key, item in value.items()}
+    return {key: restore_integer(known[key], item) for key, item in value.items()}
 
 
 def _text(name: str, value: Any) -> str:
@@ -143,7 +143,7 @@ def _masks(value: Any) -> dict[str, Any]:
 
 
 def _decoded(name: str, text: str) -> bytes:
-    return base64_bytes(name, text, "encode the file's bytes, or name a path.")
+    return decode_base64(name, text, "encode the file's bytes, or name a path.")
 
 
 def _unknown(name: str, known: Sequence[str]) -> SettingsError:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
-from fresco.server.jobs.job import Goal, JobRequest, status_as_dict
+from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
-from fresco.server.videos import frame, jpeg, thumbnails
+from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
 from fresco.video.size import resize
 from fresco.webui.tab.chart import report_chart
@@ -60,8 +60,8 @@ class Answers:
             "pictures": self._pictures,
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
-            "cancel": lambda ask, _: status_as_dict(self._engine.cancel(_text(ask, "job"))),
-            "resume": lambda ask, _: status_as_dict(service.resume(_text(ask, "job"))),
+            "cancel": lambda ask, _: dump_status(self._engine.cancel(_text(ask, "job"))),
+            "resume": lambda ask, _: dump_status(service.resume(_text(ask, "job"))),
             "delete": lambda ask, _: self._engine.delete(_text(ask, "job")),
             "again": self._again,
         }
@@ -91,16 +91,16 @@ class Answers:
 
     def _thumbnails(self, question: Question, source: str) -> dict[int, str]:
         numbers = _numbers(question)
-        found = thumbnails(Path(_there(source)), numbers, _THUMBNAIL)
+        found = make_thumbnails(Path(_there(source)), numbers, _THUMBNAIL)
         return {number: _address(data) for number, data in found.items()}
 
     def _frame(self, question: Question, source: str) -> dict[str, Any]:
         """A frame of the source and, of a job, the same frame of its result."""
         number, job = int(question["frame"]), str(question.get("job") or "")
         if not job:
-            return {"before": _picture(frame(Path(_there(source)), number))}
+            return {"before": _picture(read_frame(Path(_there(source)), number))}
         request = self._engine.request(job)
-        before = frame(Path(request.source), number)
+        before = read_frame(Path(request.source), number)
         after = self._after(job, request, number, keys=bool(question.get("key")))
         if after is None:
             return {"before": _picture(before), "after": None}
@@ -113,7 +113,7 @@ class Answers:
         """A frame of what a job made: of the video, or a keyframe as the model gave it."""
         outcome = self._engine.outcome(job)
         if outcome.output and outcome.output.is_file() and not keys:
-            return frame(outcome.output, number - request.settings.output.first_frame)
+            return read_frame(outcome.output, number - request.settings.output.first_frame)
         return read_image(outcome.keys[number]) if number in outcome.keys else None
 
     # The jobs
@@ -122,7 +122,7 @@ class Answers:
         """All jobs, and of the selected one what there is to see by now."""
         statuses = self._engine.jobs(_LISTED)
         chosen = str(question.get("job") or "")
-        listed = [status_as_dict(status) for status in statuses]
+        listed = [dump_status(status) for status in statuses]
         if not any(status.id == chosen for status in statuses):
             return {"jobs": listed, "chosen": None}
         request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
@@ -154,7 +154,7 @@ class Answers:
         for number in _numbers(question):
             picture = read_image(keys[number]) if number in keys else None
             if picture is not None:
-                found[number] = _address(jpeg(_shrunk(picture, height=_THUMBNAIL), _QUALITY))
+                found[number] = _address(encode_jpeg(_shrunk(picture, height=_THUMBNAIL), _QUALITY))
         return found
 
     def _report(self, question: Question, source: str) -> str:
@@ -170,7 +170,7 @@ class Answers:
         changed = dataclasses.replace(
             request, goal=Goal.KEYFRAME, frame=number, frame_seed=int(question["seed"])
         )
-        return status_as_dict(self._service.resume(job, changed))
+        return dump_status(self._service.resume(job, changed))
 
 
 def _keys(question: Question, source: str) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _changed(path: Path | None) -> int:
 def _picture(rgb: NDArray[np.uint8]) -> str:
     scale = min(1.0, _SIDE / max(rgb.shape[:2]))
     small = _shrunk(rgb, height=max(1, round(rgb.shape[0] * scale)))
-    return _address(jpeg(small, _QUALITY))
+    return _address(encode_jpeg(small, _QUALITY))
 
 
 def _shrunk(rgb: NDArray[np.uint8], *, height: int) -> NDArray[np.uint8]:

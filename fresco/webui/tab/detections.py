@@ -9,7 +9,7 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.progress import CancelToken, Progress, StageStatus
-from fresco.server.ids import new_id
+from fresco.server.ids import make_id
 from fresco.server.videos import Detection, detect
 from fresco.settings import FrescoSettings
 from fresco.webui.tab.text import sentence
@@ -38,7 +38,7 @@ class Detections:
 
     def start(self, path: Path, settings: FrescoSettings, workspace: Path) -> str:
         """Begin a pass; the answer is its id."""
-        identity, began = new_id(), _Pass()
+        identity, began = make_id(), _Pass()
         with self._lock:
             self._passes[identity] = began
             for old in list(self._passes)[:-_KEPT]:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from fresco.errors import FrescoError
-from fresco.server.jobs.estimate import estimate_lines, latest_rates, workload
+from fresco.server.jobs.estimate import count_workload, describe_estimate, measure_latest
 from fresco.server.service import Service
 from fresco.video.size import working_size
 from fresco.webui.tab.settings import SettingControls
@@ -40,8 +40,8 @@ def _estimator(service: Service) -> Callable[..., str]:
         else:
             width, height = known["size"]
             size = working_size(width, height, settings.sampling.resolution)
-            load = workload(settings, len(host.control), size, known["keys"], known["frames"])
-            lines = estimate_lines(load, latest_rates(service.engine))
+            load = count_workload(settings, len(host.control), size, known["keys"], known["frames"])
+            lines = describe_estimate(load, measure_latest(service.engine))
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
         return f'<ul class="fresco_notes">{items}</ul>'
 

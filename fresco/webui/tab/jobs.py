@@ -79,7 +79,7 @@ def _continues(service: Service, job: str, request: JobRequest) -> bool:
         return False
     further = _REACH.get(before.goal, 9) <= _REACH[request.goal] or before.goal is Goal.KEYFRAME
     same = dataclasses.replace(
-        request, goal=before.goal, host=service.hosting.resolved(request.host),
+        request, goal=before.goal, host=service.environment.resolve(request.host),
         frame=before.frame, frame_seed=before.frame_seed,
     )
     return state.ended and further and same == before
@@ -123,7 +123,7 @@ def propagate_job(
 def _own_folder(service: Service, files: Sequence[Path], folder: str) -> str:
     """Folder of own keyframes: the server's, or a new one with what was uploaded."""
     if not files:
-        service.hosting.require_allowed(folder)
+        service.environment.require_allowed(folder)
         return folder
     place = service.engine.new_folder()
     for path in files:

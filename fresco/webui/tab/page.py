@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from fresco.server.checks import check_installation
-from fresco.server.ports import Hosting
+from fresco.server.ports import Environment
 from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
@@ -31,7 +31,7 @@ from fresco.webui.widgets.events import on
 def build_tab(service: Service) -> gr.Blocks:
     """The tab's components and what they do; style.css and fresco.js make it whole."""
     controls, detections = SettingControls(), Detections()
-    offer = service.hosting.offer()
+    offer = service.environment.offer()
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
         _step(1, "Video")
         parts = source_section()
@@ -47,7 +47,7 @@ def build_tab(service: Service) -> gr.Blocks:
                 with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
                     control_net_controls(controls, offer)
                 option_sections(controls)
-                _host_buttons(service.hosting, controls)
+                _host_buttons(service.environment, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
                 _step(4, "Run")
                 estimate = gr.HTML(elem_id="fresco_estimate")
@@ -67,17 +67,17 @@ def _step(number: int, title: str) -> None:
     gr.HTML(f'<h3 class="fresco_step"><span>{number}</span>{title}</h3>')
 
 
-def _host_buttons(hosting: Hosting, controls: SettingControls) -> None:
+def _host_buttons(environment: Environment, controls: SettingControls) -> None:
     """Read the host's lists again, and check the installation."""
     with gr.Row(elem_id="fresco_host_buttons"):
         refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
         check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)
     table = gr.HTML(elem_id="fresco_checked")
-    on(refresh.click, lambda: offer_updates(hosting.offer()), (), list(controls.host.values()))
+    on(refresh.click, lambda: offer_updates(environment.offer()), (), list(controls.host.values()))
 
     def checked() -> Any:
         try:
-            return checks_table(check_installation(hosting))
+            return checks_table(check_installation(environment))
         except Exception as error:
             return note(sentence(error), "bad")
 

@@ -98,7 +98,7 @@ def bind_source(
         try:
             settings = detection_settings(values, source.last)
             path = Path(source.path)
-            started = detections.start(path, settings, service.clips.scan_folder(path))
+            started = detections.start(path, settings, service.videos.scan_folder(path))
             return json.dumps({"id": started, "last": source.last, "loading": source.loading})
         except Exception as error:
             return json.dumps({"error": sentence(error)})
@@ -130,7 +130,7 @@ def _upload_loader(service: Service) -> Any:
             if file is None or not path.is_file():
                 raise SettingsError("The upload has not ended; wait for it, or choose it again.")
             with path.open("rb") as data:
-                clip = service.clips.add(data, path.name)
+                clip = service.videos.add(data, path.name)
             return *_shown(str(clip.path), clip.name, clip.info), *_NO_TEXTS
         except Exception as error:
             return _kept(error, len(_TEXTS))
@@ -144,7 +144,7 @@ def _path_loader(service: Service) -> Any:
             path = path.strip().strip('"')
             if not path:
                 raise SettingsError("The path is empty; name a video or a folder of frames.")
-            service.hosting.require_allowed(path)
+            service.environment.require_allowed(path)
             with open_source(Path(path)) as opened:
                 info = opened.info
             return *_shown(path, Path(path).name, info), *_NO_TEXTS

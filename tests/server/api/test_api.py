@@ -17,7 +17,7 @@ import webuiapi
 from PIL import Image
 
 from fresco.server.jobs.job import JobRequest
-from tests.helpers.api_server import SETTINGS, ApiServer, hosting_of, serving, small_clip
+from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 
 FRAMES = 6
 
@@ -29,7 +29,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with serving(tmp_path_factory.mktemp("root"), hosting_of(tmp_path_factory)) as running:
+    with serving(tmp_path_factory.mktemp("root"), make_environment(tmp_path_factory)) as running:
         yield running
 
 
@@ -323,8 +323,8 @@ def test_events_tell_of_a_job_until_it_ends(server: ApiServer, video: str) -> No
 def test_events_end_with_the_client_and_with_the_job(
     tmp_path_factory: pytest.TempPathFactory, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosting = hosting_of(tmp_path_factory)
-    with serving(tmp_path_factory.mktemp("idle"), hosting, idle=True) as server:
+    environment = make_environment(tmp_path_factory)
+    with serving(tmp_path_factory.mktemp("idle"), environment, idle=True) as server:
         engine = server.service.engine
         asked: list[float] = []
         plain = engine.wait

@@ -17,7 +17,7 @@ from tests.helpers.api_server import (
     Access,
     ApiServer,
     HTTPException,
-    hosting_of,
+    make_environment,
     serving,
     small_clip,
 )
@@ -39,8 +39,9 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    hosting = hosting_of(tmp_path_factory)
-    with serving(tmp_path_factory.mktemp("root"), hosting, Access.of(USERS), idle=True) as found:
+    environment = make_environment(tmp_path_factory)
+    root = tmp_path_factory.mktemp("root")
+    with serving(root, environment, Access.of(USERS), idle=True) as found:
         yield found
 
 
@@ -51,7 +52,7 @@ def calls(
     """Every method and path of the API, with ids of what is there."""
     clip = small_clip(tmp_path_factory.mktemp("clip") / "a.mp4")
     with clip.open("rb") as file:
-        video = server.service.clips.add(file, "a.mp4").id
+        video = server.service.videos.add(file, "a.mp4").id
     job = server.service.engine.submit(JobRequest(str(clip))).id
     places = {"job": job, "video": video, "number": "0"}
     found = [
@@ -73,7 +74,7 @@ def test_no_route_is_open(server: ApiServer, calls: list[tuple[str, str]]) -> No
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"].startswith("Basic ")
             assert "user and password" in answer.json()["detail"]
-    assert len(server.service.clips.clips()) == 1
+    assert len(server.service.videos.list_videos()) == 1
     assert len(server.service.engine.jobs()) == 1
 
 
@@ -130,8 +131,8 @@ def test_the_answer_comes_before_the_body(server: ApiServer, path: str) -> None:
 def test_without_credentials_it_is_open(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    hosting = hosting_of(tmp_path_factory)
-    with serving(tmp_path, hosting, Access.of(None), idle=True) as server:
+    environment = make_environment(tmp_path_factory)
+    with serving(tmp_path, environment, Access.of(None), idle=True) as server:
         assert server.ask("GET", "version").status_code == 200
 
 
@@ -139,7 +140,7 @@ def test_a_check_of_the_host_counts_besides(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     access = Access.of("ann:word", refuse_without_cookie)
-    with serving(tmp_path, hosting_of(tmp_path_factory), access, idle=True) as server:
+    with serving(tmp_path, make_environment(tmp_path_factory), access, idle=True) as server:
         known, name = {"cookie": "known"}, basic("ann", "word")
         assert "user" in server.refused(401, "GET", "jobs", params=known)
         assert "cookie" in server.refused(401, "GET", "jobs?cookie=other", headers=name)

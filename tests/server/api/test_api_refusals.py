@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fresco.server.ports import Limits
-from tests.helpers.api_server import SETTINGS, ApiServer, hosting_of, serving, small_clip
+from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 from tests.helpers.broken_videos import broken_videos, huge_png
 
 MEGABYTES = 2
@@ -32,11 +32,11 @@ def clip(folder: Path) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[ApiServer]:
     (folder / "secret").mkdir()
     small_clip(folder / "secret" / "hidden.mp4")
-    hosting = hosting_of(
+    environment = make_environment(
         tmp_path_factory, Limits(MEGABYTES, frames=10, resolution=128),
         (str(folder / "secret"), "/etc", "/proc", "/dev"),
     )
-    with serving(tmp_path_factory.mktemp("root"), hosting, idle=True) as running:
+    with serving(tmp_path_factory.mktemp("root"), environment, idle=True) as running:
         yield running
 
 
@@ -50,7 +50,7 @@ def unchanged(server: ApiServer, video: str) -> Iterator[None]:
     """Nothing of what is refused is left, and the server is alive."""
     before = len(server.service.engine.jobs())
     yield
-    assert [clip.id for clip in server.service.clips.clips()] == [video]
+    assert [video.id for video in server.service.videos.list_videos()] == [video]
     names = {path.name for path in (server.service.root / "videos").iterdir()}
     assert names <= {video, "scans"}
     assert len(server.service.engine.jobs()) == before
@@ -79,7 +79,7 @@ def test_a_video_of_another_ending_is_taken_for_what_it_is(
 ) -> None:
     for name in ("film.txt", "film", "../../../film.exe", "a" * 300 + ".mp4", "film.png"):
         known = server.json("POST", "videos", files={"video": (name, clip.read_bytes())})
-        place = server.service.clips.get(known["id"]).path
+        place = server.service.videos.get(known["id"]).path
         assert place.parent == server.service.root / "videos" / known["id"]
         assert place.name in ("video.bin", "video.mp4")
         assert known["name"] == name.rpartition("/")[2][:120]

@@ -19,7 +19,7 @@ from fresco.server.api.schema import job_schema, resume_schema, settings_schema
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
-from tests.helpers.api_server import SETTINGS, ApiServer, hosting_of, serving, small_clip
+from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 
 BODIES, IDS = 15, 3
 """Requests of a route with a body, and of one that only has an id."""
@@ -96,8 +96,8 @@ def test_keyframes_by_hand_are_numbers(keys: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    hosting = hosting_of(tmp_path_factory, Limits(1, 100, 128), ("/",))
-    with serving(tmp_path_factory.mktemp("root"), hosting, idle=True) as running:
+    environment = make_environment(tmp_path_factory, Limits(1, 100, 128), ("/",))
+    with serving(tmp_path_factory.mktemp("root"), environment, idle=True) as running:
         yield running
 
 
@@ -125,7 +125,7 @@ class Known:
 
     def video(self) -> str:
         """An uploaded video."""
-        if self._video not in [clip.id for clip in self._server.service.clips.clips()]:
+        if self._video not in [video.id for video in self._server.service.videos.list_videos()]:
             self._video = self._server.upload(self._clip)
         return self._video
 

@@ -15,7 +15,7 @@ import pytest
 from fresco.errors import Cancelled, SettingsError, VideoError
 from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, request_from_dict
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, load_request
 from fresco.server.jobs.runner import Outcome
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
 
@@ -318,4 +318,4 @@ def test_the_log_holds_what_the_job_logged_and_no_more(engine: JobEngine, bench:
 ])
 def test_a_request_that_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        request_from_dict(values)
+        load_request(values)

@@ -14,12 +14,12 @@ import pytest
 
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import JobRequest, State
-from fresco.server.jobs.runner import job_work
+from fresco.server.jobs.runner import make_work
 from fresco.workspace import Workspace
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 from tests.helpers.job_bench import NOTHING, ended, made
 from tests.helpers.job_crashes import MODELS, run_job
-from tests.helpers.job_hosting import TinyHosting, tiny_settings
+from tests.helpers.job_environment import TinyEnvironment, tiny_settings
 
 STAGES = {
     "scan", "keyframes", "batch 1", "batch 2", "propagate", "write", "frame by frame", "compare",
@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         "keyframes": {"keys": "0,2,4,7"}, "propagation": {"method": "patch"},
         "output": {"compare": True, "measures": True},
     })
-    engine = JobEngine(folder / "jobs", job_work(TinyHosting(models)))
+    engine = JobEngine(folder / "jobs", make_work(TinyEnvironment(models)))
     request = JobRequest(str(clip), settings=settings)
     job = engine.submit(request).id
     start = time.monotonic()

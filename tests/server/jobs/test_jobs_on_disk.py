@@ -15,7 +15,7 @@ import pytest
 from fresco.errors import WorkspaceError
 from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
-from fresco.server.jobs.job import Goal, JobRequest, State, status_from_dict
+from fresco.server.jobs.job import Goal, JobRequest, State, load_status
 from fresco.server.jobs.runner import Outcome
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
 
@@ -186,7 +186,7 @@ def test_statuses_on_disk_are_whole_whenever_they_are_read(
 
     def read() -> None:
         while not stop.is_set():
-            seen.append(status_from_dict(json.loads(path.read_text())).version)
+            seen.append(load_status(json.loads(path.read_text())).version)
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -197,7 +197,7 @@ def test_statuses_on_disk_are_whole_whenever_they_are_read(
     assert not reader.is_alive()
     assert seen == sorted(seen)
     assert len(set(seen)) > 20
-    assert status_from_dict(on_disk(root, job)) == engine.status(job)
+    assert load_status(on_disk(root, job)) == engine.status(job)
     engine.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from fresco.errors import SettingsError, VideoError
 from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
-from fresco.server.jobs.job import FOLLOWS, JobRequest, JobStatus, State, status_from_dict
+from fresco.server.jobs.job import FOLLOWS, JobRequest, JobStatus, State, load_status
 from fresco.server.jobs.runner import Outcome
 from fresco.server.jobs.store import JobStore
 from fresco.server.jobs.table import JobTable
@@ -134,7 +134,7 @@ def test_states_are_legal_whatever_is_asked_for(
         assert status.state.ended
         known_status = read_json(tmp_path / status.id / "status.json")
         assert known_status is not None
-        assert status_from_dict(known_status) == status
+        assert load_status(known_status) == status
     assert threading.active_count() == threads
 
 

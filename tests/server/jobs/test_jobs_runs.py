@@ -20,7 +20,7 @@ from fresco.progress import StageStatus
 from fresco.server.jobs import runner
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
-from fresco.server.jobs.runner import Outcome, job_work
+from fresco.server.jobs.runner import Outcome, make_work
 from fresco.server.ports import Limits
 from fresco.server.service import Service, open_service
 from fresco.settings import from_dict
@@ -28,7 +28,7 @@ from fresco.video.reader import open_source
 from fresco.workspace import Workspace, read_image, write_image
 from tests.helpers.clips import ClipOptions, moving_texture, sound_packets, write_clip
 from tests.helpers.job_bench import ended, made, watched
-from tests.helpers.job_hosting import CONTROL, TinyHosting, tiny_settings
+from tests.helpers.job_environment import CONTROL, TinyEnvironment, tiny_settings
 from tests.helpers.webui.watcher import traces
 
 FRAMES, KEYS = 8, (0, 2, 4, 7)
@@ -42,8 +42,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hosting(tmp_path_factory: pytest.TempPathFactory) -> TinyHosting:
-    return TinyHosting(tmp_path_factory.getbasetemp() / "job-models")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> TinyEnvironment:
+    return TinyEnvironment(tmp_path_factory.getbasetemp() / "job-models")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def request_plain(request_all: JobRequest) -> JobRequest:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, hosting: TinyHosting) -> Iterator[JobEngine]:
-    engine = JobEngine(tmp_path / "jobs", job_work(hosting))
+def engine(tmp_path: Path, environment: TinyEnvironment) -> Iterator[JobEngine]:
+    engine = JobEngine(tmp_path / "jobs", make_work(environment))
     engine.start()
     yield engine
     engine.close()
@@ -81,9 +81,9 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(
-    tmp_path_factory: pytest.TempPathFactory, hosting: TinyHosting, request_all: JobRequest
+    tmp_path_factory: pytest.TempPathFactory, environment: TinyEnvironment, request_all: JobRequest
 ) -> Whole:
-    engine = JobEngine(tmp_path_factory.mktemp("whole"), job_work(hosting))
+    engine = JobEngine(tmp_path_factory.mktemp("whole"), make_work(environment))
     engine.start()
     status = ended(engine, engine.submit(request_all).id, PATIENCE)
     engine.close()
@@ -174,9 +174,9 @@ def test_only_a_translated_keyframe_is_translated_again(
 
 
 def test_own_keyframes_of_two_videos_of_one_name_do_not_meet(
-    engine: JobEngine, hosting: TinyHosting, tmp_path: Path
+    engine: JobEngine, environment: TinyEnvironment, tmp_path: Path
 ) -> None:
-    opened = len(hosting.opened)
+    opened = len(environment.opened)
     jobs: list[tuple[str, Path]] = []
     for place, seed in (("one", 1), ("two", 2)):
         frames = moving_texture(FRAMES, 64, 64, seed=seed)
@@ -202,13 +202,13 @@ def test_own_keyframes_of_two_videos_of_one_name_do_not_meet(
         assert max(errors) < 12
     engine.delete(jobs[0][0])
     assert engine.outcome(jobs[1][0]).output is not None
-    assert len(hosting.opened) == opened  # no model is needed
+    assert len(environment.opened) == opened  # no model is needed
 
 
 def test_cancelled_at_every_stage_nothing_stays_and_it_ends_with_the_same_bytes(
-    tmp_path: Path, hosting: TinyHosting, request_all: JobRequest, whole: Whole
+    tmp_path: Path, environment: TinyEnvironment, request_all: JobRequest, whole: Whole
 ) -> None:
-    unets = [host._parts.unet for host in hosting._hosts.values()]
+    unets = [host._parts.unet for host in environment._hosts.values()]
     before = [traces(unet) for unet in unets]
     stopped: list[str] = []
 
@@ -220,7 +220,7 @@ def test_cancelled_at_every_stage_nothing_stays_and_it_ends_with_the_same_bytes(
             engine.cancel(folder.name)
 
     threads = set(threading.enumerate())
-    engine = JobEngine(tmp_path, watched(job_work(hosting), stop))
+    engine = JobEngine(tmp_path, watched(make_work(environment), stop))
     job = engine.submit(request_all).id
     engine.start()
     while (status := ended(engine, job, PATIENCE)).state is State.CANCELLED:
@@ -308,9 +308,10 @@ def test_a_film_is_checked_before_it_is_called_done(
     (Limits(resolution=63), "resolution is 64; this server takes up to 63"),
 ])
 def test_limits_hold_at_submission_and_once_more_in_the_job(
-    tmp_path: Path, hosting: TinyHosting, request_all: JobRequest, limits: Limits, words: str
+    tmp_path: Path, environment: TinyEnvironment, request_all: JobRequest, limits: Limits,
+    words: str,
 ) -> None:
-    strict = TinyHosting(hosting.folder, limits)
+    strict = TinyEnvironment(environment.folder, limits)
     service = open_service(tmp_path, strict)
     try:
         with pytest.raises(SettingsError, match=words):
@@ -323,8 +324,8 @@ def test_limits_hold_at_submission_and_once_more_in_the_job(
 
 
 @pytest.fixture
-def service(tmp_path: Path, hosting: TinyHosting) -> Iterator[Service]:
-    service = open_service(tmp_path, hosting)
+def service(tmp_path: Path, environment: TinyEnvironment) -> Iterator[Service]:
+    service = open_service(tmp_path, environment)
     yield service
     service.engine.close()
 

@@ -20,7 +20,7 @@ from fresco.server.jobs.job import Goal, State
 from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
 from fresco.server.service import Service
-from fresco.server.videos import ClipStore
+from fresco.server.videos import VideoStore
 from fresco.settings import FrescoSettings, from_dict
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
@@ -33,7 +33,7 @@ from fresco.webui.tab.values import (
 )
 from fresco.workspace import write_image
 from tests.helpers.clips import write_clip
-from tests.helpers.job_hosting import CONTROL, TinyHosting
+from tests.helpers.job_environment import CONTROL, TinyEnvironment
 from tests.helpers.tiny_models import square_frames
 
 FRAMES = 8
@@ -42,7 +42,7 @@ FRAMES = 8
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    TinyHosting(folder)
+    TinyEnvironment(folder)
     return folder
 
 
@@ -53,8 +53,8 @@ def service(tmp_path: Path, models: Path) -> Iterator[Service]:
         raise AssertionError("no job is run")
 
     engine = JobEngine(tmp_path / "jobs", work)
-    hosting = TinyHosting(models, Limits(), forbidden=("/etc",))
-    yield Service(hosting, engine, ClipStore(tmp_path / "videos", Limits), tmp_path)
+    environment = TinyEnvironment(models, Limits(), forbidden=("/etc",))
+    yield Service(environment, engine, VideoStore(tmp_path / "videos", Limits), tmp_path)
     engine.close()
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 _BLOCK = 1 << 20
 
 
-class FormFile:
+class MultipartBody:
     """A form of one file, read from disk as it is sent."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:

@@ -41,8 +41,8 @@ def tiny_settings(changes: Mapping[str, Any] | None = None) -> FrescoSettings:
     return from_dict(changes or {}, from_dict(TINY))
 
 
-class TinyHosting:
-    """`Hosting` over diffusers. Models are made once in `folder` and loaded once."""
+class TinyEnvironment:
+    """`Environment` over diffusers. Models are made once in `folder` and loaded once."""
 
     def __init__(
         self, folder: Path, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class TinyHosting:
     def offer(self) -> Offer:
         return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL,), ("canny",))
 
-    def resolved(self, options: HostOptions) -> HostOptions:
+    def resolve(self, options: HostOptions) -> HostOptions:
         offer = self.offer()
         model = options.model or offer.models[0]
         sampler = options.sampler or offer.samplers[0]
@@ -80,7 +80,7 @@ class TinyHosting:
         return dataclasses.replace(options, model=model, sampler=sampler)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
-        options = self.resolved(options)
+        options = self.resolve(options)
         self.opened.append(options)
         changes: dict[str, Any] = {
             "model": str(self.folder / options.model), "scheduler": options.sampler,
@@ -112,7 +112,7 @@ class TinyHosting:
         return {"control": unit.module, "control_model": str(folder),
                 "control_weight": unit.weight}
 
-    def flow(self, settings: FlowSettings) -> FlowSettings:
+    def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         return dataclasses.replace(settings, offline=True)
 
     def require_allowed(self, path: str) -> None:
@@ -122,9 +122,9 @@ class TinyHosting:
                     f"path is {path!r}, which no client may name; upload the video instead."
                 )
 
-    def versions(self) -> Mapping[str, str]:
+    def list_versions(self) -> Mapping[str, str]:
         return {"diffusers": diffusers.__version__, "torch": torch.__version__}
 
-    def checks(self) -> tuple[Check, ...]:
+    def run_checks(self) -> tuple[Check, ...]:
         return (Check("model", True, f"{len(MODELS)} tiny models are here."),
                 Check("network", False, "There is none; put files into place by hand."))
