@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fresco.blending.histogram import blend_histograms, match_statistics, to_lab, to_rgb
-from tests.helpers.shared import golden
+from tests.helpers.shared import golden, golden_cases
 from tests.helpers.tolerances import HISTOGRAM_MAX_LEVELS
 
 
@@ -17,10 +17,12 @@ def eight_bit_lab(bgr: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB).astype(np.float64)
 
 
-def test_official_blend_is_reproduced_in_its_eight_bit_lab() -> None:
-    arrays, _ = golden("07_blend", "car_6")
+@pytest.mark.parametrize("case", golden_cases("07_blend", "car_6"))
+def test_official_blend_is_reproduced_in_its_eight_bit_lab(case: str) -> None:
+    arrays, note = golden("07_blend", case)
     count = len(arrays["hist_blend"])
-    for j, wanted in enumerate(arrays["hist_blend"]):
+    for j in note.get("frames", range(count)):
+        wanted = arrays["hist_blend"][j]
         sides = arrays["f_stylized"][j + 1], arrays["b_stylized"][::-1][j]
         lab = [eight_bit_lab(image) for image in (*sides, arrays["min_error"][j])]
         weight = j / count

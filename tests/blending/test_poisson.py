@@ -16,7 +16,7 @@ from fresco.blending.poisson import (
     blend_gradients,
     selected_gradients,
 )
-from tests.helpers.shared import golden
+from tests.helpers.shared import golden, golden_cases
 from tests.helpers.tolerances import BLEND_MAX_LEVELS, BLEND_MEAN_LEVELS, SOLVER_LAB
 
 
@@ -84,9 +84,13 @@ def test_steep_gradients_are_clipped_only_if_wanted() -> None:
     assert selected_gradients(image, image, share, limit=OFFICIAL_LIMIT)[0].max() == OFFICIAL_LIMIT
 
 
-@pytest.fixture(scope="module")
-def official() -> dict[str, np.ndarray]:
-    return golden("07_blend", "car_6")[0]
+CASES = golden_cases("07_blend", "car_6")
+
+
+def official_frames() -> list[tuple[str, int]]:
+    """Every frame but the first, of which the next test but one is."""
+    return [(case, j) for case in CASES for j in golden("07_blend", case)[1].get("frames", range(5))
+            if j]
 
 
 def official_problem(
@@ -106,17 +110,20 @@ def cut_to_bgr(lab: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2BGR).astype(int)
 
 
-@pytest.mark.parametrize("j", [1, 2, 3, 4])
-def test_official_pictures_are_reproduced(official: dict[str, np.ndarray], j: int) -> None:
+@pytest.mark.parametrize(("case", "j"), official_frames())
+def test_official_pictures_are_reproduced(case: str, j: int) -> None:
+    official, _ = golden("07_blend", case)
     result = blend_gradients(*official_problem(official, j))
     off = np.abs(cut_to_bgr(result) - official["poisson"][j])
     assert off.mean() <= BLEND_MEAN_LEVELS
     assert off.max() <= BLEND_MAX_LEVELS
 
 
-def test_official_picture_of_whole_numbers_is_reproduced(official: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_official_picture_of_whole_numbers_is_reproduced(case: str) -> None:
     """Frame 0 is all forward and its solution nearly whole numbers: the official cut to 8 bits is
     decided by the error of LSQR, so it is compared with LSQR before the cut."""
+    official, _ = golden("07_blend", case)
     problem = official_problem(official, 0)
     plain = plain_blend(*problem, LAB_WEIGHTS)
     np.testing.assert_array_equal(cut_to_bgr(plain), official["poisson"][0])

@@ -12,9 +12,9 @@ from benchmarks.chains import DeviceWaits, equal, scene
 from benchmarks.plain_chains import plain_chains
 from fresco.flow.correspondence import key_mask, pair_maps, trace_chains
 from fresco.flow.occlusion import BidirectionalFlow, images_of
-from tests.helpers.shared import golden
+from tests.helpers.shared import golden, golden_cases
 
-CASES = ["car_192x192", "boxer_128x192"]
+CASES = golden_cases("03_flow_masks", "car_192x192", "boxer_128x192")
 
 
 def official(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, BidirectionalFlow]:

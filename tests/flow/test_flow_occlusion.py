@@ -10,9 +10,9 @@ from torch import Tensor
 from fresco.flow.estimator import DisFlow
 from fresco.flow.occlusion import consistency, images_of, occlusion, ring_flow
 from tests.helpers.motion_scenes import Still, moving_square, texture
-from tests.helpers.shared import golden
+from tests.helpers.shared import golden, golden_cases
 
-CASES = ["car_192x192", "boxer_128x192"]
+CASES = golden_cases("03_flow_masks", "car_192x192", "boxer_128x192")
 
 
 def plain_consistency(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

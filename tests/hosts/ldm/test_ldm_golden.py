@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -26,7 +25,7 @@ from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
 from tests.helpers.golden_vae import GivenCodec
 from tests.helpers.ldm_unet import SD1, UNetModel, ldm_names
-from tests.helpers.shared import golden, shared
+from tests.helpers.shared import golden
 from tests.helpers.tolerances import GOLDEN_LINEAR, GOLDEN_OPTIMIZED_MEAN
 
 FRAMES, SCALE, SEED = 4, 7.5, 101
@@ -44,8 +43,8 @@ def arrays() -> dict[str, Tensor]:
 def unet() -> UNetModel:
     """The golden UNet, from the names of diffusers."""
     model = UNetModel(SD1)
-    with np.load(shared("golden", "10_e2e", "unet_fp16_exact.npz")) as archive:
-        state = {k: torch.from_numpy(archive[k].astype(np.float32)) for k in archive.files}
+    weights, _ = golden("10_e2e", "unet_fp16_exact")
+    state = {name: torch.from_numpy(array) for name, array in weights.items()}
     model.load_state_dict(ldm_names(state, set(model.state_dict())))
     return model.eval().requires_grad_(False)
 
