@@ -25,8 +25,6 @@ GMFLOW_MEAN_PIXELS = 4e-4
 """Mean difference of flow to the official network on random weights, which sharpen matching."""
 GMFLOW_BACKBONE = 1e-3
 """Largest difference of features before matching; 3.5e-5 was measured."""
-GMFLOW_OWN_PIXELS = 0.02
-"""Largest difference of flow to our own stored vectors, made by other kernels of torch."""
 KNOWN_FLOW_PIXELS = 0.2
 """Mean error of DIS on a texture moved by a known smooth flow; 0.06 was measured."""
 SUBJECT_OVERLAP = 0.8
@@ -59,8 +57,6 @@ OPTIMIZATION_LOSS = 5e-3
 """Relative difference of the loss curve to the official one."""
 OPTIMIZATION_PLAIN = 1e-5
 """Difference of an optimisation to the plain version of the same formula, in float64."""
-OWN_VECTOR = 1e-4
-"""Mean difference to our own stored results, on other kernels too."""
 HALF_WEIGHTS_RELATIVE = 5e-3
 """Relative difference of a UNet's output once its weights were rounded to float16."""
 DEMO_MODEL_PSNR = 20.0
