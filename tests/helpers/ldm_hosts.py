@@ -143,3 +143,9 @@ def farthest(a: Outputs, b: Outputs) -> float:
     """Largest difference of two calls."""
     assert a.keys() == b.keys()
     return max(float((a[chunk] - b[chunk]).abs().max()) for chunk in a)
+
+
+def mean_difference(a: Outputs, b: Outputs) -> float:
+    """Largest mean difference of a chunk of two calls."""
+    assert a.keys() == b.keys()
+    return max(float((a[chunk] - b[chunk]).abs().mean()) for chunk in a)
