@@ -13,7 +13,8 @@ from benchmarks import plain
 from benchmarks.measure import SIDES, measured, side_by_side
 from fresco.flow.correspondence import Correspondence
 from fresco.flow.occlusion import BidirectionalFlow
-from fresco.guidance.guide import BatchGuidance, FrescoGuide
+from fresco.guidance.batch import BatchGuidance
+from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import Rows, Site, Step
 from fresco.settings import GuidanceSettings
 

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FreeU:
+    """FreeU's factors at the coarsest decoder stages; 1 changes nothing."""
+
+    backbone: tuple[float, ...]
+    """Of the decoder's feature, by stage."""
+    skip: tuple[float, ...]
+    """Of the first skip's low frequencies, by stage."""
+
+    def scale_entry(self, stage: int, h: Tensor) -> Tensor:
+        """The input of a decoder stage [rows, C, H, W], its backbone scaled."""
+        return scale_backbone(h, self.backbone[stage]) if stage < len(self.backbone) else h
+
+    def damp_skip(self, stage: int, skip: Tensor) -> Tensor:
+        """The first skip of a decoder stage [rows, C, H, W], its low frequencies damped."""
+        return damp_low_frequencies(skip, self.skip[stage]) if stage < len(self.skip) else skip
 
 
 @torch.no_grad()
@@ -50,8 +69,8 @@ def _make_low_basis(height: int, width: int, radius: int, like: Tensor) -> Tenso
 def damp_low_frequencies(skip: Tensor, factor: float, *, radius: int = 1) -> Tensor:
     """The window of 2 radius by 2 radius at the spectrum's centre times `factor`; 1 returns `skip`.
 
-    The few waves are projected out instead of transforming the whole picture: no complex
-    numbers, so it works for every dtype and device.
+    The few waves are projected out instead of transforming the whole feature: there are
+    no complex numbers, so it works for every dtype and device.
 
     Args:
         skip: [N, C, H, W].

@@ -1,4 +1,4 @@
-"""What the reference pass over the source leaves behind (docs/method.md, section 5)."""
+"""What the reference pass over the source records (docs/method.md, section 5)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,35 @@ class SpatialReference:
     (HW * C a frame; the 640 x 64 x 64 stage is the largest) and six inputs in the model's dtype.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, inputs: bool, features: bool) -> None:
+        """
+        Args:
+            inputs: keep the inputs of attention layers, which spatial-guided attention reads.
+            features: keep the decoder's features, which the spatial consistency loss reads.
+        """
+        self._keeps_inputs, self._keeps_features = inputs, features
         self._inputs: dict[tuple[Site, Chunk], Tensor] = {}
         self._tokens: dict[tuple[int, Chunk], Tensor] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the reference pass has anything to record."""
+        return self._keeps_inputs or self._keeps_features
+
+    def clear(self) -> None:
+        """Forget the reference pass before."""
+        self._inputs.clear()
+        self._tokens.clear()
+
     def record_input(self, site: Site, x: Tensor, chunk: Chunk) -> None:
-        """Keep the input [N, HW, C] of an attention layer."""
-        self._inputs[site, chunk] = x.detach().clone()
+        """Keep the input [N, HW, C] of an attention layer, if inputs are kept."""
+        if self._keeps_inputs:
+            self._inputs[site, chunk] = x.detach().clone()
 
     def record_feature(self, stage: int, h: Tensor, chunk: Chunk) -> None:
-        """Keep the unit tokens of a decoder stage's input [N, C, H, W]."""
-        self._tokens[stage, chunk] = normalize_tokens(h)
+        """Keep the unit tokens of a decoder stage's input [N, C, H, W], if features are kept."""
+        if self._keeps_features:
+            self._tokens[stage, chunk] = normalize_tokens(h)
 
     def input(self, site: Site, chunk: Chunk) -> Tensor:
         """[N, HW, C] input of an attention layer in the reference pass."""

@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.occlusion import ring_flow
-from fresco.guidance.guide import (
-    ATTENTION_SCALES,
-    BatchGuidance,
-    FrescoGuide,
-    find_attention_scales,
-)
+from fresco.guidance.batch import ATTENTION_SCALES, BatchGuidance, find_attention_scales
+from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import GuidedUNet
 from fresco.guidance.saliency import compute_saliency
 from fresco.settings import FrescoSettings

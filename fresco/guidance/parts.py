@@ -1,0 +1,179 @@
+"""The parts of the guidance that depend on the batch: each one's state, and when it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.flow.occlusion import BidirectionalFlow
+from fresco.guidance.attention import AttentionParts, Chains
+from fresco.guidance.batch import BatchGuidance
+from fresco.guidance.motion import FeatureMotion, make_feature_motion
+from fresco.guidance.optimization import Descent, OptimizationTarget, optimize_feature
+from fresco.guidance.ports import Chunk, Site, Step
+from fresco.guidance.reference import SpatialReference
+from fresco.guidance.schedule import GuidanceSchedule
+from fresco.guidance.smoothing import smooth_background
+from fresco.settings import GuidanceSettings
+
+Window = Callable[[Step], bool]
+"""Whether a part acts at a model call."""
+
+
+class FeaturePart(Protocol):
+    """Changes what enters a decoder stage, one chunk at a time."""
+
+    @property
+    def acts(self) -> Window:
+        """When it acts."""
+        ...
+
+    def apply(self, h: Tensor, stage: int, chunk: Chunk) -> Tensor:
+        """The changed feature of one chunk, [N, C, H, W]."""
+        ...
+
+
+class BatchMotion:
+    """The motion of a batch at the size of any feature, computed once for each size."""
+
+    def __init__(self, flow: BidirectionalFlow) -> None:
+        self._flow = flow
+        self._known: dict[tuple[int, int], FeatureMotion] = {}
+
+    def at(self, feature: Tensor) -> FeatureMotion:
+        """The motion at the size of a feature [N, C, H, W]."""
+        size = (feature.shape[-2], feature.shape[-1])
+        if size not in self._known:
+            self._known[size] = make_feature_motion(self._flow, size)
+        return self._known[size]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureOptimization:
+    """Feature optimisation (docs/method.md, section 7)."""
+
+    settings: GuidanceSettings
+    """Which losses, and how they are descended."""
+    reference: SpatialReference
+    """Target of the spatial loss."""
+    motion: BatchMotion
+    """Of the temporal loss."""
+    acts: Window
+    """When it acts."""
+
+    def apply(self, h: Tensor, stage: int, chunk: Chunk) -> Tensor:
+        """The optimised feature of one chunk, [N, C, H, W]."""
+        settings = self.settings
+        spatial = uses_spatial_loss(settings)
+        temporal = settings.temporal_optimization and len(h) > 1
+        if not (spatial or temporal):
+            return h
+        target = OptimizationTarget(
+            self.reference.tokens(stage, chunk) if spatial else None,
+            self.motion.at(h) if temporal else None,
+            settings.spatial_weight,
+        )
+        descent = Descent(settings.optimization_iterations, settings.optimization_rate)
+        return optimize_feature(h, target, descent, plain_statistics=settings.plain_statistics)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSmoothing:
+    """Background smoothing of features (docs/method.md, section 8)."""
+
+    saliency: Tensor
+    """[N, 1, h, w], 1 = background."""
+    motion: BatchMotion
+    """Along which the background is carried."""
+    acts: Window
+    """When it acts."""
+
+    def apply(self, h: Tensor, stage: int, chunk: Chunk) -> Tensor:
+        """The smoothed feature of one chunk, [N, C, H, W]."""
+        return smooth_background(h, self.motion.at(h).flow, self.saliency)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSmoothing:
+    """Background smoothing of denoised estimates (docs/method.md, section 8)."""
+
+    saliency: Tensor
+    """[N, 1, h, w], 1 = background."""
+    ring: BidirectionalFlow
+    """At working size, occlusions grown."""
+    acts: Window
+    """When it acts."""
+
+    def apply(self, images: Tensor) -> Tensor:
+        """The smoothed images [N, 3, H, W], in [-1, 1]."""
+        height, width = self.ring.forward.shape[-2:]
+        if tuple(images.shape[-2:]) != (height, width):
+            raise HostError(
+                f"images are {images.shape[-1]}x{images.shape[-2]}, the batch's flow "
+                f"{width}x{height}; decode at the working size."
+            )
+        return smooth_background(images, self.ring, self.saliency)
+
+
+class AttentionGuidance:
+    """Chooses what guides each self-attention layer (docs/method.md, section 6)."""
+
+    def __init__(
+        self, batch: BatchGuidance, settings: GuidanceSettings, reference: SpatialReference,
+        schedule: GuidanceSchedule,
+    ) -> None:
+        self._settings, self._reference, self._schedule = settings, reference, schedule
+        self._device = batch.flow.forward.device
+        # Indices instead of masks, made once: picking by mask would wait for the device each time.
+        self._keys = {n: mask.flatten().nonzero()[:, 0] for n, mask in batch.masks.items()}
+        self._chains = {n: Chains.of(c.to_first, c.linked) for n, c in batch.chains.items()}
+
+    def choose(self, site: Site, tokens: int, chunk: Chunk, step: Step) -> AttentionParts:
+        """What guides a layer of `tokens` tokens a frame at a model call."""
+        on = self._settings
+        spatial = on.spatial_attention and self._schedule.is_first(step)
+        temporal = on.temporal_attention and self._schedule.follows_chains(step)
+        return AttentionParts(
+            self._find_keys(tokens) if on.cross_frame_attention else None,
+            self._reference.input(site, chunk) if spatial else None,
+            self._find_chains(tokens) if temporal else None,
+        )
+
+    def _find_keys(self, tokens: int) -> Tensor:
+        """Tokens that all frames attend to; frame 0's where no mask has this size."""
+        if tokens not in self._keys:
+            self._keys[tokens] = torch.arange(tokens, device=self._device)
+        return self._keys[tokens]
+
+    def _find_chains(self, tokens: int) -> Chains:
+        if tokens not in self._chains:
+            known = ", ".join(str(count) for count in sorted(self._chains)) or "none"
+            raise HostError(
+                f"an attention layer has {tokens} tokens, but motion paths exist for {known}; "
+                "switch off token merging and hypertile, or temporal_attention."
+            )
+        return self._chains[tokens]
+
+
+def uses_spatial_loss(settings: GuidanceSettings) -> bool:
+    """Whether features are optimised toward the source's self-similarity."""
+    return settings.spatial_optimization and settings.spatial_weight > 0
+
+
+def make_feature_parts(
+    batch: BatchGuidance, settings: GuidanceSettings, reference: SpatialReference,
+    schedule: GuidanceSchedule,
+) -> tuple[FeaturePart, ...]:
+    """The parts that are on, in the order they are applied."""
+    motion, acts = BatchMotion(batch.flow), schedule.optimizes
+    parts: list[FeaturePart] = []
+    if uses_spatial_loss(settings) or settings.temporal_optimization:
+        parts.append(FeatureOptimization(settings, reference, motion, acts))
+    if settings.background_smoothing and batch.saliency is not None:
+        parts.append(FeatureSmoothing(batch.saliency, motion, acts))
+    return tuple(parts)
