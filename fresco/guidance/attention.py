@@ -2,7 +2,9 @@
 
 One chunk at a time: the N frames of one conditioning, [N, tokens, C]. Keys and values of
 cross-frame attention are the same for every frame, so the frames are folded into the queries and
-nothing is repeated; linear maps act on single tokens, so only tokens that are used are projected.
+nothing is repeated. Linear maps act on single tokens, so only tokens that are used are projected.
+
+Axes in the patterns: n frames, t tokens of a frame, s motion paths, h heads, d channels of a head.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from fresco.guidance.ports import Projections
@@ -19,7 +22,7 @@ from fresco.guidance.ports import Projections
 SHARPNESS = 0.2
 """1 / lambda of spatial- and temporal-guided attention (the paper: lambda = 5)."""
 TILE_TOKENS = 8192
-"""Queries worked on at once: what is held beside the result stays small, launches stay few."""
+"""Queries worked on at once: little memory is needed beside the result, and launches are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Chains:
     """Motion paths through the frames of a batch, as attention reads them."""
 
     place: Tensor
-    """[HW, N] int64: where the token of frame i on chain c lies among all tokens, [N * HW]."""
+    """[HW, N] int64: index among all tokens [N * HW] of the token of frame i on chain c."""
     linked: Tensor
     """[HW, N, N] bool: frames that see each other along the chain."""
 
@@ -44,7 +47,7 @@ class AttentionParts:
     """What guides one self-attention layer; None leaves a part out."""
 
     keys: Tensor | None = None
-    """[M] int64 places among all tokens [N * HW] that all frames look at: cross-frame."""
+    """[M] int64 indices among all tokens [N * HW] that all frames attend to: cross-frame."""
     recorded: Tensor | None = None
     """[N, HW, C] the layer's input in the reference pass: spatial-guided."""
     chains: Chains | None = None
@@ -57,49 +60,43 @@ class AttentionParts:
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, T, heads * d] -> [B, heads, T, d]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return rearrange(x, "n t (h d) -> n h t d", h=heads)
 
 
 def _merge_heads(x: Tensor) -> Tensor:
-    """[B, heads, T, d] -> [B, T, heads * d]."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def _fold_frames(x: Tensor) -> Tensor:
-    """[B, heads, T, d] -> [1, heads, B * T, d]: frames become queries."""
-    return x.transpose(0, 1).flatten(1, 2)[None]
+    return rearrange(x, "n h t d -> n t (h d)")
 
 
 def average_queries(query: Tensor, recorded: Tensor, project: Projections) -> Tensor:
     """Queries averaged by the source's self-similarity: softmax(q' (0.2 k')^T / sqrt d) q.
 
     Args:
-        query: [B, heads, T, d].
-        recorded: [B, T, C] input of this layer in the reference pass.
+        query: [N, heads, T, d].
+        recorded: [N, T, C] input of this layer in the reference pass.
     """
-    towards = _split_heads(project.query(recorded), project.heads)
-    own = _split_heads(project.key(recorded), project.heads)
-    return F.scaled_dot_product_attention(towards * SHARPNESS, own, query)
+    source_query = _split_heads(project.query(recorded), project.heads)
+    source_key = _split_heads(project.key(recorded), project.heads)
+    return F.scaled_dot_product_attention(source_query * SHARPNESS, source_key, query)
 
 
 def attend_across_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """All frames attend to the same tokens.
 
     Args:
-        query: [B, heads, T, d]; key, value: [1, heads, M, d].
+        query: [N, heads, T, d].
+        key, value: [1, heads, M, d].
     """
-    frames, tokens = query.shape[0], query.shape[2]
-    attended = F.scaled_dot_product_attention(_fold_frames(query), key, value)[0]
-    return attended.unflatten(1, (frames, tokens)).transpose(0, 1)
+    folded = rearrange(query, "n h t d -> 1 h (n t) d")
+    attended = F.scaled_dot_product_attention(folded, key, value)
+    return rearrange(attended, "1 h (n t) d -> n h t d", n=len(query))
 
 
 def attend_along_chains(query: Tensor, key: Tensor, value: Tensor, linked: Tensor) -> Tensor:
     """Attention along motion paths: softmax(q (0.2 k)^T / sqrt d, masked) v.
 
     Args:
-        query, key, value: [chains, heads, N, d].
-        linked: [chains, N, N] bool.
+        query, key, value: [paths, heads, N, d].
+        linked: [paths, N, N] bool.
     """
     return F.scaled_dot_product_attention(
         query * SHARPNESS, key, value, attn_mask=linked[:, None]
@@ -114,18 +111,19 @@ def _follow_chains(attended: Tensor, x: Tensor, chains: Chains, project: Project
         x: [N, T, C] the layer's input.
     """
     frames, heads = len(x), project.heads
-    tokens, values = x.flatten(0, 1), attended.view(-1, attended.shape[-1])
-    for first in range(0, len(chains.place), max(1, TILE_TOKENS // frames)):
-        tile = slice(first, first + max(1, TILE_TOKENS // frames))
-        place = chains.place[tile].flatten()
-        along = tokens.index_select(0, place).unflatten(0, (-1, frames))  # [chains, N, C]
+    tokens, values = rearrange(x, "n t c -> (n t) c"), attended.view(-1, attended.shape[-1])
+    step = max(1, TILE_TOKENS // frames)
+    for place, linked in zip(chains.place.split(step), chains.linked.split(step), strict=True):
+        where = place.flatten()
+        along = rearrange(tokens.index_select(0, where), "(s n) c -> s n c", n=frames)
+        value = rearrange(values.index_select(0, where), "(s n) c -> s n c", n=frames)
         result = attend_along_chains(
             _split_heads(project.query(along), heads),
             _split_heads(project.key(along), heads),
-            _split_heads(values.index_select(0, place).unflatten(0, (-1, frames)), heads),
-            chains.linked[tile],
+            _split_heads(value, heads),
+            linked,
         )
-        values.index_copy_(0, place, _merge_heads(result).flatten(0, 1))
+        values.index_copy_(0, where, rearrange(result, "s h n d -> (s n) (h d)"))
 
 
 def _attend_tiles(x: Tensor, project: Projections, parts: AttentionParts) -> Iterator[Tensor]:
@@ -133,7 +131,7 @@ def _attend_tiles(x: Tensor, project: Projections, parts: AttentionParts) -> Ite
     heads = project.heads
     shared = None
     if parts.keys is not None:
-        seen = x.flatten(0, 1).index_select(0, parts.keys)[None]
+        seen = rearrange(x, "n t c -> (n t) c").index_select(0, parts.keys)[None]
         shared = _split_heads(project.key(seen), heads), _split_heads(project.value(seen), heads)
     for first, tile in _split_into_tiles(x):
         query = _split_heads(project.query(tile), heads)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from fresco.flow.precision import full_precision
@@ -62,7 +63,7 @@ class Descent:
 def normalize_tokens(feature: Tensor) -> Tensor:
     """[N, C, H, W] -> float32 [N, HW, C] tokens of length 1; a zero token stays zero."""
     work = torch.promote_types(feature.dtype, torch.float32)
-    tokens = feature.detach().to(work).flatten(2).transpose(1, 2).contiguous()
+    tokens = rearrange(feature.detach().to(work), "n c h w -> n (h w) c").contiguous()
     return tokens * _invert_lengths(tokens)
 
 
@@ -249,14 +250,14 @@ def optimize_feature(
     """
     work = torch.promote_types(feature.dtype, torch.float32)
     with full_precision(feature.device):  # signs of rounded differences are no gradient
-        value = feature.to(work).flatten(2).transpose(1, 2).contiguous()
+        value = rearrange(feature.to(work), "n c h w -> n (h w) c").contiguous()
         if value.data_ptr() == feature.data_ptr():
             value = value.clone()
         descend(value, target, descent, on_loss=on_loss)
         offset = STATISTICS_EPSILON if plain_statistics else PUBLISHED_VARIANCE_OFFSET
         result = torch.empty_like(feature, memory_format=torch.contiguous_format)
         for frame, tokens in enumerate(value):  # one at a time: no further copy of the chunk
-            found = tokens.T.unflatten(1, feature.shape[-2:])[None]
+            found = rearrange(tokens, "(h w) c -> 1 c h w", h=feature.shape[-2])
             if restore:
                 before = feature[frame : frame + 1].to(work)
                 found = restore_statistics(found, before, offset=offset)

@@ -30,7 +30,7 @@ class _Block(nn.Module):
 
 
 class HedNetwork(nn.Module):
-    """Soft edges of pictures."""
+    """Soft edges of images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
-from fresco.hosts.diffusers.denoiser import Denoiser
+from fresco.hosts.diffusers.denoiser import Control, Denoiser
 from fresco.hosts.diffusers.preprocessors import Preprocessor
 from fresco.hosts.diffusers.sampling import (
     Sampling,
@@ -53,7 +54,7 @@ class ModelParts:
     """ControlNetModel, or None."""
 
     def networks(self) -> Iterable[Any]:
-        """Every network that changes pictures."""
+        """Every network that changes images."""
         return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
 
 
@@ -98,7 +99,7 @@ class DiffusersHost:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes pictures."""
+        """Hash over everything that changes images."""
         return self._fingerprint
 
     @property
@@ -148,17 +149,16 @@ class DiffusersHost:
 
     def _make_denoiser(self, request: BatchRequest) -> Denoiser:
         settings = self._settings
-        denoiser = Denoiser(
-            self._adapter, self._text.encode(request.prompts),
-            self._text.encode(request.negative_prompts),
-            scale=settings.guidance_scale, one_call=self._one_call,
-        )
+        control: Control | None = None
         if self._parts.control is not None and self._preprocessor is not None:
             hints = torch.from_numpy(self._preprocessor(request.frames)).to(self._device)
-            denoiser.set_control(
-                self._parts.control, hints.permute(0, 3, 1, 2), settings.control_weight
-            )
-        return denoiser
+            hints = rearrange(hints, "n h w c -> n c h w")
+            control = Control(self._parts.control, hints, settings.control_weight)
+        return Denoiser(
+            self._adapter, self._text.encode(request.prompts),
+            self._text.encode(request.negative_prompts),
+            scale=settings.guidance_scale, control=control, one_call=self._one_call,
+        )
 
     def _encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Latents of frames; a frame's latents do not depend on its company."""

@@ -17,8 +17,7 @@ from fresco.errors import HostError, WeightsError
 from fresco.hosts.detection import describe, inspect_checkpoint, name_family, read_shapes
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.lora import merge_loras
-from fresco.hosts.diffusers.preprocessor_loading import create_preprocessor
-from fresco.hosts.diffusers.preprocessors import Preprocessor
+from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
 from fresco.hosts.diffusers.schedulers import create_scheduler, plan_timesteps
 from fresco.hosts.diffusers.single_file import write_configuration, write_tokenizer
 from fresco.hosts.memory import memory_errors

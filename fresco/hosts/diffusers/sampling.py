@@ -25,7 +25,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 class Codec(Protocol):
-    """Pictures to latents and back."""
+    """Images to latents and back."""
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> latents; without generator the posterior's mode."""
@@ -52,8 +52,6 @@ class Sampling:
     """For background smoothing."""
     generator: torch.Generator
     """Source of the noise that the scheduler adds."""
-    compensated: bool = True
-    """Whether smoothing leaves what it does not touch free of the codec's loss."""
 
     def run(
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage
@@ -83,14 +81,15 @@ class Sampling:
     def _smooth_estimate(
         self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide
     ) -> Tensor:
-        """The model output whose denoised estimate has a smoothed background."""
+        """The model output whose denoised estimate has a smoothed background.
+
+        The change is added, so that what smoothing does not touch is free of the codec's loss.
+        """
         kind = self.scheduler.config.prediction_type
         estimate = to_estimate(output, x, sigma, kind)
         images = self.codec.decode(estimate)
-        smoothed = self.codec.encode(guide.smooth(images))
-        if self.compensated:
-            smoothed = estimate + (smoothed - self.codec.encode(images))
-        return from_estimate(smoothed, x, sigma, kind)
+        change = self.codec.encode(guide.smooth(images)) - self.codec.encode(images)
+        return from_estimate(estimate + change, x, sigma, kind)
 
 
 def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:

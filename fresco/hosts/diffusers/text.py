@@ -1,4 +1,4 @@
-"""Prompts to conditioning."""
+"""Prompts to conditioning, by the text encoder of Stable Diffusion 1.x and 2.x."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from fresco.hosts.diffusers.conditioning import Conditioning
 
 log = logging.getLogger("fresco")
 
@@ -17,19 +18,19 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
         self._tokenizer, self._model = tokenizer, text_encoder
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, Conditioning] = {}
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """[N, tokens, C] of N prompts."""
-        return torch.cat([self._encode_one(prompt) for prompt in prompts])
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """The conditioning of N frames from their prompts."""
+        return Conditioning.concatenate([self._encode_one(prompt) for prompt in prompts])
 
-    def _encode_one(self, prompt: str) -> Tensor:
+    def _encode_one(self, prompt: str) -> Conditioning:
         if prompt not in self._known:
             self._known[prompt] = self._run(prompt)
         return self._known[prompt]
 
     @torch.no_grad()
-    def _run(self, prompt: str) -> Tensor:
+    def _run(self, prompt: str) -> Conditioning:
         length = self._tokenizer.model_max_length
         ids = self._tokenizer(
             prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -41,4 +42,4 @@ class PromptEncoder:
                 "A prompt has %d tokens, the model reads %d: %r is left out.",
                 len(whole) - 2, length - 2, lost,
             )
-        return self._model(ids.to(self._model.device))[0]
+        return Conditioning(self._model(ids.to(self._model.device))[0])

@@ -1,4 +1,4 @@
-"""The VAE of a diffusers model: pictures to latents and back, a few frames at a time."""
+"""The VAE of a diffusers model: images to latents and back, a few frames at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,13 +20,13 @@ _PIXELS = 1 << 19
 def to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
     """[N, H, W, 3] uint8 -> [N, 3, H, W] in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return rearrange(pixels, "n h w c -> n c h w").float() / 127.5 - 1
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
     """[N, 3, H, W] in [-1, 1] -> [N, H, W, 3] uint8, clamped and rounded."""
     pixels = ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return rearrange(pixels, "n c h w -> n h w c").cpu().numpy()
 
 
 class LatentCodec:

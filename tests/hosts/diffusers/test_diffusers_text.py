@@ -25,7 +25,7 @@ def test_equal_prompts_are_encoded_once(
     calls: list[str] = []
     run = encoder._run
     monkeypatch.setattr(encoder, "_run", lambda prompt: (calls.append(prompt), run(prompt))[1])
-    text = encoder.encode(("a cat", "a dog", "a cat"))
+    text = encoder.encode(("a cat", "a dog", "a cat")).tokens
     assert calls == ["a cat", "a dog"]
     assert text.shape == (3, 77, 64)
     assert torch.equal(text[0], text[2])
@@ -36,7 +36,7 @@ def test_words_beyond_the_limit_are_named(
     encoder: PromptEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = ", ".join(["a red car"] * 18) + ", watercolour forest"
-    text = encoder.encode((long,))
+    text = encoder.encode((long,)).tokens
     assert text.shape == (1, 77, 64)
     assert "has 74 tokens" not in caplog.text
     words = long + ", van gogh"

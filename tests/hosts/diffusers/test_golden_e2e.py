@@ -15,7 +15,8 @@ from torch import Tensor
 from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import BatchCarry, SamplingGuide
-from fresco.hosts.diffusers.denoiser import Denoiser
+from fresco.hosts.diffusers.conditioning import Conditioning
+from fresco.hosts.diffusers.denoiser import Control, Denoiser
 from fresco.hosts.diffusers.sampling import (
     Sampling,
     capture_reference,
@@ -27,7 +28,7 @@ from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
-from tests.helpers.golden_vae import GivenCodec
+from tests.helpers.golden_vae import GivenCodec, LossyCodec
 from tests.helpers.shared import golden, golden_cases, kept
 from tests.helpers.tolerances import (
     CAPTURED_INPUT,
@@ -104,17 +105,17 @@ def run(
     levels = compute_model_sigmas(scheduler.alphas_cumprod)
     timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
     assert timesteps.tolist() == arrays["timesteps"][1:].tolist()
-    adapter, codec = DiffusersUNet(unet), GivenCodec(arrays)
+    adapter, codec = DiffusersUNet(unet), LossyCodec(arrays)
     negative, positive = arrays["prompt_embeds"].chunk(2)
-    denoiser = Denoiser(adapter, positive, negative, scale=7.5)
-    if control:
-        denoiser.set_control(GivenControl(arrays), torch.zeros(4, 3, 128, 128), 0.7)
+    given = Control(GivenControl(arrays), torch.zeros(4, 3, 128, 128), 0.7) if control else None
+    denoiser = Denoiser(
+        adapter, Conditioning(positive), Conditioning(negative), scale=7.5, control=given
+    )
     clean = codec.encode(arrays[f"{prefix}frames_rgb_u8"].permute(0, 3, 1, 2) / 127.5 - 1)
     generator = torch.Generator().manual_seed(SEED)
     noise = draw_noise(clean, generator)
-    # The official smoothing takes the codec's loss into the picture; ours compensates it.
     sampling = Sampling(
-        scheduler, timesteps, levels, denoiser, codec, generator, compensated=False
+        scheduler, timesteps, levels, denoiser, codec, generator
     )
     latents = make_start_latents(scheduler, timesteps, clean, noise)
     with Progress().stage("golden", len(timesteps)) as stage:
@@ -211,7 +212,8 @@ def test_reference_pass_sees_what_the_official_one_saw(
     a = arrays["alphas_cumprod"][1]
     with adapter.installed(hooks):
         x = a.sqrt() * clean + (1 - a).sqrt() * noise
-        Denoiser(adapter, positive, negative, scale=7.5)(x, torch.tensor(1))
+        denoiser = Denoiser(adapter, Conditioning(positive), Conditioning(negative), scale=7.5)
+        denoiser(x, torch.tensor(1))
     for index in (0, 5):
         name = f"stored_attn_{index}"
         found = kept(note, name, seen[index].numpy())

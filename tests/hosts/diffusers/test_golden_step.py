@@ -16,7 +16,7 @@ from fresco.hosts.diffusers.sampling import Sampling
 from fresco.hosts.noise import compute_model_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
-from tests.helpers.golden_vae import GivenCodec
+from tests.helpers.golden_vae import LossyCodec
 from tests.helpers.shared import golden
 from tests.helpers.tolerances import GOLDEN_STEP
 
@@ -72,8 +72,8 @@ def test_step_is_the_official_one(
     guide.begin([levels[t] for t in scheduler.timesteps.tolist()])
     predict = lambda x, t: arrays[f"c{case}_model_output"]  # noqa: E731 - one stored answer
     sampling = Sampling(
-        scheduler, scheduler.timesteps[index : index + 1], levels, predict, GivenCodec(arrays),
-        torch.Generator(), compensated=False,
+        scheduler, scheduler.timesteps[index : index + 1], levels, predict, LossyCodec(arrays),
+        torch.Generator(),
     )
     only = scheduler.timesteps[index]
     assert guide.smooths(Step(index, 20, levels[only])) is smoothed

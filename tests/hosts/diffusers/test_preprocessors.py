@@ -11,8 +11,7 @@ from transformers import DPTConfig, DPTForDepthEstimation
 
 from fresco.errors import HostError
 from fresco.hosts.diffusers.hed import HedNetwork
-from fresco.hosts.diffusers.preprocessor_loading import create_preprocessor
-from fresco.hosts.diffusers.preprocessors import Canny, Depth, SoftEdges
+from fresco.hosts.diffusers.preprocessors import Canny, Depth, SoftEdges, create_preprocessor
 from fresco.settings import SamplingSettings
 from tests.helpers.tiny_models import square_frames
 
@@ -103,7 +102,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     monkeypatch.setenv("FRESCO_WEIGHTS", str(tmp_path))
     torch.save({"weight": torch.zeros(1)}, tmp_path / "ControlNetHED.pth")
-    with pytest.raises(HostError, match="is no HED network"):
+    with pytest.raises(HostError, match="is not the HED network"):
         create_preprocessor(settings("hed"), CPU, offline=True)
     torch.save(HedNetwork().state_dict(), tmp_path / "ControlNetHED.pth")
     assert isinstance(create_preprocessor(settings("hed"), CPU, offline=True), SoftEdges)

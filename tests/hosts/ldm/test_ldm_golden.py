@@ -23,7 +23,7 @@ from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.noise import compute_model_sigmas
 from fresco.progress import Progress
 from fresco.settings import PRESETS, GuidanceSettings
-from tests.helpers.golden_vae import GivenCodec
+from tests.helpers.golden_vae import LossyCodec
 from tests.helpers.ldm_unet import SD1, UNetModel, ldm_names
 from tests.helpers.shared import golden
 from tests.helpers.tolerances import GOLDEN_LINEAR, GOLDEN_OPTIMIZED_MEAN
@@ -91,13 +91,13 @@ def sample(unet: UNetModel, arrays: dict[str, Tensor], settings: GuidanceSetting
     saliency = arrays["saliency"] if settings.background_smoothing else None
     batch = BatchGuidance.build(images, flow, saliency, settings, "cpu")
     guide = FrescoGuide(batch, settings, levels)
-    adapter, codec = LdmUNet(unet), GivenCodec(arrays)
+    adapter, codec = LdmUNet(unet), LossyCodec(arrays)
     predict = predictor(adapter, arrays)
     generator = torch.Generator().manual_seed(SEED)
     clean = codec.encode(images / 127.5 - 1)
     noise = draw_noise(clean, generator)
     sampling = Sampling(
-        scheduler, timesteps, levels, predict, codec, generator, compensated=False
+        scheduler, timesteps, levels, predict, codec, generator
     )
     with Progress().stage("golden", len(timesteps)) as stage, adapter.installed(guide):
         guide.begin([levels[t] for t in timesteps.tolist()])

@@ -10,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from fresco.hosts.diffusers.conditioning import Conditioning
 from fresco.hosts.diffusers.denoiser import Denoiser
 from fresco.hosts.diffusers.sampling import Sampling, capture_reference
 from fresco.hosts.diffusers.unet import DiffusersUNet
@@ -47,7 +48,7 @@ def by_diffusers(double: DoubleHost, adapter: DiffusersUNet, options: dict[str, 
     levels = compute_model_sigmas(scheduler.alphas_cumprod)
     sigmas = interpolate_sigmas(timesteps, levels)
     text = [
-        double.model.embed(REQUEST[name])[None].repeat(COUNT, 1, 1)
+        Conditioning(double.model.embed(REQUEST[name])[None].repeat(COUNT, 1, 1))
         for name in ("prompt", "negative_prompt")
     ]
     denoiser = Denoiser(adapter, *text, scale=SCALE)

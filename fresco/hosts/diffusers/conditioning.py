@@ -1,0 +1,39 @@
+"""What the model is conditioned on, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """Conditioning of N frames, one row each."""
+
+    tokens: Tensor
+    """[N, tokens, C] the encoded prompts."""
+    pooled: Tensor | None = None
+    """[N, P] the prompts in one vector each, for models that take it, such as SDXL."""
+    ids: Tensor | None = None
+    """[N, 6] size and crop of the images, for the same models."""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """The frames of all parts, in order; parts have the same fields."""
+        tokens = torch.cat([part.tokens for part in parts])
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        ids = [part.ids for part in parts if part.ids is not None]
+        return cls(tokens, torch.cat(pooled) if pooled else None, torch.cat(ids) if ids else None)
+
+    def arguments(self, dtype: torch.dtype) -> dict[str, Any]:
+        """How diffusers' UNets and ControlNets take it."""
+        arguments: dict[str, Any] = {"encoder_hidden_states": self.tokens.to(dtype)}
+        if self.pooled is not None and self.ids is not None:
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": self.pooled.to(dtype), "time_ids": self.ids.to(dtype),
+            }
+        return arguments
