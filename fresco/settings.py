@@ -552,6 +552,11 @@ def validated(settings: FrescoSettings) -> FrescoSettings:
     """The settings themselves after every value and every pair of values was checked."""
     for entry in entries():
         check_value(entry, getattr(getattr(settings, entry.group), entry.name))
+    return check_pairs(settings)
+
+
+def check_pairs(settings: FrescoSettings) -> FrescoSettings:
+    """The settings themselves after every pair of values that must fit was checked."""
     keys, out, sampling = settings.keyframes, settings.output, settings.sampling
     if keys.min_interval > keys.max_interval:
         raise SettingsError(

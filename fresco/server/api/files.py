@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 
 from fresco.errors import SettingsError
-from fresco.server.api.models import OwnKeys
+from fresco.server.api.models import ExternalKeyframes
 from fresco.server.encoded import decode_base64, strip_prefix
 from fresco.server.videos import MOST_PIXELS, TooLargeError
 from fresco.workspace import write_bytes
@@ -50,11 +50,11 @@ def decoded(name: str, text: str, most_megabytes: int) -> bytes:
     return data
 
 
-def check_images(keys: OwnKeys, most_megabytes: int) -> dict[str, bytes]:
+def check_images(keys: ExternalKeyframes, most_megabytes: int) -> dict[str, bytes]:
     """File name -> bytes of own keyframes that can be decoded."""
     files: dict[str, bytes] = {}
     left = most_megabytes * _MEGABYTE
-    for number, text in keys.pictures.items():
+    for number, text in keys.images.items():
         data = decoded(f"keyframes.{number}", text, most_megabytes)
         left -= len(data)
         if left < 0:

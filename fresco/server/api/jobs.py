@@ -16,9 +16,10 @@ from fresco.server.api import models
 from fresco.server.api.answers import read_report
 from fresco.server.api.events import Events
 from fresco.server.api.files import answer_file, encode_image
-from fresco.server.api.models import OwnKeys, Wishes
+from fresco.server.api.models import ResumeBody
+from fresco.server.api.pydantic_shim import list_given
 from fresco.server.api.route import Answer, MissingError
-from fresco.server.api.sources import opened, store_keyframes
+from fresco.server.api.sources import open_video, store_keyframes
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.settings import FrescoSettings
@@ -35,16 +36,15 @@ class JobRoutes:
 
     def submit(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
         """Queue a job."""
-        source, wishes = models.parse_job(payload)
-        settings = models.parse_settings(wishes.settings)
-        goal = wishes.goal or Goal.ALL
-        _require_fitting(goal, wishes.keys, "")
+        body = models.read_body(models.JobBody, payload)
+        settings, goal = models.merge_settings(body.settings), body.goal or Goal.ALL
+        _require_fitting(goal, body, "")
         with (
-            opened(self._service, source) as place,
-            store_keyframes(self._service, wishes.keys, "") as folder,
+            open_video(self._service, body) as place,
+            store_keyframes(self._service, body.keyframes, "") as folder,
         ):
             request = JobRequest(str(place.path), title=place.title)
-            status = self._service.submit(_changed(request, wishes, goal, settings, folder))
+            status = self._service.submit(_change(request, body, goal, settings, folder))
         return Answer({**place.answer, **dump_status(status)})
 
     def resume(
@@ -53,12 +53,13 @@ class JobRoutes:
         """Queue an ended job again, perhaps with another goal or other settings."""
         if not payload:
             return Answer(dump_status(self._service.resume(job)))
-        known, wishes = self._engine.request(job), models.parse_resume(payload)
-        goal = wishes.goal or known.goal
-        settings = models.parse_settings(wishes.settings, known.settings)
-        _require_fitting(goal, wishes.keys, known.own_keys)
-        with store_keyframes(self._service, wishes.keys, known.own_keys) as folder:
-            request = _changed(known, wishes, goal, settings, folder)
+        known = self._engine.request(job)
+        body = models.read_body(models.ResumeBody, payload)
+        settings = models.merge_settings(body.settings, known.settings)
+        goal = body.goal or known.goal
+        _require_fitting(goal, body, known.own_keys)
+        with store_keyframes(self._service, body.keyframes, known.own_keys) as folder:
+            request = _change(known, body, goal, settings, folder)
             return Answer(dump_status(self._service.resume(job, request)))
 
     def cancel(self, job: str) -> Response:
@@ -97,7 +98,7 @@ class JobRoutes:
         keys = self._engine.outcome(job).keys
         wanted = sorted(keys)
         if numbers.strip():
-            wanted = list(parse_keys(models.listed_numbers(numbers), _ANY_FRAME))
+            wanted = list(parse_keys(models.require_numbers(numbers), _ANY_FRAME))
         pictures = [encode_image(_existing(keys.get(number), job, f"keyframe {number}"))
                     for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": pictures})
@@ -145,35 +146,34 @@ def _existing(path: Path | None, job: str, what: str) -> Path:
     return path
 
 
-def _changed(
-    known: JobRequest, wishes: Wishes, goal: Goal, settings: FrescoSettings, own_keys: str
+def _change(
+    known: JobRequest, body: ResumeBody, goal: Goal, settings: FrescoSettings, own_keys: str
 ) -> JobRequest:
     """A request with what a client gives; what it leaves out stays as it is known."""
     return dataclasses.replace(
-        known, goal=goal, settings=settings, host=_host(wishes, known.host), own_keys=own_keys,
-        preview=wishes.preview or known.preview, title=wishes.title or known.title,
-        frame=known.frame if wishes.frame is None else wishes.frame,
-        frame_seed=wishes.frame_seed if goal is Goal.KEYFRAME else known.frame_seed,
+        known, goal=goal, settings=settings, host=_change_host(known.host, body),
+        own_keys=own_keys, preview=body.preview or known.preview,
+        title=body.title or known.title, frame=known.frame if body.frame is None else body.frame,
+        frame_seed=body.frame_seed if goal is Goal.KEYFRAME else known.frame_seed,
     )
 
 
-def _host(wishes: Wishes, known: HostOptions) -> HostOptions:
-    """The options a client gives over those known."""
-    host = wishes.host or known
-    control = known.control if wishes.control is None else wishes.control
+def _change_host(known: HostOptions, body: ResumeBody) -> HostOptions:
+    host = list_given(body.host) if body.host else {}
     return dataclasses.replace(
-        host, control=control, **{name: getattr(known, name) for name in (
-            "model", "sampler", "scheduler") if not getattr(host, name)},
+        known, control=known.control if body.controlnet is None else body.controlnet,
+        **{name: value for name, value in host.items() if value},
     )
 
 
-def _require_fitting(goal: Goal, keys: OwnKeys | None, before: str) -> None:
-    if goal is Goal.PROPAGATION and keys is None and not before:
+def _require_fitting(goal: Goal, body: ResumeBody, before: str) -> None:
+    """Raise SettingsError if there are no external keyframes for the goal, or some for another."""
+    if goal is Goal.PROPAGATION and body.keyframes is None and not before:
         raise SettingsError(
-            "The goal is propagation but there are no keyframes; give own stylised ones as "
+            "The goal is propagation but there are no keyframes; give your own stylised ones as "
             "`keyframes`, or choose another goal."
         )
-    if goal is not Goal.PROPAGATION and keys is not None:
+    if goal is not Goal.PROPAGATION and body.keyframes is not None:
         raise SettingsError(
             f"keyframes are given, but the goal is {goal.value}; set the goal to propagation, or "
             "leave them away (settings.keyframes.keys chooses frames by number)."

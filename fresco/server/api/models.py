@@ -1,130 +1,141 @@
-"""What a client asks for, from JSON to the values of a job. Pure: no file is touched."""
+"""The bodies that clients send: every field once, for reading, JSON schema and docs/api.md.
 
-from __future__ import annotations
+Everything a client sends is checked here, once; what is behind trusts it. Pure: no file is touched.
+"""
 
+# A field's type is a call of `checked` and its like.
+# pyright: reportInvalidTypeForm=false
 import dataclasses
-import difflib
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import ControlUnit
 from fresco.planning.parsing import check_key_prompts, parse_frame_number
 from fresco.planning.prompts import list_prompts, refuse_composed
+from fresco.server.api.fields import (
+    WrongValueError,
+    choice,
+    nested,
+    number,
+    read_item,
+    read_object,
+    refuse_broken,
+    text,
+    whole,
+)
+from fresco.server.api.pydantic_shim import (
+    ApiModel,
+    Field,
+    build_model,
+    checked,
+    list_given,
+    make_schema,
+)
 from fresco.server.encoded import restore_integer
 from fresco.server.jobs.job import Goal
-from fresco.settings import FrescoSettings, entries, from_dict
+from fresco.settings import Entry, FrescoSettings, check_pairs, check_value, entries
 
-_SOURCES = ("video_id", "video", "path")
-_WISHES = ("goal", "settings", "host", "controlnet", "keyframes", "preview", "frame",
-           "frame_seed", "title")
-_UNIT = tuple(field.name for field in dataclasses.fields(ControlUnit))
+_M = TypeVar("_M", bound=ApiModel)
+
 _KEYS = re.compile(r"\s*(?:key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII)
 """Keyframes themselves; any other text may name a file of the server."""
 _MOST_UNITS = 16
-_MOST_PREVIEW = 1000
 _MOST_FRAMES = 10**9
-_TITLE = 200
-_LARGEST = 1 << 63
-_DEPTH = 16
-"""Levels of JSON; the deepest body has 4."""
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+# Parts of bodies
+
+
+class HostBody(ApiModel):
+    """What the model and its sampling need beyond the settings."""
+
+    model: text() = Field(
+        "", description="As in GET /fresco/models; empty: the one that is loaded."
+    )
+    sampler: text() = Field("", description="As in GET /fresco/models; empty: the first.")
+    scheduler: text() = Field("", description="As in GET /fresco/models; empty: the sampler's own.")
+
+
+class ControlNetUnitBody(ApiModel):
+    """A ControlNet unit; each keyframe gives its own hint."""
+
+    model: text() = Field(..., description="As in GET /fresco/models.")
+    module: text() = Field("none", description="Preprocessor, as in GET /fresco/models.")
+    weight: number(0, 2) = Field(1, description="Strength.")
+    start: number(0, 1) = Field(0, description="Share of the schedule where it begins.")
+    end: number(0, 1) = Field(1, description="Share of the schedule where it ends.")
+
+
+class NamedImageBody(ApiModel):
+    """An image of a list of keyframes."""
+
+    name: text() = Field(
+        "", description="Holds the frame number last, such as 000012.png."
+    )
+    image: text() = Field("", description="PNG or JPEG in base64.")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where the frames come from: exactly one of the first three is not empty."""
+class ExternalKeyframes:
+    """Stylised keyframes that a client brings."""
 
-    video_id: str
-    """Of an uploaded video."""
-    video: str
-    """A file in base64."""
-    path: str
-    """On the server."""
-    name: str
-    """Of the file in `video`."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnKeys:
-    """Own stylised keyframes."""
-
-    pictures: Mapping[int, str]
+    images: Mapping[int, str]
     """Base64 by frame number."""
-    path: str = ""
+    folder: str = ""
     """Or a folder on the server."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a job shall do; None: left out."""
-
-    goal: Goal | None
-    """How far it goes."""
-    settings: Mapping[str, Any]
-    """Options by group, not yet checked."""
-    host: HostOptions | None
-    """For the host's sampling; ControlNet units aside."""
-    control: tuple[ControlUnit, ...] | None
-    """ControlNet units."""
-    keys: OwnKeys | None
-    """Own keyframes."""
-    preview: int | None
-    """Keyframes of a preview."""
-    frame: int | None
-    """The keyframe to translate again."""
-    frame_seed: int | None
-    """Its seed."""
-    title: str | None
-    """For people."""
+def _read_units(value: object) -> tuple[ControlUnit, ...]:
+    if not isinstance(value, list) or len(value) > _MOST_UNITS:
+        raise WrongValueError(f" is {value!r}; give a list of at most {_MOST_UNITS} units.")
+    return tuple(
+        ControlUnit(**list_given(read_item(ControlNetUnitBody, place, item)))
+        for place, item in enumerate(value)
+    )
 
 
-def parse_detection(body: Mapping[str, Any]) -> tuple[Source, FrescoSettings]:
-    """The body of POST /fresco/keyframes."""
-    checked = _checked(body, (*_SOURCES, "name", "settings"))
-    return _source(checked), parse_settings(_mapping("settings", checked.get("settings", {})))
+def _read_keyframes(value: object) -> ExternalKeyframes:
+    if isinstance(value, str):
+        return ExternalKeyframes({}, value.strip())
+    pairs: list[tuple[int, str]] = []
+    if isinstance(value, Mapping):
+        for key, image in value.items():
+            if not isinstance(image, str):
+                raise WrongValueError(f".{key} is {image!r}; give a text.")
+            pairs.append((parse_frame_number(key, "keyframes"), image.strip()))
+    elif isinstance(value, list):
+        pairs = [_read_named_image(place, item) for place, item in enumerate(value)]
+    if not pairs:
+        raise WrongValueError(
+            ' holds no image; give base64 PNG or JPEG by frame number, such as {"0": "...", '
+            '"12": "..."}.'
+        )
+    times = Counter(frame for frame, _ in pairs)
+    if twice := [frame for frame, count in times.items() if count > 1]:
+        raise WrongValueError(f" holds frame {twice[0]} twice; leave one away.")
+    return ExternalKeyframes(dict(pairs))
 
 
-def parse_job(body: Mapping[str, Any]) -> tuple[Source, Wishes]:
-    """The body of POST /fresco/jobs."""
-    checked = _checked(body, (*_SOURCES, "name", *_WISHES))
-    return _source(checked), _wishes(checked)
+def _read_named_image(place: int, item: object) -> tuple[int, str]:
+    named = read_item(NamedImageBody, place, item)
+    numbers = re.findall(r"\d{1,9}", named.name.rpartition(".")[0] or named.name, re.ASCII)
+    if not numbers:
+        raise WrongValueError(
+            f"[{place}].name is {named.name!r}; give a frame number, such as 000012.png."
+        )
+    return int(numbers[-1]), named.image
 
 
-def parse_resume(body: Mapping[str, Any]) -> Wishes:
-    """The body of POST /fresco/jobs/{id}/resume."""
-    return _wishes(_checked(body, _WISHES))
+# Options, from settings.py
 
 
-def parse_settings(
-    values: Mapping[str, Any], base: FrescoSettings | None = None
-) -> FrescoSettings:
-    """Options over `base`, without those by which a client would reach files or addresses."""
-    base = base or FrescoSettings()
-    whole = {
-        group: _whole(group, items) if isinstance(items, Mapping) else items
-        for group, items in values.items()
-    }
-    settings = from_dict(whole, base)
-    for entry in (entry for entry in entries() if entry.option.instead):
-        group, name = entry.place
-        value = getattr(getattr(settings, group), name)
-        if value not in (entry.default, getattr(getattr(base, group), name)):
-            raise SettingsError(
-                f"{group}.{name} is {value!r}, which the API does not take; "
-                f"{entry.option.instead}."
-            )
-    if settings.keyframes.keys != base.keyframes.keys:
-        listed_numbers(settings.keyframes.keys)
-    check_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
-    refuse_composed(list_prompts(settings.sampling))
-    return settings
-
-
-def listed_numbers(text: str) -> str:
+def require_numbers(text: str) -> str:
     """The text, if it holds keyframes itself; SettingsError otherwise."""
     if not _KEYS.fullmatch(text):
         raise SettingsError(
@@ -133,169 +144,167 @@ def listed_numbers(text: str) -> str:
     return text
 
 
-def _whole(group: str, items: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole numbers of JavaScript and of JSON schema may be written 8.0."""
-    known = {entry.name: entry for entry in entries() if entry.group == group}
-    return {
-        name: restore_integer(known[name], value) if name in known else value
-        for name, value in items.items()
-    }
+_FURTHER: Mapping[tuple[str, str], Callable[[Any], object]] = {
+    ("keyframes", "keys"): require_numbers,
+    ("sampling", "key_prompts"): lambda value: check_key_prompts(value, "sampling.key_prompts"),
+}
+"""What the API asks of an option besides its type and range."""
 
 
-def _checked(body: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The body without null, after every name and text in it was looked at."""
-    names = list(known)
-    for name in body:
-        if name not in names:
-            close = difflib.get_close_matches(name[:100], names, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}."
-            raise SettingsError(f"{name!r} is not known here; {hint}")
-    _refuse_broken(body)
-    return {name: value for name, value in body.items() if value is not None}
-
-
-def _refuse_broken(value: Any, depth: int = 0) -> None:
-    """Texts that no file can hold and no path may, and numbers beyond every range."""
-    if depth > _DEPTH:
-        raise SettingsError(f"The request is nested deeper than {_DEPTH} levels; flatten it.")
-    if isinstance(value, str):
-        if "\0" in value or not _writable(value):
-            raise SettingsError(
-                f"{value[:60]!r} holds a character that is none (null, or half a pair); remove it."
-            )
-    elif isinstance(value, int) and abs(value) > _LARGEST:
-        raise SettingsError(f"{value} is beyond the range of every option; give a smaller number.")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            _refuse_broken(name, depth + 1)
-            _refuse_broken(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_broken(item, depth + 1)
-
-
-def _writable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _source(body: Mapping[str, Any]) -> Source:
-    texts = {name: _text(name, body.get(name, "")) for name in (*_SOURCES, "name")}
-    given = [name for name in _SOURCES if texts[name]]
-    if len(given) != 1:
-        found = f"{' and '.join(given)} are given" if given else "No video is given"
-        raise SettingsError(f"{found}; give exactly one of {', '.join(_SOURCES)}.")
-    return Source(**texts)
-
-
-def _wishes(body: Mapping[str, Any]) -> Wishes:
-    host, control, keys = body.get("host"), body.get("controlnet"), body.get("keyframes")
-    title = None if "title" not in body else _text("title", body["title"])
-    if title is not None and len(title) > _TITLE:
-        raise SettingsError(f"title has {len(title)} letters; give at most {_TITLE}.")
-    return Wishes(
-        goal=_goal(body["goal"]) if "goal" in body else None,
-        settings=_mapping("settings", body.get("settings", {})),
-        host=None if host is None else _host(_mapping("host", host)),
-        control=None if control is None else _control(control),
-        keys=None if keys is None else _own_keys(keys),
-        preview=_whole_number(body, "preview", 1, _MOST_PREVIEW),
-        frame=_whole_number(body, "frame", 0, _MOST_FRAMES),
-        frame_seed=_whole_number(body, "frame_seed", 0, _LARGEST - 1),
-        title=title,
-    )
-
-
-def _goal(value: Any) -> Goal:
-    known = [goal.value for goal in Goal]
-    if not isinstance(value, str) or value not in known:
-        raise SettingsError(f"goal is {value!r}; choose one of {', '.join(known)}.")
-    return Goal(value)
-
-
-def _whole_number(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    value = body.get(name)
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    if whole is None:
-        return None
-    if isinstance(whole, bool) or not isinstance(whole, int) or not low <= whole <= high:
-        raise SettingsError(f"{name} is {value!r}; give a whole number, {low} to {high}.")
-    return whole
-
-
-def _host(values: Mapping[str, Any]) -> HostOptions:
-    names = ("model", "sampler", "scheduler")
-    checked = _checked(values, names)
-    model, sampler, scheduler = (_text(f"host.{name}", checked.get(name, "")) for name in names)
-    return HostOptions(model, sampler, scheduler)
-
-
-def _control(value: Any) -> tuple[ControlUnit, ...]:
-    if not isinstance(value, list) or len(value) > _MOST_UNITS:
+def _check_option(entry: Entry, value: object) -> object:
+    """The value; SettingsError where it is wrong, or reaches what a client must not reach."""
+    value = check_value(entry, restore_integer(entry, value))
+    if entry.option.instead and value != entry.default:
         raise SettingsError(
-            f"controlnet is {value!r}; give a list of at most {_MOST_UNITS} units."
+            f"{entry.group}.{entry.name} is {value!r}, which the API does not take; "
+            f"{entry.option.instead}."
         )
-    units: list[ControlUnit] = []
-    for number, item in enumerate(value):
-        where = f"controlnet[{number}]"
-        checked = _checked(_mapping(where, item), _UNIT)
-        if not checked.get("model"):
-            raise SettingsError(f"{where} has no model; name one, see GET /fresco/models.")
-        for name, given in checked.items():
-            known = _text if name in ("model", "module") else _number
-            checked[name] = known(f"{where}.{name}", given)
-        units.append(ControlUnit(**checked))
-    return tuple(units)
-
-
-def _own_keys(value: Any) -> OwnKeys:
-    if isinstance(value, str):
-        return OwnKeys({}, _text("keyframes", value))
-    pairs: list[tuple[int, str]] = []
-    if isinstance(value, Mapping):
-        pairs = [
-            (parse_frame_number(number, "keyframes"), _text(f"keyframes.{number}", picture))
-            for number, picture in value.items()
-        ]
-    elif isinstance(value, list):
-        pairs = [_named_picture(number, item) for number, item in enumerate(value)]
-    if not pairs:
-        raise SettingsError(
-            "keyframes holds no picture; give base64 PNG or JPEG by frame number, such as "
-            '{"0": "...", "12": "..."}.'
-        )
-    times = Counter(number for number, _ in pairs)
-    if twice := [number for number, count in times.items() if count > 1]:
-        raise SettingsError(f"keyframes holds frame {twice[0]} twice; leave one away.")
-    return OwnKeys(dict(pairs))
-
-
-def _named_picture(place: int, item: Any) -> tuple[int, str]:
-    where = f"keyframes[{place}]"
-    checked = _checked(_mapping(where, item), ("name", "image"))
-    name = _text(f"{where}.name", checked.get("name", ""))
-    numbers = re.findall(r"\d{1,9}", name.rpartition(".")[0] or name, re.ASCII)
-    if not numbers:
-        raise SettingsError(f"{where}.name is {name!r}; give a frame number, such as 000012.png.")
-    return int(numbers[-1]), _text(f"{where}.image", checked.get("image", ""))
-
-
-def _mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"{name} is {value!r}; give an object.")
+    if further := _FURTHER.get(entry.place):
+        further(value)
     return value
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SettingsError(f"{name} is {value!r}; give a text.")
-    return value.strip()
+def _option_schema(entry: Entry) -> dict[str, Any]:
+    option = entry.option
+    if entry.type is tuple:
+        schema: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+    elif entry.type is dict:
+        schema = {"type": "object", "additionalProperties": {"type": "string"},
+                  "propertyNames": {"pattern": "^[0-9]{1,9}$"}}
+    else:
+        schema = {"type": _JSON_TYPES[entry.type]}
+    for name, bound in (("minimum", option.low), ("maximum", option.high)):
+        if bound is not None:
+            schema[name] = bound if entry.type is float else int(bound)
+    allowed = (entry.default,) if option.instead else option.choices
+    return {**schema, "enum": list(allowed)} if allowed else schema
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SettingsError(f"{name} is {value!r}; give a number.")
-    return float(value)
+def _option_field(entry: Entry) -> tuple[Any, Any]:
+    option = entry.option
+    about = f"Not over the API: {option.instead}." if option.instead else option.help
+    kind = checked(partial(_check_option, entry), _option_schema(entry))
+    return kind, Field(entry.default, description=about)
+
+
+def _build_settings_body() -> type[ApiModel]:
+    groups: dict[str, dict[str, tuple[Any, Any]]] = {}
+    for entry in entries():
+        groups.setdefault(entry.group, {})[entry.name] = _option_field(entry)
+    abouts = {group: getattr(FrescoSettings(), group).__doc__ for group in groups}
+    return build_model("SettingsBody", {
+        group: (
+            nested(build_model(f"{group.capitalize()}Body", fields)),
+            Field(None, description=abouts[group]),
+        )
+        for group, fields in groups.items()
+    })
+
+
+SettingsBody = _build_settings_body()
+
+
+# Bodies
+
+_ABOUT_SETTINGS = "Options by group; what is left out is at its default, or as it was."
+
+
+class VideoBody(ApiModel):
+    """A video, named by exactly one of the first three fields."""
+
+    video_id: text() = Field("", description="The id that POST /fresco/videos answered.")
+    video: text() = Field("", description="A video file in base64; large ones are better uploaded.")
+    path: text() = Field(
+        "", description="A video, or a folder of images, on the server, where it allows that."
+    )
+    name: text() = Field("", description="Name of the file in `video`, for people.")
+
+
+class DetectionBody(VideoBody):
+    """The body of POST /fresco/keyframes."""
+
+    settings: nested(SettingsBody) = Field(None, description=_ABOUT_SETTINGS)
+
+
+class ResumeBody(ApiModel):
+    """The body of POST /fresco/jobs/{id}/resume: what shall be different."""
+
+    goal: choice(Goal) = Field(
+        None,
+        description="preview: the first keyframes; keyframes: all of them; all: every frame; "
+        "keyframe: one keyframe again, alone with its neighbours; propagation: external keyframes, "
+        "carried to every frame. Left out: all, or as it was.",
+    )
+    settings: nested(SettingsBody) = Field(None, description=_ABOUT_SETTINGS)
+    host: nested(HostBody) = Field(
+        None, description="What the model and its sampling need beyond the settings."
+    )
+    controlnet: checked(_read_units, {
+        "type": "array", "items": make_schema(ControlNetUnitBody), "maxItems": _MOST_UNITS,
+    }) = Field(None, description="ControlNet units; each keyframe gives its own hint.")
+    keyframes: checked(_read_keyframes, {"anyOf": [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "array", "items": make_schema(NamedImageBody)},
+        {"type": "string"},
+    ]}) = Field(
+        None,
+        description="External keyframes, for the goal propagation: an object of base64 PNG or JPEG "
+        "by frame number, or a list of {name, image} whose names hold the numbers, or a folder on "
+        "the server, where it allows that.",
+    )
+    preview: whole(1, 1000) = Field(
+        None, description="Keyframes of the goal preview; left out: 1."
+    )
+    frame: whole(0, _MOST_FRAMES) = Field(
+        None, description="Number of the keyframe of the goal keyframe."
+    )
+    frame_seed: whole(0, 2**63 - 1) = Field(
+        None, description="Seed of the goal keyframe; left out: as of the others."
+    )
+    title: text(200) = Field(None, description="For people; empty: the video's name.")
+
+
+class JobBody(ResumeBody, VideoBody):
+    """The body of POST /fresco/jobs."""
+
+
+# Reading
+
+
+def read_body(model: type[_M], payload: Mapping[str, Any]) -> _M:
+    """What a client sent, checked; SettingsError names what is wrong and what to do."""
+    refuse_broken(payload)
+    try:
+        body = read_object(model, payload)
+    except WrongValueError as error:
+        told = str(error)
+        raise SettingsError(told[1:] if told.startswith(".") else f"The body{told}") from error
+    if isinstance(body, VideoBody):
+        _require_one_video(body)
+    return body
+
+
+def _require_one_video(body: VideoBody) -> None:
+    names = ("video_id", "video", "path")
+    given = [name for name in names if getattr(body, name)]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are given" if given else "No video is given"
+        raise SettingsError(f"{found}; give exactly one of {', '.join(names)}.")
+
+
+def merge_settings(
+    given: ApiModel | None, base: FrescoSettings | None = None
+) -> FrescoSettings:
+    """The options that a client gave, over `base` or the defaults.
+
+    Args:
+        given: a `SettingsBody`, so that only pairs of options are left to check.
+    """
+    base = base or FrescoSettings()
+    groups = {} if given is None else {
+        group: dataclasses.replace(getattr(base, group), **list_given(options))
+        for group, options in list_given(given).items()
+    }
+    settings = check_pairs(dataclasses.replace(base, **groups))
+    refuse_composed(list_prompts(settings.sampling))
+    return settings

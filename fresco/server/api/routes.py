@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from fresco.server.api import schema, upload
+from fresco.server.api import models, upload
 from fresco.server.api.access import Access
 from fresco.server.api.jobs import JobRoutes
+from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer, make_route_class
 from fresco.server.api.videos import ServerRoutes, VideoRoutes
 from fresco.server.service import Service
@@ -47,11 +48,11 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     plain = "application/json"
     for path, handler, kind, payload in (
         ("/videos", videos.add, "multipart/form-data", upload.SCHEMA),
-        ("/keyframes", videos.keyframes, plain, schema.keyframes_schema()),
-        ("/jobs", jobs.submit, plain, schema.job_schema()),
-        ("/jobs/{job}/resume", jobs.resume, plain, schema.resume_schema()),
+        ("/keyframes", videos.keyframes, plain, make_schema(models.DetectionBody)),
+        ("/jobs", jobs.submit, plain, make_schema(models.JobBody)),
+        ("/jobs/{job}/resume", jobs.resume, plain, make_schema(models.ResumeBody)),
     ):
-        # The body is any object to FastAPI: our own sentences check it, whatever pydantic is here.
+        # The body is any object to FastAPI: models.read_body says in one sentence what is wrong.
         body = {"requestBody": {"content": {kind: {"schema": payload}}}}
         router.add_api_route(
             path, handler, methods=["POST"], openapi_extra=body, responses=_ERRORS

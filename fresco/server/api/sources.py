@@ -11,13 +11,13 @@ from pathlib import Path
 
 from fresco.errors import SettingsError
 from fresco.server.api.files import check_images, decoded, store_images
-from fresco.server.api.models import OwnKeys, Source
+from fresco.server.api.models import ExternalKeyframes, VideoBody
 from fresco.server.api.route import INLINE_MEGABYTES
 from fresco.server.service import Service
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LocatedVideo:
     """Where a video lies."""
 
     path: Path
@@ -29,26 +29,26 @@ class Place:
 
 
 @contextmanager
-def opened(service: Service, source: Source) -> Iterator[Place]:
+def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
     """The video that a client names; one that came within the request goes again on an error."""
-    if source.path:
-        path = require_path(service, "path", source.path)
-        yield Place(path, path.name)
-    elif source.video_id:
-        video = service.videos.get(source.video_id)
-        yield Place(video.path, video.name, {"video_id": video.id})
+    if body.path:
+        path = require_path(service, "path", body.path)
+        yield LocatedVideo(path, path.name)
+    elif body.video_id:
+        video = service.videos.get(body.video_id)
+        yield LocatedVideo(video.path, video.name, {"video_id": video.id})
     else:
-        data = decoded("video", source.video, inline_megabytes(service))
-        video = service.videos.add(io.BytesIO(data), source.name)
+        data = decoded("video", body.video, inline_megabytes(service))
+        video = service.videos.add(io.BytesIO(data), body.name)
         try:
-            yield Place(video.path, video.name, {"video_id": video.id})
+            yield LocatedVideo(video.path, video.name, {"video_id": video.id})
         except BaseException:
             service.videos.delete(video.id)
             raise
 
 
 @contextmanager
-def store_keyframes(service: Service, keys: OwnKeys | None, before: str) -> Iterator[str]:
+def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: str) -> Iterator[str]:
     """Folder of own keyframes; pictures that were stored for a request go again on an error.
 
     Args:
@@ -56,10 +56,10 @@ def store_keyframes(service: Service, keys: OwnKeys | None, before: str) -> Iter
     """
     if keys is None:
         yield before
-    elif keys.path:
-        path = require_path(service, "keyframes", keys.path)
+    elif keys.folder:
+        path = require_path(service, "keyframes", keys.folder)
         if not path.is_dir():
-            raise SettingsError(f"keyframes is {keys.path!r}, which is no folder; name a folder.")
+            raise SettingsError(f"keyframes is {keys.folder!r}, which is no folder; name a folder.")
         yield str(path)
     else:
         files = check_images(keys, inline_megabytes(service))

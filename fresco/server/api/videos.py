@@ -9,10 +9,11 @@ from fastapi import Body, Request, Response
 
 from fresco import __version__
 from fresco.progress import Progress
-from fresco.server.api import models, schema
+from fresco.server.api import models
 from fresco.server.api.answers import describe_detection, describe_video
+from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer
-from fresco.server.api.sources import inline_megabytes, opened
+from fresco.server.api.sources import inline_megabytes, open_video
 from fresco.server.api.upload import UploadedFile
 from fresco.server.jobs.engine import JobConflictError
 from fresco.server.jobs.job import JobRequest
@@ -40,8 +41,8 @@ class ServerRoutes:
     def schema(self) -> Response:
         """JSON schemas of the bodies that routes take."""
         return Answer({
-            "job": schema.job_schema(), "resume": schema.resume_schema(),
-            "keyframes": schema.keyframes_schema(),
+            "job": make_schema(models.JobBody), "resume": make_schema(models.ResumeBody),
+            "keyframes": make_schema(models.DetectionBody),
         })
 
     def models(self) -> Response:
@@ -83,8 +84,9 @@ class VideoRoutes:
 
     def keyframes(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
         """Detect shots and keyframes of a video, and how much it changes from frame to frame."""
-        source, settings = models.parse_detection(payload)
-        with opened(self._service, source) as place:
+        body = models.read_body(models.DetectionBody, payload)
+        settings = models.merge_settings(body.settings)
+        with open_video(self._service, body) as place:
             check_limits(
                 JobRequest(str(place.path), settings=settings), self._service.environment.limits
             )

@@ -176,7 +176,7 @@ def png_text(data: bytes) -> str:
         ({"settings": {"propagation": {"enabled": False}}}, "goal keyframes"),
         ({"settings": {"keyframes": {"min_interval": 9, "max_interval": 3}}}, "max_interval"),
         ({"settings": []}, "object"),
-        ({"settings": {"sampling": 3}}, "mapping"),
+        ({"settings": {"sampling": 3}}, "object"),
         ({"setings": {}}, "did you mean settings"),
         ({"goal": "everything"}, "choose one of"),
         ({"goal": ["all"]}, "choose one of"),
@@ -217,7 +217,7 @@ def test_wrong_values_are_named(
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({}, "no picture"), ([], "no picture"), (3, "no picture"), ({"x": "AAAA"}, "frame number"),
+        ({}, "no image"), ([], "no image"), (3, "no image"), ({"x": "AAAA"}, "frame number"),
         ({"-1": "AAAA"}, "frame number"), ({"0": "no base64!"}, "base64"), ({"0": ""}, "empty"),
         ({"0": png_text(b"GIF89a" + bytes(50))}, "no PNG or JPEG"),
         ({"0": png_text(b"<svg xmlns='http://www.w3.org/2000/svg'/>")}, "no PNG or JPEG"),

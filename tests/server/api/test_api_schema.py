@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,14 @@ from schemathesis import GenerationMode
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit
-from fresco.server.api.models import parse_job, parse_resume, parse_settings
-from fresco.server.api.schema import job_schema, resume_schema, settings_schema
+from fresco.server.api.models import (
+    JobBody,
+    ResumeBody,
+    SettingsBody,
+    merge_settings,
+    read_body,
+)
+from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
@@ -25,8 +31,13 @@ BODIES, IDS = 15, 3
 """Requests of a route with a body, and of one that only has an id."""
 
 
+def parse_settings(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
+    """Settings as a body of the API gives them."""
+    return merge_settings(read_body(SettingsBody, values), base)
+
+
 def test_the_schema_has_every_option() -> None:
-    groups = settings_schema()["properties"]
+    groups = make_schema(SettingsBody)["properties"]
     for entry in entries():
         known = groups[entry.group]["properties"][entry.name]
         option = entry.option
@@ -44,7 +55,7 @@ def test_the_schema_has_every_option() -> None:
 
 def test_the_schema_and_the_reader_agree() -> None:
     """Every default is valid, every bound is; one beyond it is not, for both."""
-    validator = Draft202012Validator(settings_schema())
+    validator = Draft202012Validator(make_schema(SettingsBody))
     defaults = to_dict(FrescoSettings()) | {}
     defaults["sampling"]["lora"] = []
     validator.validate(defaults)
@@ -62,23 +73,23 @@ def test_the_schema_and_the_reader_agree() -> None:
 
 
 def test_units_goals_and_fields_are_those_of_a_job() -> None:
-    known = job_schema()["properties"]
+    known = make_schema(JobBody)["properties"]
     assert set(known["controlnet"]["items"]["properties"]) == set(ControlUnit.__slots__)
     assert known["goal"]["enum"] == [goal.value for goal in Goal]
-    assert set(known) - set(resume_schema()["properties"]) == {
+    assert set(known) - set(make_schema(ResumeBody)["properties"]) == {
         "video_id", "video", "path", "name"}
-    for schema in (job_schema(), resume_schema()):
+    for schema in (make_schema(JobBody), make_schema(ResumeBody)):
         Draft202012Validator.check_schema(schema)
 
 
 def test_null_is_left_out_and_whole_numbers_may_have_a_point() -> None:
-    source, wishes = parse_job({
+    body = read_body(JobBody, {
         "video_id": "a", "path": None, "title": None, "preview": 2.0, "frame": 0,
         "settings": {"sampling": {"steps": 8.0}}})
-    assert (source.video_id, source.path) == ("a", "")
-    assert (wishes.title, wishes.preview, wishes.frame) == (None, 2, 0)
-    assert parse_settings(wishes.settings).sampling.steps == 8
-    assert parse_resume({}) == parse_resume({"settings": {}})
+    assert (body.video_id, body.path) == ("a", "")
+    assert (body.title, body.preview, body.frame) == (None, 2, 0)
+    assert merge_settings(body.settings).sampling.steps == 8
+    assert merge_settings(read_body(ResumeBody, {"settings": {}}).settings) == FrescoSettings()
 
 
 def test_what_another_way_set_survives_a_resume() -> None:

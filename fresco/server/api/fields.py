@@ -1,0 +1,142 @@
+"""Types of the fields of bodies, and how an object of a body is read.
+
+A check says what is wrong in words that follow the name of the field, so that the names of the
+fields around it can be put before: `controlnet` + `[1]` + `.weight` + ` is 3; give ...`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from fresco.errors import SettingsError
+from fresco.server.api.pydantic_shim import (
+    ApiModel,
+    ValidationError,
+    checked,
+    describe_first,
+    list_fields,
+    make_schema,
+)
+from fresco.server.jobs.job import Goal
+
+_M = TypeVar("_M", bound=ApiModel)
+
+_LARGEST = 1 << 63
+_DEPTH = 16
+"""Levels of JSON; the deepest body has 4."""
+
+
+class WrongValueError(ValueError):
+    """A value is wrong. The text follows the name of the field: ` is 3; give a text.`"""
+
+
+def text(most: int = 0) -> Any:
+    """Type of a text, without the spaces around it; of at most so many letters."""
+    schema = {"type": "string", "maxLength": most} if most else {"type": "string"}
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise WrongValueError(f" is {value!r}; give a text.")
+        if most and len(value.strip()) > most:
+            raise WrongValueError(f" has {len(value.strip())} letters; give at most {most}.")
+        return value.strip()
+
+    return checked(check, schema)
+
+
+def whole(low: int, high: int) -> Any:
+    """Type of a whole number, which JSON may write 8.0."""
+    def check(value: object) -> int:
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            raise WrongValueError(f" is {value!r}; give a whole number, {low} to {high}.")
+        return number
+
+    return checked(check, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def number(low: float, high: float) -> Any:
+    """Type of a number."""
+    def check(value: object) -> float:
+        if (isinstance(value, bool) or not isinstance(value, int | float)
+                or not math.isfinite(value) or not low <= value <= high):
+            raise WrongValueError(f" is {value!r}; give a number, {low} to {high}.")
+        return float(value)
+
+    return checked(check, {"type": "number", "minimum": low, "maximum": high})
+
+
+def nested(model: type[ApiModel]) -> Any:
+    """Type of an object within a body; the field describes it."""
+    schema = make_schema(model)
+    schema.pop("description", None)
+    return checked(partial(read_object, model), schema)
+
+
+def choice(kind: type[Goal]) -> Any:
+    """Type of one of some words."""
+    words = [each.value for each in kind]
+
+    def check(value: object) -> Goal:
+        if not isinstance(value, str) or value not in words:
+            raise WrongValueError(f" is {value!r}; choose one of {', '.join(words)}.")
+        return kind(value)
+
+    return checked(check, {"type": "string", "enum": words})
+
+
+def read_object(model: type[_M], values: object) -> _M:
+    """An object of a body; null is as good as left out."""
+    if not isinstance(values, Mapping):
+        raise WrongValueError(f" is {values!r}; give an object.")
+    known = list_fields(model)
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(str(name)[:100], known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+            raise WrongValueError(f" has no field {name!r}; {hint}")
+    try:
+        return model(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        name, told = describe_first(error)
+        raise WrongValueError(f".{name}{told}") from error
+
+
+def read_item(model: type[_M], place: int, item: object) -> _M:
+    """An object of a list, whose errors name its place."""
+    try:
+        return read_object(model, item)
+    except WrongValueError as error:
+        raise WrongValueError(f"[{place}]{error}") from error
+
+
+def refuse_broken(value: Any, depth: int = 0) -> None:
+    """Texts that no file can hold and no path may, and numbers beyond every range."""
+    if depth > _DEPTH:
+        raise SettingsError(f"The request is nested deeper than {_DEPTH} levels; flatten it.")
+    if isinstance(value, str):
+        if "\0" in value or not _can_encode(value):
+            raise SettingsError(
+                f"{value[:60]!r} holds a null character or half of a surrogate pair; remove it."
+            )
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise SettingsError(f"{value} is beyond the range of every option; give a smaller number.")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            refuse_broken(name, depth + 1)
+            refuse_broken(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            refuse_broken(item, depth + 1)
+
+
+def _can_encode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""What the models of request bodies need of pydantic, alike under its versions 1 and 2.
+
+AUTOMATIC1111's WebUI brings pydantic 1.10, Forge Neo pydantic 2. Every field has a type made by
+`checked`, so both versions accept the same values, in the same words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+__all__ = ["ApiModel", "Field", "ValidationError", "build_model", "checked", "describe_first",
+           "list_fields", "list_given", "make_schema"]
+
+_pydantic: Any = pydantic
+_IS_FIRST = pydantic.VERSION.startswith("1.")
+
+
+class ApiModel(BaseModel, extra="forbid"):
+    """A JSON object that clients send."""
+
+
+def checked(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
+    """A type for fields.
+
+    Args:
+        check: the value to keep for a given one; raises ValueError.
+        schema: JSON schema of the given values.
+    """
+    if not _IS_FIRST:
+        return Annotated[
+            Any, _pydantic.PlainValidator(check), _pydantic.WithJsonSchema(schema)
+        ]
+
+    class Checked:
+        """As pydantic 1 wants it."""
+
+        @classmethod
+        def __get_validators__(cls) -> Any:
+            yield lambda value: check(value)
+
+        @classmethod
+        def __modify_schema__(cls, field_schema: dict[str, Any]) -> None:
+            field_schema.update({**schema, **field_schema})
+
+    return Checked
+
+
+def build_model(name: str, fields: dict[str, tuple[Any, Any]]) -> type[ApiModel]:
+    """A model of fields that are known only at run time: name -> type and `Field`."""
+    build: Any = create_model
+    return build(name, __base__=ApiModel, **fields)
+
+
+def list_fields(model: type[ApiModel]) -> list[str]:
+    """Names of a model's fields."""
+    kind: Any = model
+    return list(kind.__fields__ if _IS_FIRST else kind.model_fields)
+
+
+def list_given(body: ApiModel) -> dict[str, Any]:
+    """The fields that a client gave, and their values."""
+    known: Any = body
+    given = known.__fields_set__ if _IS_FIRST else known.model_fields_set
+    return {name: getattr(body, name) for name in list_fields(type(body)) if name in given}
+
+
+def describe_first(error: ValidationError) -> tuple[str, str]:
+    """The first field that is wrong, and the text of the ValueError that `checked` raised."""
+    first = error.errors()[0]
+    name, text = str(first["loc"][0]), str(first["msg"]).removeprefix("Value error, ")
+    return name, " is missing; give it." if "missing" in first["type"] else text
+
+
+def make_schema(model: type[ApiModel]) -> dict[str, Any]:
+    """JSON schema of a model, without the titles that pydantic makes of names."""
+    kind: Any = model
+    schema = kind.schema() if _IS_FIRST else kind.model_json_schema()
+    return _clean(json.loads(json.dumps(schema)))
+
+
+def _clean(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without titles, and without `null` for what is left out."""
+    kept = {
+        name: value for name, value in schema.items()
+        if name != "title" and not (name == "default" and value is None)
+    }
+    if "properties" in kept:
+        kept["properties"] = {name: _clean(node) for name, node in kept["properties"].items()}
+    return kept
