@@ -96,7 +96,7 @@ def design_vae(vae: nn.Module) -> None:
 _FEATURE_SIZE = 8.0
 """Factor on the features inside the UNet, see `_enlarge`."""
 _CARRIED = 4
-"""Channels 0 to 3 of every level hold the average of the latent at that level."""
+"""Channels 0 to 3 of every stage hold the average of the latent at that stage."""
 _LOUD = 8.0
 """Their scale: beside a variance of 64, the one that FRESCO adds to a feature's is nothing."""
 
@@ -120,7 +120,7 @@ def design_unet(unet: nn.Module, *, quiet: float = 0.15, coarse: float = 0.6) ->
 
     Args:
         quiet: factor on all random residual branches
-        coarse: share of the coarser level in the average, at every level
+        coarse: share of the coarser stage in the average, at every stage
     """
     for name, module in unet.named_modules():
         if name.endswith(("conv2", "proj_out")):
@@ -129,10 +129,10 @@ def design_unet(unet: nn.Module, *, quiet: float = 0.15, coarse: float = 0.6) ->
     _carry(unet.conv_in, {0: _LOUD})
     for block in unet.down_blocks:
         _design_down(block)
-    for level, block in enumerate(unet.up_blocks):
+    for stage, block in enumerate(unet.up_blocks):
         for place, resnet in enumerate(block.resnets):
-            width = _width_before(unet, level, place)
-            mixed = {0: coarse, width: 1.0 - coarse} if place == 0 and level else {0: 1.0}
+            width = _width_before(unet, stage, place)
+            mixed = {0: coarse, width: 1.0 - coarse} if place == 0 and stage else {0: 1.0}
             _carry(resnet.conv_shortcut, mixed)
         for up in block.upsamplers or ():
             _carry(up.conv, {0: 1.0})
@@ -157,7 +157,7 @@ def _enlarge(unet: nn.Module) -> None:
 
 
 def _design_down(block: nn.Module) -> None:
-    """An encoder level: the carried channels pass, then are averaged over 2x2 cells."""
+    """An encoder stage: the carried channels pass, then are averaged over 2x2 cells."""
     for resnet in block.resnets:
         if resnet.conv_shortcut is not None:
             _carry(resnet.conv_shortcut, {0: 1.0})
@@ -167,11 +167,11 @@ def _design_down(block: nn.Module) -> None:
             down.conv.weight[channel, channel, 1:, 1:] = 0.25
 
 
-def _width_before(unet: nn.Module, level: int, place: int) -> int:
+def _width_before(unet: nn.Module, stage: int, place: int) -> int:
     """Channels of h at a decoder resnet: those of the layer before it."""
     if place:
-        return unet.up_blocks[level].resnets[place - 1].out_channels
-    return unet.up_blocks[level - 1].resnets[-1].out_channels if level else 0
+        return unet.up_blocks[stage].resnets[place - 1].out_channels
+    return unet.up_blocks[stage - 1].resnets[-1].out_channels if stage else 0
 
 
 def _difference(unet: nn.Module) -> None:

@@ -22,17 +22,17 @@ _PLACE = re.compile(
 )
 
 
-def _unet_place(side: str, level: int, kind: str, index: int) -> str:
-    """Block of the original UNet; three layers a level on the way down and up."""
+def _find_unet_place(side: str, stage: int, kind: str, index: int) -> str:
+    """Block of the original UNet; three layers a stage on the way down and up."""
     if side == "mid_block":
         return f"middle_block.{1 if kind == 'attentions' else 2 * index}"
     if side == "down_blocks":
         if kind == "downsamplers":
-            return f"input_blocks.{3 * level + 3}.0.op"
-        return f"input_blocks.{3 * level + index + 1}.{int(kind == 'attentions')}"
+            return f"input_blocks.{3 * stage + 3}.0.op"
+        return f"input_blocks.{3 * stage + index + 1}.{int(kind == 'attentions')}"
     if kind == "upsamplers":
-        return f"output_blocks.{3 * level + 2}.{1 if level == 0 else 2}.conv"
-    return f"output_blocks.{3 * level + index}.{int(kind == 'attentions')}"
+        return f"output_blocks.{3 * stage + 2}.{1 if stage == 0 else 2}.conv"
+    return f"output_blocks.{3 * stage + index}.{int(kind == 'attentions')}"
 
 
 def rename_unet_key(key: str) -> str:
@@ -42,8 +42,8 @@ def rename_unet_key(key: str) -> str:
         return f"{_UNET_ENDS[stem]}.{end}"
     match = _PLACE.match(key)
     assert match, key
-    side, level, kind, index, rest = match.groups()
-    place = _unet_place(side, int(level or 0), kind, int(index))
+    side, stage, kind, index, rest = match.groups()
+    place = _find_unet_place(side, int(stage or 0), kind, int(index))
     if kind == "resnets":
         layer, end = rest.rsplit(".", 1)
         rest = f"{_RESNET[layer]}.{end}"
@@ -52,35 +52,35 @@ def rename_unet_key(key: str) -> str:
     return f"{place}.{rest}"
 
 
-def _vae_attention(key: str) -> str:
+def _rename_vae_attention(key: str) -> str:
     names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
     for theirs, ours in names.items():
         key = key.replace(f".{theirs}.", f".{ours}.")
     return key
 
 
-def rename_vae_key(key: str, levels: int) -> str:
+def rename_vae_key(key: str, stages: int) -> str:
     """A key of diffusers' VAE in the original layout."""
     key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
-    key = _vae_attention(key.replace("mid_block.attentions.0", "mid.attn_1"))
+    key = _rename_vae_attention(key.replace("mid_block.attentions.0", "mid.attn_1"))
     key = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", key)
     key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
 
     def mirrored(match: re.Match[str]) -> str:
-        return f"up.{levels - 1 - int(match[1])}."
+        return f"up.{stages - 1 - int(match[1])}."
 
     key = re.sub(r"up_blocks\.(\d)\.", mirrored, key)
     return key.replace(".resnets.", ".block.").replace("upsamplers.0", "upsample")
 
 
-def _vae_tensor(key: str, tensor: Tensor) -> Tensor:
+def _shape_vae_tensor(key: str, tensor: Tensor) -> Tensor:
     """The original VAE's attention is made of 1x1 convolutions."""
     linear = re.search(r"attn_1\.(q|k|v|proj_out)\.weight$", key)
     return tensor[:, :, None, None] if linear else tensor
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _load_weights(folder: Path) -> dict[str, Tensor]:
     return load_file(next(folder.glob("*.safetensors")))
 
 
@@ -108,14 +108,14 @@ def convert_control(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def write_ldm_file(folder: Path, path: Path, *, half: bool = False) -> Path:
     """One .safetensors of the original layout from a diffusers folder; `half`: in float16."""
     state: dict[str, Tensor] = {}
-    for key, tensor in _weights(folder / "unet").items():
+    for key, tensor in _load_weights(folder / "unet").items():
         state[f"model.diffusion_model.{rename_unet_key(key)}"] = tensor
-    vae = _weights(folder / "vae")
-    levels = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("decoder.up_blocks"))
+    vae = _load_weights(folder / "vae")
+    stages = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("decoder.up_blocks"))
     for key, tensor in vae.items():
-        name = rename_vae_key(key, levels)
-        state[f"first_stage_model.{name}"] = _vae_tensor(name, tensor)
-    for key, tensor in _weights(folder / "text_encoder").items():
+        name = rename_vae_key(key, stages)
+        state[f"first_stage_model.{name}"] = _shape_vae_tensor(name, tensor)
+    for key, tensor in _load_weights(folder / "text_encoder").items():
         name = key if key.startswith("text_model.") else f"text_model.{key}"
         state[f"cond_stage_model.transformer.{name}"] = tensor
     path.parent.mkdir(parents=True, exist_ok=True)

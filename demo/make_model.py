@@ -3,7 +3,7 @@
 Run as `python -m demo.make_model FOLDER [--checkpoint FILE] [--seed N]`. Its topology, file
 names and keys are those of Stable Diffusion 1.5, its widths a tenth. It knows nothing about the
 world: the weights are random but for a few set by hand (`demo/designed.py`), which let the clip
-shine through as blocks of 8x8 pixels. It exists to show and test the machinery, not pictures.
+shine through as blocks of 8x8 pixels. It shows and tests the program; its images are of no use.
 """
 
 from __future__ import annotations

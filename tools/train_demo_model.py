@@ -16,16 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import CLIPTokenizer
 
 from fresco.hosts.diffusers.single_file import unpack_vocabulary
-from tools.demo_training.autoencoder import SIDE, psnr, round_trip, train_autoencoder
+from tools.demo_training.autoencoder import SIDE, measure_psnr, reconstruct, train_autoencoder
 from tools.demo_training.diffusion import train_denoiser
 from tools.demo_training.export import export
 from tools.demo_training.images import load_samples
 from tools.demo_training.scenes import draw_scene
-from tools.demo_training.styles import STYLES
+from tools.demo_training.styles import RGB, STYLES
 from tools.demo_training.views import PLAIN, View, make_views
 
 NAME = "fresco-demo"
@@ -34,18 +33,16 @@ _VOCABULARY = "open_clip/bpe_simple_vocab_16e6.txt.gz"
 
 logger = logging.getLogger("fresco.training")
 
-Picture = NDArray[np.uint8]
 
-
-def _looks(pictures: Sequence[Picture], seed: int) -> list[Picture]:
-    """Every picture, and each in two looks: what the autoencoder must be able to show."""
+def _apply_looks(images: Sequence[RGB], seed: int) -> list[RGB]:
+    """Every image, and each in two looks: what the autoencoder must be able to show."""
     names = [name for name in STYLES if name != PLAIN]
     result = []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         random = np.random.default_rng((seed, number))
-        result.append(picture)
-        result += [STYLES[name][0](picture) for name in random.choice(names, 2, replace=False)]
-    return [picture for picture in result if min(picture.shape[:2]) >= SIDE]
+        result.append(image)
+        result += [STYLES[name][0](image) for name in random.choice(names, 2, replace=False)]
+    return [image for image in result if min(image.shape[:2]) >= SIDE]
 
 
 def _load_views(path: Path) -> list[View]:
@@ -76,7 +73,7 @@ def train(options: argparse.Namespace) -> None:
     scenes = [draw_scene(number) for number in range(_SCENES)]
     learned = [(s.image, s.words) for s in samples if not s.held_out]
     learned += [(s.image, s.words) for s in scenes]
-    looks = _looks([picture for picture, _ in learned], seed)
+    looks = _apply_looks([image for image, _ in learned], seed)
     vae = train_autoencoder(looks, options.work, steps=options.autoencoder_steps, seed=seed)
     stored = options.work / "views.pt"
     if not stored.exists():
@@ -91,10 +88,10 @@ def train(options: argparse.Namespace) -> None:
     vae = train_autoencoder(
         looks, options.work / "decoder", steps=options.decoder_steps, seed=seed + 1, frozen=vae
     )
-    held = [round_trip(vae, s.image) for s in samples if s.held_out]
-    ratios = [psnr(m, s.image) for m, s in
+    held = [reconstruct(vae, s.image) for s in samples if s.held_out]
+    ratios = [measure_psnr(m, s.image) for m, s in
               zip(held, (s for s in samples if s.held_out), strict=True)]
-    logger.info("PSNR of %d held-out pictures: %.2f dB", len(ratios), float(np.mean(ratios)))
+    logger.info("PSNR of %d held-out images: %.2f dB", len(ratios), float(np.mean(ratios)))
     logger.info("written: %s", export(denoiser, vae, tokenizer, options.output, NAME))
 
 

@@ -249,7 +249,7 @@ def optimize_feature(
         on_loss: called with this chunk's share of the loss before every update.
     """
     work = torch.promote_types(feature.dtype, torch.float32)
-    with full_precision(feature.device):  # signs of rounded differences are no gradient
+    with full_precision(feature.device):  # the sign of a rounding error is not a gradient
         value = rearrange(feature.to(work), "n c h w -> n (h w) c").contiguous()
         if value.data_ptr() == feature.data_ptr():
             value = value.clone()

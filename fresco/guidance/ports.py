@@ -34,7 +34,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One evaluation of the model within a sampling."""
+    """One call of the model within a sampling."""
 
     index: int
     """Position among the model calls of this sampling, from 0."""
@@ -137,7 +137,7 @@ class SamplingGuide(UNetHooks, Protocol):
 
     @property
     def wants_reference(self) -> bool:
-        """Whether a reference pass is of any use with the parts that are on."""
+        """Whether a part that is on needs the reference pass."""
         ...
 
     def smooths(self, step: Step) -> bool:
@@ -191,7 +191,7 @@ class Host(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes pictures: weights, scheduler, options, dtype."""
+        """Hash over everything that changes images: weights, scheduler, options, dtype."""
         ...
 
     @property

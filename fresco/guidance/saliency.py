@@ -25,15 +25,16 @@ from fresco.weights import U2NETP, ensure, weights_folder
 GROWTH = 7
 """Side of the box sum that grows the subject (docs/method.md, section 8)."""
 MASK_SCALE = 2
-"""The subject's probability is computed at half the frame's size, as officially."""
+"""The subject's probability is computed at half the frame's size, as in the official tool."""
 FIT_CELL = 4
 """Pixels a sample of the camera's motion covers."""
 FIT_ROUNDS = 12
 """Reweighted fits; the estimate stands still after about eight."""
 CENTRE_TRUST = 0.1
-"""How much the centre and the lower border count against the other borders: there subjects are."""
+"""How much the centre and the lower border count against the other borders: that is
+where subjects are."""
 STILL, MOVING = 1.0, 3.0
-"""Residual motion, in units of the noise, that is no subject at all and surely one."""
+"""Residual motion, in units of the noise, that is surely not a subject, and surely one."""
 LEAST_NOISE = 0.004
 """Smallest noise assumed, as a share of the frame's longer side: parallax and flow errors."""
 SMOOTHING = 0.012
@@ -41,11 +42,12 @@ SMOOTHING = 0.012
 SPECK = 0.025
 """Half the side of a square no subject is smaller than, as a share of the mask's longer side."""
 SURE_BACKGROUND, SURE_SUBJECT = 0.35, 0.65
-"""Evidence below which nothing, and above which all, is subject; the box sum forgives no haze."""
+"""Evidence below which nothing, and above which all, is subject: the
+box sum would add up small values."""
 NETWORK_SIDE = 320
 """Input side of u2netp."""
 HAZE, CERTAIN = 0.1, 0.5
-"""Probabilities of u2netp taken as none and as all; 49 hundredths would make a subject."""
+"""Probabilities of u2netp taken as 0 and as 1: the box sum would add up small values."""
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 _STD = np.array((0.229, 0.224, 0.225), np.float32)
 
@@ -178,7 +180,7 @@ def estimate_subject_probability(flow: BidirectionalFlow) -> Tensor:
         seen = 1 - resize(masks[:, None], size) + 0.05  # the occluded count little, not nothing
         total[frames] += _judge_motion(flows, masks) * seen
         weight[frames] += seen
-    # Normalised convolution: where a flow is no good, the surroundings decide.
+    # Normalised convolution: where a flow cannot be trusted, the surroundings decide.
     sigma = SMOOTHING * max(size)
     smooth = _open(_blur(total, sigma) / _blur(weight, sigma), round(SPECK * max(size)))
     return ((smooth - SURE_BACKGROUND) / (SURE_SUBJECT - SURE_BACKGROUND)).clamp(0, 1)
@@ -198,8 +200,8 @@ class U2NetP:
             self._network = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise WeightsError(
-                f"{path} is no network OpenCV {cv2.__version__} can read: {error}. Fetch u2netp "
-                "again, or set guidance.saliency to motion."
+                f"{path} is not a network that OpenCV {cv2.__version__} can read: {error}. Fetch "
+                "u2netp again, or set guidance.saliency to motion."
             ) from error
 
     def probability(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ _INPUTS = {5: "a depth-conditioned model", 7: "an upscaling model",
            8: "an instruct-pix2pix model", 9: "an inpainting model"}
 """Channels the UNet takes -> what it is made for; Stable Diffusion's own takes 4."""
 _TRANSFORMERS = (("joint_blocks", "Stable Diffusion 3"), ("double_blocks", "Flux"))
-"""Part of a network that is no UNet -> what has it."""
+"""Part of a network that is not a UNet -> the model that has it."""
 _SIGNS = (
     ("joint_blocks.", "Stable Diffusion 3"),
     ("double_blocks.", "Flux"),
@@ -52,13 +52,13 @@ class Architecture:
     """A checkpoint of the kind that can be guided, with its sizes."""
 
     widths: tuple[int, ...]
-    """Channels of the UNet's levels."""
+    """Channels of the UNet's stages."""
     context: int
     """Width of the text conditioning."""
     vae_widths: tuple[int, ...]
-    """Channels of the VAE's levels."""
+    """Channels of the VAE's stages."""
     vae_layers: int
-    """Residual blocks of a level of the VAE's encoder; a decoder's level has one more."""
+    """Residual blocks of a stage of the VAE's encoder; a stage of the decoder has one more."""
     vocabulary: int
     """Tokens the text encoder knows."""
     text_layers: int
@@ -100,7 +100,7 @@ def _read_safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value["shape"]) for key, value in tensors.items()}
     except (struct.error, ValueError, KeyError, TypeError, OSError) as error:
         raise WeightsError(
-            f"{path} is no readable .safetensors file ({error}). Fetch it again."
+            f"{path} is not a readable .safetensors file ({error}). Fetch it again."
         ) from error
 
 
@@ -135,7 +135,7 @@ def _describe_part(shapes: Shapes) -> str:
         return "a VAE"
     if any(key.startswith("down_blocks.") for key in keys):
         return "a UNet without its VAE and text encoder"
-    return "no diffusion model that is known here"
+    return "not a diffusion model that FRESCO knows"
 
 
 def _find_context(shapes: Shapes) -> int:
@@ -159,15 +159,15 @@ def inspect_checkpoint(path: Path) -> Architecture:
         )
     layers = {key.removeprefix(f"{CLIP}encoder.layers.").partition(".")[0]
               for key in shapes if key.startswith(f"{CLIP}encoder.layers.")}
-    # The decoder's levels: an encoder's may be without residual blocks.
-    levels = range(_count(shapes, f"{VAE}decoder.up.{{}}.block.0.conv2.weight"))
+    # The decoder's stages: an encoder's may be without residual blocks.
+    stages = range(_count(shapes, f"{VAE}decoder.up.{{}}.block.0.conv2.weight"))
     tokens = shapes[f"{CLIP}embeddings.token_embedding.weight"]
     return Architecture(
-        widths=tuple(shapes[f"{UNET}input_blocks.{3 * level + 1}.0.in_layers.2.weight"][0]
-                     for level in range(4)),
+        widths=tuple(shapes[f"{UNET}input_blocks.{3 * stage + 1}.0.in_layers.2.weight"][0]
+                     for stage in range(4)),
         context=_find_context(shapes),
-        vae_widths=tuple(shapes[f"{VAE}decoder.up.{level}.block.0.conv2.weight"][0]
-                         for level in levels),
+        vae_widths=tuple(shapes[f"{VAE}decoder.up.{stage}.block.0.conv2.weight"][0]
+                         for stage in stages),
         vae_layers=_count(shapes, f"{VAE}decoder.up.0.block.{{}}.conv2.weight") - 1,
         vocabulary=tokens[0],
         text_layers=len(layers),

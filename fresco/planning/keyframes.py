@@ -124,7 +124,7 @@ def _pick_largest_changes(change: NDArray[np.float64], low: int, high: int) -> l
     left = change.copy()
     left[:low] = left[len(left) - min(low, len(left)):] = 0.0
     keys = sorted({0, last})
-    # A change of zero is none: a still shot is left to the even split of `_close_gaps`.
+    # A change of zero does not count: a still shot is left to the even split of `_close_gaps`.
     while max(np.diff(keys), default=0) > high and left.max() > 0:
         key = int(np.argmax(left))
         left[max(0, key - low):key + low] = 0.0

@@ -68,7 +68,7 @@ def parse_frame_number(word: object, where: str = "sampling.key_prompts") -> int
     whole = re.fullmatch(r"\s*\d{1,9}\s*", str(word), re.ASCII)
     if isinstance(word, bool) or not whole:
         raise SettingsError(
-            f"{word!r} in {where} is no frame number; give whole numbers from 0, such as 38."
+            f"{word!r} in {where} is not a frame number; give whole numbers from 0, such as 38."
         )
     return int(str(word))
 

@@ -60,11 +60,11 @@ def refuse_composed(prompts: Mapping[str, str]) -> None:
 
 
 def find_unused_key_prompts(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """A sentence for every key prompt whose frame is no keyframe, so that no word is lost."""
+    """A sentence for every key prompt whose frame is not a keyframe."""
     known = sorted(keys)
     idle = [n for n in sorted(map(parse_frame_number, settings.key_prompts)) if n not in known]
     return tuple(
-        f"The words for frame {number} are not used, because it is no keyframe; the nearest is "
+        f"The words for frame {number} are not used, because it is not a keyframe; the nearest is "
         f"{min(known, key=lambda key: abs(key - number))}. Make it a keyframe or move the words."
         for number in idle if known
     )

@@ -1,12 +1,12 @@
 """Scene cuts; a run is a list of shots and nothing is shared across a cut.
 
 The score is that of the field's usual content detector: how far hue, saturation and value move, on
-average, from one frame to the next. PySceneDetect, which made it the standard, is no dependency: it
+average, from one frame to the next. PySceneDetect, which made it the standard, is not used: it
 brings click, platformdirs and tqdm, wants an opencv-python of its own choice beside the one a WebUI
 already has, and reads the video by itself, while this is a few lines over frames that are decoded
 anyway. Three things differ. Hue is compared around its circle and counts by saturation, since the
-hue of grey is noise. A cut stands out from the frames around it, so fast motion at a low rate is
-none. A flash, after which the picture is what it was before, is none either.
+hue of grey is noise. A cut must stand out from the frames around it, so fast motion at a low rate
+is not a cut. A flash, after which the image is what it was before, is not a cut either.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FLASH_FRAMES = 4
 """Longest flash, in frames, that is told from a cut."""
 
 _LEAST_JUMP = 10.0
-"""Below this no one's threshold sees a cut, so no flash needs to be told from one."""
+"""Below this no usual threshold finds a cut, so flashes need not be looked for."""
 
 _SAME_SHARE = 0.5
-"""A picture less than this share of the jump away from an earlier one has returned to it."""
+"""An image has returned to an earlier one if their distance is less than this share of the jump."""
 
 _SCALE = 1.35
 """Brings the score to the scale on which 27 is the customary threshold: measured on five cuts."""
@@ -71,7 +71,7 @@ def _measure_distance(a: NDArray[np.int16], b: NDArray[np.int16]) -> float:
 
 
 class CutScore:
-    """Change of content from frame to frame, streaming; keeps a few small pictures only."""
+    """Change of content from frame to frame, streaming; keeps a few small images only."""
 
     def __init__(self) -> None:
         self._past: deque[NDArray[np.int16]] = deque(maxlen=_FLASH_FRAMES + 1)
@@ -79,19 +79,19 @@ class CutScore:
     def update(self, rgb: NDArray[np.uint8]) -> float:
         """The score of the next frame: its distance from the one before, 0 for the first.
 
-        Negative where the picture jumps back to what it was at most five frames ago: the end of a
-        flash, which `split_shots` takes as no cut, and its beginning neither.
+        Negative where the image jumps back to what it was at most five frames ago: the end of a
+        flash. `split_shots` takes neither its end nor its beginning for a cut.
         """
-        picture = _shrink_to_hsv(rgb)
+        image = _shrink_to_hsv(rgb)
         earlier = list(self._past)
-        self._past.append(picture)
+        self._past.append(image)
         if not earlier:
             return 0.0
-        jump = _measure_distance(earlier[-1], picture)
+        jump = _measure_distance(earlier[-1], image)
         if jump < _LEAST_JUMP:
             return jump
         before_flash = earlier[:-1]
-        returned = any(_measure_distance(old, picture) < _SAME_SHARE * jump for old in before_flash)
+        returned = any(_measure_distance(old, image) < _SAME_SHARE * jump for old in before_flash)
         return -jump if returned else jump
 
 
@@ -108,7 +108,7 @@ def _find_cuts(scores: Sequence[float], threshold: float) -> list[int]:
         if sizes[index] < threshold:
             continue
         if scores[index] < 0:
-            # The flash that ends here began at the last jump: that one was no cut.
+            # The flash that ends here began at the last jump: that one was not a cut.
             if cuts and index - cuts[-1] <= _FLASH_FRAMES:
                 cuts.pop()
         elif _stands_out(sizes, index):

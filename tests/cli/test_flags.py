@@ -98,7 +98,7 @@ def test_defaults_reach_the_run_unchanged(calls: Calls, clip: Path) -> None:
         (["--flow", "best"], "--flow is 'best'; choose one of auto, gmflow"),
         (["--preset", "fast"], "--preset is 'fast'; choose one of full, attention, off."),
         (["--preview", "0"], "--preview is '0'; give a whole number from 1."),
-        (["--keys", "3,x"], "'x' in '3,x' is no frame number"),
+        (["--keys", "3,x"], "'x' in '3,x' is not a frame number"),
         (["--key-prompts", "eyes"], "names no frame"),
         (["--bath-size", "3"], "'--bath-size' is not an argument of fresco translate; did you mean "
                                "--batch-size?"),

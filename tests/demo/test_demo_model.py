@@ -52,8 +52,8 @@ def host() -> DiffusersHost:
     return load_host(SamplingSettings(model=str(MODEL), device="cpu"), offline=True)
 
 
-def saturation(pictures: Frames) -> float:
-    return float(np.mean([cv2.cvtColor(p, cv2.COLOR_RGB2HSV)[..., 1].mean() for p in pictures]))
+def saturation(images: Frames) -> float:
+    return float(np.mean([cv2.cvtColor(p, cv2.COLOR_RGB2HSV)[..., 1].mean() for p in images]))
 
 
 def test_it_is_small_and_whole() -> None:

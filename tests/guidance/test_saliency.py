@@ -125,7 +125,7 @@ def test_u2netp_without_its_file_says_what_to_fetch(tmp_path: Path) -> None:
 
 def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(hashlib.sha256(b"").digest())
-    with pytest.raises(WeightsError, match=r"net\.onnx is no network"):
+    with pytest.raises(WeightsError, match=r"net\.onnx is not a network"):
         U2NetP(tmp_path / "net.onnx")
 
 

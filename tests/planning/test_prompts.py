@@ -29,7 +29,7 @@ def test_empty_parts_leave_no_comma() -> None:
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", ""])
 def test_key_prompts_need_frame_numbers(number: str) -> None:
-    with pytest.raises(SettingsError, match="is no frame number"):
+    with pytest.raises(SettingsError, match="is not a frame number"):
         compose_prompts((0,), SamplingSettings(key_prompts={number: "x"}))
 
 

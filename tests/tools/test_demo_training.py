@@ -66,10 +66,10 @@ def test_looks_are_what_they_are_called(picture: NDArray[np.uint8]) -> None:
 
 def test_a_caption_names_its_look_and_its_content() -> None:
     chance = random.Random(0)
-    words = [prompts.caption("night", "a red car", chance, dropped=0.0) for _ in range(200)]
+    words = [prompts.write_caption("night", "a red car", chance, dropped=0.0) for _ in range(200)]
     assert all(any(look in text for look in looks.STYLES["night"][1]) for text in words)
     assert 0.5 < np.mean(["a red car" in text for text in words]) < 0.9
-    empty = [prompts.caption("night", "", chance) == "" for _ in range(2000)]
+    empty = [prompts.write_caption("night", "", chance) == "" for _ in range(2000)]
     assert 0.07 < np.mean(empty) < 0.13
 
 
@@ -87,8 +87,8 @@ def test_a_scene_is_drawn_alike_and_described() -> None:
 
 
 def test_a_picture_is_fitted_to_whole_latents() -> None:
-    assert images.fitted(np.zeros((801, 1005, 3), np.uint8), 384).shape == (384, 480, 3)
-    assert images.fitted(np.zeros((101, 205, 3), np.uint8), 384).shape == (96, 200, 3)
+    assert images.fit(np.zeros((801, 1005, 3), np.uint8), 384).shape == (384, 480, 3)
+    assert images.fit(np.zeros((101, 205, 3), np.uint8), 384).shape == (96, 200, 3)
 
 
 def test_pictures_of_an_animation_are_taken_once_each(
@@ -101,7 +101,7 @@ def test_pictures_of_an_animation_are_taken_once_each(
     folder.mkdir(parents=True)
     path = folder / "a.webp"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    kept = list(images._kept(images._stills(path), "", held_out=True))
+    kept = list(images._pick_samples(images._read_stills(path), "", held_out=True))
     assert len(kept) == 2
     assert np.array_equal(kept[0].image, picture)
     with pytest.raises(FileNotFoundError):
@@ -111,18 +111,18 @@ def test_pictures_of_an_animation_are_taken_once_each(
 def test_the_path_begins_at_the_noisy_source() -> None:
     source, target, noise = torch.randn(3, 2, 4, 6, 6)
     start = torch.tensor([400, 750])
-    path = diffusion.on_path(source, target, noise, start, start, torch.ones(2))
-    alpha, sigma = (level[start][:, None, None, None] for level in diffusion.levels())
+    path = diffusion.place_on_path(source, target, noise, start, start, torch.ones(2))
+    alpha, sigma = (level[start][:, None, None, None] for level in diffusion.compute_weights())
     torch.testing.assert_close(path.latents, alpha * source + sigma * noise)
 
 
 def test_the_deterministic_sampler_follows_the_path_to_the_target() -> None:
     source, target, noise = torch.randn(3, 1, 4, 6, 6, dtype=torch.float64)
     start, moving = torch.tensor([700]), torch.ones(1, dtype=torch.float64)
-    alpha, sigma = (level.double() for level in diffusion.levels())
+    alpha, sigma = (level.double() for level in diffusion.compute_weights())
     x = alpha[700] * source + sigma[700] * noise
     for t, after in ((700, 520), (520, 310), (310, 90), (90, 0)):
-        path = diffusion.on_path(source, target, noise, torch.tensor([t]), start, moving)
+        path = diffusion.place_on_path(source, target, noise, torch.tensor([t]), start, moving)
         torch.testing.assert_close(x, path.latents, rtol=1e-5, atol=1e-5)
         clean = (x - sigma[t] * path.noise) / alpha[t]
         torch.testing.assert_close(clean, target, rtol=1e-4, atol=1e-4)
@@ -132,9 +132,9 @@ def test_the_deterministic_sampler_follows_the_path_to_the_target() -> None:
 def test_without_a_source_the_path_is_that_of_diffusion() -> None:
     source, target, noise = torch.randn(3, 2, 4, 6, 6)
     t, start = torch.tensor([10, 900]), torch.tensor([999, 999])
-    path = diffusion.on_path(source, target, noise, t, start, torch.zeros(2))
+    path = diffusion.place_on_path(source, target, noise, t, start, torch.zeros(2))
     torch.testing.assert_close(path.noise, noise)
-    alpha, sigma = (level[t][:, None, None, None] for level in diffusion.levels())
+    alpha, sigma = (level[t][:, None, None, None] for level in diffusion.compute_weights())
     torch.testing.assert_close(path.latents, alpha * target + sigma * noise)
 
 
@@ -142,7 +142,7 @@ def test_levels_are_those_of_stable_diffusion() -> None:
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    torch.testing.assert_close(diffusion.levels()[0].square(), theirs.alphas_cumprod)
+    torch.testing.assert_close(diffusion.compute_weights()[0].square(), theirs.alphas_cumprod)
 
 
 def test_batches_pair_a_look_with_its_source_and_repeat() -> None:
@@ -223,15 +223,15 @@ def test_normalised_latents_have_their_spread_and_decode_as_before(
 ) -> None:
     torch.manual_seed(0)
     vae = networks.make_autoencoder().eval()
-    before = autoencoder.round_trip(vae, picture[:64, :64])
+    before = autoencoder.reconstruct(vae, picture[:64, :64])
     autoencoder.normalise(vae, [picture], 0)
-    crops = autoencoder.crops([picture], np.random.default_rng(0), 256)
+    crops = autoencoder.cut_crops([picture], np.random.default_rng(0), 256)
     with torch.no_grad():
-        latents = networks.SCALE * autoencoder.encode(vae, autoencoder.as_tensor(crops))
+        latents = networks.SCALE * autoencoder.encode(vae, autoencoder.stack_images(crops))
     torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-2)
     wanted = torch.full((4,), networks.SPREAD)
     torch.testing.assert_close(latents.std(dim=(0, 2, 3)), wanted, rtol=1e-3, atol=0)
-    after = autoencoder.round_trip(vae, picture[:64, :64])
+    after = autoencoder.reconstruct(vae, picture[:64, :64])
     assert np.abs(before.astype(int) - after).max() <= 1
 
 
@@ -277,5 +277,5 @@ def test_an_exported_model_is_small_and_predicts_as_before(tmp_path: Path) -> No
         made = host._parts.unet(x, t, words).sample
     assert float((made - wanted).norm() / wanted.norm()) < HALF_WEIGHTS_RELATIVE
     shown = host.reconstruct(scenes.draw_scene(1, 64).image[None])
-    wanted = autoencoder.round_trip(vae, scenes.draw_scene(1, 64).image)
+    wanted = autoencoder.reconstruct(vae, scenes.draw_scene(1, 64).image)
     assert np.abs(shown[0].astype(int) - wanted).max() <= HALF_WEIGHTS_LEVELS

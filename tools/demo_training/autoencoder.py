@@ -1,4 +1,4 @@
-"""Training of the autoencoder on crops of pictures in all looks."""
+"""Training of the autoencoder on crops of images in all looks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fresco.hosts.diffusers.vae import to_pixels, to_tensor
 from tools.demo_training.networks import SCALE, SPREAD, make_autoencoder
 from tools.demo_training.progress import fast_arithmetic, train
-
-Picture = NDArray[np.uint8]
+from tools.demo_training.styles import RGB
 
 SIDE = 64
 """Of a crop, in pixels."""
@@ -34,20 +32,20 @@ _MEANS = 2.0
 """Weight of the difference of 8 x 8 means, which hold the colours."""
 
 
-def as_tensor(pictures: Sequence[Picture]) -> Tensor:
+def stack_images(images: Sequence[RGB]) -> Tensor:
     """[N, H, W, 3] uint8 as [N, 3, H, W] floats in [-1, 1], channels last in memory."""
-    images = to_tensor(np.stack(pictures), torch.device("cpu"))
-    return images.contiguous(memory_format=torch.channels_last)
+    stacked = to_tensor(np.stack(images), torch.device("cpu"))
+    return stacked.contiguous(memory_format=torch.channels_last)
 
 
-def crops(pictures: Sequence[Picture], random: np.random.Generator, count: int) -> list[Picture]:
+def cut_crops(images: Sequence[RGB], random: np.random.Generator, count: int) -> list[RGB]:
     """Square crops at any place, every other one mirrored on average."""
     result = []
     for _ in range(count):
-        picture = pictures[int(random.integers(len(pictures)))]
-        top = int(random.integers(picture.shape[0] - SIDE + 1))
-        left = int(random.integers(picture.shape[1] - SIDE + 1))
-        crop = picture[top:top + SIDE, left:left + SIDE]
+        image = images[int(random.integers(len(images)))]
+        top = int(random.integers(image.shape[0] - SIDE + 1))
+        left = int(random.integers(image.shape[1] - SIDE + 1))
+        crop = image[top:top + SIDE, left:left + SIDE]
         result.append(crop[:, ::-1] if random.random() < 0.5 else crop)
     return result
 
@@ -66,13 +64,13 @@ def encode(vae: Any, images: Tensor) -> Tensor:
 
 
 def train_autoencoder(
-    pictures: Sequence[Picture], folder: Path, *, steps: int, seed: int = 0,
+    images: Sequence[RGB], folder: Path, *, steps: int, seed: int = 0,
     frozen: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
     """Train, or go on from the checkpoint in the folder; returns the normalised autoencoder.
 
     Args:
-        pictures: [H, W, 3] uint8 each, sides at least `SIDE`.
+        images: [H, W, 3] uint8 each, sides at least `SIDE`.
         frozen: train the decoder of this one and leave its latents as a UNet has learned them.
     """
     torch.manual_seed(seed)
@@ -85,26 +83,26 @@ def train_autoencoder(
 
     def loss_of(step: int) -> Tensor:
         random = np.random.default_rng((seed, step))
-        images = as_tensor(crops(pictures, random, CROPS))
+        crops = stack_images(cut_crops(images, random, CROPS))
         with fast_arithmetic():
-            latents = encode(vae, images)
+            latents = encode(vae, crops)
             spread = 1.0 if frozen is None else latents.detach().float().std()
             noisy = latents + spread * _NOISE * torch.randn_like(latents)
             made = vae.decoder(vae.post_quant_conv(noisy))
-        loss = reconstruction_loss(made, images)
+        loss = reconstruction_loss(made, crops)
         return loss if frozen is not None else loss + _PULL * latents.float().square().mean()
 
     path = folder / "autoencoder.pt"
     train("autoencoder", path, vae, trained, steps=steps, rate=_RATE, loss_of=loss_of)
     if frozen is None:
-        normalise(vae, pictures, seed)
+        normalise(vae, images, seed)
     return vae.eval()
 
 
 @torch.no_grad()
-def normalise(vae: Any, pictures: Sequence[Picture], seed: int) -> None:
+def normalise(vae: Any, images: Sequence[RGB], seed: int) -> None:
     """Give scaled latents the mean 0 and the standard deviation SPREAD, channel by channel."""
-    latents = encode(vae, as_tensor(crops(pictures, np.random.default_rng(seed), 256))).float()
+    latents = encode(vae, stack_images(cut_crops(images, np.random.default_rng(seed), 256))).float()
     mean, deviation = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     factor = SPREAD / SCALE / deviation
     vae.quant_conv.weight[:4] *= factor[:, None, None, None]
@@ -116,13 +114,13 @@ def normalise(vae: Any, pictures: Sequence[Picture], seed: int) -> None:
     vae.post_quant_conv.weight.copy_(before / factor[None, :, None, None])
 
 
-def psnr(made: Picture, wanted: Picture) -> float:
-    """Peak signal-to-noise ratio of two pictures, dB."""
+def measure_psnr(made: RGB, wanted: RGB) -> float:
+    """Peak signal-to-noise ratio of two images, dB."""
     error = np.square(made.astype(np.float64) - wanted).mean()
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 @torch.no_grad()
-def round_trip(vae: Any, picture: Picture) -> Picture:
-    """What is left of a picture after encoding and decoding."""
-    return to_pixels(vae.decode(encode(vae, as_tensor([picture]))).sample)[0]
+def reconstruct(vae: Any, image: RGB) -> RGB:
+    """What is left of an image after encoding and decoding."""
+    return to_pixels(vae.decode(encode(vae, stack_images([image]))).sample)[0]

@@ -1,6 +1,6 @@
-"""Training of the UNet and the text model on noisy latents between a picture and its looks.
+"""Training of the UNet and the text model on noisy latents between an image and its looks.
 
-A plain diffusion model of this size invents poor pictures, and what img2img asks of it is another
+A plain diffusion model of this size invents poor images, and what img2img asks of it is another
 thing: it is handed the noisy *source* and is to end at the look. So it learns that path. Let T be
 the target, S the source, s the timestep img2img starts at, with alpha and sigma the levels of
 signal and noise. The deterministic sampler that knows T goes from alpha_s S + sigma_s e to T by
@@ -25,7 +25,7 @@ from transformers import CLIPTokenizer
 
 from tools.demo_training.networks import make_text_encoder, make_unet
 from tools.demo_training.progress import fast_arithmetic, train
-from tools.demo_training.prompts import caption
+from tools.demo_training.prompts import write_caption
 from tools.demo_training.views import PLAIN, View
 
 TIMESTEPS = 1000
@@ -58,7 +58,7 @@ class Denoiser(nn.Module):
         return self.unet(noisy, t, self.text(tokens).last_hidden_state).sample
 
 
-def levels() -> tuple[Tensor, Tensor]:
+def compute_weights() -> tuple[Tensor, Tensor]:
     """alpha and sigma of every timestep, Stable Diffusion's schedule; [1000] each."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64).square()
     kept = (1 - betas).cumprod(0)
@@ -75,7 +75,7 @@ class Noisy:
     """n, what is to be predicted, in the same shape."""
 
 
-def on_path(
+def place_on_path(
     source: Tensor, target: Tensor, noise: Tensor, t: Tensor, start: Tensor, moving: Tensor
 ) -> Noisy:
     """Where the sampler is at t that started from the source at `start`; see this module.
@@ -85,7 +85,7 @@ def on_path(
         t, start: timesteps [N], t at most start.
         moving: [N], 1 for a path from the source, 0 for one from nothing.
     """
-    alpha, sigma = levels()
+    alpha, sigma = compute_weights()
     k = (moving * alpha[start] / sigma[start])[:, None, None, None]
     seen = noise + k * (source - target)
     a, b = alpha[t][:, None, None, None], sigma[t][:, None, None, None]
@@ -126,7 +126,7 @@ class Batches:
             source, target = cut(both, side, chance)
             sources.append(source)
             targets.append(target)
-            captions.append(caption(look, view.words, chance))
+            captions.append(write_caption(look, view.words, chance))
         tokens = self._tokenizer(
             captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
         ).input_ids
@@ -143,14 +143,14 @@ def _step_loss(
     start = torch.where(moving > 0, start, TIMESTEPS - 1)
     t = (torch.rand(count, generator=generator) * (start + 1)).long()
     noise = torch.randn(source.shape, generator=generator)
-    path = on_path(source, target, noise, t, start, moving)
+    path = place_on_path(source, target, noise, t, start, moving)
     noisy = path.latents.contiguous(memory_format=torch.channels_last)
     with fast_arithmetic():
         predicted = model(noisy, t, tokens)
     return (predicted.float() - path.noise).square().mean()
 
 
-def _shape(step: int, steps: int) -> tuple[int, int]:
+def _choose_crops(step: int, steps: int) -> tuple[int, int]:
     """Side and number of crops at a step."""
     return next((side, n) for share, side, n in reversed(_SIDES) if step >= share * steps)
 
@@ -169,7 +169,7 @@ def train_denoiser(
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return _step_loss(model, batches(step, *_shape(step, steps)), generator)
+        return _step_loss(model, batches(step, *_choose_crops(step, steps)), generator)
 
     @torch.no_grad()
     def average(step: int) -> None:

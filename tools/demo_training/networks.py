@@ -17,10 +17,10 @@ SPREAD = 4.0
 what noise hides, so its noise hides less."""
 UNET_WIDTHS = (64, 128, 128, 128)
 VAE_WIDTHS = (96, 96, 96, 96)
-"""Three channels a group at the least, see `_give_partners`; all alike, since the encoder's levels
+"""Three channels a group at the least, see `_give_partners`; all alike, since the encoder's stages
 have no residual block that could change the width."""
 VAE_BLOCKS = 0
-"""Residual blocks of an encoder's level; a decoder's has one more."""
+"""Residual blocks of a stage of the encoder; one of the decoder has one more."""
 TEXT_WIDTH = 64
 """That of `demo.make_model`."""
 VOCABULARY = 49408
@@ -37,7 +37,7 @@ def _give_partners(conv: nn.Conv2d) -> None:
     """Two channels of every group start as opposite constants.
 
     Normalisation has 32 groups whatever the width. A group of one or two channels loses its mean
-    over the picture, which is brightness, and its scale, which is contrast; beside constants that
+    over the image, which is brightness, and its scale, which is contrast; beside constants that
     rule the group's statistics a third channel keeps both.
     """
     size = conv.out_channels // _GROUPS
@@ -61,10 +61,10 @@ def _pass_on(conv: nn.Conv2d, taps: slice, value: float) -> None:
 @torch.no_grad()
 def make_autoencoder() -> AutoencoderKL:
     """KL autoencoder, factor 8, 4 channels; the decoder is the larger part."""
-    levels = len(VAE_WIDTHS)
+    stages = len(VAE_WIDTHS)
     sizes: dict[str, Any] = {
-        "block_out_channels": VAE_WIDTHS, "down_block_types": ("DownEncoderBlock2D",) * levels,
-        "up_block_types": ("UpDecoderBlock2D",) * levels, "layers_per_block": VAE_BLOCKS,
+        "block_out_channels": VAE_WIDTHS, "down_block_types": ("DownEncoderBlock2D",) * stages,
+        "up_block_types": ("UpDecoderBlock2D",) * stages, "layers_per_block": VAE_BLOCKS,
         "norm_num_groups": _GROUPS, "latent_channels": 4, "sample_size": 512,
         "scaling_factor": SCALE,
     }

@@ -1,4 +1,4 @@
-"""Captions: a look and, where it is known, what the picture shows."""
+"""Captions: a look and, where it is known, what the image shows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import random
 from tools.demo_training.styles import STYLES
 
 _NOTHING = ("", "a scene", "a picture", "this", "a frame of a video")
-"""Content of pictures that nobody described."""
+"""Content of images that nobody described."""
 _ENDS = ("", "", "", ", detailed", ", high quality", ", masterpiece", ", best quality")
 
 
-def caption(style: str, words: str, chance: random.Random, *, dropped: float = 0.1) -> str:
-    """One way to ask for a picture in a look.
+def write_caption(style: str, words: str, chance: random.Random, *, dropped: float = 0.1) -> str:
+    """Write one way to ask for an image in a look.
 
     Args:
         words: what it shows; empty where unknown.

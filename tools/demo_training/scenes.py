@@ -22,7 +22,7 @@ _PAINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A drawn picture."""
+    """A drawn image."""
 
     image: NDArray[np.uint8]
     """[H, W, 3] RGB."""

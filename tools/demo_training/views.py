@@ -1,4 +1,4 @@
-"""What the UNet learns from: latents of pictures in the looks of the filters."""
+"""What the UNet learns from: latents of images in the looks of the filters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tools.demo_training.autoencoder import as_tensor, encode
+from tools.demo_training.autoencoder import encode, stack_images
 from tools.demo_training.networks import SCALE
 from tools.demo_training.progress import fast_arithmetic
 from tools.demo_training.styles import STYLES
@@ -23,7 +23,7 @@ PLAIN = "photo"
 _LOOKS = 5
 """Of every view, besides the plain one."""
 _SHORT = (224, 384)
-"""Range of the short side a picture is scaled to, in pixels."""
+"""Range of the short side an image is scaled to, in pixels."""
 _LARGEST = 320
 """Largest side of the part that is kept."""
 
@@ -32,50 +32,50 @@ logger = logging.getLogger("fresco.training")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture at one size, in several looks."""
+    """One image at one size, in several looks."""
 
     latents: dict[str, Tensor]
     """Look to scaled latents [4, H / 8, W / 8], float16; all of one size, `PLAIN` among them."""
     words: str
-    """What the picture shows; empty where unknown."""
+    """What the image shows; empty where unknown."""
 
 
-def _placed(picture: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def _place(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     """Scaled at random, cut to a part, mirrored half of the time; sides multiples of 8."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     short = int(random.integers(*_SHORT, endpoint=True))
     scale = min(1.0, short / min(height, width))
     size = max(_SHORT[0] // 2, round(width * scale)), max(_SHORT[0] // 2, round(height * scale))
-    picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     if random.random() < 0.5:
-        picture = picture[:, ::-1]
-    high, wide = (min(_LARGEST, side) // 8 * 8 for side in picture.shape[:2])
-    top = int(random.integers(picture.shape[0] - high + 1))
-    left = int(random.integers(picture.shape[1] - wide + 1))
-    return np.ascontiguousarray(picture[top:top + high, left:left + wide])
+        image = image[:, ::-1]
+    high, wide = (min(_LARGEST, side) // 8 * 8 for side in image.shape[:2])
+    top = int(random.integers(image.shape[0] - high + 1))
+    left = int(random.integers(image.shape[1] - wide + 1))
+    return np.ascontiguousarray(image[top:top + high, left:left + wide])
 
 
 @torch.no_grad()
 def make_view(
-    vae: AutoencoderKL, picture: NDArray[np.uint8], words: str, random: np.random.Generator
+    vae: AutoencoderKL, image: NDArray[np.uint8], words: str, random: np.random.Generator
 ) -> View:
-    """Filter and encode one picture."""
-    placed = _placed(picture, random)
+    """Filter and encode one image."""
+    placed = _place(image, random)
     names = [name for name in STYLES if name != PLAIN]
     chosen = [PLAIN, *random.choice(names, _LOOKS, replace=False).tolist()]
-    looks = as_tensor([STYLES[name][0](placed) for name in chosen])
+    looks = stack_images([STYLES[name][0](placed) for name in chosen])
     with fast_arithmetic():
         latents = SCALE * encode(vae, looks).float()
     return View(dict(zip(chosen, latents.half(), strict=True)), words)
 
 
 def make_views(
-    vae: AutoencoderKL, pictures: Sequence[tuple[NDArray[np.uint8], str]], *, seed: int = 0
+    vae: AutoencoderKL, images: Sequence[tuple[NDArray[np.uint8], str]], *, seed: int = 0
 ) -> list[View]:
-    """A view of every picture, given with its words."""
+    """A view of every image, given with its words."""
     views = []
-    for number, (picture, words) in enumerate(pictures):
-        views.append(make_view(vae, picture, words, np.random.default_rng((seed, number))))
+    for number, (image, words) in enumerate(images):
+        views.append(make_view(vae, image, words, np.random.default_rng((seed, number))))
         if (number + 1) % 100 == 0:
-            logger.info("%d of %d pictures filtered and encoded", number + 1, len(pictures))
+            logger.info("%d of %d images filtered and encoded", number + 1, len(images))
     return views

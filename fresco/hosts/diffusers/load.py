@@ -49,7 +49,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     with memory_errors("while loading the model"):
         for part in (pipe.unet, pipe.vae, pipe.text_encoder, control):
             if part is not None:
-                # Not part.to: diffusers logs a warning about layers that these networks have not.
+                # Not part.to: diffusers logs a warning about layers that these networks lack.
                 torch.nn.Module.to(part, device=device, dtype=dtype)
                 part.eval().requires_grad_(False)
     parts = ModelParts(
@@ -94,7 +94,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Libraries speak of errors only while loading; the rest is told by ours."""
+    """Within: libraries log errors only, and show no progress bars."""
     from transformers.utils import logging as text_logging
 
     speakers = (text_logging, diffusers.utils.logging)
@@ -282,7 +282,7 @@ def _check_control(control: Any, unet: Any, name: str) -> None:
         raise _make_family_error(name, theirs, ours)
     if tuple(control.config.block_out_channels) != tuple(unet.config.block_out_channels):
         raise HostError(
-            f"ControlNet {name} has levels of {tuple(control.config.block_out_channels)} channels, "
+            f"ControlNet {name} has stages of {tuple(control.config.block_out_channels)} channels, "
             f"the model {tuple(unet.config.block_out_channels)}; use one made for this model."
         )
 

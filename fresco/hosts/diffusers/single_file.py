@@ -47,14 +47,14 @@ def write_configuration(folder: Path, sizes: Architecture) -> None:
         "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
         "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
     })
-    levels = len(sizes.vae_widths)
+    stages = len(sizes.vae_widths)
     _write(folder / "vae" / "config.json", {
         "_class_name": "AutoencoderKL",
         "act_fn": "silu", "block_out_channels": sizes.vae_widths, "in_channels": 3,
         "out_channels": 3, "latent_channels": 4, "layers_per_block": sizes.vae_layers,
         "norm_num_groups": 32, "sample_size": 512, "scaling_factor": 0.18215,
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "down_block_types": ["DownEncoderBlock2D"] * stages,
+        "up_block_types": ["UpDecoderBlock2D"] * stages,
     })
     _write(folder / "text_encoder" / "config.json", _make_text_configuration(sizes))
     _write(folder / "scheduler" / "scheduler_config.json", {

@@ -116,7 +116,7 @@ REFUSED: dict[str, tuple[Cut, str]] = {
     "lora": (lambda state: {"lora_unet_x.lora_down.weight": torch.zeros(4, 8)}, "a LoRA"),
     "control": (lambda state: {"control_model.x": torch.zeros(1)}, "a ControlNet"),
     "inversion": (lambda state: {"emb_params": torch.zeros(1, 768)}, "a textual inversion"),
-    "other": (lambda state: {"weight": torch.zeros(1)}, "no diffusion model"),
+    "other": (lambda state: {"weight": torch.zeros(1)}, "not a diffusion model"),
 }
 
 
@@ -320,7 +320,7 @@ def test_wrong_control_nets_are_refused(
     key = next(k for k in keys if k.endswith("attn2.to_k.weight"))
     save_file({key: torch.zeros(32, 1024)}, tmp_path / "sd2.safetensors")
     for place, words in (
-        (tmp_path / "narrow", "levels of"),
+        (tmp_path / "narrow", "stages of"),
         (tmp_path / "sd2.safetensors", "made for Stable Diffusion 2.x"),
         (tiny_file, "is Stable Diffusion 1.x; give a ControlNet"),
     ):

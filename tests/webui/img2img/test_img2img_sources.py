@@ -122,4 +122,4 @@ def test_fewer_words_than_frames(host: Host) -> None:
 
 def test_words_for_a_frame_that_is_none(double: DoubleHost) -> None:
     double.img2img(frames(3), NONE | {"key_prompts": {"7": "at night"}})
-    assert "The words for frame 7 are not used, because it is no keyframe" in double.comments
+    assert "The words for frame 7 are not used, because it is not a keyframe" in double.comments
