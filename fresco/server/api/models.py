@@ -56,17 +56,21 @@ class HostBody(ApiModel):
     """What the model and its sampling need beyond the settings."""
 
     model: text() = Field(
-        "", description="As in GET /fresco/models; empty: the one that is loaded."
+        "", description="One of `models` in GET /fresco/models; empty: the one that is loaded."
     )
-    sampler: text() = Field("", description="As in GET /fresco/models; empty: the first.")
-    scheduler: text() = Field("", description="As in GET /fresco/models; empty: the sampler's own.")
+    sampler: text() = Field(
+        "", description="One of `samplers` there; empty: the first."
+    )
+    scheduler: text() = Field(
+        "", description="One of `schedulers` there; empty: the sampler's own."
+    )
 
 
 class ControlNetUnitBody(ApiModel):
     """A ControlNet unit; each keyframe gives its own hint."""
 
-    model: text() = Field(..., description="As in GET /fresco/models.")
-    module: text() = Field("none", description="Preprocessor, as in GET /fresco/models.")
+    model: text() = Field(..., description="One of `control_models` in GET /fresco/models.")
+    module: text() = Field("none", description="Preprocessor: one of `control_modules` there.")
     weight: number(0, 2) = Field(1, description="Strength.")
     start: number(0, 1) = Field(0, description="Share of the schedule where it begins.")
     end: number(0, 1) = Field(1, description="Share of the schedule where it ends.")
@@ -206,7 +210,7 @@ SettingsBody = _build_settings_body()
 
 # Bodies
 
-_ABOUT_SETTINGS = "Options by group; what is left out is at its default, or as it was."
+_ABOUT_SETTINGS = "Options by group. Left out: the defaults; when resuming, as they were."
 
 
 class VideoBody(ApiModel):
@@ -233,7 +237,7 @@ class ResumeBody(ApiModel):
         None,
         description="preview: the first keyframes; keyframes: all of them; all: every frame; "
         "keyframe: one keyframe again, alone with its neighbours; propagation: external keyframes, "
-        "carried to every frame. Left out: all, or as it was.",
+        "carried to every frame. Left out: all; when resuming, as it was.",
     )
     settings: nested(SettingsBody) = Field(None, description=_ABOUT_SETTINGS)
     host: nested(HostBody) = Field(
