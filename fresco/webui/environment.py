@@ -7,21 +7,18 @@ import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from modules import launch_utils, paths, sd_models, sd_samplers, shared
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.hosts.webui.host import WebuiHost
+from fresco.hosts.webui.controlnet import control_models, control_modules, controlnet_api
+from fresco.hosts.webui.open import open_host
 from fresco.hosts.webui.paths import flow_settings, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
-
-_OWN_PICTURE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
-"""Beginnings of the names of ControlNet's preprocessors that take their look from one picture."""
 
 
 def jobs_root() -> Path:
@@ -60,13 +57,12 @@ class WebuiEnvironment:
         current = _current_model()
         models = [info.title for info in sd_models.checkpoints_list.values()]
         first = [current] if current in models else []
-        control = _controlnet()
         return Offer(
             models=tuple(first + [title for title in models if title != current]),
             samplers=tuple(_samplers()),
             schedulers=tuple(_schedulers()),
-            control_models=tuple(_control_models(control)),
-            control_modules=tuple(_control_modules(control)),
+            control_models=control_models(),
+            control_modules=control_modules(),
         )
 
     def resolve(self, options: HostOptions) -> HostOptions:
@@ -80,7 +76,7 @@ class WebuiEnvironment:
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The WebUI's model, for one job."""
-        return WebuiHost(self.resolve(options), sampling)
+        return open_host(self.resolve(options), sampling)
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """With weights where this WebUI keeps them, and downloads as it allows them."""
@@ -157,27 +153,6 @@ def _checked_unit(unit: ControlUnit, offer: Offer) -> ControlUnit:
     return dataclasses.replace(unit, model=model)
 
 
-def _controlnet() -> Any:
-    """ControlNet's public module, or None where it is not installed."""
-    for name in ("internal_controlnet.external_code", "scripts.external_code"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
-
-
-def _control_models(control: Any) -> list[str]:
-    return [name for name in control.get_models() if name != "None"] if control else []
-
-
-def _control_modules(control: Any) -> list[str]:
-    """Preprocessors that can follow the frames: not those that look at a picture of their own."""
-    known = control.get_modules() if control else []
-    following = [name for name in known if not name.startswith(_OWN_PICTURE)]
-    return sorted(following, key=lambda name: (name != "none", name))
-
-
 def _model_check() -> Check:
     titles = list(sd_models.checkpoints_list.values())
     if not titles:
@@ -187,13 +162,12 @@ def _model_check() -> Check:
 
 
 def _controlnet_check() -> Check:
-    control = _controlnet()
-    if control is None:
+    if controlnet_api() is None:
         return Check(
             "ControlNet", True, "Not installed; FRESCO works without. To keep the source's lines, "
             "install sd-webui-controlnet.",
         )
-    models = _control_models(control)
+    models = control_models()
     if not models:
         return Check(
             "ControlNet", False, "Installed, but it has no model; put one into models/ControlNet."

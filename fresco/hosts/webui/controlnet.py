@@ -1,4 +1,4 @@
-"""ControlNet's own hint for every keyframe, through the public parts of sd-webui-controlnet."""
+"""ControlNet through the public parts of sd-webui-controlnet: its lists, and a hint a frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,37 @@ from fresco.errors import HostError
 from fresco.hosts.patching import pre_hook
 
 _TITLE = "controlnet"
+_OWN_IMAGE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
+"""Beginnings of the names of preprocessors that take their look from one image."""
+
+
+def controlnet_api() -> Any:
+    """ControlNet's public module, or None where it is not installed."""
+    for name in ("internal_controlnet.external_code", "scripts.external_code"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+def control_models() -> tuple[str, ...]:
+    """ControlNet's models, as it lists them."""
+    control = controlnet_api()
+    return tuple(name for name in control.get_models() if name != "None") if control else ()
+
+
+def control_modules() -> tuple[str, ...]:
+    """Preprocessors that can follow the frames: not those that look at an image of their own."""
+    control = controlnet_api()
+    known = control.get_modules() if control else []
+    following = [name for name in known if not name.startswith(_OWN_IMAGE)]
+    return tuple(sorted(following, key=lambda name: (name != "none", name)))
 
 
 @contextmanager
 def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
-    """Within: every enabled unit without a picture of its own sees each frame's hint.
+    """Within: every enabled unit without an image of its own sees each frame's hint.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
@@ -29,7 +55,7 @@ def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
     script = _script(p)
     with ExitStack() as stack:
         for unit, parameters in _units(script):
-            if _has_picture(unit):
+            if _has_image(unit):
                 continue
             _require_controlnet(unit, parameters)
             hints = torch.cat([_hint(script, unit, frame, p) for frame in frames])
@@ -50,13 +76,13 @@ def _units(script: Any) -> Sequence[tuple[Any, Any]]:
     network = getattr(script, "latest_network", None)
     if network is None:
         raise HostError(
-            f"ControlNet has {len(units)} units switched on but did not start, see the console; "
-            "mend or switch off its units."
+            f"ControlNet has {len(units)} units switched on but did not start; the console says "
+            "why. Correct its units, or switch them off."
         )
     return list(zip(units, network.control_params, strict=True))
 
 
-def _has_picture(unit: Any) -> bool:
+def _has_image(unit: Any) -> bool:
     image = getattr(unit, "image", None)
     if isinstance(image, dict):
         image = image.get("image")
@@ -67,8 +93,8 @@ def _require_controlnet(unit: Any, parameters: Any) -> None:
     kind = parameters.control_model_type
     if not kind.is_controlnet:
         raise HostError(
-            f"ControlNet's unit {unit.module} ({kind.name}) cannot follow the frames; give it a "
-            "picture of its own, or switch it off."
+            f"ControlNet's unit {unit.module} ({kind.name}) cannot follow the frames; give it an "
+            "image of its own, or switch it off."
         )
 
 
@@ -96,8 +122,8 @@ def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
         given = kwargs["hint"]
         if rows % len(hints):
             raise HostError(
-                f"ControlNet works on {rows} rows, no multiple of the {len(hints)} frames; switch "
-                "off extensions that change the batch."
+                f"ControlNet works on {rows} rows, which is not a multiple of the {len(hints)} "
+                "frames; switch off extensions that change the batch."
             )
         own = hints[torch.arange(rows) % len(hints)].to(given)
         return args, {**kwargs, "hint": own}

@@ -6,9 +6,10 @@ The WebUI's queue is held for a batch and no longer, so other people's pictures 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from PIL import Image
 from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.ldm.unet import LdmUNet
-from fresco.hosts.noise import compute_model_sigmas
 from fresco.hosts.options import HostOptions
 from fresco.hosts.patching import replaced_forward, replaced_method
+from fresco.hosts.webui.batch import forget_conditionings, guided_batch, was_interrupted
 from fresco.hosts.webui.controlnet import per_frame_hints
-from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
+from fresco.hosts.webui.model import WebuiModel
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
@@ -45,16 +46,19 @@ _PICTURE_OPTIONS = (
 class WebuiHost:
     """`Host` over the WebUI's model."""
 
-    def __init__(self, options: HostOptions, sampling: SamplingSettings) -> None:
+    def __init__(
+        self, options: HostOptions, sampling: SamplingSettings,
+        open_model: Callable[[Any], WebuiModel],
+    ) -> None:
         """
         Args:
             options: resolved, nothing empty but what the host lacks.
+            open_model: opens the loaded model for guidance.
         """
-        self._options, self._sampling = options, sampling
+        self._options, self._sampling, self._open_model = options, sampling, open_model
         with self._turn():
             model = self._model()
-            self._unet = model_unet(model)
-            self._sigmas = compute_model_sigmas(model.alphas_cumprod)
+            self._opened = open_model(model)
             self._fingerprint = self._hashed(model)
 
     @property
@@ -70,7 +74,7 @@ class WebuiHost:
     @property
     def model_sigmas(self) -> tuple[float, ...]:
         """Noise level of every training timestep, rising."""
-        return tuple(self._sigmas)
+        return tuple(self._opened.sigmas)
 
     @property
     def device(self) -> str:
@@ -80,7 +84,7 @@ class WebuiHost:
     @property
     def unet(self) -> LdmUNet:
         """The seam on the UNet."""
-        return self._unet
+        return self._opened.unet
 
     def sample(
         self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
@@ -90,7 +94,7 @@ class WebuiHost:
             stage.check()  # the wait for the queue may have been long
             model = self._model()
             with closing(self._processing(request, model)) as p:
-                call = _BatchCall(p, request, guide, stage, self._sigmas, self._seed)
+                call = _BatchCall(p, request, guide, stage, self._open, self._seed)
                 images = call.run()
         return BatchResult(images, BatchCarry(tuple(call.record)))
 
@@ -104,6 +108,10 @@ class WebuiHost:
             rebuilt = processing.decode_latent_batch(model, latents, target_device=devices.cpu)
             images = torch.stack(list(rebuilt)).float().clamp(-1, 1).add(1).mul(127.5).round()
         return images.permute(0, 2, 3, 1).byte().numpy()
+
+    def _open(self, model: Any) -> WebuiModel:
+        """The model of a batch, with the noise levels that the guides were made for."""
+        return dataclasses.replace(self._open_model(model), sigmas=self._opened.sigmas)
 
     @property
     def _seed(self) -> int:
@@ -182,10 +190,10 @@ class _BatchCall:
 
     def __init__(
         self, p: Any, request: BatchRequest, guide: SamplingGuide | None, stage: Stage,
-        sigmas: Sequence[float], seed: int,
+        open_model: Callable[[Any], WebuiModel], seed: int,
     ) -> None:
         self._p, self._request, self._guide, self._stage = p, request, guide, stage
-        self._sigmas, self._seed = sigmas, seed
+        self._open_model, self._seed = open_model, seed
         self._shown = 0
         self.record: list[torch.Tensor] = []
 
@@ -220,13 +228,13 @@ class _BatchCall:
 
     def _guided(self, previous: Callable[..., Any]) -> Callable[..., Any]:
         def sample(*args: Any, **kwargs: Any) -> Any:
-            p = self._p
-            with replaced_forward(p.sampler.model_wrap_cfg, self._counted), \
-                    per_frame_hints(p, self._request.frames):
+            p, frames = self._p, self._request.frames
+            with replaced_forward(p.sampler.model_wrap_cfg, self._counted):
                 if self._guide is None:
-                    return previous(*args, **kwargs)
-                with guided_sampling(
-                    p, model_unet(p.sd_model), self._guide, self._sigmas, self._seed,
+                    with per_frame_hints(p, frames):
+                        return previous(*args, **kwargs)
+                with guided_batch(
+                    p, self._open_model(p.sd_model), self._guide, frames, self._seed,
                     self._request.carry,
                 ) as work:
                     result = previous(*args, **kwargs)
@@ -257,8 +265,7 @@ class _BatchCall:
 
 
 def _heed_interruption() -> None:
-    state = shared.state
-    if state.interrupted or state.skipped or getattr(state, "stopping_generation", False):
+    if was_interrupted() or getattr(shared.state, "stopping_generation", False):
         raise Cancelled(
             "The run was interrupted in the WebUI. What is finished is kept; resume it."
         )

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from modules import devices, prompt_parser
+from modules import prompt_parser
 from modules.sd_samplers_timesteps import CompVisSampler
 from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
-from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.noise import (
     from_estimate,
     interpolate_sigmas,
@@ -28,6 +27,7 @@ from fresco.hosts.noise import (
     weigh_signal_and_noise,
 )
 from fresco.hosts.patching import Forward, replaced_forward
+from fresco.hosts.webui.model import WebuiModel
 
 UNGUIDED_SAMPLERS = ("DPM adaptive",)
 """Samplers whose number of steps differs from batch to batch."""
@@ -39,16 +39,12 @@ _REFERENCE_SEED = 1 << 20
 class BatchSampling:
     """One batch at work in the WebUI's sampler."""
 
-    model: Any
-    """The WebUI's model."""
+    model: WebuiModel
+    """The WebUI's model; the hooks of the guide are installed on its UNet."""
     sampler: Any
     """Of this call."""
-    unet: LdmUNet
-    """The seam, hooks installed."""
     guide: SamplingGuide
     """Of this batch."""
-    sigmas: Sequence[float]
-    """Noise level of every training timestep, rising."""
     latents: Tensor
     """[N, C, h, w] clean."""
     seed: int
@@ -112,7 +108,7 @@ class BatchSampling:
     def _level(self, mark: float) -> float:
         if not self.by_timestep:
             return mark
-        return interpolate_sigmas(torch.tensor([mark]), self.sigmas)[0]
+        return interpolate_sigmas(torch.tensor([mark]), self.model.sigmas)[0]
 
     def _around(self, previous: Forward) -> Forward:
         def forward(x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -131,7 +127,7 @@ class BatchSampling:
                 if self.guide.wants_reference:
                     self._capture(cond, uncond, image_cond, like=x)
             self.guide.step(step)
-            with self.unet.calling(len(x)):
+            with self.model.unet.calling(len(x)):
                 output = previous(x, sigma, *args, **kwargs)
             return self._smoothed(output, x, step) if self.guide.smooths(step) else output
 
@@ -158,7 +154,8 @@ class BatchSampling:
         mark = like.new_full((len(x),), self.last)
         _, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
         negative = prompt_parser.reconstruct_cond_batch(uncond, denoiser.step)
-        with self.guide.capturing(), _plain_forward(self.unet.unet), self.unet.calling(len(x)):
+        unet = self.model.unet
+        with self.guide.capturing(), _plain_forward(unet.unet), unet.calling(len(x)):
             for tensor in (positive, negative):
                 condition = _condition(_unmarked(tensor), image_cond)
                 denoiser.inner_model(x, mark, cond=condition)
@@ -184,20 +181,9 @@ class BatchSampling:
         """The output whose denoised estimate has a smoothed background."""
         kind = "epsilon" if self.by_timestep else "sample"
         estimate = to_estimate(output, x, step.sigma, kind)
-        images = self._decoded(estimate)
-        change = self._encoded(self.guide.smooth(images)) - self._encoded(images)
+        images = self.model.decode(estimate)
+        change = self.model.encode(self.guide.smooth(images)) - self.model.encode(images)
         return from_estimate(estimate + change.to(estimate), x, step.sigma, kind)
-
-    def _decoded(self, latents: Tensor) -> Tensor:
-        with devices.without_autocast():
-            return self.model.decode_first_stage(latents.to(devices.dtype_vae)).float()
-
-    def _encoded(self, images: Tensor) -> Tensor:
-        with devices.without_autocast():
-            posterior = self.model.encode_first_stage(images.to(devices.dtype_vae))
-            latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
-            scale = 1.0 if isinstance(posterior, Tensor) else self.model.scale_factor
-            return latents * scale
 
 
 def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, Tensor]:

@@ -1,28 +1,23 @@
-"""One guided img2img call: its batches become the call's iterations.
+"""One guided img2img call: its batches become the call's iterations."""
 
-The WebUI swallows what goes wrong in a script's callbacks, but not what goes wrong in `p.sample`.
-So errors are kept, and raised there: a failed FRESCO never quietly becomes plain img2img.
-"""
-
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from modules import devices, images, rng, shared
-from numpy.typing import NDArray
 
-from fresco.errors import FrescoError, HostError
 from fresco.guidance.ports import BatchCarry
-from fresco.hosts.noise import compute_model_sigmas
-from fresco.hosts.patching import replaced_method
-from fresco.hosts.webui.controlnet import per_frame_hints
-from fresco.hosts.webui.guided import forget_conditionings, guided_sampling, model_unet
+from fresco.hosts.webui.batch import (
+    batch_noise,
+    encode_batch,
+    encoded_frames,
+    guided_batch,
+    was_interrupted,
+)
+from fresco.hosts.webui.open import model_device, open_model
 from fresco.hosts.webui.paths import flow_settings, require_allowed
 from fresco.planning.keyframes import Batch
 from fresco.planning.parsing import find_named_file
@@ -32,18 +27,6 @@ from fresco.webui.img2img.frames import call_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.refusals import refuse_unsupported
 from fresco.webui.img2img.request import Request
-
-_LATENT_CHANNELS, _LATENT_SCALE = 4, 8
-_UNPROCESSABLE = 422
-
-
-class CallRefused(Exception):  # noqa: N818 - what the API answers, not a fault
-    """A request that cannot be done. The WebUI's API answers with `status_code` and `detail`."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.status_code = _UNPROCESSABLE
-        self.detail = message
 
 
 class GuidedCall:
@@ -62,7 +45,7 @@ class GuidedCall:
         settings = dataclasses.replace(
             request.settings, flow=flow_settings(request.settings.flow)
         )
-        self._maker = GuideMaker.create(settings, str(shared.device), ())
+        self._maker = GuideMaker.create(settings, model_device(), ())
         self._carry: BatchCarry | None = None
         self._number = 0
         self._sampled = -1
@@ -117,13 +100,10 @@ class GuidedCall:
         self._take_prompts(p, batch)
         p.seeds, p.subseeds = [self._seed] * size, [p.all_subseeds[0]] * size
         p.batch_size = size
-        p.rng = _noise(p)
+        p.rng = batch_noise(p)
         if number > 0:
             p.init_images = self._images(batch)
-            p.color_corrections = p.overlay_images = None
-            torch.manual_seed(self._seed)
-            with devices.autocast():
-                p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+            encode_batch(p, self._seed)
 
     def encode(self, p: Any, encode: Callable[[], Any]) -> Any:
         """Latents of the batch's pictures, by the WebUI's own `p.init`."""
@@ -154,15 +134,14 @@ class GuidedCall:
     def sampling(self, p: Any) -> Iterator[None]:
         """Within: the batch is sampled guided."""
         batch = self._frames.batches[self._number]
-        frames = self._working_frames(batch, p)
-        sigmas = compute_model_sigmas(p.sd_model.alphas_cumprod)
-        unet = model_unet(p.sd_model)
-        guide = dataclasses.replace(self._maker, model_sigmas=sigmas).guide(frames, unet)
+        frames = encoded_frames(p, self._images(batch))
+        opened = open_model(p.sd_model)
+        maker = dataclasses.replace(self._maker, model_sigmas=opened.sigmas)
+        guide = maker.guide(frames, opened.unet)
         carry = self._carry if batch.anchors else None
-        with guided_sampling(p, unet, guide, sigmas, self._seed, carry) as work, \
-                per_frame_hints(p, frames):
+        with guided_batch(p, opened, guide, frames, self._seed, carry) as work:
             yield
-        if not (shared.state.interrupted or shared.state.skipped):
+        if not was_interrupted():
             self._carry, self._sampled = work.finished_carry(), self._number
 
     def keep_new(self, p: Any, result: Any) -> None:
@@ -181,109 +160,3 @@ class GuidedCall:
 
     def _images(self, batch: Batch) -> list[Any]:
         return [self._frames.images[place] for place in batch.all]
-
-    def _working_frames(self, batch: Batch, p: Any) -> NDArray[np.uint8]:
-        """[N, H, W, 3] RGB as the WebUI encodes them."""
-        return np.stack([
-            np.asarray(images.resize_image(
-                p.resize_mode, images.flatten(image, shared.opts.img2img_background_color),
-                p.width, p.height,
-            ).convert("RGB")) for image in self._images(batch)
-        ])
-
-
-def _noise(p: Any) -> Any:
-    """The call's own noise for the frames of this batch."""
-    channels = getattr(shared.sd_model, "latent_channels", None) or _LATENT_CHANNELS
-    return rng.ImageRNG(
-        (channels, p.height // _LATENT_SCALE, p.width // _LATENT_SCALE), p.seeds,
-        subseeds=p.subseeds, subseed_strength=p.subseed_strength,
-        seed_resize_from_h=p.seed_resize_from_h, seed_resize_from_w=p.seed_resize_from_w,
-    )
-
-
-class CallGuard:
-    """Stands before `p.init` and `p.sample`: raises what went wrong before, guides the sampling."""
-
-    def __init__(self, p: Any, forget: Callable[[], None]) -> None:
-        """
-        Args:
-            forget: releases this guard after a failure, which the script is not told of.
-        """
-        self._error: Exception | None = None
-        self._forget = forget
-        self._attempting = False
-        self._call: GuidedCall | None = None
-        self._patches = ExitStack()
-        self._patches.callback(setattr, p, "image_mask", getattr(p, "image_mask", None))
-        self._patches.enter_context(
-            replaced_method(p, "init", lambda previous: self._checked(p, previous))
-        )
-        self._patches.enter_context(
-            replaced_method(p, "sample", lambda previous: self._guided(p, previous))
-        )
-
-    def release(self) -> None:
-        """Give the processing object its own methods back."""
-        self._patches.close()
-
-    def attempt(self, work: Callable[[], None]) -> None:
-        """Do a callback's work; what goes wrong comes to light in the sampling."""
-        if self._error:
-            return
-        self._attempting = True
-        try:
-            work()
-        except Exception as error:
-            self._error = error
-        finally:
-            self._attempting = False
-
-    def start(self, request: Request, p: Any) -> None:
-        """Take up a call."""
-        self._call = GuidedCall(request, p)
-        self._call.arrange(p)
-        for note in self._call.notes:
-            p.comment(note)
-
-    @property
-    def call(self) -> GuidedCall:
-        """The call, once it was started."""
-        if self._call is None:
-            raise HostError("FRESCO's call was not started; this is a fault of FRESCO.")
-        return self._call
-
-    def _require_none(self) -> None:
-        if isinstance(self._error, FrescoError):
-            raise CallRefused(str(self._error)) from self._error
-        if self._error:
-            raise self._error
-
-    def _checked(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
-        def init(*args: Any, **kwargs: Any) -> Any:
-            try:
-                self._require_none()
-                return self.call.encode(p, lambda: previous(*args, **kwargs))
-            except BaseException:
-                if not self._attempting:  # else the sampling raises it, and must stay guarded
-                    self._forget()
-                raise
-
-        return init
-
-    def _guided(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
-        def sample(*args: Any, **kwargs: Any) -> Any:
-            try:
-                self._require_none()
-                with self.call.sampling(p):
-                    return previous(*args, **kwargs)
-            except FrescoError as error:
-                forget_conditionings(p)
-                self._forget()
-                raise CallRefused(str(error)) from error
-            except BaseException:
-                forget_conditionings(p)
-                self._forget()
-                raise
-
-        return sample

@@ -12,13 +12,13 @@ from modules.ui_components import InputAccordion
 
 from fresco.settings import from_dict
 from fresco.webui.img2img.axes import AXES
-from fresco.webui.img2img.call import CallGuard
 from fresco.webui.img2img.controls import (
     mask_control,
     option_controls,
     paste_fields,
     source_controls,
 )
+from fresco.webui.img2img.guard import CallGuard
 from fresco.webui.img2img.infotext import infotext, name_of
 from fresco.webui.img2img.request import Request, offered_options, parse_arguments
 

@@ -129,7 +129,7 @@ def running(script: Path, folder: Path) -> Iterator[DoubleHost]:
 def _met(name: str) -> bool:
     """The double's modules, and the extension's that met them."""
     return name.partition(".")[0] in ("modules", "gradio", "scripts") or (
-        name.startswith("fresco.webui.")
+        name.startswith(("fresco.webui.", "fresco.hosts.webui."))
     )
 
 

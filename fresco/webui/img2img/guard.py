@@ -1,0 +1,115 @@
+"""Errors of a script's callbacks, raised where the WebUI reports them.
+
+The WebUI swallows what goes wrong in a script's callbacks, but not what goes wrong in `p.sample`.
+So errors are kept, and raised there: a failed FRESCO never quietly becomes plain img2img.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from fresco.errors import FrescoError, HostError
+from fresco.hosts.patching import replaced_method
+from fresco.hosts.webui.batch import forget_conditionings
+from fresco.webui.img2img.call import GuidedCall
+from fresco.webui.img2img.request import Request
+
+_UNPROCESSABLE = 422
+
+
+class CallRefused(Exception):  # noqa: N818 - what the API answers, not a fault
+    """A request that cannot be done. The WebUI's API answers with `status_code` and `detail`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.status_code = _UNPROCESSABLE
+        self.detail = message
+
+
+class CallGuard:
+    """Stands before `p.init` and `p.sample`: raises what went wrong before, guides the sampling."""
+
+    def __init__(self, p: Any, forget: Callable[[], None]) -> None:
+        """
+        Args:
+            forget: releases this guard after a failure, which the script is not told of.
+        """
+        self._error: Exception | None = None
+        self._forget = forget
+        self._attempting = False
+        self._call: GuidedCall | None = None
+        self._patches = ExitStack()
+        self._patches.callback(setattr, p, "image_mask", getattr(p, "image_mask", None))
+        self._patches.enter_context(
+            replaced_method(p, "init", lambda previous: self._checked(p, previous))
+        )
+        self._patches.enter_context(
+            replaced_method(p, "sample", lambda previous: self._guided(p, previous))
+        )
+
+    def release(self) -> None:
+        """Give the processing object its own methods back."""
+        self._patches.close()
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Do a callback's work; what goes wrong comes to light in the sampling."""
+        if self._error:
+            return
+        self._attempting = True
+        try:
+            work()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._attempting = False
+
+    def start(self, request: Request, p: Any) -> None:
+        """Take up a call."""
+        self._call = GuidedCall(request, p)
+        self._call.arrange(p)
+        for note in self._call.notes:
+            p.comment(note)
+
+    @property
+    def call(self) -> GuidedCall:
+        """The call, once it was started."""
+        if self._call is None:
+            raise HostError("FRESCO's call was not started; this is a fault of FRESCO.")
+        return self._call
+
+    def _require_none(self) -> None:
+        if isinstance(self._error, FrescoError):
+            raise CallRefused(str(self._error)) from self._error
+        if self._error:
+            raise self._error
+
+    def _checked(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def init(*args: Any, **kwargs: Any) -> Any:
+            try:
+                self._require_none()
+                return self.call.encode(p, lambda: previous(*args, **kwargs))
+            except BaseException:
+                if not self._attempting:  # else the sampling raises it, and must stay guarded
+                    self._forget()
+                raise
+
+        return init
+
+    def _guided(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            try:
+                self._require_none()
+                with self.call.sampling(p):
+                    return previous(*args, **kwargs)
+            except FrescoError as error:
+                forget_conditionings(p)
+                self._forget()
+                raise CallRefused(str(error)) from error
+            except BaseException:
+                forget_conditionings(p)
+                self._forget()
+                raise
+
+        return sample
