@@ -13,7 +13,7 @@ var fresco = (() => {
     const REPEAT = 15000; /* ms after which one that changes nothing is asked again ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
     const CHANGING = ["cancel", "resume", "delete", "again"];
-    const MOST_PICTURES = 48; /* small pictures in one answer, as the program gives them */
+    const MOST_THUMBNAILS = 48; /* small images in one answer, as the program gives them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
         preview: "preview", keyframes: "keyframes", all: "whole video",
@@ -126,7 +126,7 @@ var fresco = (() => {
     /* ------------------------------------------------ timeline */
     const line = {
         clip: null, keys: [], wish: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
-        pictures: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
+        thumbnails: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
         message: "", stale: false, id: "", source: 0, size: null, aspect: 1, loading: "",
         reading: false,
     };
@@ -152,7 +152,7 @@ var fresco = (() => {
     const loaded = (mark) => {
         line.clip = null;
         Object.assign(line, {
-            keys: [], wish: [], words: {}, hand: false, undo: [], redo: [], pictures: {}, zoom: 1,
+            keys: [], wish: [], words: {}, hand: false, undo: [], redo: [], thumbnails: {}, zoom: 1,
             asked: new Set(), source: line.source + 1, loading: mark,
         });
         const view = find("view");
@@ -364,22 +364,22 @@ var fresco = (() => {
         }
     };
 
-    /* Small pictures of the source, asked for in handfuls. */
+    /* Small images of the source, several in one question. */
     const want = (numbers) => {
         const missing = numbers.filter((number) => !line.asked.has(number));
         missing.forEach((number) => line.asked.add(number));
-        for (let i = 0; i < missing.length; i += MOST_PICTURES) {
+        for (let i = 0; i < missing.length; i += MOST_THUMBNAILS) {
             const source = line.source;
-            ask("thumbnails", { numbers: missing.slice(i, i + MOST_PICTURES) }).then((found) => {
+            ask("thumbnails", { numbers: missing.slice(i, i + MOST_THUMBNAILS) }).then((found) => {
                 if (source !== line.source) return;
-                Object.assign(line.pictures, found);
-                show_pictures();
+                Object.assign(line.thumbnails, found);
+                show_thumbnails();
             }).catch((error) => say(error.message));
         }
     };
-    const show_pictures = () => {
+    const show_thumbnails = () => {
         app().querySelectorAll("#fresco_timeline img[data-frame]").forEach((image) => {
-            const address = line.pictures[image.dataset.frame];
+            const address = line.thumbnails[image.dataset.frame];
             if (address && image.getAttribute("src") !== address) image.src = address;
         });
     };
@@ -563,18 +563,18 @@ var fresco = (() => {
         const count = Math.max(1, Math.floor(wide / each));
         const from = Math.floor(left / wide * count);
         const to = Math.min(count - 1, Math.ceil((left + seen) / wide * count));
-        const pictures = [], numbers = [];
+        const images = [], numbers = [];
         for (let i = from; i <= to; i += 1) {
             const number = clamp(line.clip.first + Math.floor((i + 0.5) / count * frames()));
             numbers.push(number);
-            pictures.push(make("img", {
+            images.push(make("img", {
                 "data-frame": number, alt: "", draggable: "false",
                 style: `left:${i / count * 100}%;width:${100 / count}%`,
             }));
         }
-        fill(place, pictures);
+        fill(place, images);
         want(numbers);
-        show_pictures();
+        show_thumbnails();
     };
     const curve = (track, left, seen, wide) => {
         const canvas = track.querySelector("canvas"), ratio = window.devicePixelRatio || 1;
@@ -623,12 +623,12 @@ var fresco = (() => {
             card.classList.toggle("fresco_here", Number(card.dataset.card) === line.cursor));
     };
 
-    /* Keyframes as cards: picture, number, words. */
+    /* Keyframes as cards: image, number, words. */
     const cards = () => make("div", { class: "fresco_cards" }, line.keys.map((key) => {
         want_soon(key);
         return make("div", { class: "fresco_card", "data-card": key },
             make("button", {
-                type: "button", class: "fresco_picture", "data-focus": `picture${key}`,
+                type: "button", class: "fresco_picture", "data-focus": `image${key}`,
                 "aria-label": `Show keyframe ${key}`, onclick: () => go(key),
             }, make("img", { "data-frame": key, alt: "" })),
             make("div", { class: "fresco_card_text" },
@@ -651,7 +651,7 @@ var fresco = (() => {
         return input;
     };
     const wanted = new Set();
-    const want_now = later(30, () => { want([...wanted]); wanted.clear(); show_pictures(); });
+    const want_now = later(30, () => { want([...wanted]); wanted.clear(); show_thumbnails(); });
     const want_soon = (number) => { wanted.add(number); want_now(); };
 
     /* Pointer: a click adds or removes, a drag moves. */
@@ -761,13 +761,13 @@ var fresco = (() => {
     /* ------------------------------------------------ jobs */
     const work = {
         jobs: [], chosen: null, detail: null, timer: 0, busy: false, deleting: "",
-        pictures: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
+        thumbnails: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
         log: null, split: 50, pair: null,
         message: "", /* what went wrong last, until the next action */
         lost: "", /* why the program cannot be asked, until it answers */
     };
     const unknown = () => ({
-        detail: null, pictures: {}, times: {}, key: null, frame: null, report: "", log: null,
+        detail: null, thumbnails: {}, times: {}, key: null, frame: null, report: "", log: null,
         pair: null, as_key: false, message: "",
     });
     const status_of = (id) => work.jobs.find((job) => job.id === id) || null;
@@ -985,13 +985,13 @@ var fresco = (() => {
         }
         const fresh = keys.filter((key) => work.times[key] !== work.detail.keys[key]);
         for (const key of fresh) work.times[key] = work.detail.keys[key];
-        for (let i = 0; i < fresh.length; i += MOST_PICTURES) {
+        for (let i = 0; i < fresh.length; i += MOST_THUMBNAILS) {
             const job = work.chosen;
-            ask("pictures", { job, numbers: fresh.slice(i, i + MOST_PICTURES) }).then((found) => {
+            ask("key_thumbnails", { job, numbers: fresh.slice(i, i + MOST_THUMBNAILS) }).then((found) => {
                 if (job !== work.chosen) return;
-                Object.assign(work.pictures, found);
+                Object.assign(work.thumbnails, found);
                 find("gallery").querySelectorAll("img").forEach((image) => {
-                    const address = work.pictures[image.dataset.frame];
+                    const address = work.thumbnails[image.dataset.frame];
                     if (address) image.src = address;
                 });
             }).catch((error) => { work.message = error.message; draw_progress(); });
@@ -1001,7 +1001,7 @@ var fresco = (() => {
             "data-key": key, "aria-label": `Compare keyframe ${key}`, "data-focus": `shelf${key}`,
             "aria-pressed": key === work.key ? "true" : "false",
             onclick: () => compare(key, true),
-        }, make("img", { "data-frame": key, alt: "", src: work.pictures[key] || null }),
+        }, make("img", { "data-frame": key, alt: "", src: work.thumbnails[key] || null }),
             make("span", {}, String(key)))));
         redrawn(place, ".fresco_shelf", () => fill(
             place, make("div", { class: "fresco_label" }, `Keyframes (${keys.length})`), list));
@@ -1096,7 +1096,7 @@ var fresco = (() => {
         },
             make("img", {
                 alt: "Before: the source", draggable: "false",
-                /* A tall picture shall not push everything else off the screen. */
+                /* A tall image shall not push everything else off the screen. */
                 onload: (event) => {
                     const { naturalWidth, naturalHeight } = event.target;
                     shown.style.maxWidth = `calc(70vh * ${naturalWidth / naturalHeight})`;

@@ -1,4 +1,4 @@
-"""The WebUI as the host of jobs: its models, samplers, ControlNet, folders and settings."""
+"""The WebUI as the environment of jobs: its models, samplers, ControlNet, folders and settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -70,7 +70,7 @@ class WebuiEnvironment:
         offer = self.offer()
         model = _found_model(options.model or next(iter(offer.models), ""))
         sampler = _one_of("sampler", options.sampler, offer.samplers)
-        scheduler = _one_of("schedule", options.scheduler, offer.schedulers)
+        scheduler = _one_of("scheduler", options.scheduler, offer.schedulers)
         control = tuple(_checked_unit(unit, offer) for unit in options.control)
         return HostOptions(model, sampler, scheduler, control)
 

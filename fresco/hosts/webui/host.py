@@ -1,6 +1,6 @@
 """The WebUI's own model and sampling as the host of a run: one img2img call for every batch.
 
-The WebUI's queue is held for a batch and no longer, so other people's pictures go in between.
+The WebUI's queue is held for one batch at a time, so other people's images are made in between.
 """
 
 # pyright: reportMissingImports=false
@@ -35,12 +35,12 @@ from fresco.settings import SamplingSettings
 
 _JOB = "FRESCO"
 """Name of a batch in the WebUI's progress."""
-_PICTURE_OPTIONS = (
+_IMAGE_OPTIONS = (
     "CLIP_stop_at_last_layers", "eta_ancestral", "eta_ddim", "eta_noise_seed_delta",
     "img2img_color_correction", "sd_vae", "sd_vae_decode_method", "sd_vae_encode_method",
     "sdxl_crop_left", "sdxl_crop_top", "upcast_attn",
 )
-"""Settings of the WebUI that change a batch's pictures."""
+"""Settings of the WebUI that change a batch's images."""
 
 
 class WebuiHost:
@@ -68,7 +68,7 @@ class WebuiHost:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes pictures."""
+        """Hash over everything that changes images."""
         return self._fingerprint
 
     @property
@@ -90,7 +90,7 @@ class WebuiHost:
         self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
     ) -> BatchResult:
         """Translate one batch by an img2img call, with the WebUI's sampler and scripts."""
-        with self._turn(), _own_words():
+        with self._turn(), _own_errors():
             stage.check()  # the wait for the queue may have been long
             model = self._model()
             with closing(self._processing(request, model)) as p:
@@ -100,7 +100,7 @@ class WebuiHost:
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """VAE round trip of [N, H, W, 3]."""
-        with self._turn(), _own_words(), torch.no_grad(), devices.autocast():
+        with self._turn(), _own_errors(), torch.no_grad(), devices.autocast():
             model = self._model()
             torch.manual_seed(self._seed)
             pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
@@ -119,7 +119,7 @@ class WebuiHost:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Within: the WebUI works for this batch alone; a stop asked for there stops the run."""
+        """Within: the WebUI works for this batch alone. Interrupt in the WebUI stops the run."""
         PAGE.wait()
         with queue_lock:
             shared.state.begin(job=_JOB)
@@ -131,14 +131,14 @@ class WebuiHost:
                 shared.state.end()
 
     def _model(self) -> Any:
-        """The job's checkpoint, loaded; another client may have chosen another meanwhile."""
+        """The job's checkpoint, loaded again if another client chose another meanwhile."""
         info = sd_models.get_closet_checkpoint_match(self._options.model)
         if info is None:
             raise HostError(
-                f"The checkpoint {self._options.model!r} is not there any more; choose another."
+                f"The checkpoint {self._options.model!r} no longer exists; choose another."
             )
         if shared.sd_model.sd_checkpoint_info.filename != info.filename:
-            # Loading writes the choice into the settings, where it would be everybody's.
+            # Loading writes the choice into the settings, which are everybody's.
             with sd_models.SkipWritingToConfig():
                 sd_models.reload_model_weights(info=info)
         return shared.sd_model
@@ -149,7 +149,7 @@ class WebuiHost:
         facts = {
             "checkpoint": info.sha256 or _file_state(info.filename),
             "vae": [sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()],
-            "options": {name: shared.opts.data.get(name) for name in _PICTURE_OPTIONS},
+            "options": {name: shared.opts.data.get(name) for name in _IMAGE_OPTIONS},
             "hypernetworks": [net.name for net in shared.loaded_hypernetworks],
             "sampler": [self._options.sampler, self._options.scheduler],
             "control": [repr(unit) for unit in self._options.control],
@@ -166,21 +166,21 @@ class WebuiHost:
             sd_model=model, init_images=[Image.fromarray(frame) for frame in request.frames],
             resize_mode=0, denoising_strength=sampling.strength, prompt=list(request.prompts),
             negative_prompt=list(request.negative_prompts), batch_size=count, n_iter=1,
-            # One for all, or scripts that choose words by the seed choose others for each frame.
+            # The same for all: some scripts choose words by the seed, frame by frame.
             seed=[self._seed] * count, subseed=[self._seed] * count,
             steps=sampling.steps, cfg_scale=sampling.guidance_scale, width=width,
             height=height, sampler_name=options.sampler, do_not_save_samples=True,
             do_not_save_grid=True,
             override_settings={"sd_model_checkpoint": options.model}, **scheduler,
         )
-        # As of a program: else the page's own controls set seed, steps and sampler anew.
+        # As a call of the API: in one of the page, its controls set seed, steps and sampler.
         p.is_api = True
         p.scripts, p.script_args = script_arguments(options.control)
         return p
 
 
 def _file_state(path: str) -> list[Any]:
-    """What tells a file from another where hashing is switched off."""
+    """What tells one file from another where hashing is switched off."""
     state = Path(path).stat()
     return [path, state.st_size, state.st_mtime_ns]
 
@@ -211,7 +211,7 @@ class _BatchCall:
         images = [np.asarray(image.convert("RGB")) for image in done.images[:p.batch_size]]
         if len(images) < len(self._request.frames):
             raise HostError(
-                f"The WebUI returned {len(images)} pictures for {len(self._request.frames)} "
+                f"The WebUI returned {len(images)} images for {len(self._request.frames)} "
                 "frames; switch off extensions that change the batch."
             )
         return np.stack(images)
@@ -272,12 +272,12 @@ def _heed_interruption() -> None:
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
-    """Errors of the WebUI that a person can do something about, as ours."""
+def _own_errors() -> Iterator[None]:
+    """Within: errors of the WebUI that a person can act on become ours."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         devices.torch_gc()
         raise OutOfMemoryError(f"The device ran out of memory: {error}") from error
     except devices.NansException as error:
-        raise HostError(f"The model made a picture of nothing (NaN): {error}") from error
+        raise HostError(f"The model's result is not a number (NaN): {error}") from error

@@ -1,5 +1,5 @@
-"""What the WebUI's other scripts are told in an img2img call of our own: their defaults, and
-ControlNet's units.
+"""Arguments of the WebUI's other scripts in an img2img call of a job: their defaults, and the units
+of ControlNet.
 """
 
 # pyright: reportMissingImports=false
@@ -22,27 +22,27 @@ _PATIENCE = 600
 
 
 class _Page:
-    """Whether the WebUI's page stands; a package that is used without one never waits."""
+    """Whether the WebUI has built its page; where none was ever begun, nothing waits."""
 
     def __init__(self) -> None:
-        self._stands = threading.Event()
-        self._stands.set()
+        self._ready = threading.Event()
+        self._ready.set()
 
     def rebuild(self, *_: Any) -> None:
         """The WebUI begins to load its scripts and to build its page."""
-        self._stands.clear()
+        self._ready.clear()
 
     def built(self, *_: Any) -> None:
         """Jobs may ask the scripts for their controls."""
-        self._stands.set()
+        self._ready.set()
 
     def wait(self) -> None:
-        """Until the page stands: before, scripts have no arguments, and controls that a job makes
-        would land in the page."""
-        if not self._stands.wait(_PATIENCE):
+        """Wait until the page is built: before, scripts have no arguments, and controls that a job
+        makes would become part of the page."""
+        if not self._ready.wait(_PATIENCE):
             raise HostError(
                 f"The WebUI has been loading its page for {_PATIENCE} seconds; resume the job "
-                "when it is there."
+                "when it is built."
             )
 
 
@@ -61,7 +61,7 @@ def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
 
 @functools.lru_cache(maxsize=1)
 def _defaults(loaded: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What every script does unless it is told otherwise; found out once a load of the scripts."""
+    """Every script's default arguments; found out once for each load of the scripts."""
     last = max((script.args_to or 0 for script in loaded), default=0)
     arguments: list[Any] = [None] * max(1, last)
     arguments[0] = 0  # none of the scripts that replace the sampling
@@ -85,15 +85,15 @@ def _place_units(runner: Any, arguments: list[Any], control: Sequence[ControlUni
         )
     if len(control) > room:
         raise SettingsError(
-            f"{len(control)} ControlNet units are asked for, this WebUI has {room}; see "
-            "its ControlNet settings."
+            f"{len(control)} ControlNet units are asked for, but this WebUI has {room}. Its "
+            "ControlNet settings say how many there are."
         )
     for position, unit in enumerate(control):
         arguments[script.args_from + position] = _unit(unit)
 
 
 def _unit(unit: ControlUnit) -> dict[str, Any]:
-    """As the API would send it: no picture of its own, so that every frame gets its own hint."""
+    """As the API would send it, without an image, so that every frame gets its own hint."""
     return {
         "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
         "guidance_start": unit.start, "guidance_end": unit.end, "pixel_perfect": True,

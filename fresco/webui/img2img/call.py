@@ -81,7 +81,8 @@ class GuidedCall:
         self._seed = int(p.all_seeds[0])
         p.all_seeds = [self._seed] * count
         p.all_subseeds = [p.all_subseeds[0]] * count
-        # The first batch is encoded before any of its callbacks; the VAE draws from torch's own.
+        # The VAE draws its noise from torch's own generator, and the WebUI encodes the first batch
+        # before it calls the script for it.
         torch.manual_seed(self._seed)
         p.batch_size = len(self._frames.batches[0].all)
 
@@ -89,7 +90,7 @@ class GuidedCall:
         """An iteration begins: its frames, prompts and seeds."""
         batch = self._frames.batches[number]
         if batch.anchors and self._sampled != number - 1:
-            p.comment(f"Batch {number} was skipped; the later ones lean on it, so the run ends.")
+            p.comment(f"Batch {number} was skipped. Later batches need it, so the run ends.")
             p.prompts = []  # the WebUI's own sign of the end
             return
         if not batch.anchors:
@@ -106,7 +107,7 @@ class GuidedCall:
             encode_batch(p, self._seed)
 
     def encode(self, p: Any, encode: Callable[[], Any]) -> Any:
-        """Latents of the batch's pictures, by the WebUI's own `p.init`."""
+        """Latents of the batch's images, by the WebUI's own `p.init`."""
         if len(self._frames.masks) < 2:
             return encode()
         batch = self._frames.batches[self._number]
@@ -115,7 +116,7 @@ class GuidedCall:
         return None
 
     def show_mask(self, p: Any) -> None:
-        """A picture is about to be finished: the mask that is returned or saved with it."""
+        """Set the mask that is returned or saved with the image that is finished next."""
         if self._overlay_masks:
             p.mask_for_overlay = self._overlay_masks[p.batch_index]
 

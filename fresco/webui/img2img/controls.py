@@ -3,7 +3,7 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -20,8 +20,8 @@ _TITLES = {
 }
 
 
-def source_controls(identify: Callable[[str], str]) -> list[Any]:
-    """Where the frames come from."""
+def source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
+    """Where the frames come from; by name."""
     video = file_control(
         identify("video"), label="FRESCO video", file_types=["video"], type="file"
     ).file
@@ -29,38 +29,38 @@ def source_controls(identify: Callable[[str], str]) -> list[Any]:
         label="FRESCO path", placeholder="or a video or a folder of frames on the server",
         elem_id=identify("path"),
     ))
-    return [video, path]
+    return {"video": video, "path": path}
 
 
 def mask_control(identify: Callable[[str], str]) -> Any:
-    """Masks of the frames; the last control, for it came last."""
+    """Masks of the frames."""
     return unsaved(gr.Textbox(
         label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
         elem_id=identify("masks"),
     ))
 
 
-def option_controls(identify: Callable[[str], str]) -> list[Any]:
-    """One control an option, in the order of the options, grouped."""
-    made: list[Any] = []
+def option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
+    """One control an option, grouped; by group.name."""
+    made: dict[str, Any] = {}
     options = offered_options()
     groups = list(dict.fromkeys(entry.group for entry in options))
     for group in groups:
         with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
-            made += [
-                setting_control(e, name_of(e), identify(e.name))
+            made |= {
+                ".".join(e.place): setting_control(e, name_of(e), identify(e.name))
                 for e in options if e.group == group
-            ]
+            }
     return made
 
 
-def paste_fields(enabled: Any, controls: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """What "send to img2img" sets from a picture's infotext; defaults are not written there."""
+def paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """What "send to img2img" sets from an image's infotext; defaults are not written there."""
     fields: list[tuple[Any, Any]] = [
         (enabled, lambda values: True if ENABLED in values else gr.update())
     ]
-    for entry, control in zip(offered_options(), controls, strict=True):
-        fields.append((control, _pasted(entry)))
+    for entry in offered_options():
+        fields.append((controls[".".join(entry.place)], _pasted(entry)))
     return fields
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pictures
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 
 from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
@@ -41,14 +40,14 @@ class CallFrames:
 
 
 def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
-    """The frames of a call: of the source it names, or the pictures given with it.
+    """The frames of a call: of the source it names, or the images given with it.
 
     Args:
-        given: the WebUI's; its page gives None where nothing was chosen
+        given: `p.init_images`; the page gives None where nothing was chosen
     """
     if not request.has_source:
-        pictures = [picture for picture in given if picture is not None]
-        found, count = frames_of_pictures(pictures, request.settings), len(pictures)
+        images = [image for image in given if image is not None]
+        found, count = frames_of_images(images, request.settings), len(images)
     elif request.data:
         with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
             path = Path(folder) / "video.mp4"
@@ -60,10 +59,13 @@ def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
     return dataclasses.replace(found, masks=masks)
 
 
-def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
-    """Every picture is a keyframe of one shot."""
+def frames_of_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
+    """The images given with a call; each is a keyframe, and all are one shot."""
     if not given:
-        raise VideoError("There is no frame; give a video, a path, or init_images.")
+        raise VideoError(
+            "There is no frame. Give FRESCO a video or a path, or give img2img an image (in the "
+            "API init_images)."
+        )
     _require_no_choice(settings)
     sizes = sorted({image.size for image in given})
     if len(sizes) > 1:
@@ -77,22 +79,23 @@ def frames_of_pictures(given: Sequence[Image], settings: FrescoSettings) -> Call
 
 
 def _require_no_choice(settings: FrescoSettings) -> None:
-    """Refuse what would have no effect on pictures given with the call."""
+    """Refuse options that would have no effect on images given with the call."""
     keys, output, usual = settings.keyframes, settings.output, FrescoSettings()
     chosen = {
-        "keys": keys.keys != usual.keyframes.keys,
-        "first_frame": output.first_frame != usual.output.first_frame,
-        "last_frame": output.last_frame != usual.output.last_frame,
+        "keyframes.keys": keys.keys != usual.keyframes.keys,
+        "output.first_frame": output.first_frame != usual.output.first_frame,
+        "output.last_frame": output.last_frame != usual.output.last_frame,
     }
     if named := [name for name, differs in chosen.items() if differs]:
         raise SettingsError(
-            f"{' and '.join(named)} cannot choose among init_images, which are all keyframes; "
-            "give a video or a path, or only the pictures wanted."
+            f"{' and '.join(named)} cannot choose among the images of img2img (init_images), which "
+            "are all keyframes; give FRESCO a video or a path, or give img2img only the images "
+            "wanted."
         )
 
 
 def frames_of_source(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
-    """Keyframes of a video or a folder of pictures, found or by hand; and its number of frames."""
+    """Keyframes of a video or a folder of images, found or by hand; and its number of frames."""
     with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
         clip, _, plans, notes = detect_keyframes(
             path, settings, Progress(), Path(folder) / "scan"
@@ -100,7 +103,7 @@ def frames_of_source(path: Path, settings: FrescoSettings) -> tuple[CallFrames, 
         numbers = tuple(number for plan in plans for number in plan.keyframes)
         with open_source(path, last_frame=clip.frames.end) as source:
             images = tuple(
-                Pictures.fromarray(np.asarray(source.frame(number))) for number in numbers
+                fromarray(np.asarray(source.frame(number))) for number in numbers
             )
     notes = (*clip.info.notes, *notes)
     return CallFrames(images, numbers, _placed(plans, numbers), notes), clip.info.frames

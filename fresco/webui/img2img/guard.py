@@ -6,6 +6,7 @@ So errors are kept, and raised there: a failed FRESCO never quietly becomes plai
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -13,28 +14,40 @@ from typing import Any
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings
+from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
+from fresco.webui.img2img.infotext import short_name
 from fresco.webui.img2img.request import Request
+
+log = logging.getLogger("fresco")
 
 _UNPROCESSABLE = 422
 
 
-class CallRefused(Exception):  # noqa: N818 - what the API answers, not a fault
-    """A request that cannot be done. The WebUI's API answers with `status_code` and `detail`."""
+class CallRefused(Exception):  # noqa: N818 - what the WebUI shows, not a fault
+    """A request that cannot be done.
+
+    The WebUI's page shows the text of the error, with options as the page calls them. Its API
+    answers with `status_code` and `detail`, with options by group and name.
+    """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        super().__init__(rename_options(message, short_name))
         self.status_code = _UNPROCESSABLE
         self.detail = message
 
 
+# The page shows the name of an error's class before its text.
+CallRefused.__name__ = "FRESCO"
+
+
 class CallGuard:
-    """Stands before `p.init` and `p.sample`: raises what went wrong before, guides the sampling."""
+    """Replaces `p.init` and `p.sample`: raises what went wrong before, and guides the sampling."""
 
     def __init__(self, p: Any, forget: Callable[[], None]) -> None:
         """
         Args:
-            forget: releases this guard after a failure, which the script is not told of.
+            forget: releases this guard after a failure, of which the script is not told.
         """
         self._error: Exception | None = None
         self._forget = forget
@@ -54,7 +67,7 @@ class CallGuard:
         self._patches.close()
 
     def attempt(self, work: Callable[[], None]) -> None:
-        """Do a callback's work; what goes wrong comes to light in the sampling."""
+        """Do a callback's work; what goes wrong there is raised in the sampling."""
         if self._error:
             return
         self._attempting = True
@@ -66,11 +79,11 @@ class CallGuard:
             self._attempting = False
 
     def start(self, request: Request, p: Any) -> None:
-        """Take up a call."""
+        """Begin a call."""
         self._call = GuidedCall(request, p)
         self._call.arrange(p)
         for note in self._call.notes:
-            p.comment(note)
+            p.comment(rename_options(note, short_name))
 
     @property
     def call(self) -> GuidedCall:
@@ -81,7 +94,7 @@ class CallGuard:
 
     def _require_none(self) -> None:
         if isinstance(self._error, FrescoError):
-            raise CallRefused(str(self._error)) from self._error
+            raise _refused(self._error)
         if self._error:
             raise self._error
 
@@ -91,7 +104,7 @@ class CallGuard:
                 self._require_none()
                 return self.call.encode(p, lambda: previous(*args, **kwargs))
             except BaseException:
-                if not self._attempting:  # else the sampling raises it, and must stay guarded
+                if not self._attempting:  # within a callback: the sampling raises it later
                     self._forget()
                 raise
 
@@ -106,10 +119,17 @@ class CallGuard:
             except FrescoError as error:
                 forget_conditionings(p)
                 self._forget()
-                raise CallRefused(str(error)) from error
+                raise _refused(error) from None
             except BaseException:
                 forget_conditionings(p)
                 self._forget()
                 raise
 
         return sample
+
+
+def _refused(error: FrescoError) -> CallRefused:
+    """The refusal without its cause: the WebUI prints all of it to the console, and the text says
+    what there is to know."""
+    log.debug("Refused.", exc_info=error)
+    return CallRefused(str(error))

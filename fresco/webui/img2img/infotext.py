@@ -1,4 +1,4 @@
-"""What is written into pictures, and read back from them."""
+"""Infotext: what is written into images, and read back from them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from fresco.settings import Entry
 from fresco.webui.img2img.request import Request, offered_options
 
 ENABLED = "FRESCO"
-"""Key that says a picture was made with FRESCO; its value is the version."""
+"""Key that says an image was made with FRESCO; its value is the version."""
 
 
 def name_of(entry: Entry) -> str:
-    """Key of an option in infotexts, and label of its control: users' defaults hang on it."""
-    return f"FRESCO {entry.name.replace('_', ' ')}"
+    """Key of an option in infotexts and label of its control; users' own defaults depend on it."""
+    return f"FRESCO {short_name(entry)}"
+
+
+def short_name(entry: Entry) -> str:
+    """The label without `FRESCO`, for messages."""
+    return entry.name.replace("_", " ")
 
 
 def infotext(request: Request) -> dict[str, Any]:
-    """What goes into pictures: only what differs from the defaults."""
+    """What is written into images: only what differs from the defaults."""
     values: dict[str, Any] = {ENABLED: __version__}
     for entry in offered_options():
         value = getattr(getattr(request.settings, entry.group), entry.name)
@@ -29,7 +34,7 @@ def infotext(request: Request) -> dict[str, Any]:
 
 
 def pasted_value(entry: Entry, values: Mapping[str, Any]) -> Any:
-    """An option as an infotext says it; what it does not say was at its default."""
+    """An option's value in an infotext; one that is not named there was at its default."""
     text = values.get(name_of(entry))
     if text is None:
         return entry.default

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
+from PIL.Image import open as open_image
 
 from fresco.errors import SettingsError
 from fresco.video.reader import open_source
@@ -34,7 +34,7 @@ def masks_of(request: Request, numbers: Sequence[int], count: int, size: Size
     if not request.masks:
         return ()
     _require_count(len(request.masks), count)
-    masks = [_picture(data, place) for place, data in enumerate(request.masks)]
+    masks = [_read_mask(data, place) for place, data in enumerate(request.masks)]
     for mask in masks:
         require_size(mask.size, size)
     return tuple(masks if len(masks) == 1 else [masks[number] for number in numbers])
@@ -46,7 +46,7 @@ def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tup
         _require_count(info.frames, count)
         require_size((info.width, info.height), size)
         wanted = numbers if info.frames > 1 else (0,)
-        return tuple(Pictures.fromarray(source.frame(number)).convert("L") for number in wanted)
+        return tuple(fromarray(source.frame(number)).convert("L") for number in wanted)
 
 
 def _require_count(masks: int, frames: int) -> None:
@@ -58,7 +58,7 @@ def _require_count(masks: int, frames: int) -> None:
 
 
 def require_size(mask: Size, frames: Size) -> None:
-    """A mask of another size could lie anywhere."""
+    """Refuse a mask of another size than the frames: nothing says where it belongs."""
     if mask != frames:
         raise SettingsError(
             f"The mask is {mask[0]}x{mask[1]}, the frames are {frames[0]}x{frames[1]}; give a mask "
@@ -66,32 +66,32 @@ def require_size(mask: Size, frames: Size) -> None:
         )
 
 
-def _picture(data: bytes, place: int) -> Image:
+def _read_mask(data: bytes, place: int) -> Image:
     try:
-        picture = Pictures.open(io.BytesIO(data))
-        picture.load()
+        mask = open_image(io.BytesIO(data))
+        mask.load()
     except (UnidentifiedImageError, OSError) as error:
         raise SettingsError(
-            f"masks[{place}] is no picture that can be read ({len(data)} bytes); send a PNG."
+            f"masks[{place}] cannot be read as an image ({len(data)} bytes); send a PNG."
         ) from error
-    return picture
+    return mask
 
 
 def encode_alone(p: Any, masks: Sequence[Image], encode: Callable[[], Any]) -> list[Any]:
-    """Let the WebUI encode each picture of a batch with its own mask: it knows one mask a call.
+    """Let the WebUI encode each image of a batch alone, since it takes one mask at a time.
 
     Args:
         encode: the WebUI's own `p.init`
     Returns:
-        each picture's mask as it is laid over the result
+        each image's mask as it is laid over the result
     """
-    pictures = p.init_images
+    images = p.init_images
     latents, conditions, kept, changed = [], [], [], []
     overlays: list[Any] = []
     colors: list[Any] = []
     shown: list[Any] = []
-    for picture, mask in zip(pictures, masks, strict=True):
-        p.init_images, p.image_mask, p.batch_size = [picture], mask, 1
+    for image, mask in zip(images, masks, strict=True):
+        p.init_images, p.image_mask, p.batch_size = [image], mask, 1
         p.color_corrections = p.overlay_images = None
         encode()
         latents.append(p.init_latent)
@@ -101,7 +101,7 @@ def encode_alone(p: Any, masks: Sequence[Image], encode: Callable[[], Any]) -> l
         overlays += p.overlay_images or ()
         colors += p.color_corrections or ()
         shown.append(p.mask_for_overlay)
-    p.init_images, p.batch_size = pictures, len(pictures)
+    p.init_images, p.batch_size = images, len(images)
     p.init_latent, p.image_conditioning = torch.cat(latents), torch.cat(conditions)
     p.mask, p.nmask = torch.stack(kept), torch.stack(changed)
     p.overlay_images, p.color_corrections = overlays, colors or None

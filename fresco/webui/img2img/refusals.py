@@ -1,4 +1,4 @@
-"""What cannot be guided, said before anything is sampled."""
+"""Calls that cannot be guided are refused before anything is sampled."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fresco.errors import SettingsError
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 
 _BATCH_TAB = "process_batch"
-"""The WebUI's function that goes through the tab's files; alike in all versions."""
+"""The WebUI's function that goes through the files of the Batch tab; the same in all versions."""
 _LATENT_RESIZE = 3
 """The WebUI's `Just resize (latent upscale)`."""
 
 
 def refuse_unsupported(p: Any, *, masked: bool) -> None:
-    """Refuse what the call asks of the WebUI and FRESCO cannot give.
+    """Refuse what FRESCO cannot do of what the call asks of the WebUI.
 
     Args:
         masked: FRESCO was given masks of its own
@@ -24,24 +24,24 @@ def refuse_unsupported(p: Any, *, masked: bool) -> None:
     inpaints = masked or own_mask
     refusals = (
         (in_batch_tab(),
-         "The Batch tab calls FRESCO for one file at a time, which leaves nothing to share between "
-         "frames; give the folder as FRESCO path, in the img2img tab."),
-        (p.n_iter != 1, f"Batch count is {p.n_iter}; FRESCO makes a batch of every "
-                        "few frames itself. Set it to 1."),
+         "The Batch tab calls FRESCO for one file at a time, so there is nothing to share between "
+         "frames. Give the folder as FRESCO path, in the img2img tab."),
+        (p.n_iter != 1, f"Batch count is {p.n_iter}; FRESCO puts the frames into "
+                        "batches itself. Set it to 1."),
         (p.batch_size not in (1, len(p.init_images or ())),
-         f"Batch size is {p.batch_size}; FRESCO sets it itself (its own option batch_size says "
-         "how many frames are sampled together). Set it to 1."),
+         f"Batch size is {p.batch_size}; FRESCO sets it itself (keyframes.batch_size says how "
+         "many frames are sampled together). Set it to 1."),
         (p.resize_mode == _LATENT_RESIZE,
          "Resize mode is latent upscale, whose frames cannot be matched with the source's; choose "
          "another resize mode."),
         (masked and own_mask,
-         "There is a mask of img2img and there are masks of FRESCO; leave one of them out."),
+         "There is a mask of img2img, and there are masks of FRESCO; leave one of them out."),
         (inpaints and bool(p.inpaint_full_res),
          "Inpaint area is Only masked, which crops the frames; choose Whole picture "
          "(inpaint_full_res: false)."),
         (inpaints and _switched_on(p, "soft inpainting"),
-         "Soft inpainting takes masks by their place in a batch, and anchors take places; switch "
-         "it off."),
+         "Soft inpainting takes masks by their place in a batch, which FRESCO's anchors change; "
+         "switch it off."),
         (p.sampler_name in UNGUIDED_SAMPLERS,
          f"The sampler is {p.sampler_name}, whose number of steps differs from batch to batch; "
          "choose another, such as Euler a or DPM++ 2M."),
@@ -55,7 +55,7 @@ def refuse_unsupported(p: Any, *, masked: bool) -> None:
 
 
 def in_batch_tab() -> bool:
-    """Whether img2img's Batch tab makes this call, which nothing in the call tells."""
+    """Whether img2img's Batch tab makes this call. Only the call stack tells."""
     tab = sys.modules.get("modules.img2img")
     frame = sys._getframe()
     while frame is not None and tab is not None:
@@ -66,7 +66,7 @@ def in_batch_tab() -> bool:
 
 
 def _switched_on(p: Any, title: str) -> bool:
-    """Whether another script of the call is on: its first argument says so."""
+    """Whether another script of the call is on, by its first argument."""
     scripts = p.scripts.alwayson_scripts if p.scripts is not None else ()
     script = next((s for s in scripts if str(s.title()).lower() == title), None)
     return script is not None and bool(p.script_args[script.args_from])

@@ -1,7 +1,6 @@
 """What one img2img call asks of FRESCO: the script's arguments -> source and settings.
 
-Arguments come by position, in the order of the script's controls, or as one dict. Pure: nothing
-of the WebUI is imported.
+Arguments come as one dict by name, or by position. Nothing of the WebUI is imported here.
 """
 
 from __future__ import annotations
@@ -18,8 +17,24 @@ from fresco.server.encoded import decode_base64, restore_integer
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 
 SOURCES = ("video", "path", "masks")
-"""Arguments that name the frames: an uploaded file (base64 in the API), a path on the server; and
+"""Arguments that name the frames: an uploaded file (base64 in the API) or a path on the server, and
 their masks."""
+POSITIONS = (
+    "video", "path",
+    "keyframes.min_interval", "keyframes.max_interval", "keyframes.batch_size", "keyframes.keys",
+    "keyframes.detect_shots", "keyframes.shot_threshold", "keyframes.shot_min_length",
+    "flow.estimator",
+    "guidance.spatial_attention", "guidance.cross_frame_attention", "guidance.temporal_attention",
+    "guidance.spatial_optimization", "guidance.temporal_optimization",
+    "guidance.background_smoothing", "guidance.saliency", "guidance.optimization_iterations",
+    "guidance.optimization_rate", "guidance.spatial_weight", "guidance.optimization_end",
+    "guidance.temporal_attention_end", "guidance.plain_statistics",
+    "guidance.freeu_b1", "guidance.freeu_b2", "guidance.freeu_s1", "guidance.freeu_s2",
+    "output.first_frame", "output.last_frame",
+    "masks",
+)
+"""Arguments by position, behind `enabled`: sources by name, options as group.name. Programs rely on
+these positions, so none ever moves; a new option is added at the end, behind the masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +48,11 @@ class Request:
     data: bytes = b""
     """A video file's bytes, sent by a program."""
     path: str = ""
-    """Video or folder of pictures on the server."""
+    """Video or folder of images on the server."""
     masks: tuple[bytes, ...] = ()
-    """Files of mask pictures, sent by a program: one for all frames, or one for each."""
+    """Files of masks, sent by a program: one for all frames, or one for each."""
     masks_path: str = ""
-    """The same as a picture or a folder of pictures on the server."""
+    """The same as an image or a folder of images on the server."""
 
     @property
     def has_masks(self) -> bool:
@@ -51,15 +66,23 @@ class Request:
 
 
 def offered_options() -> tuple[Entry, ...]:
-    """The options of the script, in the order of its controls: later ones are appended only."""
+    """The options of the script, in the order in which the page shows them."""
     return tuple(entry for entry in entries() if entry.option.img2img)
+
+
+def argument_names() -> tuple[str, ...]:
+    """Names of all arguments behind `enabled`, by position: `POSITIONS`, then options that are
+    not listed there yet."""
+    options = [".".join(entry.place) for entry in offered_options()]
+    return (*POSITIONS, *(name for name in options if name not in POSITIONS))
 
 
 def parse_arguments(args: Sequence[Any]) -> Request | None:
     """The request of a call, or None if FRESCO is off.
 
     Args:
-        args: `[{...}]`, or enabled, video, path, one value for every offered option, and masks.
+        args: `[{...}]`, or enabled and then the values of `argument_names`; those left out at the
+            end are at their defaults.
     """
     if args and isinstance(args[0], Mapping):
         return _from_mapping(args[0])
@@ -69,14 +92,14 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
         raise SettingsError(
             f"The first argument of FRESCO is {args[0]!r}; give true, or one object of options."
         )
-    options = offered_options()
-    size = 3 + len(options)
-    video, path, *values, masks = [*args[1:], *[None] * size][:size]
+    values = dict(zip(argument_names(), args[1:], strict=False))
     groups: dict[str, dict[str, Any]] = {}
-    for entry, value in zip(options, values, strict=True):
+    for entry in offered_options():
+        value = values.get(".".join(entry.place))
         if value is not None:
             groups.setdefault(entry.group, {})[entry.name] = restore_integer(entry, value)
     # A file object became a path; a text can only come from a program, and is base64.
+    video, path, masks = (values.get(name) for name in SOURCES)
     uploaded = video if isinstance(video, Path) else None
     data = b"" if uploaded else _decoded("video", _text("video", video))
     return Request(
@@ -132,13 +155,13 @@ def _text(name: str, value: Any) -> str:
 
 
 def _masks(value: Any) -> dict[str, Any]:
-    """Fields of a request: a text is a path on the server, a list holds pictures."""
+    """Fields of a request: a text is a path on the server, a list holds files."""
     if not isinstance(value, list):
         return {"masks_path": _text("masks", value)}
     names = [f"masks[{place}]" for place in range(len(value))]
     masks = [_decoded(name, _text(name, item)) for name, item in zip(names, value, strict=True)]
     if empty := [name for name, data in zip(names, masks, strict=True) if not data]:
-        raise SettingsError(f"{empty[0]} is empty; send every mask as base64 of a picture.")
+        raise SettingsError(f"{empty[0]} is empty; send every mask as base64 of an image.")
     return {"masks": tuple(masks)}
 
 

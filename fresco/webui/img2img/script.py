@@ -20,7 +20,12 @@ from fresco.webui.img2img.controls import (
 )
 from fresco.webui.img2img.guard import CallGuard
 from fresco.webui.img2img.infotext import infotext, name_of
-from fresco.webui.img2img.request import Request, offered_options, parse_arguments
+from fresco.webui.img2img.request import (
+    Request,
+    argument_names,
+    offered_options,
+    parse_arguments,
+)
 
 _GUARD = "fresco_guard"
 """Attribute of the processing object that holds this call's guard."""
@@ -38,16 +43,16 @@ class FrescoScript(scripts.Script):
         return scripts.AlwaysVisible if is_img2img else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """Its controls: their order is that of the API's arguments."""
+        """Its controls, returned in the order of the API's arguments by position."""
         with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
-            sources, options = source_controls(self.elem_id), option_controls(self.elem_id)
-            masks = mask_control(self.elem_id)
-        self.infotext_fields = paste_fields(enabled, options)
+            controls = source_controls(self.elem_id) | option_controls(self.elem_id)
+            controls["masks"] = mask_control(self.elem_id)
+        self.infotext_fields = paste_fields(enabled, controls)
         self.paste_field_names = [name_of(entry) for entry in offered_options()]
-        return [enabled, *sources, *options, masks]
+        return [enabled, *(controls[name] for name in argument_names())]
 
     def before_process(self, p: Any, *args: Any) -> None:
-        """Take up a call that asks for FRESCO."""
+        """Begin a call that asks for FRESCO."""
         _release(p)
         if not args or args[0] in (False, None):
             return
@@ -81,12 +86,12 @@ class FrescoScript(scripts.Script):
             guard.attempt(lambda: guard.call.keep_new(p, pp))
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        """A picture goes with its own mask."""
+        """Lay the image's own mask over it."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.show_mask(p))
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
-        """Let go of a call that ended well; `before_process` does of any other."""
+        """Release a call that ended well; `before_process` releases any other."""
         _release(p)
 
 
@@ -102,13 +107,13 @@ def _release(p: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Files that gradio has taken, by their path; a program's texts stay texts."""
+    """A file that gradio took in becomes its path; a text of a program stays a text."""
     name = None if isinstance(value, str) else getattr(value, "name", None)
     return Path(name) if isinstance(name, str) else value
 
 
 def _with_axes(request: Request, axes: dict[str, tuple[str, Any]]) -> Request:
-    """The request with what a plot varies."""
+    """The request with the options that an X/Y/Z plot varies."""
     groups: dict[str, dict[str, Any]] = {}
     for name, (group, value) in axes.items():
         groups.setdefault(group, {})[name] = value

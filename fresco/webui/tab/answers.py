@@ -1,7 +1,8 @@
-"""What the page of the tab asks while it is open, and the answers: JSON in, JSON out.
+"""Answers to what the page of the tab asks while it is open: JSON in, JSON out.
 
-One question at a time goes through two hidden components and gradio's own events, so whatever
-login guards the page guards this too. Nothing of a host or of gradio is imported.
+One question at a time goes through two hidden components and gradio's own events, so the login of
+the page guards it too. The page cannot use the API instead: with `--api-auth` alone it has no
+credentials for it. Nothing of a host or of gradio is imported.
 """
 
 from __future__ import annotations
@@ -13,28 +14,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
-from fresco.server.jobs.job import Goal, JobRequest, dump_status
+from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
 from fresco.video.size import resize
 from fresco.webui.tab.chart import report_chart
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.text import NO_VIDEO, sentence
+from fresco.webui.tab.text import NO_VIDEO, dump_job, sentence
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
 from fresco.workspace import read_image, read_json
 
-_MOST_PICTURES = 48
-"""Small pictures in one answer; the page asks again for more."""
+_MOST_THUMBNAILS = 48
+"""Small images in one answer; the page asks again for more."""
 _THUMBNAIL = 96
-"""Height of small pictures."""
+"""Height of small images."""
 _SIDE = 1280
-"""Long side of a picture that is looked at."""
+"""Longest side of an image that is shown large."""
 _QUALITY = 90
 """Of JPEG."""
 _LISTED = 100
@@ -46,7 +46,7 @@ Question = Mapping[str, Any]
 
 
 class Answers:
-    """Answers of one service."""
+    """Answers about the jobs and videos of one service."""
 
     def __init__(self, service: Service, detections: Detections) -> None:
         self._service = service
@@ -57,11 +57,11 @@ class Answers:
             "frame": self._frame,
             "keys": _keys,
             "jobs": self._jobs,
-            "pictures": self._pictures,
+            "key_thumbnails": self._key_thumbnails,
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
-            "cancel": lambda ask, _: dump_status(self._engine.cancel(_text(ask, "job"))),
-            "resume": lambda ask, _: dump_status(service.resume(_text(ask, "job"))),
+            "cancel": lambda ask, _: dump_job(self._engine.cancel(_text(ask, "job"))),
+            "resume": lambda ask, _: dump_job(service.resume(_text(ask, "job"))),
             "delete": lambda ask, _: self._engine.delete(_text(ask, "job")),
             "again": self._again,
         }
@@ -92,20 +92,20 @@ class Answers:
     def _thumbnails(self, question: Question, source: str) -> dict[int, str]:
         numbers = _numbers(question)
         found = make_thumbnails(Path(_there(source)), numbers, _THUMBNAIL)
-        return {number: _address(data) for number, data in found.items()}
+        return {number: _jpeg_address(data) for number, data in found.items()}
 
     def _frame(self, question: Question, source: str) -> dict[str, Any]:
         """A frame of the source and, of a job, the same frame of its result."""
         number, job = int(question["frame"]), str(question.get("job") or "")
         if not job:
-            return {"before": _picture(read_frame(Path(_there(source)), number))}
+            return {"before": _large(read_frame(Path(_there(source)), number))}
         request = self._engine.request(job)
         before = read_frame(Path(request.source), number)
         after = self._after(job, request, number, keys=bool(question.get("key")))
         if after is None:
-            return {"before": _picture(before), "after": None}
+            return {"before": _large(before), "after": None}
         size = (before.shape[1], before.shape[0])
-        return {"before": _picture(before), "after": _picture(resize(after, size))}
+        return {"before": _large(before), "after": _large(resize(after, size))}
 
     def _after(
         self, job: str, request: JobRequest, number: int, *, keys: bool
@@ -119,10 +119,10 @@ class Answers:
     # The jobs
 
     def _jobs(self, question: Question, source: str) -> dict[str, Any]:
-        """All jobs, and of the selected one what there is to see by now."""
+        """All jobs, and what the selected one has made so far."""
         statuses = self._engine.jobs(_LISTED)
         chosen = str(question.get("job") or "")
-        listed = [dump_status(status) for status in statuses]
+        listed = [dump_job(status) for status in statuses]
         if not any(status.id == chosen for status in statuses):
             return {"jobs": listed, "chosen": None}
         request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
@@ -147,14 +147,14 @@ class Answers:
                 self._lengths = {key: opened.info.frames}
         return self._lengths[key]
 
-    def _pictures(self, question: Question, source: str) -> dict[int, str]:
+    def _key_thumbnails(self, question: Question, source: str) -> dict[int, str]:
         """Keyframes of a job, small."""
         keys = self._engine.outcome(_text(question, "job")).keys
         found: dict[int, str] = {}
         for number in _numbers(question):
-            picture = read_image(keys[number]) if number in keys else None
-            if picture is not None:
-                found[number] = _address(encode_jpeg(_shrunk(picture, height=_THUMBNAIL), _QUALITY))
+            image = read_image(keys[number]) if number in keys else None
+            if image is not None:
+                found[number] = _address(_shrink(image, _THUMBNAIL / image.shape[0]))
         return found
 
     def _report(self, question: Question, source: str) -> str:
@@ -164,13 +164,13 @@ class Answers:
         return report_chart(report) if isinstance(report, Mapping) else ""
 
     def _again(self, question: Question, source: str) -> dict[str, Any]:
-        """Translate one keyframe of a job again, by another seed."""
+        """Translate one keyframe of a job again, with another seed."""
         job, number = _text(question, "job"), int(question["frame"])
         request = self._engine.request(job)
         changed = dataclasses.replace(
             request, goal=Goal.KEYFRAME, frame=number, frame_seed=int(question["seed"])
         )
-        return dump_status(self._service.resume(job, changed))
+        return dump_job(self._service.resume(job, changed))
 
 
 def _keys(question: Question, source: str) -> dict[str, Any]:
@@ -193,29 +193,32 @@ def _text(question: Question, name: str) -> str:
 
 
 def _numbers(question: Question) -> list[int]:
-    return [int(number) for number in question["numbers"]][:_MOST_PICTURES]
+    return [int(number) for number in question["numbers"]][:_MOST_THUMBNAILS]
 
 
 def _changed(path: Path | None) -> int:
-    """When a file was written, so that the page knows what is new; 0: it is not there."""
+    """When a file was written, by which the page sees what is new; 0: there is none."""
     try:
         return path.stat().st_mtime_ns // 1_000_000 if path else 0
     except OSError:
         return 0
 
 
-def _picture(rgb: NDArray[np.uint8]) -> str:
-    scale = min(1.0, _SIDE / max(rgb.shape[:2]))
-    small = _shrunk(rgb, height=max(1, round(rgb.shape[0] * scale)))
-    return _address(encode_jpeg(small, _QUALITY))
+def _large(rgb: NDArray[np.uint8]) -> str:
+    return _address(_shrink(rgb, _SIDE / max(rgb.shape[:2])))
 
 
-def _shrunk(rgb: NDArray[np.uint8], *, height: int) -> NDArray[np.uint8]:
-    if rgb.shape[0] <= height:
+def _shrink(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """The image in a smaller size; one that would grow stays as it is."""
+    if scale >= 1:
         return rgb
-    width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
-    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = rgb.shape[:2]
+    return resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
-def _address(data: bytes) -> str:
+def _address(rgb: NDArray[np.uint8]) -> str:
+    return _jpeg_address(encode_jpeg(rgb, _QUALITY))
+
+
+def _jpeg_address(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

@@ -1,4 +1,4 @@
-"""Passes over a video that run while the page stays alive, and are asked about meanwhile."""
+"""Passes over a video in the background, and what the page asks about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.server.ids import make_id
 from fresco.server.videos import Detection, detect
 from fresco.settings import FrescoSettings
-from fresco.webui.tab.text import sentence
+from fresco.webui.tab.text import sentence, with_labels
 from fresco.webui.tab.timeline import Timeline, timeline_as_dict
 
 _KEPT = 16
@@ -37,7 +37,7 @@ class Detections:
         self._lock = threading.Lock()
 
     def start(self, path: Path, settings: FrescoSettings, workspace: Path) -> str:
-        """Begin a pass; the answer is its id."""
+        """Begin a pass, and return its id."""
         identity, began = make_id(), _Pass()
         with self._lock:
             self._passes[identity] = began
@@ -76,5 +76,5 @@ def timeline_of(found: Detection) -> Timeline:
     shots = tuple((plan.keyframes[0], plan.keyframes[-1]) for plan in found.plans)
     return Timeline(
         found.first, found.last, float(found.info.rate), found.changes, shots, found.keyframes,
-        found.notes,
+        tuple(with_labels(text) for text in found.notes),
     )

@@ -1,4 +1,4 @@
-"""The estimate of the tab, anew whenever the settings or the keyframes change."""
+"""The tab's estimate of time and memory, made again when settings or keyframes change."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -15,12 +15,13 @@ from fresco.server.jobs.estimate import count_workload, describe_estimate, measu
 from fresco.server.service import Service
 from fresco.video.size import working_size
 from fresco.webui.tab.settings import SettingControls
+from fresco.webui.tab.text import sentence, with_labels
 from fresco.webui.tab.values import read_values
 from fresco.webui.widgets.events import on, unsaved
 
 
 def bind_estimate(service: Service, place: Any, controls: SettingControls) -> None:
-    """The page presses a hidden button and says what is on its timeline."""
+    """The page presses a hidden button, and sends what is on its timeline."""
     plan = unsaved(gr.Textbox(visible=False, elem_id="fresco_plan"))
     button = gr.Button("Estimate", visible=False, elem_id="fresco_estimate_now")
     on(button.click, _estimator(service), [plan, *controls.all], [place],
@@ -36,13 +37,13 @@ def _estimator(service: Service) -> Callable[..., str]:
         try:
             settings, host = read_values(values, int(known["last"]))
         except FrescoError as error:
-            lines: tuple[str, ...] = (str(error),)
+            lines: tuple[str, ...] = (sentence(error),)
         else:
             width, height = known["size"]
             size = working_size(width, height, settings.sampling.resolution)
             load = count_workload(settings, len(host.control), size, known["keys"], known["frames"])
             lines = describe_estimate(load, measure_latest(service.engine))
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        items = "".join(f"<li>{html.escape(with_labels(line))}</li>" for line in lines)
         return f'<ul class="fresco_notes">{items}</ul>'
 
     return estimate

@@ -1,4 +1,4 @@
-"""From the tab's values to a job: new, or the selected one gone further."""
+"""From the tab's values to a job: a new one, or the selected one continued."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from fresco.webui.tab.text import NO_VIDEO
 from fresco.webui.tab.values import offered_entries, read_values
 
 _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
-"""How far the goals go that continue one another."""
+"""Goals that continue one another, from the nearest to the farthest."""
 _OF_KEYFRAMES = {"keys", "key_prompts"}
-"""Options that finding keyframes does not look at."""
+"""Options that have no effect on finding keyframes."""
 _ANY_LENGTH = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The video in the tab. Kept by the server: a page cannot name another."""
+class LoadedClip:
+    """The video or folder in the tab. The server keeps it, so that a page cannot name another."""
 
     path: str
     """File or folder."""
@@ -36,11 +36,11 @@ class Source:
     last: int
     """Its last frame."""
     loading: str = ""
-    """Tells one loading from another, of the same video too: edits belong to one loading."""
+    """Differs at every loading, of the same video too: edits belong to one loading."""
 
 
 def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
-    """Settings to find keyframes by, whatever was written by hand."""
+    """Settings for finding keyframes, without what was written by hand."""
     without = [
         "" if entry.name in _OF_KEYFRAMES else value
         for entry, value in zip(offered_entries(), values, strict=False)
@@ -48,16 +48,16 @@ def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
     return read_values([*without, *values[len(without):]], last)[0]
 
 
-def _given(source: Source | None) -> Source:
+def _given(source: LoadedClip | None) -> LoadedClip:
     if source is None:
         raise SettingsError(NO_VIDEO)
     return source
 
 
 def translate_job(
-    service: Service, job: str, goal: Goal, source: Source | None, values: Sequence[Any]
+    service: Service, job: str, goal: Goal, source: LoadedClip | None, values: Sequence[Any]
 ) -> tuple[JobStatus, str]:
-    """Translate; answers the job and a sentence about it.
+    """Translate. Returns the job and a sentence about it.
 
     Args:
         job: id of the selected job, which is continued where the settings are its own.
@@ -67,12 +67,12 @@ def translate_job(
     request = JobRequest(source.path, goal, settings, host, title=source.name)
     if _continues(service, job, request):
         status = service.resume(job, request)
-        return status, f"Continues job {status.title}: what is finished is used again."
+        return status, f"Continues job {status.title}; what is finished is used again."
     return service.submit(request), ""
 
 
 def _continues(service: Service, job: str, request: JobRequest) -> bool:
-    """Whether a request is the selected job gone further, so that its pictures serve again."""
+    """Whether a request continues the selected job, so that its keyframes are used again."""
     try:
         before, state = service.engine.request(job), service.engine.status(job).state
     except UnknownJobError:
@@ -86,10 +86,10 @@ def _continues(service: Service, job: str, request: JobRequest) -> bool:
 
 
 def propagate_job(
-    service: Service, job: str, source: Source | None, files: Sequence[Path], folder: str,
+    service: Service, job: str, source: LoadedClip | None, files: Sequence[Path], folder: str,
     values: Sequence[Any],
 ) -> tuple[JobStatus, str]:
-    """Carry own keyframes where they are given, else those of the selected job."""
+    """Carry own keyframes to every frame if there are any, else those of the selected job."""
     if files or folder.strip():
         there = _given(source)
         settings, _ = read_values(values, there.last)
@@ -128,6 +128,6 @@ def _own_folder(service: Service, files: Sequence[Path], folder: str) -> str:
     place = service.engine.new_folder()
     for path in files:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise SettingsError(f"{path.name} is no picture; give PNG or JPEG keyframes.")
+            raise SettingsError(f"{path.name} is not an image; give PNG or JPEG keyframes.")
         shutil.copyfile(path, place / path.name)
     return str(place)

@@ -1,4 +1,4 @@
-"""The tab: a video, its keyframes, how it shall look, the run and its results."""
+"""The page of the tab: a video, its keyframes, the look of the result, the run, the results."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fresco.webui.widgets.events import on
 
 
 def build_tab(service: Service) -> gr.Blocks:
-    """The tab's components and what they do; style.css and fresco.js make it whole."""
+    """The tab's components and what they do; the rest is in style.css and fresco.js."""
     controls, detections = SettingControls(), Detections()
     offer = service.environment.offer()
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):

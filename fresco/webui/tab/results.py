@@ -1,4 +1,4 @@
-"""The tab's results: pictures, video, comparison, measures and log of the selected job."""
+"""The tab's results: keyframes, video, comparison, measures and log of the selected job."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

@@ -13,7 +13,7 @@ import gradio as gr
 
 from fresco.server.jobs.job import Goal
 from fresco.server.service import Service
-from fresco.webui.tab.jobs import Source, propagate_job, translate_job
+from fresco.webui.tab.jobs import LoadedClip, propagate_job, translate_job
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import note, sentence
 from fresco.webui.widgets.events import file_path, on, unsaved
@@ -36,13 +36,13 @@ class RunParts:
     chosen: Any
     """Id of the job that the page has selected; the page gives it with every event."""
     open: Any
-    """Opens the selected job's video and settings."""
+    """The button that opens the selected job's video and settings."""
     own_files: Any
     """Own stylised keyframes."""
     own_path: Any
     """Their folder on the server."""
     message: Any
-    """What was decided, or went wrong."""
+    """What was decided, or what went wrong."""
 
 
 def run_section() -> RunParts:
@@ -68,12 +68,12 @@ def run_section() -> RunParts:
 def _own_keys() -> tuple[Any, Any]:
     with gr.Accordion("Own stylised keyframes", open=False, elem_id="fresco_section_own"):
         gr.HTML(
-            '<p class="fresco_hint">Pictures whose names hold their frame numbers, such as '
+            '<p class="fresco_hint">Images whose names hold their frame numbers, such as '
             "000012.png, of any size. Run propagation then carries them to every frame; no model "
             "is used.</p>"
         )
         files = file_control(
-            "fresco_own_files", label="Pictures", several=True, file_types=["image"], height=110
+            "fresco_own_files", label="Images", several=True, file_types=["image"], height=110
         ).file
         path = unsaved(gr.Textbox(
             label="Or a folder of them on the server", elem_id="fresco_own_path"
@@ -96,7 +96,7 @@ def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingCo
 
 def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
     def submit(
-        job: str, source: Source | None, files: Any, folder: str, *values: Any
+        job: str, source: LoadedClip | None, files: Any, folder: str, *values: Any
     ) -> tuple[str, str]:
         try:
             if goal is Goal.PROPAGATION:

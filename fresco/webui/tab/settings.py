@@ -1,4 +1,4 @@
-"""The tab's controls of settings: every option once, in sections."""
+"""The tab's controls of the settings, in sections."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gradio as gr
 
 from fresco.server.ports import Offer
 from fresco.settings import PRESETS
+from fresco.webui.tab.text import HOST_LABELS
 from fresco.webui.tab.values import (
     AS_SAMPLER,
     NO_CONTROL,
@@ -26,7 +27,7 @@ _PARTS = tuple(PRESETS["off"])
 
 @dataclass(slots=True)
 class SettingControls:
-    """The controls as they are made, in whatever section they stand."""
+    """The controls that were made so far, of all sections."""
 
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
     """(group, name) -> control."""
@@ -66,15 +67,16 @@ def look_controls(controls: SettingControls, offer: Offer) -> None:
     controls.make("sampling", "prompt", "negative_prompt", lines=2)
     with gr.Row():
         controls.host["model"] = gr.Dropdown(
-            label="Checkpoint", choices=list(offer.models), value=_first(offer.models),
+            label=HOST_LABELS["host.model"], choices=list(offer.models), value=_first(offer.models),
             elem_id="fresco_host_model", info="Stable Diffusion 1.x, 2.x or SDXL.",
         )
         controls.host["sampler"] = gr.Dropdown(
-            label="Sampler", choices=list(offer.samplers), value=_first(offer.samplers),
-            elem_id="fresco_host_sampler", info="The samplers that can be guided.",
+            label=HOST_LABELS["host.sampler"], choices=list(offer.samplers),
+            value=_first(offer.samplers), elem_id="fresco_host_sampler",
+            info="The samplers that can be guided.",
         )
         controls.host["scheduler"] = gr.Dropdown(
-            label="Noise schedule", choices=_schedules(offer), value=AS_SAMPLER,
+            label=HOST_LABELS["host.scheduler"], choices=_schedules(offer), value=AS_SAMPLER,
             elem_id="fresco_host_scheduler", visible=bool(offer.schedulers),
             info="Automatic: the sampler's own.",
         )
@@ -92,8 +94,8 @@ def control_net_controls(controls: SettingControls, offer: Offer) -> None:
     """The host's ControlNet."""
     if not offer.control_models:
         gr.HTML(
-            '<p class="fresco_hint">No ControlNet was found in this host. Install it, put its '
-            "models into place, then press Refresh.</p>"
+            '<p class="fresco_hint">No ControlNet was found. Install it and put its models into '
+            "place, then press Refresh lists.</p>"
         )
     for number in range(1, UNITS + 1):
         with gr.Row():

@@ -16,7 +16,7 @@ from fresco.server.service import Service
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.jobs import Source, detection_settings
+from fresco.webui.tab.jobs import LoadedClip, detection_settings
 from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import facts, note, sentence
@@ -34,7 +34,7 @@ class SourceParts:
     """Components of this step that others need."""
 
     source: Any
-    """State of `Source` or None."""
+    """State of `LoadedClip` or None."""
     upload: FileControl
     """The file."""
     path: Any
@@ -91,7 +91,7 @@ def bind_source(
     """What happens when a video or a job is opened, and when keyframes are to be found."""
     identity = unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
 
-    def begin(source: Source | None, *values: Any) -> str:
+    def begin(source: LoadedClip | None, *values: Any) -> str:
         """Answers the pass's id or why there is none; the page shows either."""
         if source is None:
             return json.dumps({"error": ""})
@@ -156,7 +156,7 @@ def _path_loader(service: Service) -> Any:
 
 def _job_opener(service: Service) -> Any:
     def load(job: str) -> tuple[Any, ...]:
-        """Source, facts and message, then the controls, of a job."""
+        """LoadedClip, facts and message, then the controls, of a job."""
         try:
             request = service.engine.request(job)
             with open_source(Path(request.source)) as opened:
@@ -171,8 +171,8 @@ def _job_opener(service: Service) -> Any:
     return load
 
 
-def _shown(path: str, name: str, info: VideoInfo) -> tuple[Source, str, str]:
-    source = Source(path, name, info.frames - 1, secrets.token_hex(8))
+def _shown(path: str, name: str, info: VideoInfo) -> tuple[LoadedClip, str, str]:
+    source = LoadedClip(path, name, info.frames - 1, secrets.token_hex(8))
     return source, facts(name, info), ""
 
 

@@ -1,26 +1,56 @@
-"""Sentences of the tab, and HTML around them in which nothing of a file or user is markup."""
+"""Sentences of the tab, and HTML around them. Texts of files and users are escaped in it."""
 
 from __future__ import annotations
 
 import html
 import logging
+import re
 from collections.abc import Iterable
+from typing import Any
 
 from fresco.errors import FrescoError
+from fresco.server.jobs.job import JobStatus, dump_status
 from fresco.server.ports import Check
+from fresco.settings import Entry, rename_options
 from fresco.video.index import VideoInfo
 
 NO_VIDEO = "There is no video yet; upload one, or load one by its path."
+HOST_LABELS = {
+    "host.model": "Checkpoint", "host.sampler": "Sampler", "host.scheduler": "Noise schedule",
+    "control.weight": "ControlNet weight", "control.start": "ControlNet start",
+    "control.end": "ControlNet end",
+}
+"""Labels of the controls of what the host itself offers, by the names in messages."""
+_HOST_NAMES = re.compile(rf"\b({'|'.join(map(re.escape, HOST_LABELS))})\b")
 
 log = logging.getLogger("fresco")
 
 
+def with_labels(text: str) -> str:
+    """A message of the core or the server, with options named by the labels of their controls.
+
+    An option without a control in the tab keeps its name.
+    """
+    renamed = rename_options(text, _label_of)
+    return _HOST_NAMES.sub(lambda match: HOST_LABELS[match[0]], renamed)
+
+
+def _label_of(entry: Entry) -> str:
+    return ".".join(entry.place) if entry.option.instead else entry.label
+
+
 def sentence(error: BaseException) -> str:
-    """What went wrong, for people; what was not foreseen is logged with where it happened."""
+    """What went wrong, for people; an error that was not foreseen is logged with its traceback."""
     if isinstance(error, FrescoError):
-        return str(error)
-    log.error("The tab met a fault that was not foreseen.", exc_info=error)
-    return f"A fault of the program, see its console: {error!r}"
+        return with_labels(str(error))
+    log.error("The tab met an error that was not foreseen.", exc_info=error)
+    return f"An error in the program, see its console: {error!r}"
+
+
+def dump_job(status: JobStatus) -> dict[str, Any]:
+    """Where a job stands, for JSON, with labels in its sentences."""
+    return {**dump_status(status), "message": with_labels(status.message),
+            "notes": [with_labels(text) for text in status.notes]}
 
 
 def note(text: str, kind: str = "note") -> str:
@@ -55,7 +85,7 @@ def facts(name: str, info: VideoInfo) -> str:
         for what, value in known
     )
     shots = '<div class="fresco_fact"><dt>Shots</dt><dd id="fresco_shots">...</dd></div>'
-    notes = "".join(note(text) for text in info.notes)
+    notes = "".join(note(with_labels(text)) for text in info.notes)
     return f'<dl class="fresco_facts">{cells}{shots}</dl>{notes}'
 
 
@@ -65,7 +95,7 @@ def checks_table(checks: Iterable[Check]) -> str:
         f'<tr class="fresco_{"good" if check.fine else "bad"}">'
         f'<td>{"&#10003;" if check.fine else "&#10007;"}'
         f'<span class="fresco_unseen">{"works" if check.fine else "does not work"}</span></td>'
-        f"<th>{html.escape(check.name)}</th><td>{html.escape(check.text)}</td></tr>"
+        f"<th>{html.escape(check.name)}</th><td>{html.escape(with_labels(check.text))}</td></tr>"
         for check in checks
     )
     return f'<table class="fresco_checks"><tbody>{rows}</tbody></table>'

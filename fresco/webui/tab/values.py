@@ -1,4 +1,4 @@
-"""What the tab's controls are called, and settings from their values and back."""
+"""Settings from the values of the tab's controls, and back."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostO
 
 
 def _typed(entry: Entry, value: Any) -> Any:
-    """A control's value as the option's type; a cleared field is no number."""
+    """A control's value as the option's type; a field without a number is refused."""
     if entry.type in (int, float):
         if value is None or value == "":
             raise SettingsError(f"{entry.label} is empty; give a number.")

@@ -19,7 +19,7 @@ def on(
     event: Any, function: Callable[..., Any] | None, inputs: Sequence[Any] = (),
     outputs: Sequence[Any] = (), *, script: str | None = None,
 ) -> Any:
-    """Bind an event past the queue, so that it answers while the WebUI makes pictures.
+    """Bind an event past the queue, so that it answers while the WebUI makes images.
 
     Args:
         event: such as `button.click`.

@@ -13,7 +13,7 @@ from fresco.webui.img2img.frames import call_frames
 from fresco.webui.img2img.request import Request, parse_arguments
 
 
-def pictures(count: int, width: int = 40, height: int = 32) -> list[Image.Image]:
+def images(count: int, width: int = 40, height: int = 32) -> list[Image.Image]:
     random = np.random.default_rng(0)
     return [
         Image.fromarray(random.integers(0, 255, (height, width, 3), np.uint8))
@@ -27,8 +27,8 @@ def asked(**options: object) -> Request:
     return request
 
 
-def test_pictures_are_keyframes_of_one_shot() -> None:
-    frames = call_frames(asked(batch_size=4), pictures(9))
+def test_images_are_keyframes_of_one_shot() -> None:
+    frames = call_frames(asked(batch_size=4), images(9))
     assert frames.numbers == tuple(range(9))
     assert [batch.all for batch in frames.batches] == [
         (0, 1, 2, 3), (0, 3, 4, 5), (0, 5, 6, 7, 8),
@@ -37,30 +37,30 @@ def test_pictures_are_keyframes_of_one_shot() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_pictures_are_one_batch(count: int) -> None:
-    (batch,) = call_frames(asked(), pictures(count)).batches
+def test_few_images_are_one_batch(count: int) -> None:
+    (batch,) = call_frames(asked(), images(count)).batches
     assert batch.frames == tuple(range(count))
 
 
 @pytest.mark.parametrize("given", [[], [None]])
 @pytest.mark.parametrize("options", [{}, {"last_frame": 4}])
-def test_no_picture(given: list[Image.Image | None], options: dict[str, int]) -> None:
-    with pytest.raises(VideoError, match="There is no frame; give a video"):
+def test_no_image(given: list[Image.Image | None], options: dict[str, int]) -> None:
+    with pytest.raises(VideoError, match=r"There is no frame\. Give FRESCO a video"):
         call_frames(asked(**options), given)
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"keys": "0,1"}, "keys cannot choose among init_images"),
-    ({"first_frame": 2, "last_frame": 4}, "first_frame and last_frame cannot choose"),
+    ({"keys": "0,1"}, r"keyframes\.keys cannot choose among .*init_images"),
+    ({"first_frame": 2, "last_frame": 4}, r"first_frame and output\.last_frame cannot choose"),
 ])
-def test_pictures_leave_nothing_to_choose(options: dict[str, str | int], said: str) -> None:
+def test_images_leave_nothing_to_choose(options: dict[str, str | int], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        call_frames(asked(**options), pictures(3))
+        call_frames(asked(**options), images(3))
 
 
-def test_pictures_of_different_sizes() -> None:
+def test_images_of_different_sizes() -> None:
     with pytest.raises(VideoError, match="40x32, 48x32"):
-        call_frames(asked(), [*pictures(2), *pictures(1, 48)])
+        call_frames(asked(), [*images(2), *images(1, 48)])
 
 
 def test_folder_with_a_cut_makes_two_shots(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.helpers.webui.client import REQUEST, Host, Refused, script_arguments
 from tests.helpers.webui.double import DoubleHost
 from tests.helpers.webui.gradio_double import Checkbox
 from tests.helpers.webui.img2img import process_batch
+from tests.helpers.webui.process_images import process_images
 from tests.helpers.webui.processing import StableDiffusionProcessingImg2Img
 from tests.helpers.webui.requests import QUICK, frames
 from tests.helpers.webui.scripts import AlwaysVisible, Script
@@ -47,7 +48,7 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
     ({"key_prompts": {"0": 1}}, "sampling.key_prompts holds 1"),
     ({"key_prompts": {"x": "night"}}, "key_prompts"),
     ({"key_prompts": {"2": "a cat AND a dog"}}, "composed with AND"),
-    ({"keys": "0,1"}, "keys cannot choose among init_images"),
+    ({"keys": "0,1"}, "keyframes.keys cannot choose among the images of img2img (init_images)"),
     ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
     ({"video": "***"}, "video is no base64"),
     ({"video": "AAECAw=="}, "video.mp4"),
@@ -107,6 +108,20 @@ def test_the_batch_tab(double: DoubleHost) -> None:
     assert double.model.rows == []
     p.script_args = tuple(arguments(double.runner, script_arguments(None)))
     assert [len(done.images) for done in process_batch(p, frames(3))] == [1, 1, 1]
+
+
+def test_the_page_is_told_by_its_own_labels(double: DoubleHost) -> None:
+    """It shows the class of an error and its text, and prints its causes to the console."""
+    p = StableDiffusionProcessingImg2Img(**REQUEST)
+    p.scripts, p.init_images = double.runner, frames(3)
+    p.script_args = tuple(
+        arguments(double.runner, script_arguments({"min_interval": 40}))
+    )
+    with pytest.raises(Exception, match="min interval is 40") as caught:
+        process_images(p)
+    shown = f"{type(caught.value).__name__}: {caught.value}"
+    assert shown.startswith("FRESCO: min interval is 40, above max interval, which is 30;")
+    assert caught.value.__cause__ is None
 
 
 def test_composed_prompts(host: Host) -> None:

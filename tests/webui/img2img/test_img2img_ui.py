@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fresco.webui.img2img.request import offered_options
+from fresco.webui.img2img.request import argument_names, offered_options
 from tests.helpers.webui import gradio_double as gr
 from tests.helpers.webui import script_callbacks, shared
 from tests.helpers.webui.double import ROOT, DoubleHost, running
@@ -32,15 +32,16 @@ PLACES = [
 
 def test_one_control_an_argument(double: DoubleHost) -> None:
     controls = double.script.ui(True)
-    assert len(controls) == 1 + 2 + len(offered_options()) + 1
+    defaults = {".".join(entry.place): entry.default for entry in offered_options()}
+    sources = {"video": None, "path": "", "masks": ""}
     assert len(double.runner.inputs) == 1 + len(controls)
-    assert [control.value for control in (*controls[:3], controls[-1])] == [False, None, "", ""]
-    for control, entry in zip(controls[3:-1], offered_options(), strict=True):
-        assert control.value == entry.default, entry.name
+    assert [control.value for control in controls] == [
+        False, *((defaults | sources)[name] for name in argument_names()),
+    ]
 
 
 def test_order_of_the_controls(double: DoubleHost) -> None:
-    """Programs send values by place: new controls come behind these."""
+    """Programs send values by position: new controls come behind these."""
     named = [control.label.removeprefix("FRESCO ") for control in double.script.ui(True)]
     assert named[:len(PLACES)] == PLACES
 

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from fresco.errors import SettingsError
-from fresco.settings import FrescoSettings
-from fresco.webui.img2img.request import offered_options, parse_arguments
+from fresco.settings import Entry, FrescoSettings, Option, entries
+from fresco.webui.img2img import request as requests
+from fresco.webui.img2img.request import (
+    POSITIONS,
+    argument_names,
+    offered_options,
+    parse_arguments,
+)
 
 
 def settings_of(*args: Any) -> FrescoSettings:
@@ -58,6 +64,28 @@ def test_every_option_by_position_by_name_and_by_group() -> None:
     assert by_position == settings_of(by_name | path) == settings_of(groups | path)
     for entry in options:
         assert getattr(getattr(by_position, entry.group), entry.name) == by_name[entry.name]
+
+
+def test_every_argument_has_a_stored_position() -> None:
+    assert argument_names() == POSITIONS
+    assert len(set(POSITIONS)) == len(POSITIONS)
+
+
+def test_a_new_option_moves_no_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands in the settings, programs send it last."""
+    old = [True, None, "clip.mp4", 4, 12, *[None] * 23, 3, 9, "masks"]
+    before = parse_arguments(old)
+    new = Entry("keyframes", "made_up", int, 1, Option("Made up.", img2img=True))
+    known = list(entries())
+    for place in (0, 3, len(known)):
+        more = [*known[:place], new, *known[place:]]
+        monkeypatch.setattr(requests, "entries", lambda more=more: iter(more))
+        assert new in offered_options()
+        assert argument_names() == (*POSITIONS, "keyframes.made_up")
+        assert parse_arguments(old) == before
+    assert before is not None
+    assert before.masks_path == "masks"
+    assert (before.settings.output.first_frame, before.settings.output.last_frame) == (3, 9)
 
 
 def test_names_are_unique() -> None:

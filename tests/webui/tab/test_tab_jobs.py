@@ -16,7 +16,7 @@ import pytest
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import Goal, State
+from fresco.server.jobs.job import Goal, JobStatus, State
 from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
 from fresco.server.service import Service
@@ -24,7 +24,8 @@ from fresco.server.videos import VideoStore
 from fresco.settings import FrescoSettings, from_dict
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.jobs import Source, detection_settings, propagate_job, translate_job
+from fresco.webui.tab.jobs import LoadedClip, detection_settings, propagate_job, translate_job
+from fresco.webui.tab.text import dump_job, sentence, with_labels
 from fresco.webui.tab.values import (
     control_count,
     offered_entries,
@@ -59,10 +60,10 @@ def service(tmp_path: Path, models: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path) -> LoadedClip:
     path = tmp_path / "square.mp4"
     write_clip(path, square_frames(FRAMES))
-    return Source(str(path), "square.mp4", FRAMES - 1)
+    return LoadedClip(str(path), "square.mp4", FRAMES - 1)
 
 
 def values_of(settings: FrescoSettings | None = None, host: HostOptions | None = None) -> list[Any]:
@@ -104,6 +105,31 @@ def test_numbers_of_a_page_are_whole_where_the_option_is() -> None:
         read_values(values, 9)
 
 
+def test_messages_name_controls_by_their_labels() -> None:
+    values = changed(keyframes={"min_interval": 5})
+    values[[entry.name for entry in offered_entries()].index("min_interval")] = 40
+    with pytest.raises(SettingsError) as caught:
+        read_values(values, 9)
+    assert sentence(caught.value).startswith("Min interval is 40, above Max interval, which is 30;")
+    told = {
+        "keyframes.keys is 'x'": "Keyframes by hand is 'x'",
+        "host.model is 'x', host.scheduler is 'y'": "Checkpoint is 'x', Noise schedule is 'y'",
+        "propagation.cluster is 'x'": "propagation.cluster is 'x'",
+        "clip.mp4 is in host.modelled": "clip.mp4 is in host.modelled",
+    }
+    assert {text: with_labels(text) for text in told} == told
+
+
+def test_a_job_says_its_labels() -> None:
+    status = JobStatus(
+        "a", State.FAILED, "clip", Goal.ALL, 0.0, message="Lower sampling.resolution.",
+        notes=("keyframes.max_interval is 1.",),
+    )
+    shown = dump_job(status)
+    assert (shown["message"], shown["notes"]) == ("Lower Resolution.", ["Max interval is 1."])
+    assert shown["state"] == "failed"
+
+
 def test_finding_keyframes_does_not_mind_what_is_written_by_hand() -> None:
     values = values_of()
     names = [entry.name for entry in offered_entries()]
@@ -113,7 +139,7 @@ def test_finding_keyframes_does_not_mind_what_is_written_by_hand() -> None:
     assert (settings.keyframes.keys, settings.keyframes.max_interval) == ("", 12)
 
 
-def test_a_job_takes_the_host_as_it_is_now(service: Service, source: Source) -> None:
+def test_a_job_takes_the_host_as_it_is_now(service: Service, source: LoadedClip) -> None:
     host = HostOptions("tiny two", "euler", "", (ControlUnit(CONTROL, "canny"),))
     status, _ = translate_job(service, "", Goal.ALL, source, values_of(host=host))
     request = service.engine.request(status.id)
@@ -123,7 +149,7 @@ def test_a_job_takes_the_host_as_it_is_now(service: Service, source: Source) -> 
     assert service.engine.request(status.id).host.model == "tiny"
 
 
-def test_the_same_settings_continue_the_selected_job(service: Service, source: Source) -> None:
+def test_the_same_settings_continue_the_selected_job(service: Service, source: LoadedClip) -> None:
     first, text = translate_job(service, "", Goal.PREVIEW, source, values_of())
     assert text == ""
     other, _ = translate_job(service, first.id, Goal.ALL, source, values_of())
@@ -142,7 +168,7 @@ def test_the_same_settings_continue_the_selected_job(service: Service, source: S
 
 
 def test_propagation_takes_the_keyframes_of_the_selected_job(
-    service: Service, source: Source
+    service: Service, source: LoadedClip
 ) -> None:
     job, _ = translate_job(
         service, "", Goal.KEYFRAMES, source, changed(sampling={"prompt": "as it was"})
@@ -157,7 +183,7 @@ def test_propagation_takes_the_keyframes_of_the_selected_job(
     assert "square.mp4" in text
 
 
-def test_propagation_of_own_keyframes(service: Service, source: Source, tmp_path: Path) -> None:
+def test_propagation_of_own_keyframes(service: Service, source: LoadedClip, tmp_path: Path) -> None:
     picture = tmp_path / "upload" / "000003.png"
     write_image(picture, np.zeros((20, 30, 3), np.uint8))
     status, _ = propagate_job(service, "", source, [picture], "", values_of())
@@ -168,21 +194,21 @@ def test_propagation_of_own_keyframes(service: Service, source: Source, tmp_path
 
 
 @pytest.mark.parametrize("job", ["", "0123456789abcdef"])
-def test_what_is_missing_is_named(service: Service, source: Source, job: str) -> None:
+def test_what_is_missing_is_named(service: Service, source: LoadedClip, job: str) -> None:
     with pytest.raises(SettingsError, match="no keyframes to carry"):
         propagate_job(service, job, source, [], "", values_of())
     with pytest.raises(SettingsError, match="no video yet"):
         translate_job(service, job, Goal.ALL, None, values_of())
     with pytest.raises(SettingsError, match="no client may name"):
         propagate_job(service, job, source, [], "/etc", values_of())
-    with pytest.raises(SettingsError, match="is no picture"):
+    with pytest.raises(SettingsError, match="is not an image"):
         propagate_job(service, job, source, [Path("a.exe")], "", values_of())
 
 
 class Page:
     """Asks as the page does."""
 
-    def __init__(self, service: Service, source: Source) -> None:
+    def __init__(self, service: Service, source: LoadedClip) -> None:
         self.detections = Detections()
         self.answers = Answers(service, self.detections)
         self.source = source.path
@@ -198,7 +224,7 @@ class Page:
 
 
 @pytest.fixture
-def page(service: Service, source: Source) -> Page:
+def page(service: Service, source: LoadedClip) -> Page:
     return Page(service, source)
 
 
@@ -208,7 +234,7 @@ def picture_of(address: str) -> Any:
 
 
 def test_detection_is_asked_for_until_it_is_there(
-    page: Page, source: Source, tmp_path: Path
+    page: Page, source: LoadedClip, tmp_path: Path
 ) -> None:
     identity = page.detections.start(Path(source.path), FrescoSettings(), tmp_path / "scan")
     while (found := page.ask("detection", id=identity))["state"] == "running":
@@ -233,7 +259,8 @@ def test_pictures_of_the_source(page: Page) -> None:
 
 
 def test_before_and_after_are_the_same_frame_at_one_size(
-    page: Page, service: Service, source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    page: Page, service: Service, source: LoadedClip, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     settings = changed(output={"first_frame": 2})
     job = translate_job(service, "", Goal.ALL, source, settings)[0].id
@@ -253,11 +280,11 @@ def test_before_and_after_are_the_same_frame_at_one_size(
     known = page.ask("jobs", job=job)["chosen"]
     assert (known["first"], known["last"]) == (2, 7)
     assert list(known["keys"]) == ["3"]
-    assert list(page.ask("pictures", job=job, numbers=[3, 4])) == ["3"]
+    assert list(page.ask("key_thumbnails", job=job, numbers=[3, 4])) == ["3"]
 
 
 def test_jobs_are_listed_cancelled_resumed_and_deleted(
-    page: Page, service: Service, source: Source
+    page: Page, service: Service, source: LoadedClip
 ) -> None:
     job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
     listed = page.ask("jobs", job="")
@@ -295,13 +322,15 @@ def test_questions_without_a_video_say_so(page: Page) -> None:
         page.ask("thumbnails", numbers=[0])
 
 
-def test_a_fault_is_logged_and_told(page: Page, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(SettingsError, match="A fault of the program"):
+def test_an_error_that_was_not_foreseen_is_logged_and_told(
+    page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SettingsError, match="An error in the program"):
         page.ask("frame", frame="x")
     assert "not foreseen" in caplog.text
     caplog.clear()
 
 
-def test_a_source_is_not_editable(source: Source) -> None:
+def test_a_source_is_not_editable(source: LoadedClip) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         source.path = "/etc/passwd"  # type: ignore[misc]
