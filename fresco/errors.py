@@ -38,5 +38,5 @@ class OutOfMemoryError(HostError):
     """The device ran out of memory; a smaller batch may fit."""
 
 
-class Cancelled(FrescoError):  # noqa: N818 - the field's word, and no error
+class Cancelled(FrescoError):  # noqa: N818 - cancelling is not an error
     """The user asked to stop; everything finished so far is kept."""

@@ -509,7 +509,7 @@ def check_value(entry: Entry, value: Any) -> Any:
 
 
 def range_text(option: Option) -> str:
-    """The range for people, such as `3 to 64`."""
+    """The range as words, such as `3 to 64`."""
     low = "" if option.low is None else f"{option.low:g}"
     high = "" if option.high is None else f"{option.high:g}"
     if low and high:

@@ -26,7 +26,7 @@ RESERVED = frozenset(
     {"help", "version", "config", "preset", "preview", "workspace", "output", "quiet", "verbose",
      "json"}
 )
-"""Names of flags that are no settings."""
+"""Names of flags that are not settings."""
 
 
 def flag_names() -> dict[tuple[str, str], str]:

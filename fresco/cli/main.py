@@ -119,7 +119,7 @@ def _add_propagate(made: Any) -> None:
         usage="%(prog)s CLIP --keys FOLDER [options]",
     )
     _add_common(parser)
-    parser.add_argument("--keys", metavar="FOLDER", required=True, help="Pictures whose names "
+    parser.add_argument("--keys", metavar="FOLDER", required=True, help="Images whose names "
                         "hold their frame numbers, counted from 0, such as 000012.png.")
     parser.add_argument("-o", "--output", metavar="PATH", help="The result: a video, or a folder "
                         "of images if the name has no suffix [default: CLIP_fresco.mp4].")
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _failed("Stopped at once. What is finished is kept; start the same command "
                            "again to go on.", INTERRUPTED)
-        except Exception as error:  # the last one to see it: a sentence for people, no traceback
+        except Exception as error:  # nothing above catches it: say it in a sentence instead of a traceback
             return _explained(error, verbose=level == logging.DEBUG)
     return 0
 

@@ -21,7 +21,7 @@ WITHOUT_COUNTERPART = (
     "warp_period", "mask_period", "mask_strength", "inner_strength", "ada_period", "cross_period",
     "smooth_boundary", "loose_cfattn", "style_update_freq", "color_perserve",
 )
-"""Keys of parts that FRESCO has no counterpart of."""
+"""Keys without a counterpart in FRESCO."""
 
 
 def import_rerender(values: Mapping[str, Any], path: Path) -> ImportedRun:

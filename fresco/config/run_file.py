@@ -156,7 +156,7 @@ def write_run_file(
     """Write what reproduces a run: `fresco translate --config FILE`.
 
     Args:
-        host: name of the model and its host, for people.
+        host: name of the model and its host, as shown to the user.
     """
     write_json(path, {
         _MARK: RUN_FORMAT,

@@ -41,7 +41,7 @@ class ImportReport:
     """Keys without effect here, and why."""
 
     def text(self) -> str:
-        """The report for people, one sentence a line."""
+        """The report as text, one sentence a line."""
         lines = [f"{self.kind}:"]
         for name in ("mapped", "defaulted", "ignored"):
             sentences = getattr(self, name)

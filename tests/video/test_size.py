@@ -1,4 +1,4 @@
-"""Working sizes (SPEC 1) and the way there."""
+"""Working sizes (docs/method.md, section 1) and the way there."""
 
 from __future__ import annotations
 
