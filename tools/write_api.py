@@ -45,7 +45,7 @@ def _kind(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{word}`" for word in field["enum"])
     words = {"string": "text", "integer": "whole number", "array": "list"}
-    kind = words.get(field["type"], field["type"])
+    kind: str = words.get(field["type"], str(field["type"]))
     if "minimum" in field:
         return f"{kind}, {field['minimum']} to {field['maximum']}"
     if "maxLength" in field:

@@ -6,12 +6,13 @@
     client.wait(job.id)
     client.download_video(job.id, "dog-watercolor.mp4")
 
-Needs the package requests, and nothing else of the project.
+Needs the package requests alone; what it imports of the project needs nothing else either.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote
 
 from fresco.errors import FrescoError, HostError
+from fresco.server.jobs.job import JobStatus, State, load_status
 from fresco.server.multipart_body import MultipartBody
 
 if TYPE_CHECKING:
@@ -49,39 +51,6 @@ class JobFailedError(HostError):
 
 class StillRunningError(HostError):
     """A job has not ended in the time that was given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Where a job stands."""
-
-    id: str
-    """What it is called by."""
-    state: str
-    """queued, running, cancelling, cancelled, failed or done."""
-    goal: str
-    """How far it goes."""
-    title: str
-    """For people."""
-    stage: str
-    """The stage at work."""
-    done: int
-    """Units of the stage that are finished."""
-    total: int
-    """Units of the stage; 0 while unknown."""
-    seconds_left: float | None
-    """Of the stage."""
-    message: str
-    """What goes on, or why it failed and what to do."""
-    notes: tuple[str, ...]
-    """What a person should know of what was decided."""
-    version: int
-    """Raised with every change."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing happens any more unless the job is resumed."""
-        return self.state in ("cancelled", "failed", "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +121,7 @@ class Client:
         host: Mapping[str, str] | None = None,
         controlnet: Sequence[Mapping[str, object]] | None = None,
         keyframes: Mapping[int, str | Path] | None = None, **rest: object,
-    ) -> Job:
+    ) -> JobStatus:
         """Queue a job.
 
         Args:
@@ -160,29 +129,31 @@ class Client:
             goal: preview, keyframes, all, keyframe or propagation.
             host: model, sampler and scheduler, as `models` lists them.
             controlnet: units, such as {"model": "...", "module": "canny", "weight": 0.7}.
-            keyframes: own stylised pictures by frame number, for the goal propagation.
+            keyframes: own stylised images by frame number, for the goal propagation.
             rest: other fields of POST /fresco/jobs, such as preview or title.
         """
-        wishes = _wishes(settings, host, controlnet, keyframes)
-        return _job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
+        wishes = _pack(settings, host, controlnet, keyframes)
+        return _load_job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
 
-    def job(self, job: str) -> Job:
+    def job(self, job: str) -> JobStatus:
         """Where a job stands."""
-        return _job(self._get(f"jobs/{_part(job)}"))
+        return _load_job(self._get(f"jobs/{_part(job)}"))
 
-    def jobs(self, limit: int | None = None) -> tuple[Job, ...]:
+    def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
         """Jobs, newest first."""
         found = self._get("jobs" if limit is None else f"jobs?limit={limit}")
-        return tuple(_job(item) for item in cast("list[Json]", found["jobs"]))
+        return tuple(_load_job(item) for item in cast("list[Json]", found["jobs"]))
 
-    def cancel(self, job: str) -> Job:
+    def cancel(self, job: str) -> JobStatus:
         """Stop a job; what is finished is kept."""
-        return _job(self._post(f"jobs/{_part(job)}/cancel", {}))
+        return _load_job(self._post(f"jobs/{_part(job)}/cancel", {}))
 
-    def resume(self, job: str, goal: str | None = None, settings: Settings | None = None) -> Job:
+    def resume(
+        self, job: str, goal: str | None = None, settings: Settings | None = None
+    ) -> JobStatus:
         """Queue an ended job again, perhaps with another goal or changed options."""
-        wishes = _wishes(settings, None, None, None) | ({"goal": goal} if goal else {})
-        return _job(self._post(f"jobs/{_part(job)}/resume", wishes))
+        wishes = _pack(settings, None, None, None) | ({"goal": goal} if goal else {})
+        return _load_job(self._post(f"jobs/{_part(job)}/resume", wishes))
 
     def delete(self, job: str) -> None:
         """Remove a job that does not run, and what it made."""
@@ -192,7 +163,7 @@ class Client:
         """Remove an uploaded video."""
         self._send("DELETE", f"videos/{_part(video)}").close()
 
-    def events(self, job: str) -> Iterator[Job]:
+    def events(self, job: str) -> Iterator[JobStatus]:
         """Every change of a job as it happens, until it ends."""
         version = -1
         while True:
@@ -204,16 +175,16 @@ class Client:
                 for name, data in _unbroken(_events(answer)):
                     if name == "deleted":
                         return
-                    status = _job(data)
+                    status = _load_job(data)
                     version = status.version
                     yield status
-                    if status.ended:
+                    if status.state.ended:
                         return
 
     def wait(
-        self, job: str, *, report: Callable[[Job], None] | None = None,
+        self, job: str, *, report: Callable[[JobStatus], None] | None = None,
         timeout: float | None = None, every: float = 1.0,
-    ) -> Job:
+    ) -> JobStatus:
         """Wait until a job is done; JobFailedError if it failed or was cancelled.
 
         Args:
@@ -228,9 +199,9 @@ class Client:
             if report and status.version != seen:
                 report(status)
             seen = status.version
-            if status.state == "done":
+            if status.state is State.DONE:
                 return status
-            if status.ended:
+            if status.state.ended:
                 raise JobFailedError(f"Job {job} is {status.state}: {status.message}")
             if end is not None and time.monotonic() > end:
                 raise StillRunningError(
@@ -247,10 +218,10 @@ class Client:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         numbers = cast("list[int]", answer["numbers"])
-        pictures = cast("list[str]", answer["images"])
+        images = cast("list[str]", answer["images"])
         saved = tuple(folder / f"{number:06d}.png" for number in numbers)
-        for path, picture in zip(saved, pictures, strict=True):
-            path.write_bytes(base64.b64decode(picture))
+        for path, image in zip(saved, images, strict=True):
+            path.write_bytes(base64.b64decode(image))
         return saved
 
     def report(self, job: str) -> Json:
@@ -367,25 +338,21 @@ def _read(path: Path) -> bytes:
         raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
 
-def _wishes(
+def _pack(
     settings: Settings | None, host: Mapping[str, str] | None,
     controlnet: Sequence[Mapping[str, object]] | None,
     keyframes: Mapping[int, str | Path] | None,
 ) -> Json:
-    pictures = None if keyframes is None else {
+    images = None if keyframes is None else {
         str(number): base64.b64encode(_read(Path(path))).decode("ascii")
         for number, path in keyframes.items()
     }
-    given = {"settings": settings, "host": host, "controlnet": controlnet, "keyframes": pictures}
+    given = {"settings": settings, "host": host, "controlnet": controlnet, "keyframes": images}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _job(values: Json) -> Job:
-    left = values["seconds_left"]
-    return Job(
-        *(str(values[name]) for name in ("id", "state", "goal", "title", "stage")),
-        done=int(cast(int, values["done"])), total=int(cast(int, values["total"])),
-        seconds_left=None if left is None else float(cast(float, left)),
-        message=str(values["message"]), notes=tuple(cast("list[str]", values["notes"])),
-        version=int(cast(int, values["version"])),
-    )
+def _load_job(values: Json) -> JobStatus:
+    """The status in an answer, which may hold more: an id of its video, or what is newer than this
+    client."""
+    names = {field.name for field in dataclasses.fields(JobStatus)}
+    return load_status({name: value for name, value in values.items() if name in names})

@@ -20,12 +20,12 @@ def decode_base64(name: str, text: str, advice: str) -> bytes:
 
     Args:
         name: what the client calls it, for errors.
-        advice: what to do about a text that is no base64.
+        advice: what to do about a text that is not base64.
     """
     try:
         return base64.b64decode(strip_prefix(text), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SettingsError(f"{name} is no base64 ({error}); {advice}") from error
+        raise SettingsError(f"{name} is not base64 ({error}); {advice}") from error
 
 
 def restore_integer(entry: Entry, value: Any) -> Any:

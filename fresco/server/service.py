@@ -1,4 +1,4 @@
-"""All that tab and API share: the host, the jobs, the uploaded videos."""
+"""All that tab and API share: the environment, the jobs, the uploaded videos."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Service:
     """Folder of both."""
 
     def submit(self, request: JobRequest) -> JobStatus:
-        """Check a request against the host, fill in what it leaves to the host, and queue it."""
-        return self.engine.submit(self._ready(request))
+        """Check a request against the environment, fill in what it leaves open, and queue it."""
+        return self.engine.submit(self._complete(request))
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """Queue an ended job again, perhaps changed; checked as in `submit`."""
-        return self.engine.resume(job, None if request is None else self._ready(request))
+        return self.engine.resume(job, self._complete(request or self.engine.request(job)))
 
-    def _ready(self, request: JobRequest) -> JobRequest:
+    def _complete(self, request: JobRequest) -> JobRequest:
         check_limits(request, self.environment.limits)
         if request.goal is Goal.PROPAGATION:
             return request

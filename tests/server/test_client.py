@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from fresco.errors import FrescoError, HostError
-from fresco.server.client import Client, Job, JobFailedError, ServerError, StillRunningError
+from fresco.server.client import Client, JobFailedError, ServerError, StillRunningError
+from fresco.server.jobs.job import JobStatus
 from fresco.server.ports import Limits
 from tests.helpers.api_server import (
     SETTINGS,
@@ -69,7 +70,7 @@ def test_the_server_is_known(client: Client, server: ApiServer, video: str) -> N
 def test_a_job_from_start_to_end(client: Client, video: str, tmp_path: Path) -> None:
     began = client.submit(video, "keyframes", SETTINGS, host={"sampler": "euler"}, title="mine")
     assert (began.state, began.goal, began.title) == ("queued", "keyframes", "mine")
-    told: list[Job] = []
+    told: list[JobStatus] = []
     assert client.wait(began.id, report=told.append, every=0.05).state == "done"
     assert told[-1].state == "done"
     measured = {"output": {"measures": True}}

@@ -1,4 +1,4 @@
-"""Files of the API: base64 in, pictures checked, files out with ranges."""
+"""Files of the API: base64 in, images checked, files out with ranges."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fresco.server.encoded import decode_base64, strip_prefix
 from fresco.server.videos import MOST_PIXELS, TooLargeError
 from fresco.workspace import write_bytes
 
-PICTURES = {"PNG": ".png", "JPEG": ".jpg"}
-"""Formats of own keyframes and their endings."""
+IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
+"""Formats of external keyframes and their endings."""
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
 
 
-def decoded(name: str, text: str, most_megabytes: int) -> bytes:
+def decode_file(name: str, text: str, most_megabytes: int) -> bytes:
     """Bytes of base64, with or without `data:video/mp4;base64,` before it.
 
     Args:
@@ -51,27 +51,27 @@ def decoded(name: str, text: str, most_megabytes: int) -> bytes:
 
 
 def check_images(keys: ExternalKeyframes, most_megabytes: int) -> dict[str, bytes]:
-    """File name -> bytes of own keyframes that can be decoded."""
+    """File name -> bytes of external keyframes, after each was decoded."""
     files: dict[str, bytes] = {}
     left = most_megabytes * _MEGABYTE
     for number, text in keys.images.items():
-        data = decoded(f"keyframes.{number}", text, most_megabytes)
+        data = decode_file(f"keyframes.{number}", text, most_megabytes)
         left -= len(data)
         if left < 0:
             raise TooLargeError(
                 f"keyframes are larger than {most_megabytes} MB together; send JPEGs, or fewer."
             )
-        files[f"{number:06d}{_suffix(f'keyframes.{number}', data)}"] = data
+        files[f"{number:06d}{_find_suffix(f'keyframes.{number}', data)}"] = data
     return files
 
 
-def _suffix(name: str, data: bytes) -> str:
-    """The ending for a picture, after it was decoded."""
+def _find_suffix(name: str, data: bytes) -> str:
+    """The ending for an image, after it was decoded."""
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(PICTURES)) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
             kind, (width, height) = image.format or "", image.size
     except Exception as error:  # Pillow raises of every kind on broken headers
-        raise SettingsError(f"{name} is no PNG or JPEG; send one, in base64.") from error
+        raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
     # By its header alone: what is larger is never decoded.
     if width * height > MOST_PIXELS:
         raise SettingsError(
@@ -83,17 +83,17 @@ def _suffix(name: str, data: bytes) -> str:
         image = None
     if image is None:
         raise SettingsError(f"{name} is a damaged {kind}; save it again.")
-    return PICTURES[kind]
+    return IMAGE_FORMATS[kind]
 
 
 def store_images(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write checked pictures; the names are of our own making."""
+    """Write checked images; their names were made here."""
     for name, data in files.items():
         write_bytes(folder / name, data)
 
 
 def encode_image(path: Path) -> str:
-    """A picture as plain base64."""
+    """An image file as plain base64."""
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
@@ -112,7 +112,7 @@ def answer_file(path: Path, headers: Headers, media: str, name: str) -> Response
         wanted = headers.get("range", "")
         if headers.get("if-range", tag) != tag:
             wanted = ""
-        part = _part(wanted, size)
+        part = _parse_range(wanted, size)
     except BaseException:
         file.close()
         raise
@@ -130,15 +130,15 @@ def answer_file(path: Path, headers: Headers, media: str, name: str) -> Response
     if part:
         common["Content-Range"] = f"bytes {first}-{last}/{size}"
     return StreamingResponse(
-        _blocks(file, first, last), 206 if part else 200, common, media,
+        _read_blocks(file, first, last), 206 if part else 200, common, media,
         # Also where the client went away before the first block.
         background=BackgroundTask(file.close),
     )
 
 
-def _part(wanted: str, size: int) -> tuple[int, int] | None:
+def _parse_range(wanted: str, size: int) -> tuple[int, int] | None:
     """First and last byte that a range header names, the first above the last where the file
-    ends before; None for what is no single range of bytes, which the standard passes over."""
+    ends before; None for what is not a single range of bytes, which the standard says to ignore."""
     match = _RANGE.fullmatch(wanted)
     if match is None or not any(match.groups()):
         return None
@@ -150,7 +150,7 @@ def _part(wanted: str, size: int) -> tuple[int, int] | None:
     return int(start), min(int(end) if end else size - 1, size - 1)
 
 
-def _blocks(file: BinaryIO, first: int, last: int) -> Iterator[bytes]:
+def _read_blocks(file: BinaryIO, first: int, last: int) -> Iterator[bytes]:
     with file:
         file.seek(first)
         left = last - first + 1

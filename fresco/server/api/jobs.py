@@ -38,7 +38,7 @@ class JobRoutes:
         """Queue a job."""
         body = models.read_body(models.JobBody, payload)
         settings, goal = models.merge_settings(body.settings), body.goal or Goal.ALL
-        _require_fitting(goal, body, "")
+        _refuse_unused(goal, body)
         with (
             open_video(self._service, body) as place,
             store_keyframes(self._service, body.keyframes, "") as folder,
@@ -57,7 +57,7 @@ class JobRoutes:
         body = models.read_body(models.ResumeBody, payload)
         settings = models.merge_settings(body.settings, known.settings)
         goal = body.goal or known.goal
-        _require_fitting(goal, body, known.own_keys)
+        _refuse_unused(goal, body)
         with store_keyframes(self._service, body.keyframes, known.own_keys) as folder:
             request = _change(known, body, goal, settings, folder)
             return Answer(dump_status(self._service.resume(job, request)))
@@ -99,19 +99,19 @@ class JobRoutes:
         wanted = sorted(keys)
         if numbers.strip():
             wanted = list(parse_keys(models.require_numbers(numbers), _ANY_FRAME))
-        pictures = [encode_image(_existing(keys.get(number), job, f"keyframe {number}"))
+        pictures = [encode_image(_require_file(keys.get(number), job, f"keyframe {number}"))
                     for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": pictures})
 
     def keyframe(self, job: str, number: int, request: Request) -> Response:
         """One translated keyframe as PNG."""
         path = self._engine.outcome(job).keys.get(number)
-        path = _existing(path, job, f"keyframe {number}")
+        path = _require_file(path, job, f"keyframe {number}")
         return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
 
     def report(self, job: str) -> Response:
         """Measures of the result."""
-        path = _existing(self._engine.outcome(job).report, job, "report")
+        path = _require_file(self._engine.outcome(job).report, job, "report")
         return Answer(read_report(path))
 
     def log(self, job: str) -> Response:
@@ -134,11 +134,11 @@ class JobRoutes:
         )
 
     def _file(self, job: str, path: Path | None, what: str, request: Request) -> Response:
-        path = _existing(path, job, what)
+        path = _require_file(path, job, what)
         return answer_file(path, request.headers, "video/mp4", f"{job}-{what}{path.suffix}")
 
 
-def _existing(path: Path | None, job: str, what: str) -> Path:
+def _require_file(path: Path | None, job: str, what: str) -> Path:
     if path is None or not path.is_file():
         raise MissingError(
             f"Job {job} has no {what}; see its status for how far it is, and its goal."
@@ -166,15 +166,10 @@ def _change_host(known: HostOptions, body: ResumeBody) -> HostOptions:
     )
 
 
-def _require_fitting(goal: Goal, body: ResumeBody, before: str) -> None:
-    """Raise SettingsError if there are no external keyframes for the goal, or some for another."""
-    if goal is Goal.PROPAGATION and body.keyframes is None and not before:
-        raise SettingsError(
-            "The goal is propagation but there are no keyframes; give your own stylised ones as "
-            "`keyframes`, or choose another goal."
-        )
+def _refuse_unused(goal: Goal, body: ResumeBody) -> None:
+    """Raise SettingsError if there are external keyframes that the goal does not use."""
     if goal is not Goal.PROPAGATION and body.keyframes is not None:
         raise SettingsError(
-            f"keyframes are given, but the goal is {goal.value}; set the goal to propagation, or "
-            "leave them away (settings.keyframes.keys chooses frames by number)."
+            f"keyframes are given, but the goal is {goal}; set the goal to propagation, or leave "
+            "them away (settings.keyframes.keys chooses frames by number)."
         )

@@ -67,16 +67,16 @@ def make_route_class(access: Access, limits: Callable[[], Limits]) -> type[APIRo
 
             async def guarded(request: Request) -> Response:
                 access.require(request)
-                most = _most_bytes(limits(), upload=upload)
-                counted = _counted(request, most)
+                most = _limit_bytes(limits(), upload=upload)
+                counted = _count(request, most)
                 try:
                     return await handle(Request(request.scope, counted))
                 except RequestValidationError as error:
-                    raise HTTPException(422, _sentences(error)) from error
+                    raise HTTPException(422, _explain(error)) from error
                 except ClientDisconnect as error:
                     raise HTTPException(400, "The request ended before its body.") from error
                 except FrescoError as error:
-                    raise HTTPException(find_code(error), short(str(error))) from error
+                    raise HTTPException(find_code(error), shorten(str(error))) from error
 
             return guarded
 
@@ -90,19 +90,19 @@ def find_code(error: FrescoError) -> int:
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """A text that can be sent, and read."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _most_bytes(limits: Limits, *, upload: bool) -> int:
+def _limit_bytes(limits: Limits, *, upload: bool) -> int:
     if upload:
         return limits.upload_megabytes * _MEGABYTE + _ROOM
     return int(min(limits.upload_megabytes, INLINE_MEGABYTES) * _MEGABYTE * _BASE64) + _ROOM
 
 
-def _counted(request: Request, most: int) -> Receive:
+def _count(request: Request, most: int) -> Receive:
     """The body's messages up to a number of bytes; then 413, however long it says it is."""
     seen = 0
 
@@ -123,10 +123,10 @@ def _counted(request: Request, most: int) -> Receive:
     return receive
 
 
-def _sentences(error: RequestValidationError) -> str:
+def _explain(error: RequestValidationError) -> str:
     """What FastAPI found wrong, for people."""
     found = []
     for item in error.errors():
         place = ".".join(str(part) for part in item.get("loc", ()))
         found.append(f"{place}: {item.get('msg', 'wrong')}")
-    return short(f"The request cannot be read ({'; '.join(found)}); see /fresco/schema.")
+    return shorten(f"The request cannot be read ({'; '.join(found)}); see /fresco/schema.")

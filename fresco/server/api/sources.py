@@ -1,4 +1,4 @@
-"""From what a client names to files of the server: videos, own keyframes, allowed paths."""
+"""From what a client names to files of the server: videos, external keyframes, allowed paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fresco.errors import SettingsError
-from fresco.server.api.files import check_images, decoded, store_images
+from fresco.server.api.files import check_images, decode_file, store_images
 from fresco.server.api.models import ExternalKeyframes, VideoBody
 from fresco.server.api.route import INLINE_MEGABYTES
 from fresco.server.service import Service
@@ -30,7 +30,7 @@ class LocatedVideo:
 
 @contextmanager
 def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
-    """The video that a client names; one that came within the request goes again on an error."""
+    """The video that a client names; one that came within the request is removed on an error."""
     if body.path:
         path = require_path(service, "path", body.path)
         yield LocatedVideo(path, path.name)
@@ -38,7 +38,7 @@ def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
         video = service.videos.get(body.video_id)
         yield LocatedVideo(video.path, video.name, {"video_id": video.id})
     else:
-        data = decoded("video", body.video, inline_megabytes(service))
+        data = decode_file("video", body.video, limit_inline(service))
         video = service.videos.add(io.BytesIO(data), body.name)
         try:
             yield LocatedVideo(video.path, video.name, {"video_id": video.id})
@@ -49,7 +49,7 @@ def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
 
 @contextmanager
 def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: str) -> Iterator[str]:
-    """Folder of own keyframes; pictures that were stored for a request go again on an error.
+    """Folder of external keyframes; images stored for a request are removed on an error.
 
     Args:
         before: the folder where a client names none.
@@ -59,10 +59,10 @@ def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: st
     elif keys.folder:
         path = require_path(service, "keyframes", keys.folder)
         if not path.is_dir():
-            raise SettingsError(f"keyframes is {keys.folder!r}, which is no folder; name a folder.")
+            raise SettingsError(f"keyframes is {keys.folder!r}, which is not a folder; name one.")
         yield str(path)
     else:
-        files = check_images(keys, inline_megabytes(service))
+        files = check_images(keys, limit_inline(service))
         folder = service.engine.new_folder()
         try:
             store_images(files, folder)
@@ -72,7 +72,7 @@ def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: st
             raise
 
 
-def inline_megabytes(service: Service) -> int:
+def limit_inline(service: Service) -> int:
     """Most of what is sent within JSON."""
     return min(INLINE_MEGABYTES, service.environment.limits.upload_megabytes)
 
@@ -88,6 +88,7 @@ def require_path(service: Service, name: str, text: str) -> Path:
         there = False
     if not there:
         raise SettingsError(
-            f"{name} is {text!r}, no file or folder of the server; check it, or upload the video."
+            f"{name} is {text!r}, which is not a file or folder of the server; check it, or upload "
+            "the video."
         )
     return path.absolute()

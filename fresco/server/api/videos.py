@@ -13,7 +13,7 @@ from fresco.server.api import models
 from fresco.server.api.answers import describe_detection, describe_video
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer
-from fresco.server.api.sources import inline_megabytes, open_video
+from fresco.server.api.sources import limit_inline, open_video
 from fresco.server.api.upload import UploadedFile
 from fresco.server.jobs.engine import JobConflictError
 from fresco.server.jobs.job import JobRequest
@@ -32,7 +32,7 @@ class ServerRoutes:
         """Versions, and the limits of this server."""
         environment = self._service.environment
         limits = {**dataclasses.asdict(environment.limits),
-                  "inline_megabytes": inline_megabytes(self._service)}
+                  "inline_megabytes": limit_inline(self._service)}
         return Answer({
             "version": __version__, "host": environment.name,
             "versions": dict(environment.list_versions()), "limits": limits,

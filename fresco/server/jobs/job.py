@@ -25,7 +25,10 @@ class Goal(str, Enum):
     KEYFRAME = "keyframe"
     """One keyframe again, alone with its neighbours; those stay as they are."""
     PROPAGATION = "propagation"
-    """Own stylised keyframes, carried to every frame; no model is needed."""
+    """External keyframes, carried to every frame; no model is needed."""
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class State(str, Enum):
@@ -37,6 +40,9 @@ class State(str, Enum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     DONE = "done"
+
+    def __str__(self) -> str:
+        return self.value
 
     @property
     def ended(self) -> bool:
@@ -60,7 +66,7 @@ class JobRequest:
     """A job as it was asked for."""
 
     source: str
-    """Path of the video or folder of pictures."""
+    """Path of the video or folder of images."""
     goal: Goal = Goal.ALL
     """How far it goes."""
     settings: FrescoSettings = field(default_factory=FrescoSettings)
@@ -68,7 +74,7 @@ class JobRequest:
     host: HostOptions = field(default_factory=HostOptions)
     """For the host's sampling."""
     own_keys: str = ""
-    """Folder of own stylised keyframes, for the goal `propagation`."""
+    """Folder of external keyframes, for the goal `propagation`."""
     preview: int = 1
     """Keyframes of the goal `preview`, from 1."""
     frame: int = -1
@@ -79,22 +85,27 @@ class JobRequest:
     """For people; empty: the source's name."""
 
     def __post_init__(self) -> None:
-        texts = {name: getattr(self, name) for name in ("source", "own_keys", "title")}
-        for name, value in (texts | dataclasses.asdict(self.host)).items():
-            if name != "control" and not isinstance(value, str):
-                raise SettingsError(f"{name} is {value!r}; give a text.")
         if self.goal is Goal.PROPAGATION and not self.own_keys:
             raise SettingsError(
-                "The goal is propagation but own_keys is empty; give stylised keyframes."
+                "The goal is propagation but there are no keyframes; give your own stylised ones, "
+                "or choose another goal."
             )
         if self.goal is Goal.KEYFRAME and self.frame < 0:
             raise SettingsError(
                 "The goal is keyframe but no frame is named; give the number of a keyframe."
             )
-        _require_whole("preview", self.preview, 1)
-        _require_whole("frame", self.frame, -1)
-        if self.frame_seed is not None:
-            _require_whole("frame_seed", self.frame_seed, 0)
+
+
+def _require_types(request: JobRequest) -> None:
+    """Raise SettingsError if a request from a file holds what no front end would ask for."""
+    texts = {name: getattr(request, name) for name in ("source", "own_keys", "title")}
+    for name, value in (texts | dataclasses.asdict(request.host)).items():
+        if name != "control" and not isinstance(value, str):
+            raise SettingsError(f"{name} is {value!r}; give a text.")
+    _require_whole("preview", request.preview, 1)
+    _require_whole("frame", request.frame, -1)
+    if request.frame_seed is not None:
+        _require_whole("frame_seed", request.frame_seed, 0)
 
 
 def _require_whole(name: str, value: object, low: int) -> None:
@@ -109,18 +120,20 @@ def dump_request(request: JobRequest) -> dict[str, Any]:
 
 
 def load_request(values: Mapping[str, Any]) -> JobRequest:
-    """A request from the dict of `dump_request`; what is unknown or wrong raises."""
+    """A request from the dict of `dump_request`, whose values are checked here, once."""
     known = dict(values)
     try:
         settings = from_dict(known.pop("settings", {}))
         goal = Goal(known.pop("goal", Goal.ALL.value))
         host = dict(known.pop("host", {}))
         control = tuple(ControlUnit(**unit) for unit in host.pop("control", ()))
-        return JobRequest(
+        request = JobRequest(
             goal=goal, settings=settings, host=HostOptions(**host, control=control), **known
         )
+        _require_types(request)
     except (TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"The job cannot be read: {error}.") from error
+    return request
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,9 @@ Work = Callable[[JobRequest, Path, Progress], Outcome]
 
 
 def make_work(environment: Environment) -> Work:
-    """The work of jobs on this host."""
+    """The work of jobs in this environment, which has checked them when they were queued."""
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
-        check_limits(request, environment.limits)
         _info(request)  # a file that cannot be read is not yet the source to hold on to
         _require_same_source(Path(request.source), folder)
         result = _run(environment, request, folder, progress)

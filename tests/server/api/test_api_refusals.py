@@ -219,8 +219,8 @@ def test_wrong_values_are_named(
     [
         ({}, "no image"), ([], "no image"), (3, "no image"), ({"x": "AAAA"}, "frame number"),
         ({"-1": "AAAA"}, "frame number"), ({"0": "no base64!"}, "base64"), ({"0": ""}, "empty"),
-        ({"0": png_text(b"GIF89a" + bytes(50))}, "no PNG or JPEG"),
-        ({"0": png_text(b"<svg xmlns='http://www.w3.org/2000/svg'/>")}, "no PNG or JPEG"),
+        ({"0": png_text(b"GIF89a" + bytes(50))}, "not a PNG or JPEG"),
+        ({"0": png_text(b"<svg xmlns='http://www.w3.org/2000/svg'/>")}, "not a PNG or JPEG"),
         ({"0": png_text(huge_png(16)[:60])}, "PNG"),
         ({"0": png_text(huge_png(9000))}, "9000x9000"),
         ([{"name": "a.png", "image": "AAAA"}], "frame number"),

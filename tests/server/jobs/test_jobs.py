@@ -310,7 +310,7 @@ def test_the_log_holds_what_the_job_logged_and_no_more(engine: JobEngine, bench:
     ({"source": "a", "preview": True}, "preview is True"),
     ({"source": "a", "goal": "keyframe"}, "no frame is named"),
     ({"source": "a", "goal": "keyframe", "frame": 3, "frame_seed": -1}, "frame_seed is -1"),
-    ({"source": "a", "goal": "propagation"}, "own_keys is empty"),
+    ({"source": "a", "goal": "propagation"}, "there are no keyframes"),
     ({"source": "a", "host": {"model": 1}}, "model is 1"),
     ({"source": "a", "host": {"control": [{"model": "m", "weight": 9}]}}, "control.weight"),
     ({"source": "a", "wings": 2}, "wings"),

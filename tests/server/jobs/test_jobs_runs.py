@@ -307,7 +307,7 @@ def test_a_film_is_checked_before_it_is_called_done(
     (Limits(frames=FRAMES - 1), "has 8 frames; this server takes up to 7"),
     (Limits(resolution=63), "resolution is 64; this server takes up to 63"),
 ])
-def test_limits_hold_at_submission_and_once_more_in_the_job(
+def test_limits_hold_when_a_job_is_submitted_and_resumed(
     tmp_path: Path, environment: TinyEnvironment, request_all: JobRequest, limits: Limits,
     words: str,
 ) -> None:
@@ -317,8 +317,16 @@ def test_limits_hold_at_submission_and_once_more_in_the_job(
         with pytest.raises(SettingsError, match=words):
             service.submit(request_all)
         assert service.engine.jobs() == ()
-        assert words in failed(service.engine, service.engine.submit(request_all))
-        assert strict.opened == []
+        strict.limits = Limits()
+        job = service.submit(request_all).id
+        service.engine.cancel(job)
+        strict.limits = limits
+        ended(service.engine, job)
+        opened = len(strict.opened)
+        with pytest.raises(SettingsError, match=words):
+            service.resume(job)
+        assert service.engine.status(job).state is State.CANCELLED
+        assert len(strict.opened) == opened
     finally:
         service.engine.close()
 

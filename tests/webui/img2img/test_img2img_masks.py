@@ -137,7 +137,7 @@ def test_colours_are_corrected_within_each_mask(host: Host) -> None:
     ([], {"mask": band(0, size=(64, 32))}, "The mask is 64x32, the frames are 64x64"),
     ([text_of(band(0))], {"mask": band(0)}, "a mask of img2img, and there are masks of FRESCO"),
     ([text_of(band(0))], {"inpaint_full_res": True}, "Inpaint area is Only masked"),
-    (["***"], {}, "masks[0] is no base64"),
+    (["***"], {}, "masks[0] is not base64"),
     (["AAECAw=="], {}, "masks[0] cannot be read as an image (4 bytes)"),
     ([text_of(band(0)), 3], {}, "masks[1] is int; give a text."),
     ([text_of(band(0)), ""], {}, "masks[1] is empty"),

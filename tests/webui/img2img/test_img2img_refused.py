@@ -50,7 +50,7 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
     ({"key_prompts": {"2": "a cat AND a dog"}}, "composed with AND"),
     ({"keys": "0,1"}, "keyframes.keys cannot choose among the images of img2img (init_images)"),
     ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
-    ({"video": "***"}, "video is no base64"),
+    ({"video": "***"}, "video is not base64"),
     ({"video": "AAECAw=="}, "video.mp4"),
     ({"min_interval": 40}, "keyframes.min_interval is 40, above keyframes.max_interval"),
     (["yes"], "The first argument of FRESCO is 'yes'"),

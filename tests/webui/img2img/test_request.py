@@ -116,7 +116,7 @@ def test_a_text_by_position_is_base64_and_never_a_path() -> None:
     assert uploaded is not None
     assert (sent.data, sent.video) == (bytes(range(4)), None)
     assert (uploaded.data, uploaded.video) == (b"", Path("clip.mp4"))
-    with pytest.raises(SettingsError, match="video is no base64"):
+    with pytest.raises(SettingsError, match="video is not base64"):
         parse_arguments([True, "/etc/clip.mp4"])
 
 
@@ -149,9 +149,9 @@ def test_key_prompts() -> None:
         (({"sampling": {"steps": 3}},), "'sampling' is not an option of FRESCO"),
         (({"model": "x"},), "'model' is not an option of FRESCO"),
         (({"enabled": "yes"},), "enabled is 'yes'; give true or false."),
-        (({"video": "***"},), "video is no base64"),
+        (({"video": "***"},), "video is not base64"),
         (({"video": 3},), "video is int; give a text."),
-        (({"masks": ["***"]},), "masks[0] is no base64"),
+        (({"masks": ["***"]},), "masks[0] is not base64"),
         (({"masks": [""]},), "masks[0] is empty"),
         (({"masks": {"0": "AAECAw=="}},), "masks is dict; give a text."),
         (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
