@@ -129,7 +129,7 @@ class Client:
             goal: preview, keyframes, all, keyframe or propagation.
             host: model, sampler and scheduler, as `models` lists them.
             controlnet: units, such as {"model": "...", "module": "canny", "weight": 0.7}.
-            keyframes: own stylised images by frame number, for the goal propagation.
+            keyframes: external keyframes, image files by frame number, for the goal propagation.
             rest: other fields of POST /fresco/jobs, such as preview or title.
         """
         wishes = _pack(settings, host, controlnet, keyframes)
@@ -297,7 +297,7 @@ def _events(answer: requests.Response) -> Iterator[tuple[str, Json]]:
 
 
 def _parsed(answer: requests.Response) -> Json | None:
-    """The object of an answer; None if it is none."""
+    """The object of an answer; None if the answer is not an object."""
     try:
         found: object = answer.json()
     except ValueError:
@@ -314,7 +314,7 @@ def _detail(answer: requests.Response) -> str:
 def _object(answer: requests.Response) -> Json:
     found = _parsed(answer)
     if found is None:
-        text = f"{answer.url} answered no object; is it a server of FRESCO?"
+        text = f"{answer.url} answered something that is not an object; is it a server of FRESCO?"
         raise ServerError(text, answer.status_code)
     return found
 

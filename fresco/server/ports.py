@@ -1,4 +1,4 @@
-"""What the program that hosts jobs offers: the seam between jobs, tab, API and a real host."""
+"""What jobs, tab and API need of the program around: its models, settings, folders and limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Offer:
     samplers: tuple[str, ...]
     """Samplers that FRESCO can guide; the default first."""
     schedulers: tuple[str, ...] = ()
-    """Noise schedules; empty: the host has no choice of them."""
+    """Noise schedules; empty: there is no choice of them."""
     control_models: tuple[str, ...] = ()
     """ControlNets; empty: there is none."""
     control_modules: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Limits:
 
 
 class Environment(Protocol):
-    """The program around: WebUI, or a test's."""
+    """The program around jobs: a WebUI, or a test."""
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class Environment(Protocol):
         ...
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
-        """With weights where this host keeps them, and downloads as it allows them."""
+        """The settings with the folder of weights filled in, and downloads as they are allowed."""
         ...
 
     def require_allowed(self, path: str) -> None:
@@ -95,5 +95,5 @@ class Environment(Protocol):
         ...
 
     def run_checks(self) -> tuple[Check, ...]:
-        """What only this host can tell of its installation, such as ControlNet."""
+        """Checks that only this program can make, such as of ControlNet."""
         ...

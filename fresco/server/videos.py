@@ -32,7 +32,7 @@ FORMATS = (
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",
     "h264", "hevc", "mpegvideo", "ivf", "mxf", "nut", "dv",
 )
-"""Containers that hold their pictures themselves; others are lists that name further files."""
+"""Containers that hold their frames themselves; others are lists that name further files."""
 
 SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv",
@@ -209,8 +209,8 @@ def _probe(path: Path, shown: str) -> None:
         container = av.open(str(path.absolute()), container_options=allowed)
     except av.FFmpegError as error:
         raise VideoError(
-            f"{shown} cannot be read as video ({error.strerror}); it is damaged, cut off, a "
-            "picture, or no video. Send a file that plays, such as an MP4."
+            f"{shown} cannot be read as video ({error.strerror}); it is damaged, cut off, an "
+            "image, or another kind of file. Send a file that plays, such as an MP4."
         ) from error
     with container:
         stream = video_stream(container, path)
@@ -282,7 +282,7 @@ def detect(
 
 
 def make_thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, bytes]:
-    """Frames as small JPEGs of that height, by number."""
+    """Frames as small JPEGs of a height in pixels, by frame number."""
     with open_source(path) as source:
         scale = height / source.info.height
         size = (max(1, round(source.info.width * scale)), height)
@@ -301,7 +301,7 @@ def _in_order(numbers: Iterable[int]) -> list[int]:
 
 
 def encode_jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
-    """A picture as JPEG, RGB [H, W, 3]."""
+    """An image as JPEG, from RGB [H, W, 3]."""
     done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as JPEG.")

@@ -146,7 +146,7 @@ def idle_service(root: Path, environment: TinyEnvironment) -> Service:
 def make_environment(
     factory: pytest.TempPathFactory, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
 ) -> TinyEnvironment:
-    """A host of tiny models."""
+    """An environment of tiny models."""
     return TinyEnvironment(models_folder(factory), limits, forbidden)
 
 

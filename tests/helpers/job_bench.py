@@ -68,7 +68,7 @@ def watched(work: Work, look: Callable[[Path, StageStatus], None]) -> Work:
 
 
 def made(folder: Path) -> dict[str, bytes]:
-    """Every picture, carry, report and film of a job, by name."""
+    """Every image, carry, report and video of a job, by name."""
     suffixes = (".png", ".safetensors", ".mp4", ".json")
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in suffixes]
     # What the engine notes of a run has times in it.

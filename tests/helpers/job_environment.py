@@ -1,4 +1,4 @@
-"""A host for jobs: tiny diffusers models that run in a second."""
+"""An environment for jobs: tiny diffusers models that run in a second."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _shot(plan: KeyframePlan) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The measures; what is no number is null, for which JSON has a word."""
+    """The measures; infinity and what is not a number become null, as JSON has no word for them."""
     return dict(_finite(json.loads(path.read_text("utf-8"))))
 
 

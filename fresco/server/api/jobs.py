@@ -99,9 +99,9 @@ class JobRoutes:
         wanted = sorted(keys)
         if numbers.strip():
             wanted = list(parse_keys(models.require_numbers(numbers), _ANY_FRAME))
-        pictures = [encode_image(_require_file(keys.get(number), job, f"keyframe {number}"))
-                    for number in wanted]
-        return Answer({"id": job, "numbers": wanted, "images": pictures})
+        images = [encode_image(_require_file(keys.get(number), job, f"keyframe {number}"))
+                  for number in wanted]
+        return Answer({"id": job, "numbers": wanted, "images": images})
 
     def keyframe(self, job: str, number: int, request: Request) -> Response:
         """One translated keyframe as PNG."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from PIL import Image as Pictures
+from PIL import Image
 
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import State
@@ -27,11 +27,12 @@ _CONTROL = 361_000_000
 _CELL = 8
 """Pixels along a side of a latent's cell, which is a token of the finest level."""
 _FINE = 640
-"""Channels of the finest feature that is optimised (SPEC 7)."""
+"""Channels of the finest feature that is optimised (docs/method.md, section 7)."""
 _COPIES = 4
 """Copies of it in both chunks: the value, Adam's two moments, and the feature itself."""
 _REFERENCES = 1
-"""Copies of it in one chunk: the reference's tokens. There is no Gram matrix (SPEC 7)."""
+"""Copies of it in one chunk: the reference's tokens. A Gram matrix is never held (docs/method.md,
+section 7)."""
 _LIVE = 8_000
 """Channels by tokens of the finest level that a call keeps: the skips of the encoder (about
 1,600), and the widest block at work (960 in, 2,560 in the feed-forward, and what attention
@@ -43,7 +44,7 @@ _CHUNKS = 2
 _SLACK = 1.5
 """What allocators and the other tensors may add on top."""
 _PASSES = 1
-"""UNet calls of a batch besides the steps: the reference pass (SPEC 5)."""
+"""UNet calls of a batch besides the steps: the reference pass (docs/method.md, section 5)."""
 
 _JOBS = 5
 """Latest finished jobs that are looked at."""
@@ -161,8 +162,8 @@ def _rates_of_job(engine: JobEngine, job: str) -> Rates:
     keys = find_keyframes(engine.folder(job)).values()
     side = request.settings.sampling.resolution
     try:
-        with Pictures.open(next(iter(keys))) as picture:
-            size = picture.size
+        with Image.open(next(iter(keys))) as image:
+            size = image.size
     except (StopIteration, OSError):
         size = side, side  # only the scale counts
     load = count_workload(request.settings, len(request.host.control), size, 0, 0)

@@ -18,7 +18,7 @@ _THREADS = "fresco-segment"
 
 
 class _Lines(logging.Handler):
-    """Adds lines to a file. A log that cannot be written is no reason for a job to fail."""
+    """Adds lines to a file. A job does not fail because its log cannot be written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Lines(logging.Handler):
         self._owner = threading.get_ident()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Only lines of this job: other threads log the pictures of other people."""
+        """Only lines of this job: other threads work for other people."""
         return record.thread == self._owner or str(record.threadName).startswith(_THREADS)
 
     def emit(self, record: logging.LogRecord) -> None:

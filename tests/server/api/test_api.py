@@ -52,8 +52,8 @@ def job(server: ApiServer, video: str) -> str:
     return began["id"]
 
 
-def picture(size: int = 64, kind: str = "PNG", colour: str = "red") -> str:
-    """Base64 of a picture of one colour."""
+def make_image(size: int = 64, kind: str = "PNG", colour: str = "red") -> str:
+    """Base64 of an image of one colour."""
     file = io.BytesIO()
     Image.new("RGB", (size, size), colour).save(file, kind)
     return base64.b64encode(file.getvalue()).decode()
@@ -169,8 +169,8 @@ def test_a_changed_option_counts_when_a_job_is_resumed(server: ApiServer, video:
 def test_own_keyframes_are_carried(
     server: ApiServer, video: str, form: str, tmp_path: Path
 ) -> None:
-    """Two red pictures give a red video."""
-    red, last = picture(96), picture(64, "JPEG")
+    """Two red images give a red video."""
+    red, last = make_image(96), make_image(64, "JPEG")
     if form == "object":
         keys: Any = {"0": red, str(FRAMES - 1): f"data:image/jpeg;base64,{last}"}
     elif form == "list":
@@ -195,7 +195,7 @@ def test_an_uploaded_folder_of_keyframes_goes_with_its_job(
 ) -> None:
     began = server.json("POST", "jobs", json={
         "video_id": video, "goal": "propagation", "settings": SETTINGS,
-        "keyframes": {"0": picture(), "5": picture()}})["id"]
+        "keyframes": {"0": make_image(), "5": make_image()}})["id"]
     folder = Path(server.service.engine.request(began).own_keys)
     assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000005.png"]
     server.ended(began)
@@ -354,7 +354,7 @@ def test_events_end_with_the_client_and_with_the_job(
 
 
 def test_the_client_of_others_drives_it(server: ApiServer, clip: Path, tmp_path: Path) -> None:
-    """webuiapi takes nothing but 200, objects, and pictures under `images`."""
+    """webuiapi takes nothing but 200, objects, and base64 under `images`."""
     host, port = server.url.removeprefix("http://").split(":")
     api = webuiapi.WebUIApi(host=host, port=int(port))
     assert api.custom_get("fresco/version")["host"] == "a test with diffusers"

@@ -1,4 +1,4 @@
-"""What the API refuses: broken files, foreign paths, what is too large, what is no request."""
+"""What the API refuses: broken files, foreign paths, what is too large, what is not a request."""
 
 from __future__ import annotations
 

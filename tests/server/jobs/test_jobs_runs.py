@@ -103,7 +103,7 @@ def failed(engine: JobEngine, status: JobStatus) -> str:
 
 
 def times(folder: Path) -> dict[str, int]:
-    """When each picture of a workspace was written."""
+    """When each image of a workspace was written."""
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns
             for path in (folder / "workspace").rglob("*.png")}
 
@@ -154,15 +154,15 @@ def test_one_keyframe_again_leaves_all_others(
     changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
     assert changed == {key}
     assert tuple(engine.outcome(job).keys) == KEYS
-    assert engine.outcome(job).output is None  # the film is of the old keyframe
-    pictures = times(folder)
+    assert engine.outcome(job).output is None  # the video is of the old keyframe
+    images = times(folder)
     done(engine, engine.resume(job, request_plain))
-    assert pictures.items() <= times(folder).items()
+    assert images.items() <= times(folder).items()
     redone = made(folder)
     assert {n for n in redone if redone[n] != before.get(n)} >= {"result.mp4", key}
     assert redone[key] == after[key]
     done(engine, engine.resume(job, again))
-    assert made(folder)[key] == after[key]  # the same seed, the same picture
+    assert made(folder)[key] == after[key]  # the same seed, the same image
 
 
 @pytest.mark.parametrize(("frame", "words"), [(3, "the nearest is 2"), (4, "keyframes first")])
@@ -255,12 +255,12 @@ def test_a_source_that_is_not_the_same_any_more_is_said(
     shutil.copy(clip, source)
     request = dataclasses.replace(request_all, source=str(source), goal=Goal.PREVIEW)
     job = done(engine, engine.submit(request)).id
-    pictures = times(engine.folder(job))
+    images = times(engine.folder(job))
     harm(source)
     assert words in failed(engine, engine.resume(job))
     shutil.copy(clip, source)  # with another time, but the same bytes
     done(engine, engine.resume(job))
-    assert times(engine.folder(job)) == pictures
+    assert times(engine.folder(job)) == images
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>no video</html>", None])
@@ -355,16 +355,16 @@ def test_a_job_keeps_the_model_it_was_given(service: Service, request_all: JobRe
     assert service.engine.status(job).state is State.DONE
 
 
-def test_models_samplers_and_control_give_other_pictures(
+def test_models_samplers_and_control_give_other_images(
     service: Service, request_all: JobRequest
 ) -> None:
     choices = [
         HostOptions(), HostOptions("tiny two"), HostOptions(sampler="euler"),
         HostOptions(control=(ControlUnit(CONTROL, "canny"),)),
     ]
-    pictures: list[bytes] = []
+    images: list[bytes] = []
     for choice in choices:
         request = dataclasses.replace(request_all, goal=Goal.PREVIEW, host=choice)
         job = done(service.engine, service.submit(request)).id
-        pictures.append(service.engine.outcome(job).keys[0].read_bytes())
-    assert len(set(pictures)) == len(choices)
+        images.append(service.engine.outcome(job).keys[0].read_bytes())
+    assert len(set(images)) == len(choices)
