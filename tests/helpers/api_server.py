@@ -72,6 +72,13 @@ class ApiServer:
         assert len(detail) > 10
         return detail
 
+    def list_routes(self) -> list[tuple[str, str]]:
+        """Method and path of every route; new versions of FastAPI nest `app.routes`."""
+        return [
+            (method.upper(), path) for path, methods in self.app.openapi()["paths"].items()
+            for method in methods
+        ]
+
     def upload(self, path: Path) -> str:
         """The id of an uploaded video."""
         with path.open("rb") as file:
