@@ -1,7 +1,7 @@
 /* The client side of the FRESCO tab: timeline, progress, jobs and comparison.
 
    One global object, `fresco`. The page asks the program through hidden gradio components
-   (a button and two texts), so whatever login guards the page guards the questions too.
+   (a button and two texts), so the login of the page guards the questions too.
    Texts of files and users only ever become text nodes; the one piece of HTML that is taken
    over, the chart of the measures, is made and escaped by the program. */
 "use strict";
@@ -17,7 +17,7 @@ var fresco = (() => {
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
         preview: "preview", keyframes: "keyframes", all: "whole video",
-        keyframe: "one keyframe", propagation: "own keyframes",
+        keyframe: "one keyframe", propagation: "external keyframes",
     };
     const ACTIVE = ["queued", "running", "cancelling"];
 
@@ -407,7 +407,7 @@ var fresco = (() => {
         look_at(line.cursor);
     };
 
-    /* Drawing. The outer box stays in the page; what depends on the clip is made anew. */
+    /* Drawing. The outer box stays in the page; what depends on the clip is made again. */
     const draw_timeline = () => {
         const root = find("timeline");
         if (!root) return;
@@ -484,7 +484,7 @@ var fresco = (() => {
         /* The same node always: a reader of screens hears only what changes in one it knows. */
         find("said") || make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
         line.stale ? make("span", { class: "fresco_stale" },
-            "Settings changed; finding keyframes anew ...") : null,
+            "Settings changed; finding the keyframes again ...") : null,
         line.reading ? make("span", {}, "Reading the video ...") : null,
         line.state === "detecting" ? make("span", {}, "Detecting ...") : null,
         line.message ? note(line.message, "bad") : null,
@@ -902,7 +902,7 @@ var fresco = (() => {
             wrong);
     };
 
-    /* Draw anew what may be scrolled or have the focus, and give it both again. */
+    /* Draw again what may be scrolled or have the focus, and restore both. */
     const redrawn = (place, list, draw) => {
         const old = place.querySelector(list);
         const [left, top] = old ? [old.scrollLeft, old.scrollTop] : [0, 0];
@@ -1096,7 +1096,7 @@ var fresco = (() => {
         },
             make("img", {
                 alt: "Before: the source", draggable: "false",
-                /* A tall image shall not push everything else off the screen. */
+                /* So that a tall image does not push everything else off the screen. */
                 onload: (event) => {
                     const { naturalWidth, naturalHeight } = event.target;
                     shown.style.maxWidth = `calc(70vh * ${naturalWidth / naturalHeight})`;
@@ -1248,7 +1248,7 @@ var fresco = (() => {
     for (const kind of ["change", "drop"]) document.addEventListener(kind, take_files, true);
 
     /* ------------------------------------------------ start */
-    /* The frames' scores are kept, so finding keyframes anew takes a moment. */
+    /* The scores of the frames are kept, so finding keyframes again takes a moment only. */
     const detects = () => Boolean(line.clip) || line.state === "detecting";
     const detect_again = later(800, () => { if (detects()) find("detect").click(); });
     const stale = () => {

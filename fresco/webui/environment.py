@@ -1,4 +1,4 @@
-"""The WebUI as the environment of jobs: its models, samplers, ControlNet, folders and settings."""
+"""The WebUI as the environment of jobs: models, samplers, ControlNet, folders, settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

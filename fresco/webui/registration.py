@@ -1,7 +1,7 @@
-"""What the WebUI is told once a load: settings, axes of X/Y/Z plots, the tab and the API.
+"""Registers FRESCO at each load of the WebUI: settings, axes of X/Y/Z plots, the tab and the API.
 
-The package stays loaded over "Reload UI", so nothing here may add up. Tab and API are imported when
-their turn comes: where one of them cannot be had, the script in img2img still is.
+The package stays loaded over "Reload UI", so calling this twice must change nothing. Tab and API
+are imported late: where one of them cannot be loaded, the script in img2img still works.
 """
 
 # pyright: reportMissingImports=false
@@ -123,7 +123,7 @@ def _reason(error: Exception) -> str:
 
 
 def _access(app: Any) -> Access:
-    """By --api-auth as the WebUI's own API; where only pages have a login, by that login."""
+    """Access by --api-auth, like the WebUI's own API; without it, by the login of the page."""
     from fresco.server.api.access import Access
 
     listed = getattr(shared.cmd_opts, "api_auth", None)
@@ -135,6 +135,7 @@ def _access(app: Any) -> Access:
     ]
     if not found:
         raise HostError(
-            "The WebUI's login cannot be asked who may come in; give --api-auth user:password."
+            "The login of this WebUI cannot be used for the API of FRESCO; start the WebUI with "
+            "--api-auth user:password."
         )
     return Access.of(None, *found)

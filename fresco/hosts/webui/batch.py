@@ -29,7 +29,7 @@ def guided_batch(
     p: Any, opened: WebuiModel, guide: SamplingGuide, frames: NDArray[np.uint8], seed: int,
     carry: BatchCarry | None,
 ) -> Iterator[BatchSampling]:
-    """Within: the sampler of a call samples its batch guided, ControlNet with a hint a frame.
+    """Within: the sampler of a call samples its batch guided; ControlNet has a hint for each frame.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
@@ -37,7 +37,7 @@ def guided_batch(
     """
     work = BatchSampling(opened, p.sampler, guide, p.init_latent, seed, carry)
     with per_frame_hints(p, frames):
-        # Merged tokens have no motion path; the WebUI sets its ratio anew at the next call.
+        # Merged tokens have no motion path; the WebUI sets its ratio again at the next call.
         sd_models.apply_token_merging(p.sd_model, 0)
         with opened.unet.installed(guide), work.installed():
             yield work

@@ -1,7 +1,7 @@
-"""The way into the WebUI around: its loaded model, opened for guidance, and a host for jobs.
+"""Open the WebUI's loaded model for guidance, and a host for jobs.
 
-Which WebUI it is, is decided here. The rest of the program asks these functions and never touches
-the UNet of `shared.sd_model` itself.
+A branch for another kind of WebUI belongs here. The rest of the program calls these functions and
+never touches the UNet of `shared.sd_model` itself.
 """
 
 # pyright: reportMissingImports=false
@@ -32,7 +32,7 @@ def open_host(options: HostOptions, sampling: SamplingSettings) -> Host:
     Args:
         options: resolved, nothing empty but what the WebUI lacks.
     """
-    # Jobs use more of the WebUI than the script in img2img, which shall load without it.
+    # Jobs use more of the WebUI than the script in img2img, which must load without it.
     from fresco.hosts.webui.host import WebuiHost
 
     return WebuiHost(options, sampling, open_model)

@@ -32,7 +32,7 @@ from fresco.hosts.webui.model import WebuiModel
 UNGUIDED_SAMPLERS = ("DPM adaptive",)
 """Samplers whose number of steps differs from batch to batch."""
 _REFERENCE_SEED = 1 << 20
-"""Added to the call's seed for the noise of the reference pass, another one than the start's."""
+"""Added to the call's seed for the noise of the reference pass; that of the start is another."""
 
 
 @dataclass(slots=True)
@@ -93,11 +93,11 @@ class BatchSampling:
                 marks = [float(kwargs["sigma_max"]), float(kwargs["sigma_min"])]
             else:
                 raise HostError(
-                    "FRESCO cannot follow this sampler, whose steps are not known before it "
+                    "FRESCO cannot guide this sampler, because its steps are not known before it "
                     "runs; choose another, such as Euler a, DPM++ 2M or DDIM."
                 )
             if not marks:
-                raise HostError("There is no step to sample; raise the denoising strength.")
+                raise HostError("The sampler has no step to take; raise the denoising strength.")
             self.last = marks[-1]
             self.levels = [self._level(mark) for mark in marks]
             self.guide.begin(self.levels)
@@ -114,7 +114,7 @@ class BatchSampling:
         def forward(x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if len(x) != len(self.latents):
                 raise HostError(
-                    f"the sampler works on {len(x)} frames, the batch has {len(self.latents)}; "
+                    f"The sampler works on {len(x)} frames, but the batch has {len(self.latents)}; "
                     "switch off extensions that change the batch."
                 )
             index = len(self.record)
@@ -134,18 +134,18 @@ class BatchSampling:
         return forward
 
     def _pin(self, x: Tensor, index: int) -> None:
-        """The anchors as they were at this call of the batch before, in the sampler's tensor."""
+        """Set the anchors in the sampler's tensor as they were at this call of the batch before."""
         if self.carry is None:
             return
         if index >= len(self.carry.latents):
             raise HostError(
-                f"this batch has more than the {len(self.carry.latents)} model calls of the one "
+                f"This batch has more than the {len(self.carry.latents)} model calls of the one "
                 "before, so its anchors are unknown; choose a sampler with a fixed number."
             )
         x[:2] = self.carry.latents[index].to(x)
 
     def _capture(self, cond: Any, uncond: Any, image_cond: Tensor, *, like: Tensor) -> None:
-        """The reference pass: almost clean frames, each with its own noise, no ControlNet."""
+        """The reference pass: almost clean frames, each with its own noise, without ControlNet."""
         denoiser = self.sampler.model_wrap_cfg
         noise = torch.randn(
             self.latents.shape, generator=torch.Generator().manual_seed(self.seed + _REFERENCE_SEED)
@@ -166,12 +166,12 @@ class BatchSampling:
         )
         if any(len(kind) != 1 for kind in kinds):
             raise HostError(
-                "The prompt is composed with AND, which FRESCO cannot guide; write it in small "
-                "letters or use a comma."
+                "The prompt is composed with AND, which FRESCO cannot guide; write and in small "
+                "letters, or use a comma."
             )
 
     def _noised(self, clean: Tensor, noise: Tensor) -> Tensor:
-        """At the last noise level, in the form this sampler hands to the model."""
+        """Latents at the last noise level, as this sampler gives them to the model."""
         if not self.by_timestep:
             return clean + noise * self.last
         a, s = weigh_signal_and_noise(self._level(self.last))
@@ -205,7 +205,7 @@ _MARK = 1024.0
 
 
 def _unmarked(tensor: Any) -> Any:
-    """Without the token that ControlNet takes off again in its own forward."""
+    """The conditioning without the token that ControlNet removes in its own forward."""
     if isinstance(tensor, dict):
         return {**tensor, "crossattn": _unmarked(tensor["crossattn"])}
     first = tensor[:, :1].abs()

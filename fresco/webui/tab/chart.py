@@ -9,10 +9,10 @@ from typing import Any
 
 _SHOWN: Mapping[str, tuple[str, str]] = {
     "warp_error": ("Warp error", "lower is steadier"),
-    "flicker_ratio": ("Flicker against the source", "1 is the source's own"),
-    "batch_border_jump": ("Jump between batches", "1 is no jump"),
-    "edge_agreement": ("Edge agreement", "1 is equal to the source"),
-    "sharpness_ratio": ("Sharpness against the source", "below 1 is blurred"),
+    "flicker_ratio": ("Flicker against the source", "1: as in the source"),
+    "batch_border_jump": ("Jump between batches", "1: none"),
+    "edge_agreement": ("Edge agreement", "1: as in the source"),
+    "sharpness_ratio": ("Sharpness against the source", "below 1: blurred"),
     "colour_drift": ("Colour drift", "lower is steadier"),
 }
 """Measure -> its name and how it is read."""

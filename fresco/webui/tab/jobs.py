@@ -89,7 +89,7 @@ def propagate_job(
     service: Service, job: str, source: LoadedClip | None, files: Sequence[Path], folder: str,
     values: Sequence[Any],
 ) -> tuple[JobStatus, str]:
-    """Carry own keyframes to every frame if there are any, else those of the selected job."""
+    """Carry external keyframes to every frame if there are any, else those of the selected job."""
     if files or folder.strip():
         there = _given(source)
         settings, _ = read_values(values, there.last)
@@ -103,7 +103,7 @@ def propagate_job(
     except UnknownJobError as error:
         raise SettingsError(
             "There are no keyframes to carry: run keyframes first, select a job that has them, or "
-            "give own stylised keyframes."
+            "give external keyframes."
         ) from error
     last = source.last if source and source.path == before.source else _ANY_LENGTH
     now, _ = read_values(values, last)
@@ -121,7 +121,7 @@ def propagate_job(
 
 
 def _own_folder(service: Service, files: Sequence[Path], folder: str) -> str:
-    """Folder of own keyframes: the server's, or a new one with what was uploaded."""
+    """Folder of external keyframes: one of the server, or a new one with the uploaded files."""
     if not files:
         service.environment.require_allowed(folder)
         return folder

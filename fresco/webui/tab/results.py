@@ -53,7 +53,7 @@ def _shower(service: Service) -> Callable[[str], tuple[Any, Any, str]]:
 
 
 def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:
-    """The page's questions: it presses a hidden button and gives the question as its input."""
+    """Answer the page's questions: it presses a hidden button, with the question as input."""
     question, answered = (
         unsaved(gr.Textbox(visible=False, elem_id=f"fresco_{name}"))
         for name in ("question", "answer")

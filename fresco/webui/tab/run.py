@@ -1,4 +1,4 @@
-"""The tab's buttons, and own keyframes."""
+"""The tab's buttons, and external keyframes."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RunParts:
     open: Any
     """The button that opens the selected job's video and settings."""
     own_files: Any
-    """Own stylised keyframes."""
+    """External keyframes."""
     own_path: Any
     """Their folder on the server."""
     message: Any
@@ -66,11 +66,11 @@ def run_section() -> RunParts:
 
 
 def _own_keys() -> tuple[Any, Any]:
-    with gr.Accordion("Own stylised keyframes", open=False, elem_id="fresco_section_own"):
+    with gr.Accordion("External keyframes", open=False, elem_id="fresco_section_own"):
         gr.HTML(
-            '<p class="fresco_hint">Images whose names hold their frame numbers, such as '
-            "000012.png, of any size. Run propagation then carries them to every frame; no model "
-            "is used.</p>"
+            '<p class="fresco_hint">Keyframes stylised elsewhere: images whose names hold their '
+            "frame numbers, such as 000012.png, of any size. Run propagation then carries them to "
+            "every frame; no model is used.</p>"
         )
         files = file_control(
             "fresco_own_files", label="Images", several=True, file_types=["image"], height=110

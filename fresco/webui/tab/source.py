@@ -25,7 +25,7 @@ from fresco.webui.widgets.events import file_path, on, unsaved
 from fresco.webui.widgets.file import FileControl, file_control
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
-"""What is written for one video, and goes when another is loaded."""
+"""Texts that belong to one video; they are emptied when another is loaded."""
 _NO_TEXTS = ("",) * len(_TEXTS)
 
 
@@ -68,7 +68,7 @@ def source_section() -> SourceParts:
 
 
 def keyframe_section(controls: SettingControls) -> Any:
-    """The timeline and what finds keyframes; answers the button that finds them."""
+    """The timeline and the controls that find keyframes. Returns the button that finds them."""
     gr.HTML('<div id="fresco_timeline"></div>')
     with gr.Row(elem_id="fresco_detect_row"):
         controls.make("keyframes", "min_interval", "max_interval")
@@ -92,7 +92,7 @@ def bind_source(
     identity = unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
 
     def begin(source: LoadedClip | None, *values: Any) -> str:
-        """Answers the pass's id or why there is none; the page shows either."""
+        """Returns the id of the pass, or why none began; the page shows either."""
         if source is None:
             return json.dumps({"error": ""})
         try:
@@ -128,7 +128,7 @@ def _upload_loader(service: Service) -> Any:
         try:
             path = Path(file_path(file))
             if file is None or not path.is_file():
-                raise SettingsError("The upload has not ended; wait for it, or choose it again.")
+                raise SettingsError("The upload has not ended; wait, or choose the file again.")
             with path.open("rb") as data:
                 clip = service.videos.add(data, path.name)
             return *_shown(str(clip.path), clip.name, clip.info), *_NO_TEXTS
@@ -156,7 +156,7 @@ def _path_loader(service: Service) -> Any:
 
 def _job_opener(service: Service) -> Any:
     def load(job: str) -> tuple[Any, ...]:
-        """LoadedClip, facts and message, then the controls, of a job."""
+        """A job's clip, facts and message, then the values of the controls."""
         try:
             request = service.engine.request(job)
             with open_source(Path(request.source)) as opened:
@@ -177,5 +177,5 @@ def _shown(path: str, name: str, info: VideoInfo) -> tuple[LoadedClip, str, str]
 
 
 def _kept(error: Exception, controls: int) -> tuple[Any, ...]:
-    """What went wrong; the video before and all that was written for it stay."""
+    """What went wrong. The video loaded before stays, with all that was written for it."""
     return gr.update(), gr.update(), note(sentence(error), "bad"), *[gr.update()] * controls

@@ -63,7 +63,7 @@ def note(text: str, kind: str = "note") -> str:
 
 
 def clock(seconds: float) -> str:
-    """A length of time for people, such as `1:23 min` or `4.2 s`."""
+    """A duration for people, such as `1:23 min` or `4.2 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""A file control whose upload survives whatever else the page does meanwhile.
+"""A file control whose upload survives what else the page does meanwhile.
 
 Gradio 3.41's own upload is forgotten as soon as any other answer arrives before its end, and then
 waits for ever. The page therefore sends the files itself (javascript/fresco.js) and hands over

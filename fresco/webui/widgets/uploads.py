@@ -17,17 +17,17 @@ def sent_files(text: str) -> list[str]:
         text: JSON list of the paths that the route answered.
 
     Raises:
-        SettingsError: a path is none of an uploaded file; a page could name any.
+        SettingsError: a path is not that of an uploaded file; a page could name any.
     """
     folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
     root = Path(folder).resolve()
     try:
         paths = [Path(name).resolve() for name in json.loads(text)]
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{text[:80]!r} is no list of uploaded files.") from error
+        raise SettingsError(f"{text[:80]!r} is not a list of uploaded files.") from error
     for path in paths:
         if not path.is_relative_to(root) or not path.is_file():
-            raise SettingsError(f"{path.name} is no uploaded file; choose it again.")
+            raise SettingsError(f"{path.name} is not an uploaded file; choose it again.")
     if not paths:
         raise SettingsError("No file was uploaded; choose one.")
     return [str(path) for path in paths]
