@@ -13,15 +13,15 @@ from modules import launch_utils, paths, sd_models, sd_samplers, shared
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.hosts.webui.controlnet import control_models, control_modules, controlnet_api
+from fresco.hosts.webui.controlnet import control_models, control_modules, find_controlnet
 from fresco.hosts.webui.open import open_host
-from fresco.hosts.webui.paths import flow_settings, require_allowed
+from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
 
 
-def jobs_root() -> Path:
+def find_jobs_root() -> Path:
     """The folder of jobs and uploaded videos, as the settings say."""
     chosen = shared.opts.data.get("fresco_jobs_dir") or ""
     return Path(chosen).expanduser() if chosen else Path(paths.data_path) / "outputs" / "fresco"
@@ -80,7 +80,7 @@ class WebuiEnvironment:
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """With weights where this WebUI keeps them, and downloads as it allows them."""
-        return flow_settings(settings)
+        return complete_flow_settings(settings)
 
     def require_allowed(self, path: str) -> None:
         """Raise SettingsError unless a client may name this path of the server."""
@@ -162,7 +162,7 @@ def _model_check() -> Check:
 
 
 def _controlnet_check() -> Check:
-    if controlnet_api() is None:
+    if find_controlnet() is None:
         return Check(
             "ControlNet", True, "Not installed; FRESCO works without. To keep the source's lines, "
             "install sd-webui-controlnet.",

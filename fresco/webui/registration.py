@@ -88,9 +88,9 @@ def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any])
 def service() -> Service:
     """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
     from fresco.server.service import open_service
-    from fresco.webui.environment import WebuiEnvironment, jobs_root
+    from fresco.webui.environment import WebuiEnvironment, find_jobs_root
 
-    return open_service(jobs_root(), WebuiEnvironment())
+    return open_service(find_jobs_root(), WebuiEnvironment())
 
 
 def add_tab() -> list[tuple[Any, str, str]]:

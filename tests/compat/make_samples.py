@@ -49,8 +49,8 @@ from fresco.settings import (
     from_dict,
     to_dict,
 )
-from fresco.webui.img2img.infotext import infotext
-from fresco.webui.img2img.request import offered_options, parse_arguments
+from fresco.webui.img2img.infotext import write_infotext
+from fresco.webui.img2img.request import list_options, parse_arguments
 from fresco.workspace import write_image
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 
@@ -198,7 +198,7 @@ def make_requests(target: Path) -> None:
 
 def make_payloads(target: Path) -> None:
     """Arguments of the script in `alwayson_scripts`, and what they meant."""
-    order = [(entry.group, entry.name) for entry in offered_options()]
+    order = [(entry.group, entry.name) for entry in list_options()]
     groups = other_values(order)
     flat = {name: groups[group][name] for group, name in order}
     video, mask = "AAECAw==", "data:image/png;base64,BA=="
@@ -222,7 +222,7 @@ def make_payloads(target: Path) -> None:
         meant = request and {
             "settings": to_dict(request.settings), "path": request.path,
             "data": request.data.hex(), "masks": [data.hex() for data in request.masks],
-            "masks_path": request.masks_path, "infotext": infotext(request),
+            "masks_path": request.masks_path, "infotext": write_infotext(request),
         }
         made.append({"name": name, "args": args, "meant": meant})
     write_text(target / "payloads.json", {

@@ -63,7 +63,7 @@ def encode_batch(p: Any, seed: int) -> None:
         p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
 
 
-def batch_noise(p: Any) -> Any:
+def make_noise(p: Any) -> Any:
     """The call's own generator of noise for as many frames as it has seeds now."""
     channels = getattr(shared.sd_model, "latent_channels", None) or _LATENT_CHANNELS
     return rng.ImageRNG(
@@ -73,7 +73,7 @@ def batch_noise(p: Any) -> Any:
     )
 
 
-def encoded_frames(p: Any, given: Sequence[Image]) -> NDArray[np.uint8]:
+def resize_frames(p: Any, given: Sequence[Image]) -> NDArray[np.uint8]:
     """[N, H, W, 3] RGB: the given images as the WebUI resizes and encodes them."""
     return np.stack([
         np.asarray(images.resize_image(

@@ -21,7 +21,7 @@ _OWN_IMAGE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision"
 """Beginnings of the names of preprocessors that take their look from one image."""
 
 
-def controlnet_api() -> Any:
+def find_controlnet() -> Any:
     """ControlNet's public module, or None where it is not installed."""
     for name in ("internal_controlnet.external_code", "scripts.external_code"):
         try:
@@ -33,13 +33,13 @@ def controlnet_api() -> Any:
 
 def control_models() -> tuple[str, ...]:
     """ControlNet's models, as it lists them."""
-    control = controlnet_api()
+    control = find_controlnet()
     return tuple(name for name in control.get_models() if name != "None") if control else ()
 
 
 def control_modules() -> tuple[str, ...]:
     """Preprocessors that can follow the frames: not those that look at an image of their own."""
-    control = controlnet_api()
+    control = find_controlnet()
     known = control.get_modules() if control else []
     following = [name for name in known if not name.startswith(_OWN_IMAGE)]
     return tuple(sorted(following, key=lambda name: (name != "none", name)))

@@ -38,6 +38,6 @@ def open_host(options: HostOptions, sampling: SamplingSettings) -> Host:
     return WebuiHost(options, sampling, open_model)
 
 
-def model_device() -> str:
+def find_device() -> str:
     """Where the model works, and where tensors for its guide belong."""
     return str(shared.device)

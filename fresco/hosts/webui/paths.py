@@ -18,7 +18,7 @@ _OUTPUTS = (
 )
 
 
-def flow_settings(settings: FlowSettings) -> FlowSettings:
+def complete_flow_settings(settings: FlowSettings) -> FlowSettings:
     """With weights where this WebUI keeps them, and downloads as its settings allow."""
     options = shared.opts.data
     folder = options.get("fresco_weights_dir") or str(Path(paths.models_path) / "FRESCO")

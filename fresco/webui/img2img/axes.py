@@ -9,7 +9,7 @@ from typing import Any
 from modules import scripts
 
 from fresco.settings import Entry
-from fresco.webui.img2img.request import offered_options
+from fresco.webui.img2img.request import list_options
 
 AXES = "fresco_axes"
 """Attribute of a processing object: options that a plot has set on it, by name."""
@@ -26,7 +26,7 @@ def add_axes() -> None:
     if plot is None:
         return
     known = {option.label for option in plot.axis_options}
-    for entry in offered_options():
+    for entry in list_options():
         label = _PREFIX + entry.name.replace("_", " ")
         if entry.group in ("keyframes", "guidance") and label not in known:
             plot.axis_options.append(_axis(plot, entry, label))

@@ -11,19 +11,19 @@ import torch
 
 from fresco.guidance.ports import BatchCarry
 from fresco.hosts.webui.batch import (
-    batch_noise,
     encode_batch,
-    encoded_frames,
     guided_batch,
+    make_noise,
+    resize_frames,
     was_interrupted,
 )
-from fresco.hosts.webui.open import model_device, open_model
-from fresco.hosts.webui.paths import flow_settings, require_allowed
+from fresco.hosts.webui.open import find_device, open_model
+from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
 from fresco.planning.keyframes import Batch
 from fresco.planning.parsing import find_named_file
 from fresco.planning.prompts import join_prompt, list_prompts, refuse_composed
 from fresco.run.guide import GuideMaker
-from fresco.webui.img2img.frames import call_frames
+from fresco.webui.img2img.frames import collect_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.refusals import refuse_unsupported
 from fresco.webui.img2img.request import Request
@@ -39,13 +39,13 @@ class GuidedCall:
                 require_allowed(str(path))
         refuse_unsupported(p, masked=request.has_masks)
         self._request = request
-        self._frames = call_frames(request, p.init_images)
+        self._frames = collect_frames(request, p.init_images)
         if (mask := getattr(p, "image_mask", None)) is not None:
             require_size(mask.size, self._frames.images[0].size)
         settings = dataclasses.replace(
-            request.settings, flow=flow_settings(request.settings.flow)
+            request.settings, flow=complete_flow_settings(request.settings.flow)
         )
-        self._maker = GuideMaker.create(settings, model_device(), ())
+        self._maker = GuideMaker.create(settings, find_device(), ())
         self._carry: BatchCarry | None = None
         self._number = 0
         self._sampled = -1
@@ -101,7 +101,7 @@ class GuidedCall:
         self._take_prompts(p, batch)
         p.seeds, p.subseeds = [self._seed] * size, [p.all_subseeds[0]] * size
         p.batch_size = size
-        p.rng = batch_noise(p)
+        p.rng = make_noise(p)
         if number > 0:
             p.init_images = self._images(batch)
             encode_batch(p, self._seed)
@@ -135,7 +135,7 @@ class GuidedCall:
     def sampling(self, p: Any) -> Iterator[None]:
         """Within: the batch is sampled guided."""
         batch = self._frames.batches[self._number]
-        frames = encoded_frames(p, self._images(batch))
+        frames = resize_frames(p, self._images(batch))
         opened = open_model(p.sd_model)
         maker = dataclasses.replace(self._maker, model_sigmas=opened.sigmas)
         guide = maker.guide(frames, opened.unet)

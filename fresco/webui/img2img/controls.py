@@ -9,63 +9,63 @@ from typing import Any
 import gradio as gr
 
 from fresco.settings import Entry
-from fresco.webui.img2img.infotext import ENABLED, name_of, pasted_value
-from fresco.webui.img2img.request import offered_options
-from fresco.webui.widgets.events import unsaved
-from fresco.webui.widgets.file import file_control
-from fresco.webui.widgets.setting import setting_control
+from fresco.webui.img2img.infotext import ENABLED, name_option, read_pasted
+from fresco.webui.img2img.request import list_options
+from fresco.webui.widgets.events import keep_unsaved
+from fresco.webui.widgets.file import make_file_control
+from fresco.webui.widgets.setting import make_setting_control
 
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
 }
 
 
-def source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
+def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     """Where the frames come from; by name."""
-    video = file_control(
+    video = make_file_control(
         identify("video"), label="FRESCO video", file_types=["video"], type="file"
     ).file
-    path = unsaved(gr.Textbox(
+    path = keep_unsaved(gr.Textbox(
         label="FRESCO path", placeholder="or a video or a folder of frames on the server",
         elem_id=identify("path"),
     ))
     return {"video": video, "path": path}
 
 
-def mask_control(identify: Callable[[str], str]) -> Any:
+def make_mask_control(identify: Callable[[str], str]) -> Any:
     """Masks of the frames."""
-    return unsaved(gr.Textbox(
+    return keep_unsaved(gr.Textbox(
         label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
         elem_id=identify("masks"),
     ))
 
 
-def option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
+def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     """One control an option, grouped; by group.name."""
     made: dict[str, Any] = {}
-    options = offered_options()
+    options = list_options()
     groups = list(dict.fromkeys(entry.group for entry in options))
     for group in groups:
         with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
             made |= {
-                ".".join(e.place): setting_control(e, name_of(e), identify(e.name))
+                ".".join(e.place): make_setting_control(e, name_option(e), identify(e.name))
                 for e in options if e.group == group
             }
     return made
 
 
-def paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+def make_paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """What "send to img2img" sets from an image's infotext; defaults are not written there."""
     fields: list[tuple[Any, Any]] = [
         (enabled, lambda values: True if ENABLED in values else gr.update())
     ]
-    for entry in offered_options():
+    for entry in list_options():
         fields.append((controls[".".join(entry.place)], _pasted(entry)))
     return fields
 
 
 def _pasted(entry: Entry) -> Callable[[Mapping[str, Any]], Any]:
     def value(values: Mapping[str, Any]) -> Any:
-        return pasted_value(entry, values) if ENABLED in values else gr.update()
+        return read_pasted(entry, values) if ENABLED in values else gr.update()
 
     return value

@@ -18,7 +18,7 @@ from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
 from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
-from fresco.webui.img2img.masks import masks_of
+from fresco.webui.img2img.masks import collect_masks
 from fresco.webui.img2img.request import Request
 
 
@@ -39,7 +39,7 @@ class CallFrames:
     """One for all keyframes, one for each, or none."""
 
 
-def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
+def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
     """The frames of a call: of the source it names, or the images given with it.
 
     Args:
@@ -47,19 +47,19 @@ def call_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
     """
     if not request.has_source:
         images = [image for image in given if image is not None]
-        found, count = frames_of_images(images, request.settings), len(images)
+        found, count = take_images(images, request.settings), len(images)
     elif request.data:
         with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
             path = Path(folder) / "video.mp4"
             path.write_bytes(request.data)
-            found, count = frames_of_source(path, request.settings)
+            found, count = read_keyframes(path, request.settings)
     else:
-        found, count = frames_of_source(request.video or Path(request.path), request.settings)
-    masks = masks_of(request, found.numbers, count, found.images[0].size)
+        found, count = read_keyframes(request.video or Path(request.path), request.settings)
+    masks = collect_masks(request, found.numbers, count, found.images[0].size)
     return dataclasses.replace(found, masks=masks)
 
 
-def frames_of_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
+def take_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
     """The images given with a call; each is a keyframe, and all are one shot."""
     if not given:
         raise VideoError(
@@ -94,7 +94,7 @@ def _require_no_choice(settings: FrescoSettings) -> None:
         )
 
 
-def frames_of_source(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
+def read_keyframes(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
     """Keyframes of a video or a folder of images, found or by hand; and its number of frames."""
     with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
         clip, _, plans, notes = detect_keyframes(

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from fastapi import HTTPException
+
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings
 from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
-from fresco.webui.img2img.infotext import short_name
+from fresco.webui.img2img.infotext import name_briefly
 from fresco.webui.img2img.request import Request
 
 log = logging.getLogger("fresco")
@@ -24,17 +26,20 @@ log = logging.getLogger("fresco")
 _UNPROCESSABLE = 422
 
 
-class CallRefused(Exception):  # noqa: N818 - what the WebUI shows, not a fault
+class CallRefused(HTTPException):
     """A request that cannot be done.
 
     The WebUI's page shows the text of the error, with options as the page calls them. Its API
-    answers with `status_code` and `detail`, with options by group and name.
+    answers with `status_code` and `detail`, with options by group and name; of a `HTTPException`
+    it prints no traceback.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(rename_options(message, short_name))
-        self.status_code = _UNPROCESSABLE
-        self.detail = message
+        super().__init__(_UNPROCESSABLE, message)
+        self._shown = rename_options(message, name_briefly)
+
+    def __str__(self) -> str:
+        return self._shown
 
 
 # The page shows the name of an error's class before its text.
@@ -83,7 +88,7 @@ class CallGuard:
         self._call = GuidedCall(request, p)
         self._call.arrange(p)
         for note in self._call.notes:
-            p.comment(rename_options(note, short_name))
+            p.comment(rename_options(note, name_briefly))
 
     @property
     def call(self) -> GuidedCall:

@@ -7,35 +7,35 @@ from typing import Any
 
 from fresco import __version__
 from fresco.settings import Entry
-from fresco.webui.img2img.request import Request, offered_options
+from fresco.webui.img2img.request import Request, list_options
 
 ENABLED = "FRESCO"
 """Key that says an image was made with FRESCO; its value is the version."""
 
 
-def name_of(entry: Entry) -> str:
+def name_option(entry: Entry) -> str:
     """Key of an option in infotexts and label of its control; users' own defaults depend on it."""
-    return f"FRESCO {short_name(entry)}"
+    return f"FRESCO {name_briefly(entry)}"
 
 
-def short_name(entry: Entry) -> str:
+def name_briefly(entry: Entry) -> str:
     """The label without `FRESCO`, for messages."""
     return entry.name.replace("_", " ")
 
 
-def infotext(request: Request) -> dict[str, Any]:
+def write_infotext(request: Request) -> dict[str, Any]:
     """What is written into images: only what differs from the defaults."""
     values: dict[str, Any] = {ENABLED: __version__}
-    for entry in offered_options():
+    for entry in list_options():
         value = getattr(getattr(request.settings, entry.group), entry.name)
         if value != entry.default:
-            values[name_of(entry)] = value
+            values[name_option(entry)] = value
     return values
 
 
-def pasted_value(entry: Entry, values: Mapping[str, Any]) -> Any:
+def read_pasted(entry: Entry, values: Mapping[str, Any]) -> Any:
     """An option's value in an infotext; one that is not named there was at its default."""
-    text = values.get(name_of(entry))
+    text = values.get(name_option(entry))
     if text is None:
         return entry.default
     if entry.type is bool:

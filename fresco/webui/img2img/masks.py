@@ -20,7 +20,7 @@ Size = tuple[int, int]
 """Width and height."""
 
 
-def masks_of(request: Request, numbers: Sequence[int], count: int, size: Size
+def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Size
              ) -> tuple[Image, ...]:
     """One mask for all keyframes, one for each of them, or none.
 

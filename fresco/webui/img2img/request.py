@@ -65,15 +65,15 @@ class Request:
         return bool(self.video or self.data or self.path)
 
 
-def offered_options() -> tuple[Entry, ...]:
+def list_options() -> tuple[Entry, ...]:
     """The options of the script, in the order in which the page shows them."""
     return tuple(entry for entry in entries() if entry.option.img2img)
 
 
-def argument_names() -> tuple[str, ...]:
+def list_arguments() -> tuple[str, ...]:
     """Names of all arguments behind `enabled`, by position: `POSITIONS`, then options that are
     not listed there yet."""
-    options = [".".join(entry.place) for entry in offered_options()]
+    options = [".".join(entry.place) for entry in list_options()]
     return (*POSITIONS, *(name for name in options if name not in POSITIONS))
 
 
@@ -81,7 +81,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
     """The request of a call, or None if FRESCO is off.
 
     Args:
-        args: `[{...}]`, or enabled and then the values of `argument_names`; those left out at the
+        args: `[{...}]`, or enabled and then the values of `list_arguments`; those left out at the
             end are at their defaults.
     """
     if args and isinstance(args[0], Mapping):
@@ -92,9 +92,9 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
         raise SettingsError(
             f"The first argument of FRESCO is {args[0]!r}; give true, or one object of options."
         )
-    values = dict(zip(argument_names(), args[1:], strict=False))
+    values = dict(zip(list_arguments(), args[1:], strict=False))
     groups: dict[str, dict[str, Any]] = {}
-    for entry in offered_options():
+    for entry in list_options():
         value = values.get(".".join(entry.place))
         if value is not None:
             groups.setdefault(entry.group, {})[entry.name] = restore_integer(entry, value)
@@ -119,8 +119,8 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     path = _text("path", rest.pop("path", ""))
     masks = _masks(rest.pop("masks", ""))
     prompts = rest.pop("key_prompts", {})
-    by_name = {entry.name: entry for entry in offered_options()}
-    offered_groups = {entry.group for entry in offered_options()}
+    by_name = {entry.name: entry for entry in list_options()}
+    offered_groups = {entry.group for entry in list_options()}
     groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
     for name, value in rest.items():
         if name in offered_groups:

@@ -13,17 +13,17 @@ from modules.ui_components import InputAccordion
 from fresco.settings import from_dict
 from fresco.webui.img2img.axes import AXES
 from fresco.webui.img2img.controls import (
-    mask_control,
-    option_controls,
-    paste_fields,
-    source_controls,
+    make_mask_control,
+    make_option_controls,
+    make_paste_fields,
+    make_source_controls,
 )
 from fresco.webui.img2img.guard import CallGuard
-from fresco.webui.img2img.infotext import infotext, name_of
+from fresco.webui.img2img.infotext import name_option, write_infotext
 from fresco.webui.img2img.request import (
     Request,
-    argument_names,
-    offered_options,
+    list_arguments,
+    list_options,
     parse_arguments,
 )
 
@@ -45,11 +45,11 @@ class FrescoScript(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         """Its controls, returned in the order of the API's arguments by position."""
         with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
-            controls = source_controls(self.elem_id) | option_controls(self.elem_id)
-            controls["masks"] = mask_control(self.elem_id)
-        self.infotext_fields = paste_fields(enabled, controls)
-        self.paste_field_names = [name_of(entry) for entry in offered_options()]
-        return [enabled, *(controls[name] for name in argument_names())]
+            controls = make_source_controls(self.elem_id) | make_option_controls(self.elem_id)
+            controls["masks"] = make_mask_control(self.elem_id)
+        self.infotext_fields = make_paste_fields(enabled, controls)
+        self.paste_field_names = [name_option(entry) for entry in list_options()]
+        return [enabled, *(controls[name] for name in list_arguments())]
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Begin a call that asks for FRESCO."""
@@ -66,7 +66,7 @@ class FrescoScript(scripts.Script):
                 return
             request = _with_axes(request, getattr(p, AXES, {}))
             guard.start(request, p)
-            p.extra_generation_params |= infotext(request)
+            p.extra_generation_params |= write_infotext(request)
 
         guard.attempt(begin)
 

@@ -23,9 +23,9 @@ from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
 from fresco.video.size import resize
-from fresco.webui.tab.chart import report_chart
+from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.text import NO_VIDEO, dump_job, sentence
+from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
 from fresco.workspace import read_image, read_json
 
@@ -85,7 +85,7 @@ class Answers:
         try:
             return json.dumps({"number": number, "value": ask(question, source)})
         except Exception as error:
-            return json.dumps({"number": number, "error": sentence(error)})
+            return json.dumps({"number": number, "error": describe_error(error)})
 
     # The source
 
@@ -161,7 +161,7 @@ class Answers:
         """Measures of a job as a drawing."""
         path = self._engine.outcome(_text(question, "job")).report
         report = read_json(path) if path else None
-        return report_chart(report) if isinstance(report, Mapping) else ""
+        return draw_report(report) if isinstance(report, Mapping) else ""
 
     def _again(self, question: Question, source: str) -> dict[str, Any]:
         """Translate one keyframe of a job again, with another seed."""

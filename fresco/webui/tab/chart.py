@@ -22,7 +22,7 @@ _ROW, _HEAD, _LEFT, _BAR, _WIDTH = 20, 26, 150, 330, 560
 """Pixels of the drawing."""
 
 
-def report_chart(report: Mapping[str, Any]) -> str:
+def draw_report(report: Mapping[str, Any]) -> str:
     """All measures of all frames as bars, one group a measure; empty without any."""
     measured = report.get("measures")
     frames = measured.get("frames") if isinstance(measured, Mapping) else None

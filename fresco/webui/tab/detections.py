@@ -12,8 +12,8 @@ from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.server.ids import make_id
 from fresco.server.videos import Detection, detect
 from fresco.settings import FrescoSettings
-from fresco.webui.tab.text import sentence, with_labels
-from fresco.webui.tab.timeline import Timeline, timeline_as_dict
+from fresco.webui.tab.text import describe_error, with_labels
+from fresco.webui.tab.timeline import Timeline, dump_timeline
 
 _KEPT = 16
 """Latest passes whose answers are kept."""
@@ -49,7 +49,7 @@ class Detections:
             try:
                 began.found = detect(path, settings, workspace, progress)
             except Exception as error:
-                began.error = sentence(error)
+                began.error = describe_error(error)
 
         threading.Thread(target=work, name="fresco-detection", daemon=True).start()
         return identity
@@ -66,12 +66,12 @@ class Detections:
             status = began.status
             return {"state": "running", "done": status.done if status else 0,
                     "total": status.total if status else 0}
-        return {"state": "done", "timeline": timeline_as_dict(timeline_of(began.found)),
+        return {"state": "done", "timeline": dump_timeline(build_timeline(began.found)),
                 "size": list(began.found.size),
                 "whole": [began.found.info.width, began.found.info.height]}
 
 
-def timeline_of(found: Detection) -> Timeline:
+def build_timeline(found: Detection) -> Timeline:
     """What the timeline shows of a detection."""
     shots = tuple((plan.keyframes[0], plan.keyframes[-1]) for plan in found.plans)
     return Timeline(

@@ -15,14 +15,14 @@ from fresco.server.jobs.estimate import count_workload, describe_estimate, measu
 from fresco.server.service import Service
 from fresco.video.size import working_size
 from fresco.webui.tab.settings import SettingControls
-from fresco.webui.tab.text import sentence, with_labels
+from fresco.webui.tab.text import describe_error, with_labels
 from fresco.webui.tab.values import read_values
-from fresco.webui.widgets.events import on, unsaved
+from fresco.webui.widgets.events import keep_unsaved, on
 
 
 def bind_estimate(service: Service, place: Any, controls: SettingControls) -> None:
     """The page presses a hidden button, and sends what is on its timeline."""
-    plan = unsaved(gr.Textbox(visible=False, elem_id="fresco_plan"))
+    plan = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_plan"))
     button = gr.Button("Estimate", visible=False, elem_id="fresco_estimate_now")
     on(button.click, _estimator(service), [plan, *controls.all], [place],
        script="fresco.plan")
@@ -37,7 +37,7 @@ def _estimator(service: Service) -> Callable[..., str]:
         try:
             settings, host = read_values(values, int(known["last"]))
         except FrescoError as error:
-            lines: tuple[str, ...] = (sentence(error),)
+            lines: tuple[str, ...] = (describe_error(error),)
         else:
             width, height = known["size"]
             size = working_size(width, height, settings.sampling.resolution)

@@ -16,7 +16,7 @@ from fresco.server.service import Service
 from fresco.settings import FrescoSettings
 from fresco.video.folder import IMAGE_SUFFIXES
 from fresco.webui.tab.text import NO_VIDEO
-from fresco.webui.tab.values import offered_entries, read_values
+from fresco.webui.tab.values import list_entries, read_values
 
 _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
 """Goals that continue one another, from the nearest to the farthest."""
@@ -39,11 +39,11 @@ class LoadedClip:
     """Differs at every loading, of the same video too: edits belong to one loading."""
 
 
-def detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
+def read_detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
     """Settings for finding keyframes, without what was written by hand."""
     without = [
         "" if entry.name in _OF_KEYFRAMES else value
-        for entry, value in zip(offered_entries(), values, strict=False)
+        for entry, value in zip(list_entries(), values, strict=False)
     ]
     return read_values([*without, *values[len(without):]], last)[0]
 

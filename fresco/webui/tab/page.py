@@ -13,18 +13,18 @@ from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.estimate import bind_estimate
-from fresco.webui.tab.results import bind_answers, bind_results, results_section
-from fresco.webui.tab.run import bind_run, run_section
+from fresco.webui.tab.results import bind_answers, bind_results, make_results_section
+from fresco.webui.tab.run import bind_run, make_run_section
 from fresco.webui.tab.settings import (
     SettingControls,
-    control_net_controls,
-    guidance_controls,
-    look_controls,
-    offer_updates,
-    option_sections,
+    make_controlnet_controls,
+    make_guidance_controls,
+    make_look_controls,
+    make_option_sections,
+    update_offer,
 )
-from fresco.webui.tab.source import bind_source, keyframe_section, source_section
-from fresco.webui.tab.text import checks_table, note, sentence
+from fresco.webui.tab.source import bind_source, make_keyframe_section, make_source_section
+from fresco.webui.tab.text import describe_error, render_checks, render_note
 from fresco.webui.widgets.events import on
 
 
@@ -34,27 +34,27 @@ def build_tab(service: Service) -> gr.Blocks:
     offer = service.environment.offer()
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
         _step(1, "Video")
-        parts = source_section()
+        parts = make_source_section()
         _step(2, "Keyframes")
-        detect = keyframe_section(controls)
+        detect = make_keyframe_section(controls)
         with gr.Row(elem_id="fresco_work"):
             with gr.Column(scale=6, min_width=320, elem_id="fresco_settings"):
                 _step(3, "Look")
-                look_controls(controls, offer)
+                make_look_controls(controls, offer)
                 with gr.Accordion("FRESCO guidance", open=False, elem_id="fresco_section_parts"):
                     controls.make("keyframes", "batch_size")
-                    guidance_controls(controls)
+                    make_guidance_controls(controls)
                 with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
-                    control_net_controls(controls, offer)
-                option_sections(controls)
+                    make_controlnet_controls(controls, offer)
+                make_option_sections(controls)
                 _host_buttons(service.environment, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
                 _step(4, "Run")
                 estimate = gr.HTML(elem_id="fresco_estimate")
-                run = run_section()
+                run = make_run_section()
                 gr.HTML('<div id="fresco_jobs"></div>')
                 _step(5, "Result")
-                video, files = results_section()
+                video, files = make_results_section()
         bind_source(service, detections, parts, controls, run, detect)
         bind_run(service, run, parts.source, controls)
         bind_results(service, run.chosen, video, files)
@@ -73,12 +73,12 @@ def _host_buttons(environment: Environment, controls: SettingControls) -> None:
         refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
         check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)
     table = gr.HTML(elem_id="fresco_checked")
-    on(refresh.click, lambda: offer_updates(environment.offer()), (), list(controls.host.values()))
+    on(refresh.click, lambda: update_offer(environment.offer()), (), list(controls.host.values()))
 
     def checked() -> Any:
         try:
-            return checks_table(check_installation(environment))
+            return render_checks(check_installation(environment))
         except Exception as error:
-            return note(sentence(error), "bad")
+            return render_note(describe_error(error), "bad")
 
     on(check.click, checked, (), [table])

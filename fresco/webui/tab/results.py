@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from fresco.server.service import Service
-from fresco.webui.tab.text import note, sentence
-from fresco.webui.widgets.events import on, unsaved
+from fresco.webui.tab.text import describe_error, render_note
+from fresco.webui.widgets.events import keep_unsaved, on
 
 
-def results_section() -> tuple[Any, Any]:
+def make_results_section() -> tuple[Any, Any]:
     """What the page fills, and the video and files that gradio serves."""
     gr.HTML('<div id="fresco_gallery"></div>')
     gr.HTML('<div id="fresco_compare"></div>')
@@ -47,7 +47,7 @@ def _shower(service: Service) -> Callable[[str], tuple[Any, Any, str]]:
                     gr.update(value=there or None, visible=bool(there)), "")
         except Exception as error:
             hidden = gr.update(value=None, visible=False)
-            return hidden, hidden, note(sentence(error), "bad")
+            return hidden, hidden, render_note(describe_error(error), "bad")
 
     return show
 
@@ -55,7 +55,7 @@ def _shower(service: Service) -> Callable[[str], tuple[Any, Any, str]]:
 def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:
     """Answer the page's questions: it presses a hidden button, with the question as input."""
     question, answered = (
-        unsaved(gr.Textbox(visible=False, elem_id=f"fresco_{name}"))
+        keep_unsaved(gr.Textbox(visible=False, elem_id=f"fresco_{name}"))
         for name in ("question", "answer")
     )
     ask = gr.Button("Ask", visible=False, elem_id="fresco_ask")

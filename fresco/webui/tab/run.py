@@ -15,9 +15,9 @@ from fresco.server.jobs.job import Goal
 from fresco.server.service import Service
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, translate_job
 from fresco.webui.tab.settings import SettingControls
-from fresco.webui.tab.text import note, sentence
-from fresco.webui.widgets.events import file_path, on, unsaved
-from fresco.webui.widgets.file import file_control
+from fresco.webui.tab.text import describe_error, render_note
+from fresco.webui.widgets.events import get_path, keep_unsaved, on
+from fresco.webui.widgets.file import make_file_control
 
 _BUTTONS = (
     (Goal.PREVIEW, "Preview first keyframe"),
@@ -45,7 +45,7 @@ class RunParts:
     """What was decided, or what went wrong."""
 
 
-def run_section() -> RunParts:
+def make_run_section() -> RunParts:
     """Buttons, progress and the list of jobs, which the page fills."""
     buttons: dict[Goal, Any] = {}
     with gr.Row(elem_id="fresco_buttons"):
@@ -61,7 +61,7 @@ def run_section() -> RunParts:
             button = gr.Button(name, elem_id=f"fresco_{name.lower()}", min_width=100)
             on(button.click, None, script=f"fresco.{name.lower()}")
         opener = gr.Button("Open in the tab", elem_id="fresco_open", min_width=120)
-    chosen = unsaved(gr.Textbox(visible=False, elem_id="fresco_chosen"))
+    chosen = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_chosen"))
     return RunParts(buttons, chosen, opener, *_own_keys(), message)
 
 
@@ -72,10 +72,10 @@ def _own_keys() -> tuple[Any, Any]:
             "frame numbers, such as 000012.png, of any size. Run propagation then carries them to "
             "every frame; no model is used.</p>"
         )
-        files = file_control(
+        files = make_file_control(
             "fresco_own_files", label="Images", several=True, file_types=["image"], height=110
         ).file
-        path = unsaved(gr.Textbox(
+        path = keep_unsaved(gr.Textbox(
             label="Or a folder of them on the server", elem_id="fresco_own_path"
         ))
     return files, path
@@ -83,7 +83,7 @@ def _own_keys() -> tuple[Any, Any]:
 
 def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingControls) -> None:
     """What the buttons do."""
-    submitted = unsaved(gr.Textbox(visible=False, elem_id="fresco_submitted"))
+    submitted = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_submitted"))
     inputs = [parts.chosen, source, parts.own_files, parts.own_path, *controls.all]
     for goal, button in parts.buttons.items():
         clicked = on(
@@ -105,9 +105,9 @@ def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
                 )
             else:
                 status, text = translate_job(service, job, goal, source, values)
-            return json.dumps({"job": status.id}), note(text)
+            return json.dumps({"job": status.id}), render_note(text)
         except Exception as error:
-            return "", note(sentence(error), "bad")
+            return "", render_note(describe_error(error), "bad")
 
     return submit
 
@@ -115,4 +115,4 @@ def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
 def _paths(files: Any) -> list[Path]:
     """What a control of several files gives: nothing, one, or a list."""
     several = files if isinstance(files, list) else [files] if files else []
-    return [Path(file_path(file)) for file in several]
+    return [Path(get_path(file)) for file in several]

@@ -16,10 +16,10 @@ from fresco.webui.tab.values import (
     AS_SAMPLER,
     NO_CONTROL,
     UNITS,
-    offered_entries,
+    list_entries,
 )
-from fresco.webui.widgets.events import on, unsaved
-from fresco.webui.widgets.setting import setting_control
+from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.setting import make_setting_control
 
 _PARTS = tuple(PRESETS["off"])
 """Options that a preset sets."""
@@ -36,33 +36,33 @@ class SettingControls:
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
         """Make the controls of some options here."""
-        known = {entry.place: entry for entry in offered_entries()}
+        known = {entry.place: entry for entry in list_entries()}
         controls = []
         for name in names:
             entry = known[group, name]
-            control = setting_control(entry, entry.label, f"fresco_{group}_{name}", **further)
+            control = make_setting_control(entry, entry.label, f"fresco_{group}_{name}", **further)
             if entry.option.one_clip:
-                unsaved(control)
+                keep_unsaved(control)
             self.made[group, name] = control
             controls.append(control)
         return controls
 
     def rest(self, group: str, *but: str) -> None:
         """Make the controls of a group that are not there yet."""
-        self.make(group, *(e.name for e in offered_entries() if e.group == group
+        self.make(group, *(e.name for e in list_entries() if e.group == group
                            and e.place not in self.made and e.name not in but))
 
     @property
     def all(self) -> list[Any]:
         """Every control, options first: the inputs of `read_values`."""
-        return [*(self.made[e.place] for e in offered_entries()), *self.host.values()]
+        return [*(self.made[e.place] for e in list_entries()), *self.host.values()]
 
     def named(self, *places: tuple[str, str]) -> list[Any]:
         """The controls of some options."""
         return [self.made[place] for place in places]
 
 
-def look_controls(controls: SettingControls, offer: Offer) -> None:
+def make_look_controls(controls: SettingControls, offer: Offer) -> None:
     """What the result looks like: prompts, model, sampling."""
     controls.make("sampling", "prompt", "negative_prompt", lines=2)
     with gr.Row():
@@ -81,7 +81,7 @@ def look_controls(controls: SettingControls, offer: Offer) -> None:
             info="Automatic: the sampler's own.",
         )
     for name in ("model", "sampler", "scheduler"):
-        unsaved(controls.host[name])
+        keep_unsaved(controls.host[name])
     with gr.Row():
         controls.make("sampling", "steps", "strength")
     with gr.Row():
@@ -90,7 +90,7 @@ def look_controls(controls: SettingControls, offer: Offer) -> None:
         controls.make("sampling", "seed", "added_prompt")
 
 
-def control_net_controls(controls: SettingControls, offer: Offer) -> None:
+def make_controlnet_controls(controls: SettingControls, offer: Offer) -> None:
     """The host's ControlNet."""
     if not offer.control_models:
         gr.HTML(
@@ -125,18 +125,18 @@ def control_net_controls(controls: SettingControls, offer: Offer) -> None:
         for name, control in make.items():
             controls.host[f"control {number} {name}"] = control
         for name in ("model", "module"):
-            unsaved(make[name])
+            keep_unsaved(make[name])
 
 
-def guidance_controls(controls: SettingControls) -> None:
+def make_guidance_controls(controls: SettingControls) -> None:
     """The parts of FRESCO, and presets of them."""
-    preset: Any = unsaved(gr.Radio(
+    preset: Any = keep_unsaved(gr.Radio(
         label="Guidance preset", choices=list(PRESETS), value="full", elem_id="fresco_preset",
         info="full: as published; attention: faster, without optimisation; off: plain img2img.",
     ))
     controls.make("guidance", *_PARTS)
     targets = controls.named(*(("guidance", part) for part in _PARTS))
-    full = {e.name: bool(e.default) for e in offered_entries() if e.name in _PARTS}
+    full = {e.name: bool(e.default) for e in list_entries() if e.name in _PARTS}
 
     def choose(name: str) -> list[Any]:
         chosen = {**full, **PRESETS.get(name, {})}
@@ -147,7 +147,7 @@ def guidance_controls(controls: SettingControls) -> None:
         controls.rest("guidance")
 
 
-def option_sections(controls: SettingControls) -> None:
+def make_option_sections(controls: SettingControls) -> None:
     """Everything behind the keyframes: propagation, blending, flow, output."""
     with gr.Accordion("Propagation and blending", open=False, elem_id="fresco_section_frames"):
         controls.rest("propagation")
@@ -158,7 +158,7 @@ def option_sections(controls: SettingControls) -> None:
         controls.rest("output")
 
 
-def offer_updates(offer: Offer) -> list[Any]:
+def update_offer(offer: Offer) -> list[Any]:
     """New choices of the host's own controls, in their order; what is chosen is kept."""
     updates = [gr.update(choices=list(offer.models)), gr.update(choices=list(offer.samplers)),
                gr.update(choices=_schedules(offer), visible=bool(offer.schedulers))]

@@ -16,13 +16,13 @@ from fresco.server.service import Service
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.jobs import LoadedClip, detection_settings
+from fresco.webui.tab.jobs import LoadedClip, read_detection_settings
 from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
-from fresco.webui.tab.text import facts, note, sentence
-from fresco.webui.tab.values import control_count, written_values
-from fresco.webui.widgets.events import file_path, on, unsaved
-from fresco.webui.widgets.file import FileControl, file_control
+from fresco.webui.tab.text import describe_error, render_facts, render_note
+from fresco.webui.tab.values import count_controls, write_values
+from fresco.webui.widgets.events import get_path, keep_unsaved, on
+from fresco.webui.widgets.file import FileControl, make_file_control
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
 """Texts that belong to one video; they are emptied when another is loaded."""
@@ -47,15 +47,15 @@ class SourceParts:
     """What went wrong."""
 
 
-def source_section() -> SourceParts:
+def make_source_section() -> SourceParts:
     """Upload or path, and what was read."""
     with gr.Row(elem_id="fresco_source"):
         with gr.Column(scale=5, min_width=280):
-            upload = file_control(
+            upload = make_file_control(
                 "fresco_upload", label="Video", file_types=["video"], height=110
             )
             with gr.Row(elem_id="fresco_path_row"):
-                path = unsaved(gr.Textbox(
+                path = keep_unsaved(gr.Textbox(
                     label="Or a path on the server", elem_id="fresco_path", scale=5,
                     placeholder="a video, or a folder of frames",
                 ))
@@ -67,7 +67,7 @@ def source_section() -> SourceParts:
     return SourceParts(gr.State(None), upload, path, load, shown, message)
 
 
-def keyframe_section(controls: SettingControls) -> Any:
+def make_keyframe_section(controls: SettingControls) -> Any:
     """The timeline and the controls that find keyframes. Returns the button that finds them."""
     gr.HTML('<div id="fresco_timeline"></div>')
     with gr.Row(elem_id="fresco_detect_row"):
@@ -89,19 +89,19 @@ def bind_source(
     run: RunParts, detect: Any,
 ) -> None:
     """What happens when a video or a job is opened, and when keyframes are to be found."""
-    identity = unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
+    identity = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
 
     def begin(source: LoadedClip | None, *values: Any) -> str:
         """Returns the id of the pass, or why none began; the page shows either."""
         if source is None:
             return json.dumps({"error": ""})
         try:
-            settings = detection_settings(values, source.last)
+            settings = read_detection_settings(values, source.last)
             path = Path(source.path)
             started = detections.start(path, settings, service.videos.scan_folder(path))
             return json.dumps({"id": started, "last": source.last, "loading": source.loading})
         except Exception as error:
-            return json.dumps({"error": sentence(error)})
+            return json.dumps({"error": describe_error(error)})
 
     def then_detect(event: Any) -> None:
         found = on(event, begin, [parts.source, *controls.all], [identity])
@@ -126,7 +126,7 @@ def bind_source(
 def _upload_loader(service: Service) -> Any:
     def load(file: Any) -> tuple[Any, ...]:
         try:
-            path = Path(file_path(file))
+            path = Path(get_path(file))
             if file is None or not path.is_file():
                 raise SettingsError("The upload has not ended; wait, or choose the file again.")
             with path.open("rb") as data:
@@ -161,21 +161,22 @@ def _job_opener(service: Service) -> Any:
             request = service.engine.request(job)
             with open_source(Path(request.source)) as opened:
                 info = opened.info
-            values = written_values(request.settings, request.host)
+            values = write_values(request.settings, request.host)
             updates = [gr.update() if value is None else gr.update(value=value) for value in values]
             name = request.title or Path(request.source).name
             return *_shown(request.source, name, info), *updates
         except Exception as error:
-            return _kept(error, control_count())
+            return _kept(error, count_controls())
 
     return load
 
 
 def _shown(path: str, name: str, info: VideoInfo) -> tuple[LoadedClip, str, str]:
     source = LoadedClip(path, name, info.frames - 1, secrets.token_hex(8))
-    return source, facts(name, info), ""
+    return source, render_facts(name, info), ""
 
 
 def _kept(error: Exception, controls: int) -> tuple[Any, ...]:
     """What went wrong. The video loaded before stays, with all that was written for it."""
-    return gr.update(), gr.update(), note(sentence(error), "bad"), *[gr.update()] * controls
+    message = render_note(describe_error(error), "bad")
+    return gr.update(), gr.update(), message, *[gr.update()] * controls

@@ -39,7 +39,7 @@ def _label_of(entry: Entry) -> str:
     return ".".join(entry.place) if entry.option.instead else entry.label
 
 
-def sentence(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What went wrong, for people; an error that was not foreseen is logged with its traceback."""
     if isinstance(error, FrescoError):
         return with_labels(str(error))
@@ -53,7 +53,7 @@ def dump_job(status: JobStatus) -> dict[str, Any]:
             "notes": [with_labels(text) for text in status.notes]}
 
 
-def note(text: str, kind: str = "note") -> str:
+def render_note(text: str, kind: str = "note") -> str:
     """A sentence as HTML; kinds are note, good and bad."""
     if not text:
         return ""
@@ -71,7 +71,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
-def facts(name: str, info: VideoInfo) -> str:
+def render_facts(name: str, info: VideoInfo) -> str:
     """What was read of a video, as HTML."""
     rate = f"{float(info.rate):.3f}".rstrip("0").rstrip(".")
     known = [
@@ -85,11 +85,11 @@ def facts(name: str, info: VideoInfo) -> str:
         for what, value in known
     )
     shots = '<div class="fresco_fact"><dt>Shots</dt><dd id="fresco_shots">...</dd></div>'
-    notes = "".join(note(with_labels(text)) for text in info.notes)
+    notes = "".join(render_note(with_labels(text)) for text in info.notes)
     return f'<dl class="fresco_facts">{cells}{shots}</dl>{notes}'
 
 
-def checks_table(checks: Iterable[Check]) -> str:
+def render_checks(checks: Iterable[Check]) -> str:
     """The check of the installation, as HTML."""
     rows = "".join(
         f'<tr class="fresco_{"good" if check.fine else "bad"}">'

@@ -50,9 +50,9 @@ class Timeline:
         return tuple(sorted({end for shot in self.shots for end in shot}))
 
 
-def timeline_as_dict(timeline: Timeline) -> dict[str, Any]:
+def dump_timeline(timeline: Timeline) -> dict[str, Any]:
     """For JSON."""
-    changes, stride = curve_points(timeline.changes)
+    changes, stride = sample_curve(timeline.changes)
     return {
         "first": timeline.first, "last": timeline.last, "rate": timeline.rate,
         "changes": changes, "stride": stride,
@@ -61,7 +61,7 @@ def timeline_as_dict(timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def curve_points(changes: Sequence[float]) -> tuple[list[float], int]:
+def sample_curve(changes: Sequence[float]) -> tuple[list[float], int]:
     """The curve's points and how many frames each stands for; peaks are kept."""
     stride = -(-len(changes) // _MOST_POINTS) or 1
     points = [max(changes[i:i + stride]) for i in range(0, len(changes), stride)]
@@ -112,7 +112,7 @@ def export_keys(keys: Sequence[int], words: Mapping[str, str]) -> str:
     return json.dumps({"keyframes": list(keys), "prompts": dict(words)}, ensure_ascii=False)
 
 
-def words_text(words: Mapping[str, str]) -> str:
+def format_words(words: Mapping[str, str]) -> str:
     """Words for keyframes as they are written by hand, one frame a line."""
     ordered = sorted(words.items(), key=lambda pair: int(pair[0]))
     return "\n".join(f"{number}: {text}" for number, text in ordered if text)

@@ -8,7 +8,7 @@ from typing import Any
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
-from fresco.webui.tab.timeline import import_keys, import_words, words_text
+from fresco.webui.tab.timeline import format_words, import_keys, import_words
 
 UNITS = 2
 """ControlNet units offered."""
@@ -22,14 +22,14 @@ AS_SAMPLER = "Automatic"
 """Choice of the sampler's own noise schedule."""
 
 
-def offered_entries() -> tuple[Entry, ...]:
+def list_entries() -> tuple[Entry, ...]:
     """The options that have a control, in their order."""
     return tuple(entry for entry in entries() if not entry.option.instead)
 
 
-def control_count() -> int:
+def count_controls() -> int:
     """Controls in all: options, then checkpoint, sampler, schedule and ControlNet."""
-    return len(offered_entries()) + 3 + UNITS * _UNIT
+    return len(list_entries()) + 3 + UNITS * _UNIT
 
 
 def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostOptions]:
@@ -38,7 +38,7 @@ def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostO
     Args:
         last: last frame of the source.
     """
-    offered = offered_entries()
+    offered = list_entries()
     groups: dict[str, dict[str, Any]] = {}
     for entry, value in zip(offered, values, strict=False):
         groups.setdefault(entry.group, {})[entry.name] = _typed(entry, value)
@@ -72,12 +72,12 @@ def _host_options(values: Sequence[Any]) -> HostOptions:
     return HostOptions(model or "", sampler or "", schedule, tuple(control))
 
 
-def written_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
+def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
     """What the controls show for a job's settings, in their order; None: as it is."""
     values: list[Any] = []
-    for entry in offered_entries():
+    for entry in list_entries():
         value = getattr(getattr(settings, entry.group), entry.name)
-        values.append(words_text(value) if entry.type is dict else value)
+        values.append(format_words(value) if entry.type is dict else value)
     values += [host.model, host.sampler, host.scheduler or AS_SAMPLER]
     for number in range(UNITS):
         if number < len(host.control):

@@ -38,12 +38,12 @@ def on(
     )
 
 
-def unsaved(component: Any) -> Any:
+def keep_unsaved(component: Any) -> Any:
     """Keep a component's value out of the WebUI's saved defaults: it belongs to one job."""
     component.do_not_save_to_config = True
     return component
 
 
-def file_path(value: Any) -> str:
+def get_path(value: Any) -> str:
     """Path of what a file control gives: gradio 3 an object, gradio 4 a text."""
     return str(getattr(value, "name", value) or "")

@@ -14,8 +14,8 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.widgets.events import on, unsaved
-from fresco.webui.widgets.uploads import sent_files
+from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.uploads import check_sent_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class FileControl:
     """Binds what follows an upload, as `button.click` does."""
 
 
-def file_control(elem_id: str, *, label: str, several: bool = False, **more: Any) -> FileControl:
+def make_file_control(
+    elem_id: str, *, label: str, several: bool = False, **more: Any
+) -> FileControl:
     """Make one.
 
     Args:
@@ -37,15 +39,15 @@ def file_control(elem_id: str, *, label: str, several: bool = False, **more: Any
         several: whether more than one file may be given; the value then is a list.
         more: further arguments of `gradio.File`.
     """
-    file: Any = unsaved(gr.File(
+    file: Any = keep_unsaved(gr.File(
         label=label, elem_id=elem_id, file_count="multiple" if several else "single",
         elem_classes=["fresco_file"], **more,
     ))
-    sent = unsaved(gr.Textbox(visible=False, elem_id=f"{elem_id}_sent"))
+    sent = keep_unsaved(gr.Textbox(visible=False, elem_id=f"{elem_id}_sent"))
     button = gr.Button("Take", visible=False, elem_id=f"{elem_id}_take")
 
     def take(text: str) -> Any:
-        paths = sent_files(text)
+        paths = check_sent_files(text)
         return gr.update(value=paths if several else paths[0])
 
     taken = on(button.click, take, [sent], [file], script=f"fresco.sent('{elem_id}')")

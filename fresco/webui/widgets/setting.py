@@ -16,7 +16,7 @@ _WIDEST = 20_000
 """Span of a slider that can still be aimed; above it a number is typed."""
 
 
-def setting_control(entry: Entry, label: str, identity: str, **further: Any) -> Any:
+def make_setting_control(entry: Entry, label: str, identity: str, **further: Any) -> Any:
     """The control that fits an option's type and range, with its help and default.
 
     Args:
@@ -38,11 +38,11 @@ def setting_control(entry: Entry, label: str, identity: str, **further: Any) -> 
         return gr.Textbox(**{**common, "value": _text(common["value"])})
     if option.low is None or option.high is None or option.high - option.low > _WIDEST:
         return gr.Number(**common, precision=0 if whole else None)
-    step = 1 if whole else fraction_step(entry)
+    step = 1 if whole else find_step(entry)
     return gr.Slider(**common, minimum=option.low, maximum=option.high, step=step)
 
 
-def fraction_step(entry: Entry) -> float:
+def find_step(entry: Entry) -> float:
     """The widest round step on whose grid the lowest value and the default both lie."""
     low, high = float(entry.option.low or 0), float(entry.option.high or 1)
     distance = float(str(entry.default)) - low

@@ -10,7 +10,7 @@ from pathlib import Path
 from fresco.errors import SettingsError
 
 
-def sent_files(text: str) -> list[str]:
+def check_sent_files(text: str) -> list[str]:
     """Paths of files that the page sent to gradio's upload route.
 
     Args:

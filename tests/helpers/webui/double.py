@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,11 @@ from tests.helpers.webui import (
     ui_components,
 )
 from tests.helpers.webui.client import REQUEST, Answer, script_arguments
+
+with warnings.catch_warnings():
+    # Starlette imports python-multipart by its old name; the WebUI has loaded it before a script.
+    warnings.simplefilter("ignore", PendingDeprecationWarning)
+    import fastapi  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[3]
 _OFFERED = (

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fresco.errors import SettingsError, VideoError
-from fresco.webui.img2img.frames import call_frames
+from fresco.webui.img2img.frames import collect_frames
 from fresco.webui.img2img.request import Request, parse_arguments
 
 
@@ -28,7 +28,7 @@ def asked(**options: object) -> Request:
 
 
 def test_images_are_keyframes_of_one_shot() -> None:
-    frames = call_frames(asked(batch_size=4), images(9))
+    frames = collect_frames(asked(batch_size=4), images(9))
     assert frames.numbers == tuple(range(9))
     assert [batch.all for batch in frames.batches] == [
         (0, 1, 2, 3), (0, 3, 4, 5), (0, 5, 6, 7, 8),
@@ -38,7 +38,7 @@ def test_images_are_keyframes_of_one_shot() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_images_are_one_batch(count: int) -> None:
-    (batch,) = call_frames(asked(), images(count)).batches
+    (batch,) = collect_frames(asked(), images(count)).batches
     assert batch.frames == tuple(range(count))
 
 
@@ -46,7 +46,7 @@ def test_few_images_are_one_batch(count: int) -> None:
 @pytest.mark.parametrize("options", [{}, {"last_frame": 4}])
 def test_no_image(given: list[Image.Image | None], options: dict[str, int]) -> None:
     with pytest.raises(VideoError, match=r"There is no frame\. Give FRESCO a video"):
-        call_frames(asked(**options), given)
+        collect_frames(asked(**options), given)
 
 
 @pytest.mark.parametrize(("options", "said"), [
@@ -55,19 +55,19 @@ def test_no_image(given: list[Image.Image | None], options: dict[str, int]) -> N
 ])
 def test_images_leave_nothing_to_choose(options: dict[str, str | int], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        call_frames(asked(**options), images(3))
+        collect_frames(asked(**options), images(3))
 
 
 def test_images_of_different_sizes() -> None:
     with pytest.raises(VideoError, match="40x32, 48x32"):
-        call_frames(asked(), [*images(2), *images(1, 48)])
+        collect_frames(asked(), [*images(2), *images(1, 48)])
 
 
 def test_folder_with_a_cut_makes_two_shots(tmp_path: Path) -> None:
     for number in range(12):
         value = 20 if number < 6 else 230
         Image.new("RGB", (64, 64), (value, value, value)).save(tmp_path / f"{number:03d}.png")
-    frames = call_frames(asked(path=str(tmp_path), min_interval=2, max_interval=3), [])
+    frames = collect_frames(asked(path=str(tmp_path), min_interval=2, max_interval=3), [])
     assert [batch.anchors for batch in frames.batches] == [(), ()]
     first, second = frames.batches
     assert [frames.numbers[place] for place in first.frames] == [0, 2, 5]
@@ -78,4 +78,4 @@ def test_folder_with_a_cut_makes_two_shots(tmp_path: Path) -> None:
 
 def test_missing_path() -> None:
     with pytest.raises(VideoError, match=r"/no/where\.mp4 does not exist"):
-        call_frames(asked(path="/no/where.mp4"), [])
+        collect_frames(asked(path="/no/where.mp4"), [])

@@ -122,6 +122,8 @@ def test_the_page_is_told_by_its_own_labels(double: DoubleHost) -> None:
     shown = f"{type(caught.value).__name__}: {caught.value}"
     assert shown.startswith("FRESCO: min interval is 40, above max interval, which is 30;")
     assert caught.value.__cause__ is None
+    kinds = [kind.__name__ for kind in type(caught.value).__mro__]
+    assert "HTTPException" in kinds, "the WebUI's API prints a traceback of all others"
 
 
 def test_composed_prompts(host: Host) -> None:

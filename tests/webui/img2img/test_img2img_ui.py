@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fresco.webui.img2img.request import argument_names, offered_options
+from fresco.webui.img2img.request import list_arguments, list_options
 from tests.helpers.webui import gradio_double as gr
 from tests.helpers.webui import script_callbacks, shared
 from tests.helpers.webui.double import ROOT, DoubleHost, running
@@ -32,11 +32,11 @@ PLACES = [
 
 def test_one_control_an_argument(double: DoubleHost) -> None:
     controls = double.script.ui(True)
-    defaults = {".".join(entry.place): entry.default for entry in offered_options()}
+    defaults = {".".join(entry.place): entry.default for entry in list_options()}
     sources = {"video": None, "path": "", "masks": ""}
     assert len(double.runner.inputs) == 1 + len(controls)
     assert [control.value for control in controls] == [
-        False, *((defaults | sources)[name] for name in argument_names()),
+        False, *((defaults | sources)[name] for name in list_arguments()),
     ]
 
 
@@ -53,7 +53,7 @@ def test_where_files_are_is_no_default(double: DoubleHost) -> None:
 
 
 def test_controls_fit_their_options(double: DoubleHost) -> None:
-    for control, entry in zip(double.script.ui(True)[3:-1], offered_options(), strict=True):
+    for control, entry in zip(double.script.ui(True)[3:-1], list_options(), strict=True):
         if entry.type is bool:
             assert isinstance(control, gr.Checkbox)
         elif entry.option.choices:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fresco import __version__
-from fresco.webui.img2img.infotext import infotext, name_of, pasted_value
-from fresco.webui.img2img.request import offered_options, parse_arguments
+from fresco.webui.img2img.infotext import name_option, read_pasted, write_infotext
+from fresco.webui.img2img.request import list_options, parse_arguments
 
 CHANGED: dict[str, Any] = {
     "batch_size": 5, "keys": "0,11,23", "detect_shots": False, "spatial_weight": 12.5,
@@ -19,7 +19,7 @@ CHANGED: dict[str, Any] = {
 def written(**options: Any) -> dict[str, Any]:
     request = parse_arguments([{"path": "clip.mp4", **options}])
     assert request is not None
-    return infotext(request)
+    return write_infotext(request)
 
 
 def test_only_what_differs_is_written() -> None:
@@ -31,17 +31,17 @@ def test_only_what_differs_is_written() -> None:
     }
 
 
-@pytest.mark.parametrize("entry", offered_options(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", list_options(), ids=lambda entry: entry.name)
 def test_every_option_comes_back_from_text(entry: Any) -> None:
     """A picture's infotext holds texts only."""
     texts = {key: str(value) for key, value in written(**CHANGED).items()}
     wanted = CHANGED.get(entry.name, entry.default)
-    assert pasted_value(entry, texts) == wanted
-    assert type(pasted_value(entry, texts)) is entry.type
+    assert read_pasted(entry, texts) == wanted
+    assert type(read_pasted(entry, texts)) is entry.type
 
 
 def test_keys_are_ones_that_the_webui_reads() -> None:
     """Letters, digits, blanks, hyphens and slashes."""
-    names = [name_of(entry) for entry in offered_options()]
+    names = [name_option(entry) for entry in list_options()]
     assert all(name.replace(" ", "").isalnum() for name in names)
     assert len(set(names)) == len(names)

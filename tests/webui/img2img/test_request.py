@@ -13,8 +13,8 @@ from fresco.settings import Entry, FrescoSettings, Option, entries
 from fresco.webui.img2img import request as requests
 from fresco.webui.img2img.request import (
     POSITIONS,
-    argument_names,
-    offered_options,
+    list_arguments,
+    list_options,
     parse_arguments,
 )
 
@@ -40,7 +40,7 @@ def test_defaults(args: tuple[Any, ...]) -> None:
 
 def test_every_option_by_position_by_name_and_by_group() -> None:
     """A value of each that is not its default arrives at its own place, on all three ways."""
-    options = offered_options()
+    options = list_options()
     values: list[Any] = []
     for entry in options:
         if entry.type is bool:
@@ -67,7 +67,7 @@ def test_every_option_by_position_by_name_and_by_group() -> None:
 
 
 def test_every_argument_has_a_stored_position() -> None:
-    assert argument_names() == POSITIONS
+    assert list_arguments() == POSITIONS
     assert len(set(POSITIONS)) == len(POSITIONS)
 
 
@@ -80,8 +80,8 @@ def test_a_new_option_moves_no_position(monkeypatch: pytest.MonkeyPatch) -> None
     for place in (0, 3, len(known)):
         more = [*known[:place], new, *known[place:]]
         monkeypatch.setattr(requests, "entries", lambda more=more: iter(more))
-        assert new in offered_options()
-        assert argument_names() == (*POSITIONS, "keyframes.made_up")
+        assert new in list_options()
+        assert list_arguments() == (*POSITIONS, "keyframes.made_up")
         assert parse_arguments(old) == before
     assert before is not None
     assert before.masks_path == "masks"
@@ -89,12 +89,12 @@ def test_a_new_option_moves_no_position(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_names_are_unique() -> None:
-    names = [entry.name for entry in offered_options()]
+    names = [entry.name for entry in list_options()]
     assert len(set(names)) == len(names)
 
 
 def test_fewer_arguments_than_controls_leave_defaults() -> None:
-    first = offered_options()[0]
+    first = list_options()[0]
     settings = settings_of(True, None, "", 4.0)
     assert getattr(getattr(settings, first.group), first.name) == 4
     assert settings.guidance == FrescoSettings().guidance
@@ -123,7 +123,7 @@ def test_a_text_by_position_is_base64_and_never_a_path() -> None:
 @pytest.mark.parametrize("place", ["by name", "by position"])
 def test_masks_are_pictures_in_a_list_and_else_a_path(place: str) -> None:
     def parsed(masks: Any) -> Any:
-        gap = [None] * (2 + len(offered_options()))
+        gap = [None] * (2 + len(list_options()))
         args = [{"masks": masks}] if place == "by name" else [True, *gap, masks]
         return parse_arguments(args)
 

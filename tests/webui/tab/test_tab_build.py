@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fresco.settings import entries
-from fresco.webui.tab.values import offered_entries
+from fresco.webui.tab.values import list_entries
 from tests.helpers.source import ROOT
 
 SAVED = {"Slider", "Radio", "Checkbox", "Textbox", "Number", "Dropdown"}
@@ -36,7 +36,7 @@ def components(built: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def test_every_option_has_one_control(components: list[dict[str, Any]]) -> None:
-    for entry in offered_entries():
+    for entry in list_entries():
         identity = f"fresco_{entry.group}_{entry.name}"
         found = [each for each in components if each["id"] == identity]
         assert len(found) == 1, identity
@@ -67,7 +67,7 @@ def test_labels_and_ids_are_unique_and_stable(built: list[list[dict[str, Any]]])
 
 
 def test_what_belongs_to_a_job_is_nobodys_default(components: list[dict[str, Any]]) -> None:
-    names = {f"fresco_{entry.group}_{entry.name}" for entry in offered_entries()
+    names = {f"fresco_{entry.group}_{entry.name}" for entry in list_entries()
              if entry.option.one_clip}
     names |= {"fresco_path", "fresco_own_path", "fresco_host_model", "fresco_preset"}
     for each in components:

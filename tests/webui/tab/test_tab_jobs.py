@@ -24,13 +24,13 @@ from fresco.server.videos import VideoStore
 from fresco.settings import FrescoSettings, from_dict
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.jobs import LoadedClip, detection_settings, propagate_job, translate_job
-from fresco.webui.tab.text import dump_job, sentence, with_labels
+from fresco.webui.tab.jobs import LoadedClip, propagate_job, read_detection_settings, translate_job
+from fresco.webui.tab.text import describe_error, dump_job, with_labels
 from fresco.webui.tab.values import (
-    control_count,
-    offered_entries,
+    count_controls,
+    list_entries,
     read_values,
-    written_values,
+    write_values,
 )
 from fresco.workspace import write_image
 from tests.helpers.clips import write_clip
@@ -68,9 +68,9 @@ def source(tmp_path: Path) -> LoadedClip:
 
 def values_of(settings: FrescoSettings | None = None, host: HostOptions | None = None) -> list[Any]:
     """What the controls give that show these settings."""
-    values = written_values(settings or FrescoSettings(), host or HostOptions())
+    values = write_values(settings or FrescoSettings(), host or HostOptions())
     unit = {0: "None", 1: "none", 2: 0.7, 3: 0.0, 4: 1.0}
-    first = len(offered_entries()) + 3
+    first = len(list_entries()) + 3
     return [unit[(i - first) % 5] if value is None else value for i, value in enumerate(values)]
 
 
@@ -79,7 +79,7 @@ def changed(**groups: Any) -> list[Any]:
 
 
 def test_labels_of_options_differ() -> None:
-    labels = [entry.label for entry in offered_entries()]
+    labels = [entry.label for entry in list_entries()]
     assert len(set(labels)) == len(labels)
 
 
@@ -91,13 +91,13 @@ def test_settings_come_back_from_their_controls() -> None:
         "output": {"first_frame": 0, "last_frame": 12, "crf": 20},
     })
     host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),))
-    assert len(written_values(settings, host)) == control_count()
+    assert len(write_values(settings, host)) == count_controls()
     assert read_values(values_of(settings, host), 20) == (settings, host)
 
 
 def test_numbers_of_a_page_are_whole_where_the_option_is() -> None:
     values = changed(keyframes={"batch_size": 5})
-    place = [entry.name for entry in offered_entries()].index("batch_size")
+    place = [entry.name for entry in list_entries()].index("batch_size")
     values[place] = 6.0
     assert read_values(values, 9)[0].keyframes.batch_size == 6
     values[place] = None
@@ -107,10 +107,11 @@ def test_numbers_of_a_page_are_whole_where_the_option_is() -> None:
 
 def test_messages_name_controls_by_their_labels() -> None:
     values = changed(keyframes={"min_interval": 5})
-    values[[entry.name for entry in offered_entries()].index("min_interval")] = 40
+    values[[entry.name for entry in list_entries()].index("min_interval")] = 40
     with pytest.raises(SettingsError) as caught:
         read_values(values, 9)
-    assert sentence(caught.value).startswith("Min interval is 40, above Max interval, which is 30;")
+    said = describe_error(caught.value)
+    assert said.startswith("Min interval is 40, above Max interval, which is 30;")
     told = {
         "keyframes.keys is 'x'": "Keyframes by hand is 'x'",
         "host.model is 'x', host.scheduler is 'y'": "Checkpoint is 'x', Noise schedule is 'y'",
@@ -132,10 +133,10 @@ def test_a_job_says_its_labels() -> None:
 
 def test_finding_keyframes_does_not_mind_what_is_written_by_hand() -> None:
     values = values_of()
-    names = [entry.name for entry in offered_entries()]
+    names = [entry.name for entry in list_entries()]
     values[names.index("keys")] = "nonsense"
     values[names.index("max_interval")] = 12
-    settings = detection_settings(values, 9)
+    settings = read_detection_settings(values, 9)
     assert (settings.keyframes.keys, settings.keyframes.max_interval) == ("", 12)
 
 

@@ -15,16 +15,16 @@ from fresco.errors import SettingsError
 from fresco.planning.parsing import parse_keys
 from fresco.server.ports import Check
 from fresco.video.index import VideoInfo
-from fresco.webui.tab.chart import report_chart
-from fresco.webui.tab.text import checks_table, facts, note
+from fresco.webui.tab.chart import draw_report
+from fresco.webui.tab.text import render_checks, render_facts, render_note
 from fresco.webui.tab.timeline import (
     Timeline,
-    curve_points,
+    dump_timeline,
     export_keys,
+    format_words,
     import_keys,
     import_words,
-    timeline_as_dict,
-    words_text,
+    sample_curve,
 )
 
 MARKUP = '<img src=x onerror="alert(1)">'
@@ -56,8 +56,8 @@ def test_what_is_exported_is_imported_again(keys: list[int], words: dict[str, st
 
 def test_words_come_back_from_their_text() -> None:
     words = {"3": "closed eyes", "12": "a hat, red"}
-    assert import_words(words_text(words)) == words
-    assert words_text({"12": "b", "3": "a", "4": ""}) == "3: a\n12: b"
+    assert import_words(format_words(words)) == words
+    assert format_words({"12": "b", "3": "a", "4": ""}) == "3: a\n12: b"
 
 
 def test_a_keyframe_outside_the_clip_is_named() -> None:
@@ -83,15 +83,15 @@ def test_an_empty_text_means_automatic() -> None:
 def test_the_curve_keeps_its_peaks_however_long_the_clip() -> None:
     changes = [0.0] * 100_000
     changes[77_777] = 0.5
-    points, stride = curve_points(changes)
+    points, stride = sample_curve(changes)
     assert len(points) <= 20_000
     assert points[77_777 // stride] == 0.5
-    assert curve_points([0.1, 0.2]) == ([0.1, 0.2], 1)
+    assert sample_curve([0.1, 0.2]) == ([0.1, 0.2], 1)
 
 
 def test_the_ends_of_shots_are_marked() -> None:
     timeline = Timeline(10, 29, 25.0, (0.0,) * 20, ((10, 19), (20, 29)), (10, 15, 19, 20, 29))
-    shown = timeline_as_dict(timeline)
+    shown = dump_timeline(timeline)
     assert shown["ends"] == [10, 19, 20, 29]
     assert json.loads(json.dumps(shown)) == shown
 
@@ -106,17 +106,18 @@ def clip_info(**changes: object) -> VideoInfo:
 
 
 def test_facts_say_what_was_read() -> None:
-    shown = facts("clip.mp4", clip_info())
+    shown = render_facts("clip.mp4", clip_info())
     for text in ("640 x 272", "23.976 fps", "250", "10.4 s", "yes"):
         assert f"<dd>{text}</dd>" in shown
-    assert "none" in facts("clip.mp4", clip_info(has_sound=False))
+    assert "none" in render_facts("clip.mp4", clip_info(has_sound=False))
 
 
 def test_texts_of_files_and_users_are_no_markup() -> None:
     report = {"measures": {"frames": {MARKUP: {"warp_error": 1.0}}}}
     for shown in (
-        facts(MARKUP, clip_info(notes=(MARKUP,))), note(MARKUP, "bad"), report_chart(report),
-        checks_table([Check(MARKUP, False, MARKUP)]),
+        render_facts(MARKUP, clip_info(notes=(MARKUP,))), render_note(MARKUP, "bad"),
+        draw_report(report),
+        render_checks([Check(MARKUP, False, MARKUP)]),
     ):
         assert "<img" not in shown
         assert "&lt;img" in shown
@@ -127,7 +128,7 @@ def test_the_chart_draws_every_measure_to_scale() -> None:
         "fresco": {"warp_error": 0.01, "flicker_ratio": 2.0, "pairs": 9, "colour_drift": None},
         "source": {"warp_error": 0.02, "flicker_ratio": 1.0, "pairs": 9},
     }}}
-    drawing = ElementTree.fromstring(report_chart(report))
+    drawing = ElementTree.fromstring(draw_report(report))
     bars = [bar for bar in drawing if bar.tag == "rect"]
     widths = [float(bar.attrib["width"]) for bar in bars]
     assert len(widths) == 4, "what has no number is left out"
@@ -138,4 +139,4 @@ def test_the_chart_draws_every_measure_to_scale() -> None:
 
 @pytest.mark.parametrize("report", [{}, {"measures": {}}, {"measures": {"frames": {"a": 3}}}])
 def test_no_measures_no_chart(report: dict[str, object]) -> None:
-    assert report_chart(report) == ""
+    assert draw_report(report) == ""

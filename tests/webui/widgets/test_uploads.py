@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fresco.errors import SettingsError
-from fresco.webui.widgets.uploads import sent_files
+from fresco.webui.widgets.uploads import check_sent_files
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_uploaded_files_are_taken(uploads: Path) -> None:
     clip = str(uploads / "0123" / "clip.mp4")
-    assert sent_files(json.dumps([clip, clip])) == [clip, clip]
+    assert check_sent_files(json.dumps([clip, clip])) == [clip, clip]
 
 
 @pytest.mark.parametrize("name", [
@@ -32,11 +32,11 @@ def test_uploaded_files_are_taken(uploads: Path) -> None:
 ])
 def test_other_files_are_not(uploads: Path, name: str) -> None:
     (uploads / "link.mp4").symlink_to(uploads.parent / "secret.mp4")
-    with pytest.raises(SettingsError, match="no uploaded file"):
-        sent_files(json.dumps([str(uploads / name)]))
+    with pytest.raises(SettingsError, match="not an uploaded file"):
+        check_sent_files(json.dumps([str(uploads / name)]))
 
 
 @pytest.mark.parametrize("text", ["", "7", "[7]", "null", "{", "[]"])
 def test_what_is_no_list_of_files(uploads: Path, text: str) -> None:
-    with pytest.raises(SettingsError, match=r"no list of uploaded files|No file was uploaded"):
-        sent_files(text)
+    with pytest.raises(SettingsError, match=r"not a list of uploaded files|No file was uploaded"):
+        check_sent_files(text)
