@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _failed("Stopped at once. What is finished is kept; start the same command "
                            "again to go on.", INTERRUPTED)
-        except Exception as error:  # nothing above catches it: say it in a sentence instead of a traceback
+        except Exception as error:  # nothing above catches it
             return _explained(error, verbose=level == logging.DEBUG)
     return 0
 

@@ -121,7 +121,8 @@ def _saliency(run: Translation) -> None:
     key = "use_saliency" if right else "use_salinecy"
     run.map(key, "guidance.background_smoothing", SWITCH)
     run.ignore("use_saliency" if not right else "use_salinecy", "use_salinecy is taken instead.")
-    run.ignore("sod_path", "the weights of its subject network have no licence; guidance.saliency names ours.")
+    run.ignore("sod_path", "the weights of its subject network have no licence; "
+               "guidance.saliency names ours.")
 
 
 def _propagation(run: Translation) -> None:
