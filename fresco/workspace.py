@@ -34,7 +34,7 @@ def digest(*values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def content_digest(path: Path) -> str:
+def digest_content(path: Path) -> str:
     """Hex sha256 over a file's bytes, or over the names and bytes of a folder's files."""
     sha = hashlib.sha256()
     for item in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -66,7 +66,7 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` on success, removed on failure."""
     # The suffix stays last: writers of images and containers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -83,7 +83,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    with atomic(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(data)
 
 

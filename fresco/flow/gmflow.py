@@ -71,13 +71,13 @@ class Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.layer1 = self._stage(64, 64, 1)
-        self.layer2 = self._stage(64, 96, 2)
-        self.layer3 = self._stage(96, CHANNELS, 2)
+        self.layer1 = self._build_layer(64, 64, 1)
+        self.layer2 = self._build_layer(64, 96, 2)
+        self.layer3 = self._build_layer(96, CHANNELS, 2)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 1)
 
     @staticmethod
-    def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+    def _build_layer(width_in: int, width: int, stride: int) -> nn.Sequential:
         return nn.Sequential(ResidualBlock(width_in, width, stride), ResidualBlock(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def merge_windows(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 4, 2, 5).reshape(windows // 4, width, rows * 2, columns * 2)
 
 
-def sine_position(rows: int, columns: int, like: Tensor) -> Tensor:
+def encode_position(rows: int, columns: int, like: Tensor) -> Tensor:
     """Sine and cosine of the normalised position, [1, 128, rows, columns], y first."""
     half = CHANNELS // 2
     channel = torch.arange(half, dtype=like.dtype, device=like.device)
@@ -117,13 +117,13 @@ def sine_position(rows: int, columns: int, like: Tensor) -> Tensor:
     return torch.cat((along_y, along_x))[None]
 
 
-def with_position(features: Tensor) -> Tensor:
+def add_position(features: Tensor) -> Tensor:
     """Features with the position inside each of the 2x2 windows added."""
     windows = split_windows(features)
-    return merge_windows(windows + sine_position(windows.shape[2], windows.shape[3], windows))
+    return merge_windows(windows + encode_position(windows.shape[2], windows.shape[3], windows))
 
 
-def window_regions(rows: int, columns: int, like: Tensor) -> Tensor:
+def label_windows(rows: int, columns: int, like: Tensor) -> Tensor:
     """Labels [4, L] of what was joined at the seam when a frame was shifted by half a window."""
 
     def label(count: int) -> Tensor:
@@ -158,12 +158,12 @@ class WindowAttention(nn.Module):
                 ) -> Tensor:
         """Source [B, H W, C] after looking at target, of features of `size` = (H, W)."""
         shift = (size[0] // 4, size[1] // 4) if shifted else (0, 0)
-        query = self._windows(self.q_proj(source), size, shift)
-        key = self._windows(self.k_proj(target), size, shift)
-        value = self._windows(self.v_proj(target), size, shift)
+        query = self._split_shifted(self.q_proj(source), size, shift)
+        key = self._split_shifted(self.k_proj(target), size, shift)
+        value = self._split_shifted(self.v_proj(target), size, shift)
         regions = None
         if shifted:
-            regions = window_regions(*size, source).repeat(len(source), 1)
+            regions = label_windows(*size, source).repeat(len(source), 1)
         seen = attend(query, key, value, regions).transpose(1, 2)
         seen = merge_windows(seen.unflatten(2, (size[0] // 2, size[1] // 2)))
         seen = seen.roll(shift, dims=(2, 3)).flatten(2).transpose(1, 2)
@@ -173,7 +173,7 @@ class WindowAttention(nn.Module):
         return source + message
 
     @staticmethod
-    def _windows(x: Tensor, size: tuple[int, int], shift: tuple[int, int]) -> Tensor:
+    def _split_shifted(x: Tensor, size: tuple[int, int], shift: tuple[int, int]) -> Tensor:
         image = x.transpose(1, 2).unflatten(2, size)  # [B, C, H, W]
         image = image.roll((-shift[0], -shift[1]), dims=(2, 3))
         return split_windows(image).flatten(2).transpose(1, 2)  # [4 B, L, C]
@@ -227,7 +227,7 @@ class FlowAttention(nn.Module):
         return spread.transpose(1, 2).reshape(flow.shape)
 
 
-def match(source: Tensor, target: Tensor) -> Tensor:
+def match_features(source: Tensor, target: Tensor) -> Tensor:
     """Flow as the expected position of the match, [B, 2, H, W] in features, x then y."""
     height, width = source.shape[-2:]
     ys = torch.arange(height, device=source.device, dtype=source.dtype)
@@ -257,9 +257,9 @@ class GMFlow(nn.Module):
         Args:
             source, target: [B, 3, H, W] RGB in 0..255, sides multiples of 16.
         """
-        features = self.backbone(normalised(torch.cat((source, target))))
-        features = self.transformer(with_position(features))
-        coarse = match(features, features.roll(len(source), dims=0))
+        features = self.backbone(normalise_images(torch.cat((source, target))))
+        features = self.transformer(add_position(features))
+        coarse = match_features(features, features.roll(len(source), dims=0))
         coarse = self.feature_flow_attn(features, coarse)
         forward, backward = self.upsample(coarse, features).chunk(2)
         return forward, backward
@@ -274,7 +274,7 @@ class GMFlow(nn.Module):
         return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, height * STRIDE, width * STRIDE)
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalise_images(images: Tensor) -> Tensor:
     """RGB of 0..255 with ImageNet's mean and deviation taken out."""
     mean, std = (
         torch.tensor(values, dtype=images.dtype).to(images.device).view(1, 3, 1, 1)

@@ -18,7 +18,7 @@ WORKER_SECONDS = 30.0
 """A cluster without a worker gets this long to start one."""
 
 
-def _connected(address: str) -> Any:
+def _connect(address: str) -> Any:
     try:
         import distributed
     except ImportError as error:
@@ -46,7 +46,7 @@ def open_cluster(address: str) -> Iterator[Executor]:
     Args:
         address: of the scheduler, such as tcp://host:8786.
     """
-    client = _connected(address)
+    client = _connect(address)
     try:
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)

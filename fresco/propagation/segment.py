@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
 from fresco.settings import BlendSettings, FlowSettings
-from fresco.workspace import content_digest, digest, frame_name, read_image
+from fresco.workspace import digest, digest_content, frame_name, read_image
 
 Image = NDArray[np.uint8]
 
@@ -102,7 +102,7 @@ class SegmentJob:
 
         Those, and all settings, are part of the name of `folder`.
         """
-        keys = [content_digest(path) for path in (self.first_key, self.last_key)]
+        keys = [digest_content(path) for path in (self.first_key, self.last_key)]
         return digest(keys, estimator, self.patches.identity if self.patches else "flow")
 
     def source(self) -> Iterator[tuple[int, Image]]:

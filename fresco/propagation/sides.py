@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
 from fresco.flow.arrays import Flow, Mask
-from fresco.propagation.guides import KeySources, mean_distance
-from fresco.propagation.program import checked_program
-from fresco.propagation.render import enlarged_flow, warp_key
+from fresco.propagation.guides import KeySources, normalise_distance
+from fresco.propagation.program import require_program
+from fresco.propagation.render import enlarge_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch
 from fresco.propagation.segment import PatchWork
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
-from fresco.propagation.tracks import Track, advance
+from fresco.propagation.tracks import Track, advance_track
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -36,7 +36,7 @@ before, which live in the program: so an interrupted run goes on from the last n
 same bytes. The start costs a few frames' time; a run loses at most this many frames a direction."""
 
 
-class Side(Protocol):
+class Carrier(Protocol):
     """Carries one key away from itself."""
 
     restarts: int
@@ -61,7 +61,7 @@ class Side(Protocol):
         ...
 
 
-class FlowSide:
+class FlowCarrier:
     """Moves the key's picture along the flow accumulated so far."""
 
     restarts = 0
@@ -71,8 +71,8 @@ class FlowSide:
         self._track = Track.start(*frame.shape[:2])
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """See `Side.follow`; `flow` [H, W, 2] leads to the key."""
-        self._track = advance(
+        """See `Carrier.follow`; `flow` [H, W, 2] leads to the key."""
+        self._track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=self._estimator
         )
         return {"flow": self._track.flow, "cost": self._track.cost}
@@ -85,7 +85,7 @@ class FlowSide:
         return warp_key(self._picture, kept["flow"])
 
 
-class PatchSide:
+class PatchCarrier:
     """Paints every frame from patches of the key's picture."""
 
     restarts = CHAIN
@@ -93,28 +93,29 @@ class PatchSide:
     def __init__(self, picture: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
         self._size = (picture.shape[0], picture.shape[1])
         self._frame = frame
-        self._key = KeySources.of(_scaled(frame, self._size), picture)
+        self._key = KeySources.of(_scale_to(frame, self._size), picture)
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """See `Side.follow`; `image` is the painted frame, at the key's size."""
-        track = advance(
+        """See `Carrier.follow`; `image` is the painted frame, at the key's size."""
+        track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=None
         )
         guides = self._key.guides(
-            _scaled(image, self._size), enlarged_flow(track.flow, self._size)
+            _scale_to(image, self._size), enlarge_flow(track.flow, self._size)
         )
         painted, error = self._synthesizer.frame(
-            guides, enlarged_flow(step, self._size), anew=self._count % self.restarts == 0
+            guides, enlarge_flow(step, self._size), anew=self._count % self.restarts == 0
         )
-        cost = cv2.resize(mean_distance(error), step.shape[1::-1], interpolation=cv2.INTER_AREA)
+        distance = normalise_distance(error)
+        cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
         return {"image": painted, "flow": track.flow, "seen": track.seen,
                 "cost": np.asarray(cost)}
 
     def take(self, kept: Arrays) -> None:
-        """See `Side.take`."""
+        """See `Carrier.take`."""
         self._track = Track(kept["flow"], kept["seen"], self._track.error)
         self._count += 1
 
@@ -123,17 +124,17 @@ class PatchSide:
         return kept["image"]
 
 
-def _scaled(image: Image, size: tuple[int, int]) -> Image:
+def _scale_to(image: Image, size: tuple[int, int]) -> Image:
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 @contextlib.contextmanager
-def _patch_side(
+def _open_patch_carrier(
     picture: Image, frame: Image, work: PatchWork, check: Callable[[], None]
-) -> Iterator[Side]:
-    program = checked_program()
+) -> Iterator[Carrier]:
+    program = require_program()
     if program.fingerprint != work.fingerprint:
         raise PropagationError(
             f"{program.path} is not the program that the run began with; give all machines and "
@@ -141,13 +142,13 @@ def _patch_side(
         )
     options = SynthesisOptions(work.quality, work.threads)
     with PatchSynthesizer(program.path, picture, options, check=check) as synthesizer:
-        yield PatchSide(picture, frame, synthesizer)
+        yield PatchCarrier(picture, frame, synthesizer)
 
 
-def open_side(
+def open_carrier(
     picture: Image, frame: Image, patches: PatchWork | None, estimator: FlowEstimator,
     check: Callable[[], None],
-) -> AbstractContextManager[Side]:
+) -> AbstractContextManager[Carrier]:
     """A side that begins at a key.
 
     Args:
@@ -157,12 +158,12 @@ def open_side(
         check: called often; raises to stop.
     """
     if patches is None:
-        return contextlib.nullcontext(FlowSide(picture, frame, estimator))
-    return _patch_side(picture, frame, patches, check)
+        return contextlib.nullcontext(FlowCarrier(picture, frame, estimator))
+    return _open_patch_carrier(picture, frame, patches, check)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CarryStep:
     """A frame to carry to."""
 
     frame: int
@@ -175,16 +176,16 @@ class Step:
     """[H, W], True = that frame does not show the pixel."""
 
 
-def followed(
-    side: Side, name: str, steps: Iterable[Step], frames: Sequence[int], scratch: Scratch
-) -> Iterator[tuple[Step, Arrays]]:
+def carry_all(
+    side: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
+) -> Iterator[tuple[CarryStep, Arrays]]:
     """Carry over all steps, past those that were kept before an interruption.
 
     Args:
         name: under which the arrays of this direction are kept.
         frames: the numbers of all steps, in order.
     """
-    known = scratch.leading(name, frames)
+    known = scratch.count_leading(name, frames)
     if known < len(frames):
         known -= known % side.restarts if side.restarts else known
     for count, step in enumerate(steps):

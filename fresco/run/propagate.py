@@ -13,8 +13,8 @@ from fresco.flow.interface import FlowEstimator
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.propagation.ends import EndJob, propagate_end
-from fresco.propagation.executor import core_count, run_segments
-from fresco.propagation.program import checked_program
+from fresco.propagation.executor import count_cores, run_segments
+from fresco.propagation.program import require_program
 from fresco.propagation.segment import PatchWork, SegmentJob
 from fresco.run.clip import Clip
 from fresco.settings import FrescoSettings, image_settings
@@ -61,7 +61,7 @@ def choose_method(settings: FrescoSettings) -> Method:
     if settings.propagation.method == "flow":
         return FLOW
     try:
-        program = checked_program()
+        program = require_program()
     except PropagationError as error:
         note = f"Propagation is by flow instead of by patches: {error}"
         log.warning("%s", note)
@@ -110,7 +110,7 @@ def propagate_ends(
         ends: pairs of a keyframe and the end of its shot on that side.
     """
     # One after the other, so each may have all cores.
-    patches = method.patches and dataclasses.replace(method.patches, threads=core_count())
+    patches = method.patches and dataclasses.replace(method.patches, threads=count_cores())
     with progress.stage("ends", sum(abs(end - key) for key, end in ends)) as stage:
         for key, end in ends:
             job = EndJob(key, end, keys / frame_name(key), clip.frames, folder, patches)

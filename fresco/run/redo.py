@@ -14,7 +14,7 @@ from fresco.run.guide import GuideMaker
 from fresco.workspace import explain, frame_name, read_image, write_image
 
 
-def neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
+def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
     """The keyframe before, the frame itself, and the keyframe after, as far as its shot has them.
 
     Raises SettingsError if the frame is no keyframe.
@@ -38,19 +38,19 @@ def redo_keyframe(
     Args:
         propagated: folders of frames that were carried from keyframes.
     """
-    company = neighbours(plans, frame)
+    company = find_neighbours(plans, frame)
     path = run.folder / frame_name(frame)
     if read_image(path) is None:
         raise SettingsError(
             f"Keyframe {frame} was not translated yet; translate the keyframes first."
         )
     with run.progress.stage("keyframe", 1) as stage:
-        request = run.request(company, None)
+        request = run.make_request(company, None)
         guide = GuideMaker(
             run.settings, run.estimator, run.host.device, run.host.model_sigmas
         ).guide(request.frames, run.host.unet)
         try:
-            result = run.sampled(request, guide, f"keyframe {frame}")
+            result = run.sample(request, guide, f"keyframe {frame}")
         except OutOfMemoryError as error:
             raise HostError(
                 f"The device ran out of memory with {len(company)} keyframes. Lower "

@@ -22,15 +22,15 @@ from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
-from fresco.run.batches import KeyframeRun, translate_alone, translate_shot
+from fresco.run.batches import KeyframeRun, translate_shot, translate_unguided
 from fresco.run.clip import Clip, open_clip
 from fresco.run.compare import compare_videos
+from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
-from fresco.run.own_keys import read_key_folder, take_over_keys
 from fresco.run.propagate import FLOW, Method, choose_method, propagate_ends, propagate_shots
 from fresco.run.redo import redo_keyframe
-from fresco.run.result import Picture, export_keyframes, stored_pictures, write_result
-from fresco.run.scan import Scan, scan
+from fresco.run.result import Picture, export_keyframes, read_stored, write_result
+from fresco.run.scan import Scan, scan_clip
 from fresco.settings import (
     FrescoSettings,
     SamplingSettings,
@@ -98,7 +98,7 @@ def detect_keyframes(
     """Read a source and decide its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
     with Workspace(workspace) as space:
-        known = scan(clip, space, progress)
+        known = scan_clip(clip, space, progress)
     return clip, known, *_plan(clip, known, settings)
 
 
@@ -140,7 +140,7 @@ def translate(
             settings.flow, host.device, cache=space.root / "flow", progress=progress
         )
         run.notes += [*clip.info.notes, estimator.note]
-        plans, notes = _plan(clip, scan(clip, space, progress), settings)
+        plans, notes = _plan(clip, scan_clip(clip, space, progress), settings)
         run.notes += notes
         keys = _translate_keys(run, plans, host, estimator, preview)
         if only_keys:
@@ -213,7 +213,7 @@ def retranslate_keyframe(
         estimator = create_estimator(
             settings.flow, host.device, cache=space.root / "flow", progress=progress
         )
-        plans, _ = _plan(clip, scan(clip, space, progress), settings)
+        plans, _ = _plan(clip, scan_clip(clip, space, progress), settings)
         folder = space.folder("keys", _keys_identity(run, plans, host, estimator))
         if seed is not None and seed != settings.sampling.seed:
             sampling = dataclasses.replace(settings.sampling, seed=seed)
@@ -252,7 +252,7 @@ def _all_frames(
             propagate_ends(run.clip, ends, keys, folder, run.progress, estimator, method=method)
     key_numbers = {number for plan in plans for number in plan.keyframes}
 
-    own, propagated = stored_pictures(keys), stored_pictures(folder)
+    own, propagated = read_stored(keys), read_stored(folder)
     return lambda number: (own if number in key_numbers else propagated)(number)
 
 
@@ -325,8 +325,8 @@ def _frame_by_frame(run: _Run, keys: KeyframeRun) -> Picture:
     alone = dataclasses.replace(keys, folder=run.space.folder("alone", identity))
     with _stage_log("frame by frame"), \
             run.progress.stage("frame by frame", run.clip.count) as stage:
-        translate_alone(alone, run.clip.numbers, stage)
-    return stored_pictures(alone.folder)
+        translate_unguided(alone, run.clip.numbers, stage)
+    return read_stored(alone.folder)
 
 
 def _comparison(run: _Run, alone: Picture) -> Path:
@@ -356,17 +356,17 @@ def propagate_keys(
     if output.resolve() == keys_folder.resolve():
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
-    pictures = read_key_folder(keys_folder, clip)
+    pictures = list_external_keyframes(keys_folder, clip)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, pictures)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with Workspace(workspace or default_workspace(output)) as space:
         run = _Run(clip, settings, space, progress, output)
-        plans, _ = _plan(clip, scan(clip, space, progress), settings)
+        plans, _ = _plan(clip, scan_clip(clip, space, progress), settings)
         estimator = create_estimator(
             settings.flow, "cpu", cache=space.root / "flow", progress=progress
         )
         run.notes += [*clip.info.notes, estimator.note]
-        keys = take_over_keys(clip, pictures, plans, space)
+        keys = import_external_keyframes(clip, pictures, plans, space)
         run.notes += keys.notes
         _write_plan(run, keys.plans, keys.folder)
         method = _chosen_method(run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fresco.propagation.program import OVERRIDE, checked_program
+from fresco.propagation.program import OVERRIDE, require_program
 from fresco.propagation.segment import PatchWork
 from tests.helpers.fake_ebsynth import fake_program
 
@@ -22,5 +22,5 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def patches(fake: Path) -> PatchWork:
     """Work by patches with the fake program."""
-    program = checked_program()
+    program = require_program()
     return PatchWork("balanced", program.fingerprint, program.version)

@@ -15,8 +15,8 @@ import pytest
 from fresco.errors import Cancelled, PropagationError
 from fresco.progress import Progress
 from fresco.propagation import cluster, executor
-from fresco.propagation.executor import core_count, run_segments
-from fresco.propagation.program import OVERRIDE, checked_program
+from fresco.propagation.executor import count_cores, run_segments
+from fresco.propagation.program import OVERRIDE, require_program
 from fresco.propagation.segment import PatchWork, SegmentJob
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.processes import left_running
@@ -53,9 +53,9 @@ def test_processes_give_the_same_bytes_and_share_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(alone) == 5
-    assert threads_of(fake) == {core_count()}
+    assert threads_of(fake) == {count_cores()}
     (fake.parent / "starts").unlink()
-    monkeypatch.setattr(executor, "core_count", lambda: 7)
+    monkeypatch.setattr(executor, "count_cores", lambda: 7)
     run(make_jobs(SCENE, KEYS, tmp_path / "two", patches=patches), 2)
     assert contents(tmp_path / "two" / "frames") == alone
     assert threads_of(fake) == {3}
@@ -118,7 +118,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     scratch = str(tmp_path_factory.mktemp("dask"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(OVERRIDE, str(program))
-        known = checked_program()
+        known = require_program()
         patient = {"distributed.comm.timeouts.connect": "120s"}  # where the machine is busy
         with dask.config.set(patient), LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.propagation import sides
 from fresco.propagation.ends import EndJob, propagate_end
 from fresco.propagation.propagate import propagate_segment
@@ -30,7 +30,7 @@ CHAIN = 2
 
 @pytest.fixture(autouse=True)
 def _short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides.PatchSide, "restarts", CHAIN)
+    monkeypatch.setattr(sides.PatchCarrier, "restarts", CHAIN)
 
 
 def picture(path: Path) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_every_frame_is_near_the_moved_style(
     tmp_path: Path, patches: PatchWork, fake: Path, scale: int
 ) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches, scale=scale)
-    assert propagate_segment(job, DisFlow()) == 5
+    assert propagate_segment(job, DisEstimator()) == 5
     for frame in job.interior:
         wanted = negative(SCENE.image(frame))
         inner = picture(job.path(frame))[::scale, ::scale][:, 12:-12]
@@ -72,7 +72,7 @@ def test_every_frame_is_near_the_moved_style(
 def whole(tmp_path: Path, patches: PatchWork) -> dict[int, bytes]:
     """The frames of an uninterrupted run."""
     (job,) = make_jobs(SCENE, KEYS, tmp_path / "whole", patches=patches)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     return {frame: job.path(frame).read_bytes() for frame in job.interior}
 
 
@@ -90,9 +90,9 @@ def test_stopped_anywhere_it_resumes_to_the_same_bytes(
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
     before = len(asked(fake))
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.scratch / f"{last}.npz"))
+        propagate_segment(job, DisEstimator(), stopped_with(job.scratch / f"{last}.npz"))
     assert len(asked(fake)) - before == done
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert len(asked(fake)) - before == 10 + again
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
     assert not job.scratch.exists()
@@ -103,9 +103,9 @@ def test_stopped_while_writing_it_goes_on_with_the_next_frame(
 ) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.path(2)))
+        propagate_segment(job, DisEstimator(), stopped_with(job.path(2)))
     before = len(asked(fake))
-    assert propagate_segment(job, DisFlow()) == 3
+    assert propagate_segment(job, DisEstimator()) == 3
     assert len(asked(fake)) == before
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
 
@@ -113,7 +113,7 @@ def test_stopped_while_writing_it_goes_on_with_the_next_frame(
 def killed(job: SegmentJob) -> None:
     """As kill -9 leaves things, in the middle of a write."""
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.scratch / "forward-000005.npz"))
+        propagate_segment(job, DisEstimator(), stopped_with(job.scratch / "forward-000005.npz"))
     (job.scratch / ".forward-000003.1234.npz").write_bytes(b"half")
 
 
@@ -122,7 +122,7 @@ def test_half_written_arrays_are_no_arrays(
 ) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
     killed(job)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
 
 
@@ -141,16 +141,16 @@ def test_arrays_of_other_inputs_are_not_taken(
         job = dataclasses.replace(job, patches=dataclasses.replace(patches, **change))
     if what == "program":
         with pytest.raises(PropagationError, match="not the program that the run began with"):
-            propagate_segment(job, DisFlow())
+            propagate_segment(job, DisEstimator())
         return
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert len(asked(fake)) == done + 10
 
 
 def test_a_lost_frame_does_not_end_the_run(tmp_path: Path, patches: PatchWork, fake: Path) -> None:
     (fake.parent / "mode").write_text("die 2 7")
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert job.missing() == []
     assert len(asked(fake)) == 12
 
@@ -165,7 +165,9 @@ def test_an_end_of_a_shot_follows_its_key(
     def fill(folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, bytes]:
         job = EndJob(key, end, tmp_path / "key.png", SCENE, folder, patches)
         frames: list[int] = []
-        propagate_end(job, DisFlow(), advanced=lambda: (frames.append(1), check()), check=check)
+        propagate_end(
+            job, DisEstimator(), advanced=lambda: (frames.append(1), check()), check=check
+        )
         assert len(frames) == 6
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -193,7 +195,7 @@ def test_the_program_is_another_after_an_update(
     fake.write_text((tmp_path / "old").read_text() + "# changed\n")
     os.chmod(fake, 0o755)  # noqa: PTH101
     with pytest.raises(PropagationError, match="not the program that the run began with"):
-        propagate_segment(job, DisFlow())
+        propagate_segment(job, DisEstimator())
 
 
 def test_a_copy_of_the_program_is_the_same(
@@ -201,4 +203,4 @@ def test_a_copy_of_the_program_is_the_same(
 ) -> None:
     monkeypatch.setenv("FRESCO_EBSYNTH", str(fake_program(tmp_path / "another place")))
     (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
-    assert propagate_segment(job, DisFlow()) == 5
+    assert propagate_segment(job, DisEstimator()) == 5

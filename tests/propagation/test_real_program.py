@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.progress import Progress
 from fresco.propagation import synthesizer
 from fresco.propagation.executor import run_segments
-from fresco.propagation.guides import Guide, KeySources, mean_distance
-from fresco.propagation.program import OVERRIDE, checked_program, find_program
+from fresco.propagation.guides import Guide, KeySources, normalise_distance
+from fresco.propagation.program import OVERRIDE, find_program, require_program
 from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import PatchWork, SegmentJob
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
@@ -47,7 +47,7 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def patches() -> PatchWork:
-    program = checked_program()
+    program = require_program()
     return PatchWork("balanced", program.fingerprint, program.version)
 
 
@@ -79,15 +79,15 @@ def test_a_moved_scene_is_painted_as_the_moved_style(quality: str) -> None:
         assert inner.mean() < 3
         assert (inner.max(axis=-1) > 30).mean() < 0.02
     # What entered the frame on the left is nowhere in the key.
-    assert np.median(mean_distance(error)[:, SHIFT + 5:]) < 1
-    assert mean_distance(error)[:, :SHIFT].mean() > 20
+    assert np.median(normalise_distance(error)[:, SHIFT + 5:]) < 1
+    assert normalise_distance(error)[:, :SHIFT].mean() > 20
 
 
 def test_all_frames_are_near_the_style_and_nearer_than_a_fade(
     tmp_path: Path, patches: PatchWork
 ) -> None:
     (job,) = jobs_with_style(tmp_path, patches, [0, 6])
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     first, last = (painted(SCENE.image(key)).astype(float) for key in (0, 6))
     for frame in job.interior:
         wanted = painted(SCENE.image(frame))
@@ -118,9 +118,9 @@ def test_processes_threads_and_interruptions_change_no_byte(
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        propagate_segment(stopped[0], DisFlow(), check)
+        propagate_segment(stopped[0], DisEstimator(), check)
     for job in stopped:
-        propagate_segment(job, DisFlow())
+        propagate_segment(job, DisEstimator())
     assert frames(stopped) == frames(alone)
 
 

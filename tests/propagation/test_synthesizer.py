@@ -16,7 +16,7 @@ import pytest
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.propagation.guides import Guide, KeySources
-from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, _live, command
+from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, _live, build_command
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.scenes import negative, texture
 
@@ -58,7 +58,7 @@ def test_a_frame_comes_back_whole_and_the_next_one_along_the_flow(tmp_path: Path
     said = [json.loads(line) for line in (tmp_path / "frames").read_text().splitlines()]
     assert said == [[4, 0], [1, STILL.nbytes], [1, STILL.nbytes], [4, 0]]
     (words,) = [json.loads(line)[1:] for line in starts(program)]
-    assert words == command(program, OPTIONS)[1:]
+    assert words == build_command(program, OPTIONS)[1:]
     assert words == ["-sequence", "-quality", "best", "-searchvoteiters", "12",
                      "-patchmatchiters", "6", "-threads", "2"]
 

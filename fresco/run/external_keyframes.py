@@ -11,13 +11,13 @@ from pathlib import Path
 from fresco.errors import SettingsError
 from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
-from fresco.video.folder import IMAGE_SUFFIXES, read_image
-from fresco.video.size import resize
-from fresco.workspace import Workspace, content_digest, digest, frame_name, write_image
+from fresco.video.folder import IMAGE_SUFFIXES, decode_image
+from fresco.video.size import scale_frame
+from fresco.workspace import Workspace, digest, digest_content, frame_name, write_image
 
 
 @dataclass(frozen=True, slots=True)
-class OwnKeys:
+class ExternalKeyframes:
     """Own keyframes, taken over."""
 
     folder: Path
@@ -30,7 +30,7 @@ class OwnKeys:
     """What a person should know."""
 
 
-def read_key_folder(folder: Path, clip: Clip) -> dict[int, Path]:
+def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
     """The pictures of a folder by frame number: the last number in each name."""
     if not folder.is_dir():
         raise SettingsError(f"{folder} is no folder; give one with stylised keyframes.")
@@ -59,11 +59,11 @@ def read_key_folder(folder: Path, clip: Clip) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def take_over_keys(
+def import_external_keyframes(
     clip: Clip, pictures: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
-) -> OwnKeys:
+) -> ExternalKeyframes:
     """Bring own keyframes to the working size, and plan with them alone."""
-    identity = digest(clip.identity, {n: content_digest(p) for n, p in pictures.items()})
+    identity = digest(clip.identity, {n: digest_content(p) for n, p in pictures.items()})
     folder = space.folder("own", identity)
     notes: list[str] = []
     changed: list[KeyframePlan] = []
@@ -80,12 +80,12 @@ def take_over_keys(
                                              (own[-1], plan.keyframes[-1])) if key != end]
         changed.append(dataclasses.replace(plan, keyframes=own, segments=plan_segments(own)))
     for number, path in pictures.items():
-        picture = read_image(path)
+        picture = decode_image(path)
         height, width = picture.shape[:2]
         if (width, height) != clip.frames.size:
             notes.append(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
-        write_image(folder / frame_name(number), resize(picture, clip.frames.size))
-    return OwnKeys(folder, tuple(changed), tuple(ends), tuple(notes))
+        write_image(folder / frame_name(number), scale_frame(picture, clip.frames.size))
+    return ExternalKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))
