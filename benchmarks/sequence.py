@@ -28,9 +28,9 @@ from benchmarks.clips import packaged_clip
 from benchmarks.propagation import EFFORT, run
 from fresco.flow.arrays import estimate_motion
 from fresco.flow.estimator import DisEstimator
+from fresco.propagation.carriers import PatchCarrier
 from fresco.propagation.guides import Guide
 from fresco.propagation.program import require_program
-from fresco.propagation.sides import PatchCarrier
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.video.reader import open_source
 from fresco.video.size import scale_frame, working_size

@@ -181,18 +181,18 @@ class Workspace:
             self._lock_file.close()
             self._lock_file = None
 
-    def folder(self, kind: str, identity: str) -> Path:
+    def folder(self, kind: str, cache_key: str) -> Path:
         """The folder of artefacts of one kind made from inputs with that digest."""
-        path = self.root / f"{kind}-{identity[:_NAME_DIGITS]}"
+        path = self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}"
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain(error, path) from error
         return path
 
-    def file(self, kind: str, identity: str, suffix: str) -> Path:
+    def file(self, kind: str, cache_key: str, suffix: str) -> Path:
         """The file of one artefact made from inputs with that digest."""
-        return self.root / f"{kind}-{identity[:_NAME_DIGITS]}{suffix}"
+        return self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}{suffix}"
 
 
 def frame_name(frame: int) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fresco.flow.arrays import estimate_motion
 from fresco.flow.interface import FlowEstimator
+from fresco.propagation.carriers import CarryStep, carry_all
+from fresco.propagation.engine import Engine
 from fresco.propagation.scratch import Scratch
-from fresco.propagation.segment import FrameLoader, Image, PatchWork, read_key
-from fresco.propagation.sides import CarryStep, carry_all, open_carrier
+from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import digest, digest_content, frame_name, write_image
 
 READ_AT_ONCE = 8
@@ -25,14 +26,14 @@ class EndJob:
     """Frame number of the outermost keyframe."""
     end: int
     """Last frame to write, before or behind it."""
-    picture: Path
-    """Picture of the keyframe."""
+    image: Path
+    """The keyframe."""
     frames: FrameLoader
     """Reads the source."""
     folder: Path
     """Where the frames go, by `frame_name`."""
-    patches: PatchWork | None = None
-    """Carries the key by patches; None: along the flow."""
+    engine: Engine
+    """How the key is carried."""
 
     @property
     def numbers(self) -> range:
@@ -44,11 +45,12 @@ class EndJob:
         """Where a frame is written."""
         return self.folder / frame_name(frame)
 
-    def scratch(self, estimator: FlowEstimator) -> Scratch:
+    def open_scratch(self, estimator: FlowEstimator) -> Scratch:
         """Folder that exists until the end is filled, over any interruption."""
-        identity = digest(digest_content(self.picture), estimator.fingerprint,
-                          self.patches.identity if self.patches else "flow")
-        return Scratch(self.folder / f".end-{self.key:06d}-{self.end:06d}", identity)
+        cache_key = digest(
+            digest_content(self.image), estimator.fingerprint, self.engine.cache_key
+        )
+        return Scratch(self.folder / f".end-{self.key:06d}-{self.end:06d}", cache_key)
 
 
 def _read_outward(job: EndJob) -> Iterator[Image]:
@@ -88,11 +90,11 @@ def propagate_end(
         for _ in job.numbers:
             advanced()
         return
-    picture = read_key(job.picture)
+    image = read_key(job.image)
     key = next(job.frames(job.key, job.key))
-    with job.scratch(estimator) as scratch, \
-            open_carrier(picture, key, job.patches, estimator, check) as side:
+    with job.open_scratch(estimator) as scratch, \
+            job.engine.open_carrier(image, key, estimator, check) as carrier:
         steps = _walk_outward(job, key, scratch, estimator)
-        for step, kept in carry_all(side, "carried", steps, job.numbers, scratch):
-            write_image(job.path(step.frame), side.picture(kept))
+        for step, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
+            write_image(job.path(step.frame), carrier.image(kept))
             advanced()

@@ -198,7 +198,7 @@ class _Progress:
         """
         finished = 0
         for job in jobs:
-            left = len(job.missing())
+            left = len(job.find_missing())
             finished += self._left[job.first] - left
             self._left[job.first] = left
         if finished > 0:
@@ -258,9 +258,7 @@ def _run_on_cluster(jobs: Sequence[SegmentJob], address: str, progress: _Progres
 
 
 def _share_cores(job: SegmentJob, threads: int) -> SegmentJob:
-    if job.patches is None:
-        return job
-    return dataclasses.replace(job, patches=dataclasses.replace(job.patches, threads=threads))
+    return dataclasses.replace(job, engine=job.engine.with_threads(threads))
 
 
 def run_segments(

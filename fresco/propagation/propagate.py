@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fresco.blending.selection import (
-    PATCH_RAMP,
-    RAMP,
     gather_evidence,
     share_backward,
     weigh_evidence,
@@ -23,10 +21,10 @@ from fresco.blending.selection import (
 )
 from fresco.errors import PropagationError
 from fresco.flow.arrays import FrameMotion, Map, estimate_motion, remap
+from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import Image, SegmentJob
-from fresco.propagation.sides import Carrier, CarryStep, carry_all, open_carrier
 from fresco.workspace import write_image
 
 if TYPE_CHECKING:
@@ -52,17 +50,17 @@ def propagate_segment(
     Args:
         check: called once a frame and pass, and while a frame is waited for; raises to stop.
     """
-    missing = job.missing()
+    missing = job.find_missing()
     if not missing:
         return 0
-    pictures = job.keys()
-    with Scratch(job.scratch, job.identity(estimator.fingerprint)) as scratch:
+    images = job.read_keys()
+    with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
         first, last = _store_source(job, estimator, scratch, check)
-        with open_carrier(pictures[0], first, job.patches, estimator, check) as forward:
+        with job.engine.open_carrier(images[0], first, estimator, check) as forward:
             for _ in carry_all(forward, "forward", _walk_segment(job, scratch, check), job.interior,
                               scratch):
                 pass
-        with open_carrier(pictures[1], last, job.patches, estimator, check) as backward:
+        with job.engine.open_carrier(images[1], last, estimator, check) as backward:
             _gather_backward(job, backward, scratch, check)
         for frame, sides in _select_sides(job, (forward, backward), scratch, check):
             if frame in missing:
@@ -76,7 +74,7 @@ def _store_source(
     """Keep the source's frames and the flow between neighbours. Returns the keys' frames."""
     before: Image | None = None
     first: Image | None = None
-    for frame, image in job.source():
+    for frame, image in job.read_source():
         check()
         if before is None or first is None:
             first = before = image
@@ -112,12 +110,12 @@ def _walk_segment(
 
 
 def _gather_backward(
-    job: SegmentJob, side: Carrier, scratch: Scratch, check: Callable[[], None]
+    job: SegmentJob, carrier: Carrier, scratch: Scratch, check: Callable[[], None]
 ) -> None:
     """Carry the last key, and gather the evidence from the frames to come."""
     total: Map | None = None
     steps = _walk_segment(job, scratch, check, backward=True)
-    for step, kept in carry_all(side, "backward", steps, job.interior[::-1], scratch):
+    for step, kept in carry_all(carrier, "backward", steps, job.interior[::-1], scratch):
         first = scratch.get("forward", step.frame)["cost"] + NOISE
         second = kept["cost"] + NOISE
         weights = weigh_sides(step.frame - job.first, job.last - job.first)
@@ -129,20 +127,20 @@ def _gather_backward(
 
 
 def _select_sides(
-    job: SegmentJob, sides: tuple[Carrier, Carrier], scratch: Scratch, check: Callable[[], None]
+    job: SegmentJob, carriers: tuple[Carrier, Carrier], scratch: Scratch, check: Callable[[], None]
 ) -> Iterator[tuple[int, Sides]]:
     """What every frame is made from, in order: the evidence of the frames before joined in."""
     total: Map | None = None
-    ramp = PATCH_RAMP if job.patches else RAMP
     for step in _walk_segment(job, scratch, check):
         known = scratch.get("evidence", step.frame)
         total = known["own"] if total is None else gather_evidence(
             known["own"], remap(total, step.flow), ~step.hidden, memory=MEMORY
         )
         yield step.frame, Sides(
-            sides[0].picture(scratch.get("forward", step.frame)),
-            sides[1].picture(scratch.get("backward", step.frame)),
+            carriers[0].image(scratch.get("forward", step.frame)),
+            carriers[1].image(scratch.get("backward", step.frame)),
             known["odds"],
-            share_backward((total + known["total"]) / 2, softness=SOFTNESS, ramp=ramp),
+            share_backward((total + known["total"]) / 2, softness=SOFTNESS,
+                           ramp=job.engine.ramp),
             weigh_sides(step.frame - job.first, job.last - job.first),
         )

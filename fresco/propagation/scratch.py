@@ -22,18 +22,18 @@ class Scratch:
     what lies in it is whole, since everything is renamed into place.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder, self._identity = folder, identity.encode()
+    def __init__(self, folder: Path, cache_key: str) -> None:
+        self._folder, self._cache_key = folder, cache_key.encode()
 
     def __enter__(self) -> Scratch:
         mark = self._folder / "identity"
-        if not mark.is_file() or mark.read_bytes() != self._identity:
+        if not mark.is_file() or mark.read_bytes() != self._cache_key:
             shutil.rmtree(self._folder, ignore_errors=True)
             try:
                 self._folder.mkdir(parents=True)
             except OSError as error:
                 raise explain(error, self._folder) from error
-            write_bytes(mark, self._identity)
+            write_bytes(mark, self._cache_key)
         return self
 
     def __exit__(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
+from fresco.propagation.engine import Engine
 from fresco.settings import BlendSettings, FlowSettings
 from fresco.workspace import digest, digest_content, frame_name, read_image
 
@@ -23,25 +24,6 @@ class FrameLoader(Protocol):
     def __call__(self, first: int, last: int) -> Iterator[Image]:
         """Frames `first` to `last`, both included, [H, W, 3] RGB, in order."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PatchWork:
-    """How keys are carried by patches."""
-
-    quality: str
-    """`best` or `balanced`."""
-    fingerprint: str
-    """Of the program: a process that finds another one must not take part."""
-    version: str = ""
-    """What the program says of itself, for people."""
-    threads: int = 1
-    """Threads of each program; the result does not depend on it."""
-
-    @property
-    def identity(self) -> str:
-        """Digest of what changes pictures."""
-        return digest(self.quality, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +46,10 @@ class SegmentJob:
     """Which blends are on."""
     folder: Path
     """Where the frames between the keys are written, by `frame_name`."""
+    engine: Engine
+    """How the keys are carried."""
     device: str = "cpu"
     """Device of the flow estimator."""
-    patches: PatchWork | None = None
-    """Carries the keys by patches; None: along the flow."""
 
     @property
     def interior(self) -> range:
@@ -83,11 +65,11 @@ class SegmentJob:
         """Where a frame is written."""
         return self.folder / frame_name(frame)
 
-    def missing(self) -> list[int]:
+    def find_missing(self) -> list[int]:
         """Numbers of the frames not written yet; what exists is whole, see `workspace`."""
         return [frame for frame in self.interior if not self.path(frame).exists()]
 
-    def keys(self) -> tuple[Image, Image]:
+    def read_keys(self) -> tuple[Image, Image]:
         """The pictures of both keys, checked."""
         first, last = (read_key(path) for path in (self.first_key, self.last_key))
         if first.shape != last.shape:
@@ -97,15 +79,15 @@ class SegmentJob:
             )
         return first, last
 
-    def identity(self, estimator: str) -> str:
+    def cache_key(self, estimator: str) -> str:
         """Digest of all that what lies in `scratch` depends on, besides the source's frames.
 
         Those, and all settings, are part of the name of `folder`.
         """
-        keys = [digest_content(path) for path in (self.first_key, self.last_key)]
-        return digest(keys, estimator, self.patches.identity if self.patches else "flow")
+        read_keys = [digest_content(path) for path in (self.first_key, self.last_key)]
+        return digest(read_keys, estimator, self.engine.cache_key)
 
-    def source(self) -> Iterator[tuple[int, Image]]:
+    def read_source(self) -> Iterator[tuple[int, Image]]:
         """The source's frames of the segment, keys included, with their numbers."""
         wanted = self.last - self.first + 1
         count = 0
@@ -129,7 +111,7 @@ def read_key(path: Path) -> Image:
 
 def verify_segment(job: SegmentJob) -> None:
     """Check that every frame between the keys is there, readable and of the keys' size."""
-    size = job.keys()[0].shape
+    size = job.read_keys()[0].shape
     for frame in job.interior:
         picture = read_image(job.path(frame))
         if picture is None or picture.shape != size:

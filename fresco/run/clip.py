@@ -56,7 +56,7 @@ class Clip:
     """Last frame used, included."""
     frames: WorkingFrames
     """Access to the frames, by number in the source."""
-    identity: str
+    cache_key: str
     """Digest of the source's bytes, the range and the working size."""
 
     @property
@@ -84,5 +84,5 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
             f"give at most {info.frames - 1}."
         )
     size = working_size(info.width, info.height, settings.sampling.resolution)
-    identity = digest(digest_content(path), first, last, size)
-    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), identity)
+    cache_key = digest(digest_content(path), first, last, size)
+    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), cache_key)

@@ -60,16 +60,16 @@ def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
 
 
 def import_external_keyframes(
-    clip: Clip, pictures: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
+    clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
 ) -> ExternalKeyframes:
     """Bring own keyframes to the working size, and plan with them alone."""
-    identity = digest(clip.identity, {n: digest_content(p) for n, p in pictures.items()})
-    folder = space.folder("own", identity)
+    cache_key = digest(clip.cache_key, {n: digest_content(p) for n, p in images.items()})
+    folder = space.folder("own", cache_key)
     notes: list[str] = []
     changed: list[KeyframePlan] = []
     ends: list[tuple[int, int]] = []
     for plan in plans:
-        own = tuple(n for n in plan.keyframes if n in pictures)
+        own = tuple(n for n in plan.keyframes if n in images)
         if not own:
             raise SettingsError(
                 f"The shot of frames {plan.keyframes[0]} to {plan.keyframes[-1]} has no keyframe "
@@ -79,13 +79,13 @@ def import_external_keyframes(
         ends += [(key, end) for key, end in ((own[0], plan.keyframes[0]),
                                              (own[-1], plan.keyframes[-1])) if key != end]
         changed.append(dataclasses.replace(plan, keyframes=own, segments=plan_segments(own)))
-    for number, path in pictures.items():
-        picture = decode_image(path)
-        height, width = picture.shape[:2]
+    for number, path in images.items():
+        image = decode_image(path)
+        height, width = image.shape[:2]
         if (width, height) != clip.frames.size:
             notes.append(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
-        write_image(folder / frame_name(number), scale_frame(picture, clip.frames.size))
+        write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))
     return ExternalKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))

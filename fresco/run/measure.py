@@ -16,7 +16,7 @@ from fresco.metrics import DEFINITIONS, Metrics
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
-from fresco.run.result import Picture
+from fresco.run.result import ImageLookup
 from fresco.workspace import write_json
 
 _ROUND_TRIP_CHUNK = 4
@@ -26,7 +26,7 @@ Reconstruct = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
 
 
 def _collect_images(
-    results: Mapping[str, Picture], number: int
+    results: Mapping[str, ImageLookup], number: int
 ) -> dict[str, NDArray[np.uint8]]:
     """The image of one frame in every result, or PropagationError."""
     images: dict[str, NDArray[np.uint8]] = {}
@@ -61,7 +61,7 @@ def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
 
 
 def measure_frames(
-    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     reconstruct: Reconstruct, estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """Measures of every frame at working size: results, the source, and the VAE round trip."""
@@ -81,7 +81,7 @@ def measure_frames(
 
 
 def measure_keyframes(
-    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """The same from keyframe to keyframe: what guidance does before any propagation."""

@@ -30,11 +30,11 @@ from fresco.workspace import (
 _EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""
 
-Picture = Callable[[int], "NDArray[np.uint8] | None"]
+ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
 """Gives the picture of a frame by its number in the source; None if it is not there."""
 
 
-def read_stored(folder: Path) -> Picture:
+def read_stored(folder: Path) -> ImageLookup:
     """The pictures of a folder of the workspace."""
     return lambda number: read_image(folder / frame_name(number))
 
@@ -56,7 +56,7 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
 
 
 def write_result(
-    clip: Clip, picture: Picture, output: Path, settings: OutputSettings, progress: Progress
+    clip: Clip, picture: ImageLookup, output: Path, settings: OutputSettings, progress: Progress
 ) -> tuple[str, ...]:
     """Write every frame of the clip and answer the writer's notes.
 

@@ -25,5 +25,5 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     facts = SimpleNamespace(**json.loads((SAMPLES / "facts.json").read_text("utf-8")))
     monkeypatch.setattr(DisEstimator, "fingerprint", facts.estimator)
     program = Program(Path("absent"), facts.program["version"], facts.program["fingerprint"])
-    monkeypatch.setattr("fresco.run.propagate.checked_program", lambda: program)
+    monkeypatch.setattr("fresco.propagation.engine.require_program", lambda: program)
     return facts

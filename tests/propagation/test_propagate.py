@@ -71,7 +71,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path, at: int) -> No
 
     with pytest.raises(Cancelled):
         propagate_segment(job, DisEstimator(), stop)
-    assert 0 < len(job.missing()) <= 5
+    assert 0 < len(job.find_missing()) <= 5
     assert job.scratch.exists()
     assert propagate_segment(job, DisEstimator()) > 0
     assert propagate_segment(job, DisEstimator()) == 0

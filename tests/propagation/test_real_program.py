@@ -18,11 +18,12 @@ from fresco.errors import Cancelled, PropagationError
 from fresco.flow.estimator import DisEstimator
 from fresco.progress import Progress
 from fresco.propagation import synthesizer
+from fresco.propagation.engine import PatchEngine
 from fresco.propagation.executor import run_segments
 from fresco.propagation.guides import Guide, KeySources, normalise_distance
 from fresco.propagation.program import OVERRIDE, find_program, require_program
 from fresco.propagation.propagate import propagate_segment
-from fresco.propagation.segment import PatchWork, SegmentJob
+from fresco.propagation.segment import SegmentJob
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.workspace import read_image, write_image
 from tests.helpers.scenes import SlidingScene, make_jobs, texture
@@ -46,13 +47,13 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def patches() -> PatchWork:
+def engine() -> PatchEngine:
     program = require_program()
-    return PatchWork("balanced", program.fingerprint, program.version)
+    return PatchEngine("balanced", program.fingerprint, program.version)
 
 
-def jobs_with_style(folder: Path, patches: PatchWork, keys: list[int]) -> list[SegmentJob]:
-    jobs = make_jobs(SCENE, keys, folder, patches=patches)
+def jobs_with_style(folder: Path, engine: PatchEngine, keys: list[int]) -> list[SegmentJob]:
+    jobs = make_jobs(SCENE, keys, folder, engine=engine)
     for key in keys:
         path = jobs[0].first_key.with_name(f"{key:06d}.png")
         write_image(path, painted(SCENE.image(key)))
@@ -84,9 +85,9 @@ def test_a_moved_scene_is_painted_as_the_moved_style(quality: str) -> None:
 
 
 def test_all_frames_are_near_the_style_and_nearer_than_a_fade(
-    tmp_path: Path, patches: PatchWork
+    tmp_path: Path, engine: PatchEngine
 ) -> None:
-    (job,) = jobs_with_style(tmp_path, patches, [0, 6])
+    (job,) = jobs_with_style(tmp_path, engine, [0, 6])
     propagate_segment(job, DisEstimator())
     first, last = (painted(SCENE.image(key)).astype(float) for key in (0, 6))
     for frame in job.interior:
@@ -97,21 +98,21 @@ def test_all_frames_are_near_the_style_and_nearer_than_a_fade(
 
 
 def test_processes_threads_and_interruptions_change_no_byte(
-    tmp_path: Path, patches: PatchWork, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: PatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [0, 3, 6]
 
     def frames(jobs: list[SegmentJob]) -> dict[str, bytes]:
         return {job.path(n).name: job.path(n).read_bytes() for job in jobs for n in job.interior}
 
-    alone = jobs_with_style(tmp_path / "alone", patches, keys)
+    alone = jobs_with_style(tmp_path / "alone", engine, keys)
     with Progress().stage("propagate", 4) as stage:
         run_segments(alone, 1, stage)
-    two = jobs_with_style(tmp_path / "two", patches, keys)
+    two = jobs_with_style(tmp_path / "two", engine, keys)
     with Progress().stage("propagate", 4) as stage:
         run_segments(two, 2, stage)
     assert frames(two) == frames(alone)
-    stopped = jobs_with_style(tmp_path / "stopped", replace(patches, threads=2), keys)
+    stopped = jobs_with_style(tmp_path / "stopped", replace(engine, threads=2), keys)
 
     def check() -> None:
         if list(stopped[0].scratch.glob("backward-000002.npz")):

@@ -1,13 +1,11 @@
 """One key carried in one direction, frame by frame: along the flow, or by patches.
 
-Both answer arrays to keep; a picture is made of them when it is needed.
+Both answer arrays to keep; an image is made of them when it is needed.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,14 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import PropagationError
 from fresco.flow.arrays import Flow, Mask
 from fresco.propagation.guides import KeySources, normalise_distance
-from fresco.propagation.program import require_program
 from fresco.propagation.render import enlarge_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch
-from fresco.propagation.segment import PatchWork
-from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
+from fresco.propagation.synthesizer import PatchSynthesizer
 from fresco.propagation.tracks import Track, advance_track
 
 if TYPE_CHECKING:
@@ -56,18 +51,18 @@ class Carrier(Protocol):
         """Stand at a frame that was carried to, just now or before an interruption."""
         ...
 
-    def picture(self, kept: Arrays) -> Image:
+    def image(self, kept: Arrays) -> Image:
         """The frame at the key's size from what was kept of it."""
         ...
 
 
 class FlowCarrier:
-    """Moves the key's picture along the flow accumulated so far."""
+    """Moves the key along the flow accumulated so far."""
 
     restarts = 0
 
-    def __init__(self, picture: Image, frame: Image, estimator: FlowEstimator) -> None:
-        self._picture, self._frame, self._estimator = picture, frame, estimator
+    def __init__(self, image: Image, frame: Image, estimator: FlowEstimator) -> None:
+        self._image, self._frame, self._estimator = image, frame, estimator
         self._track = Track.start(*frame.shape[:2])
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
@@ -80,20 +75,20 @@ class FlowCarrier:
     def take(self, kept: Arrays) -> None:
         """Nothing to do: after an interruption all frames were carried to, or none counts."""
 
-    def picture(self, kept: Arrays) -> Image:
-        """The key's picture moved in one step."""
-        return warp_key(self._picture, kept["flow"])
+    def image(self, kept: Arrays) -> Image:
+        """The key moved in one step."""
+        return warp_key(self._image, kept["flow"])
 
 
 class PatchCarrier:
-    """Paints every frame from patches of the key's picture."""
+    """Paints every frame from patches of the key."""
 
     restarts = CHAIN
 
-    def __init__(self, picture: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
-        self._size = (picture.shape[0], picture.shape[1])
+    def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
+        self._size = (image.shape[0], image.shape[1])
         self._frame = frame
-        self._key = KeySources.of(_scale_to(frame, self._size), picture)
+        self._key = KeySources.of(_scale_to(frame, self._size), image)
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
@@ -119,7 +114,7 @@ class PatchCarrier:
         self._track = Track(kept["flow"], kept["seen"], self._track.error)
         self._count += 1
 
-    def picture(self, kept: Arrays) -> Image:
+    def image(self, kept: Arrays) -> Image:
         """The frame as it was painted."""
         return kept["image"]
 
@@ -128,38 +123,6 @@ def _scale_to(image: Image, size: tuple[int, int]) -> Image:
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-@contextlib.contextmanager
-def _open_patch_carrier(
-    picture: Image, frame: Image, work: PatchWork, check: Callable[[], None]
-) -> Iterator[Carrier]:
-    program = require_program()
-    if program.fingerprint != work.fingerprint:
-        raise PropagationError(
-            f"{program.path} is not the program that the run began with; give all machines and "
-            "processes the same one, or start again."
-        )
-    options = SynthesisOptions(work.quality, work.threads)
-    with PatchSynthesizer(program.path, picture, options, check=check) as synthesizer:
-        yield PatchCarrier(picture, frame, synthesizer)
-
-
-def open_carrier(
-    picture: Image, frame: Image, patches: PatchWork | None, estimator: FlowEstimator,
-    check: Callable[[], None],
-) -> AbstractContextManager[Carrier]:
-    """A side that begins at a key.
-
-    Args:
-        picture: the key's picture.
-        frame: [H, W, 3] the source's frame of the key, perhaps of another size.
-        patches: how to work by patches; None: along the flow.
-        check: called often; raises to stop.
-    """
-    if patches is None:
-        return contextlib.nullcontext(FlowCarrier(picture, frame, estimator))
-    return _open_patch_carrier(picture, frame, patches, check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +140,7 @@ class CarryStep:
 
 
 def carry_all(
-    side: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
+    carrier: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
 ) -> Iterator[tuple[CarryStep, Arrays]]:
     """Carry over all steps, past those that were kept before an interruption.
 
@@ -187,12 +150,12 @@ def carry_all(
     """
     known = scratch.count_leading(name, frames)
     if known < len(frames):
-        known -= known % side.restarts if side.restarts else known
+        known -= known % carrier.restarts if carrier.restarts else known
     for count, step in enumerate(steps):
         if count < known:
             kept = scratch.get(name, step.frame)
         else:
-            arrays = side.follow(step.image, step.flow, step.hidden)
+            arrays = carrier.follow(step.image, step.flow, step.hidden)
             kept = scratch.put(name, step.frame, **arrays)
-        side.take(kept)
+        carrier.take(kept)
         yield step, kept
