@@ -78,7 +78,7 @@ def measure_sharpness(frame: Frame) -> float:
 
 
 def measure_edge_agreement(frame: Frame, source: Frame) -> float | None:
-    """Correlation of gradient magnitudes, -1..1; None if either picture is flat."""
+    """Correlation of gradient magnitudes, -1..1; None if either image is flat."""
     strengths = []
     for image in (frame, source):
         grey = to_luma(image)

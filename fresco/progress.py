@@ -84,6 +84,10 @@ class CancelToken:
             raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
 
 
+def never_stop() -> None:
+    """The check of work that nobody can stop."""
+
+
 class Stage:
     """One stage under way."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fresco")
 
 BLOCK = 1 << 18
-"""Bytes read at a time, so that a stop is heard soon."""
+"""Bytes read at a time, so that a run can be stopped soon."""
 ATTEMPTS = 3
 """Connections tried before a download is given up; each goes on where the last one broke."""
 TIMEOUT = 30.0
@@ -229,7 +229,7 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}. Fetch it again."
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}. Fetch it again."
                            ) from error
 
 
@@ -244,7 +244,9 @@ def _read_pickle(path: Path) -> Mapping[str, object]:
             "when loaded. Fetch it from its publisher, or convert it to .safetensors."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is no readable checkpoint: {error}. Fetch it again.") from error
+        raise WeightsError(
+            f"{path} is not a readable checkpoint: {error}. Fetch it again."
+        ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(
             f"{path} holds a {type(content).__name__}; a mapping of tensors is needed."

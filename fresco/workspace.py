@@ -2,7 +2,7 @@
 
 Every artefact is written under a temporary name and renamed, and lies in a folder whose name holds
 a hash of all inputs it was made from. So what exists is whole and belongs to this very run; a run
-that was killed goes on where it was, and changed settings never meet old pictures.
+that was killed goes on where it was, and changed settings never use old images.
 """
 
 from __future__ import annotations
@@ -196,5 +196,5 @@ class Workspace:
 
 
 def frame_name(frame: int) -> str:
-    """File name of a frame's picture, by its number in the source."""
+    """File name of a frame's image, by its number in the source."""
     return f"{frame:06d}.png"

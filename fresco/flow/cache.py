@@ -23,10 +23,10 @@ log = logging.getLogger("fresco")
 
 
 class CachedEstimator:
-    """An estimator that remembers its pairs.
+    """An estimator that keeps the pairs it has estimated on disk.
 
     Flow is rounded to half precision before its first use (a 1/128 of a pixel at 8 pixels), so a
-    pair read back is the very same as one just estimated, in half the space.
+    pair that is read back equals one just estimated, in half the space.
     """
 
     def __init__(self, estimator: FlowEstimator, folder: Path) -> None:

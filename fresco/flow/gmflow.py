@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 CHANNELS = 128
@@ -19,7 +20,7 @@ STRIDE = 8
 SIDE_MULTIPLE = 16
 """Sides must be multiples of this: 2 x 2 windows of whole features."""
 MASKED = -100.0
-"""Added to the score of two positions of a shifted window that are no neighbours."""
+"""Added to the score of two positions of a shifted window that are not neighbours."""
 BLOCK_ELEMENTS = 2**24
 """Most scores held at once: 64 MiB in float32."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -88,16 +89,12 @@ class Backbone(nn.Module):
 
 def split_windows(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [4 B, C, H / 2, W / 2], the windows of a row first."""
-    batch, width, rows, columns = x.shape
-    x = x.view(batch, width, 2, rows // 2, 2, columns // 2)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch * 4, width, rows // 2, columns // 2)
+    return rearrange(x, "b c (row h) (column w) -> (b row column) c h w", row=2, column=2)
 
 
 def merge_windows(x: Tensor) -> Tensor:
     """Inverse of `split_windows`."""
-    windows, width, rows, columns = x.shape
-    x = x.view(windows // 4, 2, 2, width, rows, columns)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(windows // 4, width, rows * 2, columns * 2)
+    return rearrange(x, "(b row column) c h w -> b c (row h) (column w)", row=2, column=2)
 
 
 def encode_position(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -270,8 +267,7 @@ class GMFlow(nn.Module):
         weights = self.upsampler(torch.cat((flow, features), dim=1))
         weights = weights.view(batch, 1, 9, STRIDE, STRIDE, height, width).softmax(dim=2)
         around = F.unfold(STRIDE * flow, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
-        fine = (weights * around).sum(dim=2)  # [B, 2, 8, 8, H, W]
-        return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, height * STRIDE, width * STRIDE)
+        return rearrange((weights * around).sum(dim=2), "b c y x h w -> b c (h y) (w x)")
 
 
 def normalise_images(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ RELATIVE_ERROR = 0.01
 ABSOLUTE_ERROR = 0.5
 """Pixels that a round trip may always miss (SPEC 4)."""
 COLOUR_DIFFERENCE = 63.75
-"""Mean absolute difference of colours, of 255, above which a match is none (SPEC 4)."""
+"""Mean absolute difference of colours, of 255, above which a match does not count (SPEC 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class OccludedFlow(NamedTuple):
 
 @runtime_checkable
 class OcclusionEstimator(Protocol):
-    """An estimator that has the occlusion too, since it remembers both."""
+    """An estimator that gives the occlusion too, since it keeps both on disk."""
 
     def estimate_with_occlusion(self, source: Tensor, target: Tensor) -> OccludedFlow:
         """Flow and occlusion of pairs of images [B, 3, H, W] in 0..255, on their device."""

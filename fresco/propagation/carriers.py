@@ -88,7 +88,7 @@ class PatchCarrier:
     def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
         self._size = (image.shape[0], image.shape[1])
         self._frame = frame
-        self._key = KeySources.of(_scale_to(frame, self._size), image)
+        self._key = KeySources.from_frame(_scale_to(frame, self._size), image)
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
@@ -98,7 +98,7 @@ class PatchCarrier:
         track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=None
         )
-        guides = self._key.guides(
+        guides = self._key.make_guides(
             _scale_to(image, self._size), enlarge_flow(track.flow, self._size)
         )
         painted, error = self._synthesizer.frame(

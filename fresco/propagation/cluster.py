@@ -13,9 +13,9 @@ from typing import Any
 from fresco.errors import PropagationError
 
 CONNECT_SECONDS = 10.0
-"""A scheduler that does not answer by then is not there."""
+"""Seconds after which a scheduler that does not answer counts as absent."""
 WORKER_SECONDS = 30.0
-"""A cluster without a worker gets this long to start one."""
+"""Seconds that a cluster without a worker has to start one."""
 
 
 def _connect(address: str) -> Any:
@@ -58,7 +58,7 @@ def open_cluster(address: str) -> Iterator[Executor]:
         from distributed import KilledWorker
 
         try:
-            # Not pure: a segment is to be worked on each time, whatever was done before.
+            # Not pure: a segment is worked on each time, even if the same call was made before.
             yield client.get_executor(pure=False)
         except KilledWorker as error:
             raise BrokenExecutor(str(error)) from error

@@ -15,7 +15,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_EXCEPTION,
@@ -32,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 
-from fresco.errors import Cancelled, PropagationError
+from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
+from fresco.progress import CancelToken
 from fresco.propagation.cluster import open_cluster
 from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import SegmentJob, verify_segment
@@ -53,7 +53,7 @@ CLUSTER_GRACE = 10.0
 GRACE = 2.0
 """Seconds that a worker has to end what it started before it is killed itself."""
 ATTEMPTS = 2
-"""A pool whose worker died is opened once more: it may have been another program's hunger."""
+"""A pool whose worker died is opened once more: another program may have used up the memory."""
 
 
 def count_workers(workers: int, jobs: int) -> int:
@@ -97,7 +97,7 @@ def _kill_pool(pool: Executor) -> None:
     for process in processes.values():
         process.terminate()
     for process in processes.values():
-        # In the middle of a long calculation it hears nothing; what it started ends with its pipe.
+        # A worker in a long calculation does not react; the program it started ends with its pipe.
         process.join(GRACE)
         if process.is_alive():
             _kill_process(process.pid)
@@ -117,7 +117,7 @@ def open_executor(workers: int) -> Iterator[Executor]:
     Leaving with an exception drops what waits and, in processes, kills what runs. A thread cannot
     be killed: its task must look for itself whether to stop.
     """
-    thread = "fresco-segment"  # so that a log can tell whose lines its are
+    thread = "fresco-segment"  # the log names threads
     with _make_importable():
         pool = ThreadPoolExecutor(1, thread) if workers == 1 else _open_process_pool(workers)
         try:
@@ -164,16 +164,15 @@ def _work_in_process(job: SegmentJob) -> None:
 
 
 def _work_on_cluster(job: SegmentJob, stop: Path) -> None:
-    """One segment on another machine: nothing can kill it there, so it looks for a sign."""
+    """One segment on another machine: nothing can kill it there, so it watches for a file."""
+    token = CancelToken()
+
     def check() -> None:
         if stop.exists():
-            raise _cancelled()
+            token.cancel()
+        token.check()
 
     _work_in_thread(job, _load_estimator(job.flow, job.device), check)
-
-
-def _cancelled() -> Cancelled:
-    return Cancelled("The run was cancelled. What is finished is kept; start it again.")
 
 
 def _work_in_thread(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
@@ -221,22 +220,17 @@ def _wait_for_all(waiting: dict[Future[None], SegmentJob], progress: _Progress) 
 
 def _run_on_this_machine(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
     """Run all jobs on this machine; the first exception of any of them stops the others."""
-    stop = threading.Event()
-
-    def check() -> None:
-        if stop.is_set():
-            raise _cancelled()
-
+    stop = CancelToken()
     with open_executor(workers) as pool:
         try:
             if workers == 1:
                 estimator = create_estimator(jobs[0].flow, jobs[0].device)
-                _wait_for_all({pool.submit(_work_in_thread, job, estimator, check): job
+                _wait_for_all({pool.submit(_work_in_thread, job, estimator, stop.check): job
                           for job in jobs}, progress)
             else:
                 _wait_for_all({pool.submit(_work_in_process, job): job for job in jobs}, progress)
         except BaseException:
-            stop.set()
+            stop.cancel()
             raise
 
 

@@ -75,24 +75,24 @@ class KeySources:
     """[H, W, 3] the source's frame of the key."""
     edge: Image
     """[H, W] its edges."""
-    picture: Image
-    """[H, W, 3] the key's picture."""
+    style: Image
+    """[H, W, 3] the stylised key."""
     position: Image
     """[H, W, 3] every pixel's own position."""
 
     @classmethod
-    def of(cls, frame: Image, picture: Image) -> KeySources:
-        """From the source's frame of the key and its picture, of one size."""
+    def from_frame(cls, frame: Image, style: Image) -> KeySources:
+        """From the source's frame of the key and the stylised key, of one size."""
         still = np.zeros((*frame.shape[:2], 2), np.float32)
-        return cls(frame, detect_edges(frame), picture, encode_positions(still))
+        return cls(frame, detect_edges(frame), style, encode_positions(still))
 
-    def guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
+    def make_guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
         """All guides of a frame [H, W, 3] whose `flow` [H, W, 2] leads to the key."""
-        moved = np.asarray(remap(self.picture, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
+        moved = np.asarray(remap(self.style, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
         return (
             Guide("colour", self.frame, frame, COLOUR),
             Guide("edge", self.edge, detect_edges(frame), EDGE),
-            Guide("temporal", self.picture, moved, TEMPORAL),
+            Guide("temporal", self.style, moved, TEMPORAL),
             Guide("position", self.position, encode_positions(flow), POSITION),
         )
 

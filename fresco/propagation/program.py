@@ -15,7 +15,7 @@ from fresco.workspace import digest_content
 OVERRIDE = "FRESCO_EBSYNTH"
 """Environment variable that names another program."""
 SELF_TEST_SECONDS = 60.0
-"""A self-test takes a second; a machine that is starved may need longer."""
+"""A self-test takes a second; a busy machine may need longer."""
 _SYSTEMS = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _BUILT = ("x86_64-linux", "aarch64-linux", "x86_64-windows", "x86_64-macos", "arm64-macos")
@@ -45,7 +45,7 @@ def platform_name() -> str:
 
 
 def find_program() -> Path:
-    """The program for this machine, run bit set, or PropagationError saying what is amiss."""
+    """The program for this machine, its run bit set, or PropagationError with the reason."""
     given = os.environ.get(OVERRIDE)
     path = Path(given).expanduser() if given else _locate_bundled()
     if not path.is_file():

@@ -21,6 +21,7 @@ from fresco.blending.selection import (
 )
 from fresco.errors import PropagationError
 from fresco.flow.arrays import FrameMotion, Map, estimate_motion, remap
+from fresco.progress import never_stop
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
@@ -38,14 +39,10 @@ SOFTNESS = 9
 """Side in pixels of the neighbourhood that chooses its side together."""
 
 
-def _nothing() -> None:
-    return
-
-
 def propagate_segment(
-    job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None] = _nothing
+    job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None] = never_stop
 ) -> int:
-    """Write every missing frame between two keys; returns how many were written.
+    """Write every missing frame between two keys; the number of frames written.
 
     Args:
         check: called once a frame and pass, and while a frame is waited for; raises to stop.

@@ -35,9 +35,9 @@ class SegmentJob:
     last: int
     """Frame number of the last key."""
     first_key: Path
-    """Picture of the first key."""
+    """The first key."""
     last_key: Path
-    """Picture of the last key, of the same size."""
+    """The last key, of the same size."""
     frames: FrameLoader
     """Reads the source."""
     flow: FlowSettings
@@ -70,7 +70,7 @@ class SegmentJob:
         return [frame for frame in self.interior if not self.path(frame).exists()]
 
     def read_keys(self) -> tuple[Image, Image]:
-        """The pictures of both keys, checked."""
+        """Both keys, checked."""
         first, last = (read_key(path) for path in (self.first_key, self.last_key))
         if first.shape != last.shape:
             raise PropagationError(
@@ -80,7 +80,7 @@ class SegmentJob:
         return first, last
 
     def cache_key(self, estimator: str) -> str:
-        """Digest of all that what lies in `scratch` depends on, besides the source's frames.
+        """Digest of what the files in `scratch` were made from, besides the source's frames.
 
         Those, and all settings, are part of the name of `folder`.
         """
@@ -102,20 +102,20 @@ class SegmentJob:
 
 
 def read_key(path: Path) -> Image:
-    """The picture of a key, or PropagationError."""
-    picture = read_image(path)
-    if picture is None:
-        raise PropagationError(f"{path} cannot be read as a picture; make that keyframe again.")
-    return picture
+    """A key, or PropagationError."""
+    image = read_image(path)
+    if image is None:
+        raise PropagationError(f"{path} cannot be read as an image; make that keyframe again.")
+    return image
 
 
 def verify_segment(job: SegmentJob) -> None:
     """Check that every frame between the keys is there, readable and of the keys' size."""
     size = job.read_keys()[0].shape
     for frame in job.interior:
-        picture = read_image(job.path(frame))
-        if picture is None or picture.shape != size:
-            what = "cannot be read" if picture is None else f"is {picture.shape}, not {size}"
+        image = read_image(job.path(frame))
+        if image is None or image.shape != size:
+            what = "cannot be read" if image is None else f"is {image.shape}, not {size}"
             raise PropagationError(
-                f"{job.path(frame)} {what}; delete it and start again, it will be made anew."
+                f"{job.path(frame)} {what}; delete it and start again; it is made anew then."
             )

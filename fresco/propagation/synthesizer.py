@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
+from fresco.progress import never_stop
 from fresco.propagation.guides import Guide
 from fresco.propagation.program import creation_flags
 
@@ -42,7 +43,7 @@ SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
 POLL = 0.1
 """Seconds between two looks at whether to stop."""
 ATTEMPTS = 2
-"""A lost frame is asked for once more: its process may have fallen to another's hunger."""
+"""A lost frame is asked for once more: the system may have killed its process to free memory."""
 CLOSING_SECONDS = 10.0
 """A process that was told to stop and does not end by then is killed."""
 TAIL = 8
@@ -164,16 +165,12 @@ class _Process:
         return f"{how}; it said: {said}" if said else f"{how}, without a word"
 
 
-def _nothing() -> None:
-    return
-
-
 class PatchSynthesizer:
     """Paints frames in a key's strokes. One process, started at the first frame."""
 
     def __init__(
         self, program: Path, style: Image, options: SynthesisOptions, *,
-        check: Callable[[], None] = _nothing,
+        check: Callable[[], None] = never_stop,
     ) -> None:
         self._words, self._style, self._check = build_command(program, options), style, check
         self._process: _Process | None = None
@@ -234,7 +231,7 @@ class PatchSynthesizer:
         if self._process is None:
             self._process = _Process(self._words)
             if self._closed:
-                raise _Lost("nobody waits for it any more")
+                raise _Lost("the synthesizer was closed meanwhile")
             for part in _pack_setup(self._style, guides):
                 self._process.stdin.write(part)
         process = self._process
@@ -251,11 +248,11 @@ class PatchSynthesizer:
         process.read_into(image)
         process.read_into(error)
         if not np.isfinite(error).all() or error.min() < 0:
-            raise _Lost("its error map holds what is no distance")
+            raise _Lost("its error map holds values that are not distances")
         return image, error.astype(np.float32, copy=False)
 
     def _close(self, process: _Process) -> None:
-        """Let it end by itself, and hear whether it was content."""
+        """Let it end by itself, and check its exit code."""
         future = self._pipes.submit(process.finish)
         try:
             code = future.result(CLOSING_SECONDS)
@@ -290,7 +287,7 @@ def _count_channels(image: NDArray) -> int:
 
 
 def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
-    """What the program hears once."""
+    """What the program is told once."""
     height, width = style.shape[:2]
     yield b"EBSQ" + struct.pack(
         "<4If", PROTOCOL, width, height, _count_channels(style), DEFAULT_WEIGHT
@@ -309,7 +306,7 @@ def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memor
 def _pack_frame(
     guides: Sequence[Guide], flow: Map | None, anew: bool
 ) -> Iterator[bytes | memoryview]:
-    """What it hears for a frame."""
+    """What it is told for a frame."""
     yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (ANEW * anew))
     size = guides[0].target.shape[:2]
     for guide in guides:

@@ -132,8 +132,8 @@ def _align(track: Track, frame: Image, key: Image) -> Track:
         flow = compose(np.asarray(rest, np.float32), track.flow)
         error = _measure_error(frame, key, flow)
         track = _replace_where(track, flow, error, error < ALIGN_GAIN * track.error)
-    # The best match of every pixel alone tears pictures: a flow of pieces, whole within, is worth
-    # 5 % of error. The median keeps the edges between the pieces.
+    # The best match of every pixel alone tears images. A flow that is smooth in pieces looks better
+    # and costs 5 % of error. The median keeps the edges between the pieces.
     flow = np.stack([
         cv2.medianBlur(np.ascontiguousarray(track.flow[..., axis]), MEDIAN) for axis in (0, 1)
     ], axis=-1)

@@ -84,7 +84,7 @@ class KeyframeRun:
         return result
 
     def read_finished(self, batch: Batch) -> BatchCarry | None:
-        """The carry of a batch that is done already, its pictures checked."""
+        """The carry of a batch that is done already, its images checked."""
         tensors = read_tensors(self._carry_path(batch))
         if tensors is None:
             return None
@@ -194,7 +194,7 @@ def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -
     """Translate frames with every part of FRESCO off: same model, noise and steps, no guide.
 
     The groups are fixed, since a frame's noise depends on its place in one, and their size is on
-    disk where memory made it smaller: a resumed run gives the same pictures.
+    disk where memory made it smaller: a resumed run gives the same images.
     """
     place, start = run.folder / _GROUP_NAME, 0
     known = read_json(place)

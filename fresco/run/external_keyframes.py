@@ -18,10 +18,10 @@ from fresco.workspace import Workspace, digest, digest_content, frame_name, writ
 
 @dataclass(frozen=True, slots=True)
 class ExternalKeyframes:
-    """Own keyframes, taken over."""
+    """External keyframes at working size."""
 
     folder: Path
-    """Their pictures at working size, by frame number."""
+    """The images, by frame number."""
     plans: tuple[KeyframePlan, ...]
     """One a shot, with these keyframes alone."""
     ends: tuple[tuple[int, int], ...]
@@ -31,9 +31,9 @@ class ExternalKeyframes:
 
 
 def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
-    """The pictures of a folder by frame number: the last number in each name."""
+    """The images of a folder by frame number: the last number in each name."""
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder; give one with stylised keyframes.")
+        raise SettingsError(f"{folder} is not a folder; give one with stylised keyframes.")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -55,14 +55,14 @@ def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
             )
         found[number] = path
     if not found:
-        raise SettingsError(f"{folder} holds no pictures; give PNG or JPEG keyframes.")
+        raise SettingsError(f"{folder} holds no images; give PNG or JPEG keyframes.")
     return dict(sorted(found.items()))
 
 
 def import_external_keyframes(
     clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
 ) -> ExternalKeyframes:
-    """Bring own keyframes to the working size, and plan with them alone."""
+    """Bring external keyframes to the working size, and plan with them alone."""
     cache_key = digest(clip.cache_key, {n: digest_content(p) for n, p in images.items()})
     folder = space.folder("own", cache_key)
     notes: list[str] = []

@@ -30,8 +30,8 @@ def _collect_images(
 ) -> dict[str, NDArray[np.uint8]]:
     """The image of one frame in every result, or PropagationError."""
     images: dict[str, NDArray[np.uint8]] = {}
-    for name, picture in results.items():
-        image = picture(number)
+    for name, find_image in results.items():
+        image = find_image(number)
         if image is None:
             raise PropagationError(
                 f"The image of frame {number} is missing or damaged. Start the same command again."

@@ -17,7 +17,7 @@ from fresco.workspace import explain, frame_name, read_image, write_image
 def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
     """The keyframe before, the frame itself, and the keyframe after, as far as its shot has them.
 
-    Raises SettingsError if the frame is no keyframe.
+    Raises SettingsError if the frame is not a keyframe.
     """
     for plan in plans:
         if frame in plan.keyframes:
@@ -25,7 +25,7 @@ def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...
             return plan.keyframes[max(0, place - 1):place + 2]
     known = [number for plan in plans for number in plan.keyframes]
     raise SettingsError(
-        f"Frame {frame} is no keyframe; the nearest is "
+        f"Frame {frame} is not a keyframe; the nearest is "
         f"{min(known, key=lambda number: abs(number - frame))}. Choose a keyframe."
     )
 
@@ -33,7 +33,7 @@ def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...
 def redo_keyframe(
     run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, propagated: Iterable[Path]
 ) -> None:
-    """Replace the picture of a keyframe, and drop what was made from the old one.
+    """Replace the image of a keyframe, and drop what was made from the old one.
 
     Args:
         propagated: folders of frames that were carried from keyframes.

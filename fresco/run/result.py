@@ -1,4 +1,4 @@
-"""Stage 4: pictures become the video, at the source's size and rate, with its sound."""
+"""Stage 4: images become the video, at the source's size and rate, with its sound."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""
 
 ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
-"""Gives the picture of a frame by its number in the source; None if it is not there."""
+"""Gives the image of a frame by its number in the source; None if it is absent or damaged."""
 
 
 def read_stored(folder: Path) -> ImageLookup:
-    """The pictures of a folder of the workspace."""
+    """The images of a folder of the workspace."""
     return lambda number: read_image(folder / frame_name(number))
 
 
@@ -56,16 +56,16 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
 
 
 def write_result(
-    clip: Clip, picture: ImageLookup, output: Path, settings: OutputSettings, progress: Progress
+    clip: Clip, images: ImageLookup, output: Path, settings: OutputSettings, progress: Progress
 ) -> tuple[str, ...]:
-    """Write every frame of the clip and answer the writer's notes.
+    """Write every frame of the clip and return the writer's notes.
 
     Args:
         output: a video file, or a folder of images when the name has no suffix.
     """
     own = clip.info.width, clip.info.height
     width, height = own if settings.source_size else clip.frames.size
-    # Times as in the source: the writer moves pictures and sound together.
+    # Times as in the source: the writer moves frames and sound together.
     times = clip.info.timestamps[clip.first:clip.last + 1]
     if output.suffix:
         sound = choose_sound(clip.info, clip.first, clip.last) if settings.sound else {}
@@ -78,10 +78,10 @@ def write_result(
         writer = ImageFolderWriter(output)
     with progress.stage("write", clip.count) as stage, writer:
         for number in clip.numbers:
-            image = picture(number)
+            image = images(number)
             if image is None:
                 raise PropagationError(
-                    f"The picture of frame {number} is missing or damaged. Start the same command "
+                    f"The image of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
             writer.write(scale_frame(image, (width, height)))
@@ -92,8 +92,8 @@ def write_result(
 def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) -> Path:
     """Copy the translated keyframes that exist beside the result, named by frame number.
 
-    Those of an earlier export that are no keyframes any more go, or a propagation from that folder
-    would show them. A picture retouched there stays until its keyframe is translated anew.
+    Those of an earlier export that are no longer keyframes are removed, or a propagation from that
+    folder would show them. An image retouched there stays until its keyframe is translated anew.
     """
     target = output.parent / f"{output.stem}-keys"
     before = read_json(target / _EXPORTED) or {}

@@ -45,7 +45,7 @@ class RunResult:
     """What a run left."""
 
     output: Path
-    """The video, or the folder of pictures."""
+    """The video, or the folder of images."""
     workspace: Path
     """The folder that a later run resumes from."""
     report: Path | None = None

@@ -1,4 +1,4 @@
-"""Decoded pictures to RGB and back, with the matrix and range the stream names.
+"""Decoded frames to RGB and back, with the matrix and range the stream names.
 
 FFmpeg's own scaler darkens by about one grey level a round trip at its default settings, and the
 flags that cure it differ between versions of PyAV. Planar YUV is therefore converted here, in
@@ -36,7 +36,7 @@ _WEIGHTS = {
 """Weights of red and blue in luma, by matrix (H.273, table 4)."""
 
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
-"""An untagged picture this wide, or taller than that, is taken as BT.709 as players do."""
+"""An untagged frame this wide, or taller than that, is taken as BT.709 as players do."""
 
 
 def guess_matrix(width: int, height: int) -> int:
@@ -74,7 +74,7 @@ def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def lay_over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB of an RGBA picture laid over black."""
+    """RGB of an RGBA image laid over black."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return to_uint8(rgba[..., :3] * alpha)
 
@@ -96,7 +96,7 @@ def _upsample(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
     """A chroma plane at luma's size, (width, height).
 
     Where it is halved, samples sit on every second luma column and between two luma rows: the
-    position that H.264 and its kin assume unless told otherwise.
+    position that H.264 and similar codecs assume unless told otherwise.
     """
     width, height = size
     rows, columns = chroma.shape
@@ -118,7 +118,7 @@ def _choose_matrix(frame: VideoFrame) -> int:
         return guess_matrix(frame.width, frame.height)
     if matrix not in _WEIGHTS:
         raise VideoError(
-            f"The picture's colour matrix is number {matrix} of H.273, which is not supported; "
+            f"The frame's colour matrix is number {matrix} of H.273, which is not supported; "
             "convert the video to BT.709 first."
         )
     return matrix
@@ -169,7 +169,7 @@ def _yuv_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """A decoded picture as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
+    """A decoded frame as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
     kind = frame.format
     seen_through = kind.is_rgb and any(part.is_alpha for part in kind.components)
     if kind.has_palette or seen_through:

@@ -55,7 +55,7 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
         image = None
     if image is None:
         raise VideoError(
-            f"{path} is no image that can be decoded ({data.size} bytes); replace or remove it."
+            f"{path} is not an image that can be decoded ({data.size} bytes); replace or remove it."
         )
     return _to_rgb(np.asarray(image), path)
 
@@ -197,8 +197,8 @@ def check_folder_target(path: Path) -> None:
         foreign = names
     if foreign:
         raise VideoError(
-            f"{path} holds files that are no earlier result, such as {min(foreign)}; name a new "
-            "folder."
+            f"{path} holds files that are not an earlier result, such as {min(foreign)}; name a "
+            "new folder."
         )
 
 

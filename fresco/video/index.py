@@ -1,6 +1,6 @@
 """What a video file really holds: every frame that decodes, and when it is shown.
 
-Containers lie about counts and rates, so the file is decoded once, front to back, before any use.
+Containers state wrong counts and rates, so the file is decoded once, front to back, before any use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HELD = Fraction(3, 2)
 """Ordinary frame lengths above which the last frame of a steady clip counts as held."""
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-"""Transfer numbers of H.273 whose pictures need tone mapping on an ordinary screen."""
+"""Transfer numbers of H.273 whose frames need tone mapping on an ordinary screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class VideoInfo:
     has_sound: bool
     """Whether there is a sound stream."""
     rotation: int
-    """Degrees the stored pictures are turned counterclockwise for display: 0, 90, 180 or 270."""
+    """Degrees the stored frames are turned counterclockwise for display: 0, 90, 180 or 270."""
     timestamps: tuple[Fraction, ...]
     """Seconds at which each frame is shown, rising."""
     variable_rate: bool
@@ -106,7 +106,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or no "
+            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or not a "
             "video. Give a file that plays, or re-mux it first."
         ) from error
     with container:
@@ -127,13 +127,13 @@ def _refuse_playlist(path: Path) -> None:
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures; cover art does not count."""
+    """The first video stream; cover art does not count."""
     for stream in container.streams.video:
         if not _is_cover(container, stream):
             stream.thread_type = "AUTO"
             return stream
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path} holds {kinds} but no video; give a file with moving pictures.")
+    raise VideoError(f"{path} holds {kinds} but no video; give a video file.")
 
 
 def _is_cover(container: InputContainer, stream: VideoStream) -> bool:

@@ -104,7 +104,7 @@ class _Decoder:
         return list(reversed(keys[max(0, end - _SEEKS) : end]))
 
     def frame(self, index: int) -> VideoFrame:
-        """The decoded picture of that number."""
+        """The decoded frame of that number."""
         keys = self._list_keys_before(index) if self._index.pts else []
         near = self._next <= index and (not keys or keys[0] <= self._next)
         if near:

@@ -24,7 +24,7 @@ def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
 
 
 def scale_frame(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture at `size` (width, height): Lanczos where its short side grows, area else."""
+    """The image at `size` (width, height): Lanczos where its short side grows, area else."""
     height, width = rgb.shape[:2]
     if (width, height) == size:
         return rgb

@@ -165,7 +165,7 @@ class VideoWriter:
         context.pix_fmt = "yuv420p"
         context.options = {"crf": str(self._crf), "preset": "medium"} | _choose_repeatable_options()
         if self._held:
-            # Containers keep the length of the last packet: it must be the last picture's.
+            # Containers keep the length of the last packet: it must be the last frame's.
             context.options |= {"bf": "0"}
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock

@@ -39,9 +39,9 @@ def test_positions_are_a_ramp_down_in_red_and_right_in_green() -> None:
 
 
 def test_guides_of_a_moved_frame_name_what_went_where() -> None:
-    key = KeySources.of(FRAME, negative(FRAME))
+    key = KeySources.from_frame(FRAME, negative(FRAME))
     flow = np.zeros((HEIGHT, WIDTH, 2), np.float32) - np.float32([3, 0])
-    guides = {guide.name: guide for guide in key.guides(FRAME[::-1], flow)}
+    guides = {guide.name: guide for guide in key.make_guides(FRAME[::-1], flow)}
     assert {name: guide.weight for name, guide in guides.items()} == {
         "colour": 6, "edge": 0.5, "temporal": 0.5, "position": 2}
     np.testing.assert_array_equal(guides["temporal"].target[:, 3:], negative(FRAME)[:, :-3])

@@ -73,8 +73,8 @@ def test_a_moved_scene_is_painted_as_the_moved_style(quality: str) -> None:
     flow = STILL - np.float32([SHIFT, 0])
     options = SynthesisOptions(quality)
     with PatchSynthesizer(find_program(), style, options) as program:
-        first, error = program.frame(KeySources.of(FRAME, style).guides(moved, flow))
-        again, _ = program.frame(KeySources.of(FRAME, style).guides(moved, flow), STILL)
+        first, error = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow))
+        again, _ = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow), STILL)
     for image in (first, again):
         inner = np.abs(image.astype(int) - wanted)[:, SHIFT + 3:]
         assert inner.mean() < 3
@@ -131,13 +131,13 @@ def test_any_path_will_do(tmp_path: Path) -> None:
     program = Path(shutil.copy(find_program(), folder / find_program().name))
     style = painted(FRAME)
     with PatchSynthesizer(program, style, SynthesisOptions()) as process:
-        image, _ = process.frame(KeySources.of(FRAME, style).guides(FRAME, STILL))
+        image, _ = process.frame(KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL))
     assert np.abs(image.astype(int) - style).mean() < 3
 
 
 def test_one_that_is_killed_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
     style = painted(FRAME)
-    guides = KeySources.of(FRAME, style).guides(FRAME, STILL)
+    guides = KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL)
     with PatchSynthesizer(find_program(), style, SynthesisOptions()) as process:
         before, _ = process.frame(guides)
         (running,) = synthesizer._live
@@ -150,7 +150,7 @@ def test_one_that_is_killed_is_started_again(caplog: pytest.LogCaptureFixture) -
 def test_what_it_cannot_use_is_told_in_its_own_words() -> None:
     style = painted(FRAME)
     wrong = [Guide(g.name, g.source, g.target, float("nan"))
-             for g in KeySources.of(FRAME, style).guides(FRAME, STILL)]
+             for g in KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL)]
     process = PatchSynthesizer(find_program(), style, SynthesisOptions())
     with process, pytest.raises(PropagationError, match=r"lost 2 times .*exit code [23]; it said"):
         process.frame(wrong)
@@ -158,7 +158,7 @@ def test_what_it_cannot_use_is_told_in_its_own_words() -> None:
 
 def test_stopping_in_the_middle_of_a_frame_is_at_once() -> None:
     large = texture(480, 640, 5)
-    guides = KeySources.of(large, 255 - large).guides(large[::-1], np.zeros((480, 640, 2), "f4"))
+    guides = KeySources.from_frame(large, 255 - large).make_guides(large[::-1], np.zeros((480, 640, 2), "f4"))
     stop, seen = threading.Event(), list[float]()
 
     def check() -> None:

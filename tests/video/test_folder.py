@@ -99,7 +99,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n"])
 def test_an_image_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "0.png").write_bytes(content)
-    with pytest.raises(VideoError, match=r"0\.png is no image"):
+    with pytest.raises(VideoError, match=r"0\.png is not an image"):
         open_source(tmp_path)
 
 
