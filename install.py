@@ -15,7 +15,7 @@ import sys
 from types import ModuleType
 
 from fresco.errors import PropagationError
-from fresco.propagation.program import find_program, self_test
+from fresco.propagation.program import find_program, run_self_test
 
 PACKAGE = "av"
 LOWEST = (12, 3)
@@ -85,7 +85,7 @@ def ensure_package() -> bool:
 def check_program() -> None:
     """Set the program's run bit and run its own test; one line if it does not work here."""
     try:
-        reason = self_test(find_program())
+        reason = run_self_test(find_program())
     except PropagationError as error:
         reason = str(error)
     if reason:

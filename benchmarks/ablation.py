@@ -28,7 +28,7 @@ from benchmarks.clips import packaged_clip
 from fresco.flow.estimator import create_estimator
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
-from fresco.metrics import Measures, edge_agreement
+from fresco.metrics import Metrics, measure_edge_agreement
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
 from fresco.run.translate import translate
@@ -98,13 +98,13 @@ def run_variant(
         numbers = [int(number) for number in settings.keyframes.keys.split(",")]
         frames = [_picture(result.output / frame_name(number)) for number in numbers]
     source = open_clip(clip, settings).frames
-    measures = Measures(create_estimator(settings.flow, "cpu"), ["result"])
+    measures = Metrics(create_estimator(settings.flow, "cpu"), ["result"])
     colours, edges = [], []
     for number, frame in zip(numbers, frames, strict=True):
         original = source.pick([number])[0]
         measures.update(original, {"result": frame}, starts_shot=number == numbers[0])
         colours.append(colour_distance(frame, original))
-        edges.append(1 - (edge_agreement(frame, original) or 0.0))
+        edges.append(1 - (measure_edge_agreement(frame, original) or 0.0))
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             write_image(pictures / frame_name(number), frame)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.plain_blend import plain_blend
 from fresco.blending.histogram import blend_histograms, to_lab, to_rgb
-from fresco.blending.poisson import LAB_WEIGHTS, blend_gradients, selected_gradients
+from fresco.blending.poisson import LAB_WEIGHTS, blend_gradients, select_gradients
 
 Result = TypeVar("Result")
 SIZE = 512
@@ -62,11 +62,11 @@ def main() -> None:
     share = mask.astype(np.float32)
 
     def ours() -> NDArray[np.floating]:
-        return blend_gradients(blend, *selected_gradients(lab[0], lab[1], share))
+        return blend_gradients(blend, *select_gradients(lab[0], lab[1], share))
 
     def plain() -> NDArray[np.floating]:
         wide = [image.astype(np.float64) for image in lab[:2]]
-        slopes = selected_gradients(wide[0], wide[1], share)
+        slopes = select_gradients(wide[0], wide[1], share)
         return plain_blend(blend.astype(np.float64), *slopes, LAB_WEIGHTS)
 
     fast, fast_seconds = timed(ours, ROUNDS)

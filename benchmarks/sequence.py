@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import packaged_clip
 from benchmarks.propagation import EFFORT, run
-from fresco.flow.arrays import pair_flow
-from fresco.flow.estimator import DisFlow
+from fresco.flow.arrays import estimate_motion
+from fresco.flow.estimator import DisEstimator
+from fresco.propagation.carriers import PatchCarrier
 from fresco.propagation.guides import Guide
-from fresco.propagation.program import checked_program
-from fresco.propagation.sides import PatchSide
+from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.video.reader import open_source
-from fresco.video.size import resize, working_size
+from fresco.video.size import scale_frame, working_size
 
 Image = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -62,20 +62,20 @@ def frames_of(clip: Path, count: int, side: int) -> list[Image]:
     """The key and so many frames after it."""
     with open_source(clip) as source:
         size = working_size(source.info.width, source.info.height, side)
-        return [resize(frame, size) for frame in source.frames(0, count)]
+        return [scale_frame(frame, size) for frame in source.frames(0, count)]
 
 
 def painted(frames: Sequence[Image], style: Image, quality: str, *, restart: bool
             ) -> tuple[dict[str, float], Recorder]:
     """Carry the style along the frames; seconds of the program alone."""
-    estimator = DisFlow()
-    steps = [pair_flow(first, second, estimator)
+    estimator = DisEstimator()
+    steps = [estimate_motion(first, second, estimator)
              for first, second in itertools.pairwise(frames)]
-    program = checked_program().path
+    program = require_program().path
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     recorder = Recorder(program, style, quality, restart=restart)
     with recorder:
-        side = PatchSide(style, frames[0], recorder)
+        side = PatchCarrier(style, frames[0], recorder)
         for image, pair in zip(frames[1:], steps, strict=True):
             side.take(side.follow(image, pair.backward, pair.backward_occlusion))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

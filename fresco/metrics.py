@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import compose, inside, pair_flow, sample
+from fresco.flow.arrays import compose, estimate_motion, find_inside, remap
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -53,7 +53,7 @@ DEFINITIONS: Mapping[str, str] = {
 """What each number of a report means, with its unit."""
 
 
-def warp_error(frame: Frame, earlier: Frame, flow: Map, valid: Mask) -> float | None:
+def measure_warp_error(frame: Frame, earlier: Frame, flow: Map, valid: Mask) -> float | None:
     """Mean squared difference, values 0..1, between a frame and an earlier one moved to it.
 
     Args:
@@ -63,25 +63,25 @@ def warp_error(frame: Frame, earlier: Frame, flow: Map, valid: Mask) -> float | 
     """
     if not valid.any():
         return None
-    moved = sample(earlier.astype(np.float32), flow)
+    moved = remap(earlier.astype(np.float32), flow)
     return float(np.square((frame - moved)[valid] / 255.0).mean(dtype=np.float64))
 
 
-def luma(frame: Frame) -> Map:
+def to_luma(frame: Frame) -> Map:
     """Luma of [H, W, 3] RGB, float32 in 0..255."""
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.float32)
 
 
-def sharpness(frame: Frame) -> float:
+def measure_sharpness(frame: Frame) -> float:
     """Variance of the Laplacian of luma."""
-    return float(cv2.Laplacian(luma(frame), cv2.CV_32F).var(dtype=np.float64))
+    return float(cv2.Laplacian(to_luma(frame), cv2.CV_32F).var(dtype=np.float64))
 
 
-def edge_agreement(frame: Frame, source: Frame) -> float | None:
-    """Correlation of gradient magnitudes, -1..1; None if either picture is flat."""
+def measure_edge_agreement(frame: Frame, source: Frame) -> float | None:
+    """Correlation of gradient magnitudes, -1..1; None if either image is flat."""
     strengths = []
     for image in (frame, source):
-        grey = luma(image)
+        grey = to_luma(image)
         strengths.append(np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0),
                                   cv2.Sobel(grey, cv2.CV_32F, 0, 1)).ravel())
     first, second = (strength - strength.mean(dtype=np.float64) for strength in strengths)
@@ -89,7 +89,7 @@ def edge_agreement(frame: Frame, source: Frame) -> float | None:
     return float(np.dot(first, second) / norm) if norm > 0 else None
 
 
-def mean_lab(frame: Frame) -> NDArray[np.float64]:
+def average_lab(frame: Frame) -> NDArray[np.float64]:
     """Mean colour in Lab, L in 0..100."""
     lab = cv2.cvtColor(frame.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
     return lab.mean(axis=(0, 1), dtype=np.float64)
@@ -128,7 +128,7 @@ class _Slope:
         return float((n * xy - x * y) / spread) if spread > 0 else None
 
 
-def _ratio(value: float | None, base: float | None) -> float | None:
+def _divide(value: float | None, base: float | None) -> float | None:
     return None if value is None or not base else value / base
 
 
@@ -185,23 +185,25 @@ class _Tally:
 
     def compare(self, frame: Frame, source: Frame) -> None:
         """Take what needs no neighbour."""
-        self.sharp.add(sharpness(frame))
-        self.edges.add(edge_agreement(frame, source))
+        self.sharp.add(measure_sharpness(frame))
+        self.edges.add(measure_edge_agreement(frame, source))
 
     def follow(self, past: _Past, frame: Frame, motion: _Motion, *, border: bool) -> _Past:
         """Take the next frame of a shot; its past for the frame after it."""
-        error = warp_error(frame, past.previous, motion.flow, motion.valid)
+        error = measure_warp_error(frame, past.previous, motion.flow, motion.valid)
         (self.border if border else self.inner).add(error)
         if motion.alike.mean() >= FEWEST_TRACKED:
-            self.to_anchor.add(warp_error(frame, past.anchor, motion.anchor_flow, motion.alike))
-        change = luma(frame) - sample(luma(past.previous), motion.flow)
+            self.to_anchor.add(
+                measure_warp_error(frame, past.anchor, motion.anchor_flow, motion.alike)
+            )
+        change = to_luma(frame) - remap(to_luma(past.previous), motion.flow)
         if past.change is not None and motion.steady.any():
-            second = change - sample(past.change, motion.flow)
+            second = change - remap(past.change, motion.flow)
             self.flicker.add(float(np.abs(second[motion.steady]).mean(dtype=np.float64)))
         return replace(past, previous=frame, change=change)
 
 
-class Measures:
+class Metrics:
     """Measures of any number of results of one source, in one pass over the frames."""
 
     def __init__(
@@ -242,7 +244,7 @@ class Measures:
         frames = {**results, _SOURCE: source}
         if starts_shot or self._motion is None:
             self._motion, self._since_start = _Motion.still(*source.shape[:2]), 0
-            self._pasts = {name: _Past(f, mean_lab(f), f) for name, f in frames.items()}
+            self._pasts = {name: _Past(f, average_lab(f), f) for name, f in frames.items()}
         else:
             self._follow(self._step(source, self._motion), frames)
         for name, frame in frames.items():
@@ -252,10 +254,10 @@ class Measures:
     def _follow(self, motion: _Motion, frames: Mapping[str, Frame]) -> None:
         self._motion = motion
         self._since_start += 1
-        own_change = mean_lab(frames[_SOURCE]) - self._pasts[_SOURCE].colour
+        own_change = average_lab(frames[_SOURCE]) - self._pasts[_SOURCE].colour
         for name, frame in frames.items():
             tally, past = self._tallies[name], self._pasts[name]
-            distance = float(np.linalg.norm(mean_lab(frame) - past.colour - own_change))
+            distance = float(np.linalg.norm(average_lab(frame) - past.colour - own_change))
             tally.drift.add(distance)
             tally.slope.add(self._since_start, distance)
             border = self._count in self._borders
@@ -264,14 +266,14 @@ class Measures:
     def _step(self, source: Frame, before: _Motion) -> _Motion:
         """Motion of the next frame from that of the one before it."""
         past = self._pasts[_SOURCE]
-        pair = pair_flow(past.previous, source, self._estimator)
+        pair = estimate_motion(past.previous, source, self._estimator)
         flow = pair.backward
-        valid = ~pair.backward_occlusion & inside(flow)
-        steady = valid & (sample(before.valid.astype(np.float32), flow) > WHOLE)
+        valid = ~pair.backward_occlusion & find_inside(flow)
+        steady = valid & (remap(before.valid.astype(np.float32), flow) > WHOLE)
         anchor_flow = compose(flow, before.anchor_flow)
-        tracked = sample(before.tracked.astype(np.float32), flow) > WHOLE
-        tracked &= valid & inside(anchor_flow)
-        gap = cv2.absdiff(source, sample(past.anchor, anchor_flow)).mean(axis=-1)
+        tracked = remap(before.tracked.astype(np.float32), flow) > WHOLE
+        tracked &= valid & find_inside(anchor_flow)
+        gap = cv2.absdiff(source, remap(past.anchor, anchor_flow)).mean(axis=-1)
         return _Motion(flow, valid, steady, anchor_flow, tracked, tracked & (gap <= TRACKED))
 
     def report(self) -> dict[str, dict[str, float | int | None]]:
@@ -288,11 +290,11 @@ class Measures:
             "warp_error": pairs.value,
             "anchor_warp_error": tally.to_anchor.value,
             "flicker": tally.flicker.value,
-            "flicker_ratio": _ratio(tally.flicker.value, steadiest),
-            "sharpness_ratio": _ratio(tally.sharp.value, self._tallies[_SOURCE].sharp.value),
+            "flicker_ratio": _divide(tally.flicker.value, steadiest),
+            "sharpness_ratio": _divide(tally.sharp.value, self._tallies[_SOURCE].sharp.value),
             "edge_agreement": tally.edges.value,
             "colour_drift": tally.drift.value,
             "colour_drift_slope": None if slope is None else 100 * slope,
-            "batch_border_jump": _ratio(tally.border.value, tally.inner.value),
+            "batch_border_jump": _divide(tally.border.value, tally.inner.value),
             "pairs": pairs.count,
         }

@@ -46,6 +46,20 @@ class StageStatus:
         return self.seconds / self.made * (self.total - self.done)
 
 
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `4.2 s`, `12 s`, `3 min 20 s`, `15 min`, `2 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 Reporter = Callable[[StageStatus], None]
 
 
@@ -68,6 +82,10 @@ class CancelToken:
         """Raise `Cancelled` if a stop was asked for."""
         if self._event.is_set():
             raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
+
+
+def never_stop() -> None:
+    """The check of work that nobody can stop."""
 
 
 class Stage:

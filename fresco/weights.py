@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fresco")
 
 BLOCK = 1 << 18
-"""Bytes read at a time, so that a stop is heard soon."""
+"""Bytes read at a time, so that a run can be stopped soon."""
 ATTEMPTS = 3
 """Connections tried before a download is given up; each goes on where the last one broke."""
 TIMEOUT = 30.0
@@ -87,7 +87,7 @@ def file_sha256(path: Path) -> str:
     return sha.hexdigest()
 
 
-def _damage(weight: WeightFile, path: Path) -> str | None:
+def _find_damage(weight: WeightFile, path: Path) -> str | None:
     """What is wrong with a file, or None."""
     size = path.stat().st_size
     if size != weight.size:
@@ -98,11 +98,11 @@ def _damage(weight: WeightFile, path: Path) -> str | None:
     return None
 
 
-def find(weight: WeightFile, folder: Path) -> Path | None:
+def find_weights(weight: WeightFile, folder: Path) -> Path | None:
     """The checked file in the folder, or None if there is none; a damaged one raises."""
     path = folder / weight.name
     try:
-        damage = _damage(weight, path)
+        damage = _find_damage(weight, path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -115,14 +115,14 @@ def find(weight: WeightFile, folder: Path) -> Path | None:
     return path
 
 
-def ensure(
+def ensure_weights(
     weight: WeightFile, folder: Path, *, offline: bool = False, progress: Progress | None = None
 ) -> Path:
     """The checked file in the folder, downloaded if it is not there.
 
     A download that breaks keeps what it has beside the file, and the next one goes on from there.
     """
-    path = find(weight, folder)
+    path = find_weights(weight, folder)
     if path is not None:
         return path
     if is_offline(offline):
@@ -135,7 +135,7 @@ def ensure(
         folder.mkdir(parents=True, exist_ok=True)
         with (progress or Progress()).stage(f"download {weight.name}", weight.size) as stage:
             _download(weight, part, stage)
-        damage = _damage(weight, part)
+        damage = _find_damage(weight, part)
         if damage:
             part.unlink()
             raise WeightsError(
@@ -229,7 +229,7 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is no readable safetensors file: {error}. Fetch it again."
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}. Fetch it again."
                            ) from error
 
 
@@ -244,7 +244,9 @@ def _read_pickle(path: Path) -> Mapping[str, object]:
             "when loaded. Fetch it from its publisher, or convert it to .safetensors."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is no readable checkpoint: {error}. Fetch it again.") from error
+        raise WeightsError(
+            f"{path} is not a readable checkpoint: {error}. Fetch it again."
+        ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(
             f"{path} holds a {type(content).__name__}; a mapping of tensors is needed."

@@ -2,7 +2,7 @@
 
 Every artefact is written under a temporary name and renamed, and lies in a folder whose name holds
 a hash of all inputs it was made from. So what exists is whole and belongs to this very run; a run
-that was killed goes on where it was, and changed settings never meet old pictures.
+that was killed goes on where it was, and changed settings never use old images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def digest(*values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def content_digest(path: Path) -> str:
+def digest_content(path: Path) -> str:
     """Hex sha256 over a file's bytes, or over the names and bytes of a folder's files."""
     sha = hashlib.sha256()
     for item in sorted(path.iterdir()) if path.is_dir() else [path]:
@@ -66,7 +66,7 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` on success, removed on failure."""
     # The suffix stays last: writers of images and containers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -83,7 +83,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    with atomic(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -181,20 +181,20 @@ class Workspace:
             self._lock_file.close()
             self._lock_file = None
 
-    def folder(self, kind: str, identity: str) -> Path:
+    def folder(self, kind: str, cache_key: str) -> Path:
         """The folder of artefacts of one kind made from inputs with that digest."""
-        path = self.root / f"{kind}-{identity[:_NAME_DIGITS]}"
+        path = self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}"
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain(error, path) from error
         return path
 
-    def file(self, kind: str, identity: str, suffix: str) -> Path:
+    def file(self, kind: str, cache_key: str, suffix: str) -> Path:
         """The file of one artefact made from inputs with that digest."""
-        return self.root / f"{kind}-{identity[:_NAME_DIGITS]}{suffix}"
+        return self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}{suffix}"
 
 
 def frame_name(frame: int) -> str:
-    """File name of a frame's picture, by its number in the source."""
+    """File name of a frame's image, by its number in the source."""
     return f"{frame:06d}.png"

@@ -42,7 +42,7 @@ class Launch(ModuleType):
 def _program(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that works, unless a test says otherwise."""
     monkeypatch.setattr(install, "find_program", lambda: Path("ebsynth"))
-    monkeypatch.setattr(install, "self_test", lambda path: None)
+    monkeypatch.setattr(install, "run_self_test", lambda path: None)
 
 
 def use(
@@ -126,7 +126,7 @@ def test_program_that_cannot_run_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(monkeypatch, Launch(installed=True))
-    monkeypatch.setattr(install, "self_test", lambda path: "It was killed\nby a policy.")
+    monkeypatch.setattr(install, "run_self_test", lambda path: "It was killed\nby a policy.")
     assert install.main() == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert "flow propagator will be used" in line

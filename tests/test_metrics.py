@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fresco.metrics import DEFINITIONS, Measures, edge_agreement, sharpness, warp_error
+from fresco.metrics import (
+    DEFINITIONS,
+    Metrics,
+    measure_edge_agreement,
+    measure_sharpness,
+    measure_warp_error,
+)
 
 SIZE = 48
 STEP = 2
@@ -43,7 +49,7 @@ def scene(frames: int, seed: int = 0) -> list[np.ndarray]:
 def measured(
     frames: list[np.ndarray], results: dict[str, list[np.ndarray]], **options: list[int]
 ) -> dict[str, dict[str, float]]:
-    measures = Measures(ExactFlow(), tuple(results), **options)
+    measures = Metrics(ExactFlow(), tuple(results), **options)
     for t, frame in enumerate(frames):
         measures.update(frame, {name: sequence[t] for name, sequence in results.items()})
     return measures.report()  # type: ignore[return-value]
@@ -105,7 +111,7 @@ def test_a_jump_at_a_batch_border_is_seen() -> None:
 
 def test_nothing_is_compared_across_a_cut() -> None:
     first, second = scene(3, seed=1), scene(3, seed=2)
-    measures = Measures(ExactFlow())
+    measures = Metrics(ExactFlow())
     for t, frame in enumerate(first + second):
         measures.update(frame, {"result": frame}, starts_shot=t == 3)
     report = measures.report()["result"]
@@ -120,9 +126,9 @@ def test_occluded_pixels_do_not_count() -> None:
     valid = np.zeros((4, 4), bool)
     valid[3] = True
     flow = np.zeros((4, 4, 2), np.float32)
-    assert warp_error(frame, earlier, flow, valid) == 0
-    assert warp_error(frame, earlier, flow, ~valid) == pytest.approx(2 / 3)
-    assert warp_error(frame, earlier, flow, np.zeros((4, 4), bool)) is None
+    assert measure_warp_error(frame, earlier, flow, valid) == 0
+    assert measure_warp_error(frame, earlier, flow, ~valid) == pytest.approx(2 / 3)
+    assert measure_warp_error(frame, earlier, flow, np.zeros((4, 4), bool)) is None
 
 
 def test_one_frame_and_flat_frames_give_no_nan() -> None:
@@ -134,8 +140,8 @@ def test_one_frame_and_flat_frames_give_no_nan() -> None:
     single = measured(flat[:1], {"flat": flat[:1]})["flat"]
     assert single["warp_error"] is None
     assert single["pairs"] == 0
-    assert edge_agreement(flat[0], flat[0]) is None
-    assert sharpness(flat[0]) == 0
+    assert measure_edge_agreement(flat[0], flat[0]) is None
+    assert measure_sharpness(flat[0]) == 0
 
 
 def test_report_is_json_and_every_number_is_defined() -> None:
@@ -149,7 +155,7 @@ def test_memory_does_not_grow_with_length() -> None:
     """After many frames no more arrays are held than after three."""
 
     def held(count: int) -> int:
-        measures, frame = Measures(ExactFlow()), scene(1)[0]
+        measures, frame = Metrics(ExactFlow()), scene(1)[0]
         measures.update(frame, {"result": frame})
         tracemalloc.start()
         for _ in range(count):
@@ -163,7 +169,7 @@ def test_memory_does_not_grow_with_length() -> None:
 
 def test_other_sizes_and_names_are_refused() -> None:
     frame = scene(1)[0]
-    measures = Measures(ExactFlow())
+    measures = Metrics(ExactFlow())
     with pytest.raises(ValueError, match="result is"):
         measures.update(frame, {"result": frame[1:]})
     with pytest.raises(ValueError, match="wanted"):

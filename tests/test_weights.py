@@ -21,8 +21,8 @@ from fresco.weights import (
     GMFLOW_SINTEL,
     U2NETP,
     WeightFile,
-    ensure,
-    find,
+    ensure_weights,
+    find_weights,
     is_offline,
     load_state,
     weights_folder,
@@ -94,14 +94,14 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def test_a_file_is_fetched_checked_and_kept(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     seen: list[StageStatus] = []
-    path = ensure(site.weight(), folder, progress=Progress(seen.append))
+    path = ensure_weights(site.weight(), folder, progress=Progress(seen.append))
     assert path == folder / "net.pth"
     assert path.read_bytes() == CONTENT
     assert [item.name for item in folder.iterdir()] == ["net.pth"]
     assert seen[-1].finished
     assert seen[-1].done == seen[-1].total == len(CONTENT)
     assert len(seen) > len(CONTENT) // BLOCK
-    assert ensure(site.weight(), folder) == path
+    assert ensure_weights(site.weight(), folder) == path
     assert len(site.asked) == 1
 
 
@@ -109,22 +109,22 @@ def test_a_broken_download_goes_on_where_it_stopped(site: Site, tmp_path: Path) 
     site.cut = 100_000
     with pytest.raises(WeightsError, match=r"net\.pth .*1048576 bytes.*300000 of 1048576 bytes.*"
                                            r"goes on where it stopped"):
-        ensure(site.weight(), tmp_path)
+        ensure_weights(site.weight(), tmp_path)
     assert (tmp_path / "net.pth.part").stat().st_size == 300_000
     site.cut = None
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
     assert site.asked == [None, "bytes=100000-", "bytes=200000-", "bytes=300000-"]
 
 
 def test_a_server_without_ranges_starts_anew(site: Site, tmp_path: Path) -> None:
     site.ranges = False
     (tmp_path / "net.pth.part").write_bytes(b"old and wrong")
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_finished_part_needs_no_server(tmp_path: Path, site: Site) -> None:
     (tmp_path / "net.pth.part").write_bytes(CONTENT)
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
     assert site.asked == []
 
 
@@ -133,27 +133,27 @@ def test_a_finished_part_needs_no_server(tmp_path: Path, site: Site) -> None:
 def test_a_wrong_file_is_thrown_away(site: Site, tmp_path: Path, content: bytes) -> None:
     site.content = content
     with pytest.raises(WeightsError, match=r"not the published file: it.*expected.*thrown away"):
-        ensure(site.weight(), tmp_path)
+        ensure_weights(site.weight(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_of_another_file_heals_at_the_second_try(site: Site, tmp_path: Path) -> None:
     (tmp_path / "net.pth.part").write_bytes(b"x" * 1000)
     with pytest.raises(WeightsError, match="sha256"):
-        ensure(site.weight(), tmp_path)
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+        ensure_weights(site.weight(), tmp_path)
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_longer_than_the_file_is_dropped(site: Site, tmp_path: Path) -> None:
     (tmp_path / "net.pth.part").write_bytes(CONTENT * 2)
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_longer_than_the_servers_file_begins_anew(site: Site, tmp_path: Path) -> None:
     (tmp_path / "net.pth.part").write_bytes(CONTENT[:5000])
     site.content = CONTENT[:2000]
     with pytest.raises(WeightsError, match="the file there ends before byte 2000"):
-        ensure(site.weight(), tmp_path)
+        ensure_weights(site.weight(), tmp_path)
     assert site.asked == ["bytes=5000-", None, "bytes=2000-"]
     assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_a_part_longer_than_the_servers_file_begins_anew(site: Site, tmp_path: P
 def test_an_absent_file_names_address_and_folder(site: Site, tmp_path: Path) -> None:
     weight = site.weight("absent.pth")
     with pytest.raises(WeightsError, match=r"absent\.pth.*Not Found") as caught:
-        ensure(weight, tmp_path)
+        ensure_weights(weight, tmp_path)
     assert weight.address in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
@@ -174,14 +174,14 @@ def test_cancelling_keeps_what_was_fetched(site: Site, tmp_path: Path) -> None:
             token.cancel()
 
     with pytest.raises(Cancelled):
-        ensure(site.weight(), tmp_path, progress=Progress(stop, token))
+        ensure_weights(site.weight(), tmp_path, progress=Progress(stop, token))
     assert (tmp_path / "net.pth.part").stat().st_size >= 2 * BLOCK
-    assert ensure(site.weight(), tmp_path).read_bytes() == CONTENT
+    assert ensure_weights(site.weight(), tmp_path).read_bytes() == CONTENT
 
 
 def test_offline_says_what_to_fetch_and_where_to_put_it(site: Site, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
-        ensure(site.weight(), tmp_path, offline=True)
+        ensure_weights(site.weight(), tmp_path, offline=True)
     for part in ("net.pth", "1048576 bytes", site.address, str(tmp_path)):
         assert part in str(caught.value)
     assert site.asked == []
@@ -202,7 +202,7 @@ def test_a_damaged_file_is_named_with_both_values(tmp_path: Path, content: bytes
     actual = "5 bytes" if content == b"short" else hashlib.sha256(content).hexdigest()
     expected = str(weight.size) if content == b"short" else weight.sha256
     with pytest.raises(WeightsError) as caught:
-        find(weight, tmp_path)
+        find_weights(weight, tmp_path)
     for part in (str(tmp_path / weight.name), actual, expected, "Delete it", weight.address):
         assert part in str(caught.value)
 
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_named_with_both_values(tmp_path: Path, content: bytes
 def test_a_folder_that_is_a_file_is_said(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WeightsError, match="file"):
-        ensure(site.weight(), tmp_path / "file")
+        ensure_weights(site.weight(), tmp_path / "file")
 
 
 def test_the_folder_is_the_option_then_the_environment_then_the_cache(

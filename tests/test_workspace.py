@@ -24,7 +24,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     workspace.write_json(path, {"a": 1})
 
     def fail() -> None:
-        with workspace.atomic(path) as temporary:
+        with workspace.write_atomically(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("power")
 
@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     ],
 )
 def test_errors_of_the_disk_become_sentences(tmp_path: Path, number: int, words: str) -> None:
-    with pytest.raises(WorkspaceError, match=words), workspace.atomic(tmp_path / "x.png"):
+    with pytest.raises(WorkspaceError, match=words), workspace.write_atomically(tmp_path / "x.png"):
         raise OSError(number, os.strerror(number))
 
 
@@ -108,8 +108,8 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_identities_differ_with_any_input(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    first = workspace.content_digest(tmp_path)
+    first = workspace.digest_content(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert workspace.content_digest(tmp_path) != first
+    assert workspace.digest_content(tmp_path) != first
     assert workspace.digest("ab", "c") != workspace.digest("a", "bc")
     assert workspace.digest({"x": 1, "y": 2}) == workspace.digest({"y": 2, "x": 1})

@@ -41,7 +41,7 @@ def to_rgb(lab: LabImage) -> NDArray[np.uint8]:
     return np.rint(np.clip(rgb, 0, 1) * np.float32(255)).astype(np.uint8)
 
 
-def _statistics(image: LabImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _measure_statistics(image: LabImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # Accumulated in float64: a float32 sum over a frame loses the third digit.
     mean = image.mean(axis=(0, 1), dtype=np.float64)
     return mean, image.std(axis=(0, 1), dtype=np.float64)
@@ -51,7 +51,7 @@ def match_statistics(
     image: LabImage, mean: NDArray[np.floating] | float, deviation: NDArray[np.floating] | float
 ) -> LabImage:
     """The image with another mean and deviation per channel; constant channels stay constant."""
-    own_mean, own_deviation = _statistics(image)
+    own_mean, own_deviation = _measure_statistics(image)
     flat = own_deviation < FLATTEST
     gain = np.where(flat, 0.0, deviation / np.where(flat, 1.0, own_deviation))
     offset = mean - own_mean * gain
@@ -72,4 +72,4 @@ def blend_histograms(
     first = match_statistics(forward, MIDDLE, DEVIATION)
     second = match_statistics(backward, MIDDLE, DEVIATION)
     blend = first * (1 - weights[0]) + second * (1 - weights[1])
-    return match_statistics((blend - MIDDLE) / 0.5 + MIDDLE, *_statistics(selected))
+    return match_statistics((blend - MIDDLE) / 0.5 + MIDDLE, *_measure_statistics(selected))

@@ -24,7 +24,7 @@ drawing: variance of the Laplacian .54 of the true frames against .72 without, f
 .96 of the source's (car clip, a drawn style). Nothing needs it: no seam is among the gradients."""
 
 
-def selected_gradients(
+def select_gradients(
     forward: Channels, backward: Channels, share: NDArray[np.floating], *,
     limit: float | None = None,
 ) -> tuple[Channels, Channels]:
@@ -53,7 +53,7 @@ def selected_gradients(
 
 
 @functools.lru_cache(maxsize=4)
-def _inverse_symbol(
+def _invert_symbol(
     rows: int, columns: int, weights: tuple[float, ...], dtype: str
 ) -> NDArray[np.floating]:
     """1 / (1 + w^2 eigenvalue of the Neumann Laplacian), [H, W, C]; one per size of video."""
@@ -88,5 +88,5 @@ def blend_gradients(
     # dctn over [H, W, C] at once; at 512x512 it costs what cv2.dct does (8 ms against 6 for three
     # channels), at other sizes half, and it takes odd sides too.
     spectrum = np.asarray(scipy.fft.dctn(right, axes=(0, 1), norm="ortho", overwrite_x=True))
-    spectrum *= _inverse_symbol(*blend.shape[:2], tuple(weights), blend.dtype.str)
+    spectrum *= _invert_symbol(*blend.shape[:2], tuple(weights), blend.dtype.str)
     return np.asarray(scipy.fft.idctn(spectrum, axes=(0, 1), norm="ortho", overwrite_x=True))

@@ -24,7 +24,7 @@ mean is dull: variance of the Laplacian in the middle of ten frames .78 of a dra
 and .65 with RAMP (car clip, 256 pixels), .67 and .57 (dog clip)."""
 
 
-def interior_weights(position: int, length: int) -> tuple[float, float]:
+def weigh_sides(position: int, length: int) -> tuple[float, float]:
     """Weights (w1, w2) of the forward and the backward error of an interior frame.
 
     w1 = j / n and w2 = 1 - w1 with j = 1 ... n - 1: no interior frame is forced to one side.
@@ -39,7 +39,7 @@ def interior_weights(position: int, length: int) -> tuple[float, float]:
     return weight, 1.0 - weight
 
 
-def error_mask(
+def select_backward(
     forward: Map, backward: Map, *, weights: tuple[float, float]
 ) -> NDArray[np.bool_]:
     """Where the backward side is taken: w1 d1 >= w2 d2, and nowhere if w1 = 0.
@@ -55,8 +55,10 @@ def error_mask(
     return weights[0] * forward.astype(np.float64) >= weights[1] * backward.astype(np.float64)
 
 
-def evidence(forward: Map, backward: Map, *, weights: tuple[float, float]) -> NDArray[np.float32]:
-    """log(w1 d1 / w2 d2): zero or more where `error_mask` takes the backward side.
+def weigh_evidence(
+    forward: Map, backward: Map, *, weights: tuple[float, float]
+) -> NDArray[np.float32]:
+    """log(w1 d1 / w2 d2): zero or more where `select_backward` takes the backward side.
 
     Args:
         forward, backward: error maps d1 and d2, [H, W].
@@ -67,7 +69,7 @@ def evidence(forward: Map, backward: Map, *, weights: tuple[float, float]) -> ND
     return np.log(first / second).astype(np.float32)
 
 
-def gathered(own: Map, carried: Map, valid: NDArray[np.bool_], *, memory: float) -> Map:
+def gather_evidence(own: Map, carried: Map, valid: NDArray[np.bool_], *, memory: float) -> Map:
     """Evidence of a frame joined with that of its neighbour: (1 - m) own + m carried.
 
     Run over a segment in both directions it is a two-sided exponential mean in time.
@@ -82,7 +84,7 @@ def gathered(own: Map, carried: Map, valid: NDArray[np.bool_], *, memory: float)
     return own + share * (carried - own)
 
 
-def backward_share(
+def share_backward(
     total: Map, *, softness: int, ramp: float = RAMP
 ) -> NDArray[np.float32]:
     """Share of the backward side from evidence, in 0..1, without lone pixels.

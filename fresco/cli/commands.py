@@ -218,7 +218,7 @@ def compare(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output) if arguments.output else default
     if output.resolve() in [path.resolve() for path in (source, *results)]:
         raise SettingsError(f"{output} is one of the videos; give --output another path.")
-    from fresco.run.translate import compare_videos
+    from fresco.run.compare import compare_videos
 
     labels = ["source", *(path.stem for path in results)]
     with _progress(arguments) as progress:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fresco.cli.flags import with_flags
 from fresco.errors import SettingsError
-from fresco.progress import CancelToken, StageStatus
+from fresco.progress import CancelToken, StageStatus, format_seconds
 
 log = logging.getLogger("fresco")
 
@@ -50,7 +50,7 @@ class Bars:
                 self._draw(status)
             elif status.finished:
                 count = f"{status.done} of {status.total}" if status.total else str(status.done)
-                sys.stderr.write(f"{status.stage}: {count} in {status.seconds:.1f} s\n")
+                sys.stderr.write(f"{status.stage}: {count} in {format_seconds(status.seconds)}\n")
 
     def _draw(self, status: StageStatus) -> None:
         bar = self._open.get(status.stage)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.occlusion import images_of, pair_occlusion
+from fresco.flow.occlusion import find_occlusion, to_images
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class PairFlow:
+class FrameMotion:
     """Motion between two frames in both directions."""
 
     forward: Flow
@@ -37,17 +37,17 @@ class PairFlow:
     """[H, W], True = the second frame's pixel has no match in the first."""
 
 
-def pair_flow(
+def estimate_motion(
     first: NDArray[np.uint8], second: NDArray[np.uint8], estimator: FlowEstimator
-) -> PairFlow:
+) -> FrameMotion:
     """Motion between two frames [H, W, 3] RGB, with occlusion by the rules of SPEC 4."""
-    images = images_of(np.stack([first, second]))
+    images = to_images(np.stack([first, second]))
     source, target = images[:1], images[1:]
     forward, backward = (flow.cpu().float() for flow in estimator.estimate(source, target))
-    hidden = pair_occlusion(source, target, forward, backward)
+    hidden = find_occlusion(source, target, forward, backward)
     flows = [np.ascontiguousarray(flow[0].permute(1, 2, 0).numpy()) for flow in (forward, backward)]
     masks = [mask[0].numpy() > 0 for mask in hidden]
-    return PairFlow(flows[0], flows[1], masks[0], masks[1])
+    return FrameMotion(flows[0], flows[1], masks[0], masks[1])
 
 
 @functools.lru_cache(maxsize=4)
@@ -58,7 +58,7 @@ def pixel_grid(height: int, width: int) -> Map:
     return grid
 
 
-def sample(
+def remap(
     values: NDArray, flow: Flow, *, interpolation: int = cv2.INTER_LINEAR
 ) -> NDArray:
     """values(p + flow(p)); positions outside take the nearest border pixel.
@@ -75,7 +75,7 @@ def sample(
     )
 
 
-def inside(flow: Flow, *, margin: float = 0.5) -> Mask:
+def find_inside(flow: Flow, *, margin: float = 0.5) -> Mask:
     """Where p + flow(p) lies in the frame, [H, W]; `margin` pixels beyond still count."""
     height, width = flow.shape[:2]
     position = pixel_grid(height, width) + flow
@@ -87,4 +87,4 @@ def inside(flow: Flow, *, margin: float = 0.5) -> Mask:
 
 def compose(near: Flow, far: Flow) -> Flow:
     """Flow a to c from flow a to b (`near`) and b to c (`far`): near(p) + far(p + near(p))."""
-    return near + sample(far, near)
+    return near + remap(far, near)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fresco.flow.occlusion import PairFlow, pair_occlusion
+from fresco.flow.occlusion import OccludedFlow, find_occlusion
 from fresco.workspace import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ VERSION = 1
 log = logging.getLogger("fresco")
 
 
-class CachedFlow:
-    """An estimator that remembers its pairs.
+class CachedEstimator:
+    """An estimator that keeps the pairs it has estimated on disk.
 
     Flow is rounded to half precision before its first use (a 1/128 of a pixel at 8 pixels), so a
-    pair read back is the very same as one just estimated, in half the space.
+    pair that is read back equals one just estimated, in half the space.
     """
 
     def __init__(self, estimator: FlowEstimator, folder: Path) -> None:
@@ -37,32 +37,33 @@ class CachedFlow:
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""
-        pairs = self.estimate_occluded(source, target)
+        pairs = self.estimate_with_occlusion(source, target)
         return pairs.forward, pairs.backward
 
-    def estimate_occluded(self, source: Tensor, target: Tensor) -> PairFlow:
-        """See `OcclusionEstimator.estimate_occluded`."""
+    def estimate_with_occlusion(self, source: Tensor, target: Tensor) -> OccludedFlow:
+        """See `OcclusionEstimator.estimate_with_occlusion`."""
         found = [
-            self._pair(first, second)
+            self._read_or_estimate(first, second)
             for first, second in zip(source.split(1), target.split(1), strict=True)
         ]
-        return PairFlow(*(torch.cat(parts).to(source.device) for parts in zip(*found, strict=True)))
+        columns = zip(*found, strict=True)
+        return OccludedFlow(*(torch.cat(parts).to(source.device) for parts in columns))
 
-    def _pair(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        path = self._folder / f"{self._identity(source, target)}.safetensors"
-        stored = _read(path, source)
+    def _read_or_estimate(self, source: Tensor, target: Tensor) -> OccludedFlow:
+        path = self._folder / f"{self._cache_key(source, target)}.safetensors"
+        stored = _read_pair(path, source)
         if stored is not None:
             return stored
         flows = (flow.half().float() for flow in self._estimator.estimate(source, target))
         forward, backward = flows
-        masks = pair_occlusion(source.float(), target.float(), forward, backward)
+        masks = find_occlusion(source.float(), target.float(), forward, backward)
         write_tensors(path, {
             "forward": forward.half(), "backward": backward.half(),
             "forward_occlusion": masks[0].byte(), "backward_occlusion": masks[1].byte(),
         })
-        return forward.cpu(), backward.cpu(), masks[0].cpu(), masks[1].cpu()
+        return OccludedFlow(*(part.cpu() for part in (forward, backward, *masks)))
 
-    def _identity(self, source: Tensor, target: Tensor) -> str:
+    def _cache_key(self, source: Tensor, target: Tensor) -> str:
         sha = hashlib.sha256(self.fingerprint.encode())
         for image in (source, target):
             sha.update(str(tuple(image.shape)).encode())
@@ -70,7 +71,7 @@ class CachedFlow:
         return sha.hexdigest()[:32]
 
 
-def _read(path: Path, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def _read_pair(path: Path, like: Tensor) -> OccludedFlow | None:
     if not path.exists():
         return None
     stored = read_tensors(path) or {}
@@ -82,5 +83,4 @@ def _read(path: Path, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | N
     if {name: tuple(value.shape) for name, value in stored.items()} != shapes:
         log.warning("the stored flow %s is damaged and is estimated again", path)
         return None
-    forward, backward, off_source, off_target = (stored[name].float() for name in shapes)
-    return forward, backward, off_source, off_target
+    return OccludedFlow(*(stored[name].float() for name in shapes))

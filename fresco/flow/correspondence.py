@@ -31,7 +31,7 @@ class Correspondence:
     """[HW, N, N] bool: frames j and k of chain c are joined by an unbroken motion path."""
 
 
-def _targets(flow: Tensor, occlusion: Tensor) -> tuple[Tensor, Tensor]:
+def _find_targets(flow: Tensor, occlusion: Tensor) -> tuple[Tensor, Tensor]:
     """Token of frame i that each token of frame i + 1 comes from, and whether to trust it."""
     rows, columns = flow.shape[-2:]
     xs = torch.arange(columns, device=flow.device) + flow[:, 0]
@@ -42,7 +42,7 @@ def _targets(flow: Tensor, occlusion: Tensor) -> tuple[Tensor, Tensor]:
     return target.flatten(1), (inside & (occlusion <= OCCLUDED)).flatten(1)
 
 
-def _winners(target: Tensor, linkable: Tensor, colours: Tensor, sources: Tensor) -> Tensor:
+def _choose_winners(target: Tensor, linkable: Tensor, colours: Tensor, sources: Tensor) -> Tensor:
     """For each token g of frame i the linkable token of frame i + 1 nearest in colour.
 
     Args:
@@ -66,7 +66,7 @@ def _winners(target: Tensor, linkable: Tensor, colours: Tensor, sources: Tensor)
     return winner.scatter_reduce_(1, claimed, nearest, "amin")[:, :tokens]
 
 
-def _completed(winner: Tensor) -> Tensor:
+def _complete_permutations(winner: Tensor) -> Tensor:
     """Permutations: tokens g without a winner take the unused a, both in ascending order."""
     pairs, tokens = winner.shape
     linked = winner < tokens
@@ -77,7 +77,7 @@ def _completed(winner: Tensor) -> Tensor:
     return torch.empty_like(winner).scatter_(1, holes, filled)
 
 
-def pair_maps(images: Tensor, flow: BidirectionalFlow, scale: int) -> tuple[Tensor, Tensor]:
+def map_pairs(images: Tensor, flow: BidirectionalFlow, scale: int) -> tuple[Tensor, Tensor]:
     """Token of frame i + 1 that each token of frame i moves to, for the pairs 0 .. N - 2.
 
     Args:
@@ -93,9 +93,9 @@ def pair_maps(images: Tensor, flow: BidirectionalFlow, scale: int) -> tuple[Tens
     backward = resize_flow(flow.backward[:pairs].float(), size)
     occluded = resize(flow.backward_occlusion[:pairs, None].float(), size)[:, 0]
     colours = resize(images.float(), size).flatten(2)
-    target, linkable = _targets(backward, occluded)
-    winner = _winners(target, linkable, colours[1:], colours[:-1])
-    return _completed(winner), winner < winner.shape[1]
+    target, linkable = _find_targets(backward, occluded)
+    winner = _choose_winners(target, linkable, colours[1:], colours[:-1])
+    return _complete_permutations(winner), winner < winner.shape[1]
 
 
 def trace_chains(images: Tensor, flow: BidirectionalFlow, scale: int) -> Correspondence:
@@ -111,7 +111,7 @@ def trace_chains(images: Tensor, flow: BidirectionalFlow, scale: int) -> Corresp
     path = torch.arange(rows * columns, device=images.device)
     paths, breaks = [path], [torch.zeros_like(path)]
     if len(images) > 1:
-        maps, linked = pair_maps(images, flow, scale)
+        maps, linked = map_pairs(images, flow, scale)
         for step, kept in zip(maps, linked, strict=True):
             breaks.append((~kept)[path].long())
             path = step[path]

@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 CHANNELS = 128
@@ -19,7 +20,7 @@ STRIDE = 8
 SIDE_MULTIPLE = 16
 """Sides must be multiples of this: 2 x 2 windows of whole features."""
 MASKED = -100.0
-"""Added to the score of two positions of a shifted window that are no neighbours."""
+"""Added to the score of two positions of a shifted window that are not neighbours."""
 BLOCK_ELEMENTS = 2**24
 """Most scores held at once: 64 MiB in float32."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -71,13 +72,13 @@ class Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.layer1 = self._stage(64, 64, 1)
-        self.layer2 = self._stage(64, 96, 2)
-        self.layer3 = self._stage(96, CHANNELS, 2)
+        self.layer1 = self._build_layer(64, 64, 1)
+        self.layer2 = self._build_layer(64, 96, 2)
+        self.layer3 = self._build_layer(96, CHANNELS, 2)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 1)
 
     @staticmethod
-    def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+    def _build_layer(width_in: int, width: int, stride: int) -> nn.Sequential:
         return nn.Sequential(ResidualBlock(width_in, width, stride), ResidualBlock(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,19 +89,15 @@ class Backbone(nn.Module):
 
 def split_windows(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [4 B, C, H / 2, W / 2], the windows of a row first."""
-    batch, width, rows, columns = x.shape
-    x = x.view(batch, width, 2, rows // 2, 2, columns // 2)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch * 4, width, rows // 2, columns // 2)
+    return rearrange(x, "b c (row h) (column w) -> (b row column) c h w", row=2, column=2)
 
 
 def merge_windows(x: Tensor) -> Tensor:
     """Inverse of `split_windows`."""
-    windows, width, rows, columns = x.shape
-    x = x.view(windows // 4, 2, 2, width, rows, columns)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(windows // 4, width, rows * 2, columns * 2)
+    return rearrange(x, "(b row column) c h w -> b c (row h) (column w)", row=2, column=2)
 
 
-def sine_position(rows: int, columns: int, like: Tensor) -> Tensor:
+def encode_position(rows: int, columns: int, like: Tensor) -> Tensor:
     """Sine and cosine of the normalised position, [1, 128, rows, columns], y first."""
     half = CHANNELS // 2
     channel = torch.arange(half, dtype=like.dtype, device=like.device)
@@ -117,13 +114,13 @@ def sine_position(rows: int, columns: int, like: Tensor) -> Tensor:
     return torch.cat((along_y, along_x))[None]
 
 
-def with_position(features: Tensor) -> Tensor:
+def add_position(features: Tensor) -> Tensor:
     """Features with the position inside each of the 2x2 windows added."""
     windows = split_windows(features)
-    return merge_windows(windows + sine_position(windows.shape[2], windows.shape[3], windows))
+    return merge_windows(windows + encode_position(windows.shape[2], windows.shape[3], windows))
 
 
-def window_regions(rows: int, columns: int, like: Tensor) -> Tensor:
+def label_windows(rows: int, columns: int, like: Tensor) -> Tensor:
     """Labels [4, L] of what was joined at the seam when a frame was shifted by half a window."""
 
     def label(count: int) -> Tensor:
@@ -158,12 +155,12 @@ class WindowAttention(nn.Module):
                 ) -> Tensor:
         """Source [B, H W, C] after looking at target, of features of `size` = (H, W)."""
         shift = (size[0] // 4, size[1] // 4) if shifted else (0, 0)
-        query = self._windows(self.q_proj(source), size, shift)
-        key = self._windows(self.k_proj(target), size, shift)
-        value = self._windows(self.v_proj(target), size, shift)
+        query = self._split_shifted(self.q_proj(source), size, shift)
+        key = self._split_shifted(self.k_proj(target), size, shift)
+        value = self._split_shifted(self.v_proj(target), size, shift)
         regions = None
         if shifted:
-            regions = window_regions(*size, source).repeat(len(source), 1)
+            regions = label_windows(*size, source).repeat(len(source), 1)
         seen = attend(query, key, value, regions).transpose(1, 2)
         seen = merge_windows(seen.unflatten(2, (size[0] // 2, size[1] // 2)))
         seen = seen.roll(shift, dims=(2, 3)).flatten(2).transpose(1, 2)
@@ -173,7 +170,7 @@ class WindowAttention(nn.Module):
         return source + message
 
     @staticmethod
-    def _windows(x: Tensor, size: tuple[int, int], shift: tuple[int, int]) -> Tensor:
+    def _split_shifted(x: Tensor, size: tuple[int, int], shift: tuple[int, int]) -> Tensor:
         image = x.transpose(1, 2).unflatten(2, size)  # [B, C, H, W]
         image = image.roll((-shift[0], -shift[1]), dims=(2, 3))
         return split_windows(image).flatten(2).transpose(1, 2)  # [4 B, L, C]
@@ -227,7 +224,7 @@ class FlowAttention(nn.Module):
         return spread.transpose(1, 2).reshape(flow.shape)
 
 
-def match(source: Tensor, target: Tensor) -> Tensor:
+def match_features(source: Tensor, target: Tensor) -> Tensor:
     """Flow as the expected position of the match, [B, 2, H, W] in features, x then y."""
     height, width = source.shape[-2:]
     ys = torch.arange(height, device=source.device, dtype=source.dtype)
@@ -257,9 +254,9 @@ class GMFlow(nn.Module):
         Args:
             source, target: [B, 3, H, W] RGB in 0..255, sides multiples of 16.
         """
-        features = self.backbone(normalised(torch.cat((source, target))))
-        features = self.transformer(with_position(features))
-        coarse = match(features, features.roll(len(source), dims=0))
+        features = self.backbone(normalise_images(torch.cat((source, target))))
+        features = self.transformer(add_position(features))
+        coarse = match_features(features, features.roll(len(source), dims=0))
         coarse = self.feature_flow_attn(features, coarse)
         forward, backward = self.upsample(coarse, features).chunk(2)
         return forward, backward
@@ -270,11 +267,10 @@ class GMFlow(nn.Module):
         weights = self.upsampler(torch.cat((flow, features), dim=1))
         weights = weights.view(batch, 1, 9, STRIDE, STRIDE, height, width).softmax(dim=2)
         around = F.unfold(STRIDE * flow, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
-        fine = (weights * around).sum(dim=2)  # [B, 2, 8, 8, H, W]
-        return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, height * STRIDE, width * STRIDE)
+        return rearrange((weights * around).sum(dim=2), "b c y x h w -> b c (h y) (w x)")
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalise_images(images: Tensor) -> Tensor:
     """RGB of 0..255 with ImageNet's mean and deviation taken out."""
     mean, std = (
         torch.tensor(values, dtype=images.dtype).to(images.device).view(1, 3, 1, 1)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from fresco.errors import WeightsError
 from fresco.flow.gmflow import SIDE_MULTIPLE, GMFlow
-from fresco.flow.padding import padded
+from fresco.flow.padding import pad_images
 from fresco.flow.precision import full_precision
 from fresco.weights import file_sha256, load_state
 
-PairFlow = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+EstimatePair = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 RAFT_UPDATES = 20
 """Refinements of RAFT; its authors take 32 for figures, 12 for speed."""
@@ -26,14 +26,14 @@ RAFT_NAMES = ("raft_large.safetensors", "raft_large.pth")
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class NetworkSpec:
     """What distinguishes one flow network from another."""
 
     name: str
     """Name of the estimator."""
     build: Callable[[], nn.Module]
     """The network without its weights."""
-    estimate: PairFlow
+    estimate: EstimatePair
     """Both flows of a pair of padded images [1, 3, H, W] in 0..255."""
     multiple: int
     """What both sides must be multiples of."""
@@ -43,7 +43,7 @@ class Architecture:
     """One sentence for people."""
 
 
-def _raft_module() -> Any:
+def _import_raft() -> Any:
     try:
         return importlib.import_module("torchvision.models.optical_flow")
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
@@ -55,7 +55,7 @@ def _raft_module() -> Any:
 
 
 def _build_raft() -> nn.Module:
-    return _raft_module().raft_large(weights=None, progress=False)
+    return _import_raft().raft_large(weights=None, progress=False)
 
 
 def _estimate_raft(network: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,63 +69,63 @@ def _estimate_gmflow(network: nn.Module, source: Tensor, target: Tensor) -> tupl
     return network(source, target)
 
 
-GMFLOW = Architecture(
+GMFLOW = NetworkSpec(
     "gmflow", GMFlow, _estimate_gmflow, multiple=SIDE_MULTIPLE, smallest=SIDE_MULTIPLE,
     note="Flow by GMFlow: the estimator of the published results, with the best occlusion masks; "
          "without a GPU about 10 s for a pair of 512x512, a hundred times DIS.",
 )
-RAFT = Architecture(
+RAFT = NetworkSpec(
     "raft", _build_raft, _estimate_raft, multiple=8, smallest=128,
     note="Flow by torchvision's RAFT: good occlusion masks, the slowest of the estimators; without "
          "a GPU about 50 s for a pair of 512x512.",
 )
 
 
-class NetworkFlow:
+class NetworkEstimator:
     """Flow by a network whose weights are in a file.
 
     One pair at a time, so that a flow does not depend on which others were asked for with it.
     Loaded at first use and dropped when pickled: workers load their own.
     """
 
-    def __init__(self, architecture: Architecture, weights: Path, device: torch.device | str
+    def __init__(self, spec: NetworkSpec, weights: Path, device: torch.device | str
                  ) -> None:
-        self._architecture, self._weights = architecture, weights
+        self._spec, self._weights = spec, weights
         self._device = torch.device(device)
         self._network: nn.Module | None = None
-        self.name = architecture.name
-        self.note = architecture.note
+        self.name = spec.name
+        self.note = spec.note
         self.fingerprint = (
-            f"{architecture.name} {file_sha256(weights)} torch {torch.__version__} "
+            f"{spec.name} {file_sha256(weights)} torch {torch.__version__} "
             f"{self._device.type}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_network": None, "_architecture": self._architecture.name}
+        return self.__dict__ | {"_network": None, "_architecture": self._spec.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = {entry.name: entry for entry in (GMFLOW, RAFT)}
         self.__dict__.update(state | {"_architecture": known[state["_architecture"]]})
 
-    def network(self) -> nn.Module:
+    def load_network(self) -> nn.Module:
         """The network with its weights, in evaluation mode."""
         if self._network is None:
             state = load_state(self._weights)
-            network = self._architecture.build()
-            _load(network, state, self._weights, self._architecture.name)
+            network = self._spec.build()
+            _load_weights(network, state, self._weights, self._spec.name)
             self._network = network.to(self._device).eval().requires_grad_(False)
         return self._network
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""
         height, width = source.shape[-2:]
-        network, kind = self.network(), self._architecture
+        network, kind = self.load_network(), self._spec
         forward, backward = [], []
         # A half-precision autocast around the run would blur positions by whole pixels.
         with torch.no_grad(), full_precision(self._device):
             for pair in zip(source.split(1), target.split(1), strict=True):
                 first, second = (
-                    padded(image.to(self._device, torch.float32), multiple=kind.multiple,
+                    pad_images(image.to(self._device, torch.float32), multiple=kind.multiple,
                            smallest=kind.smallest)
                     for image in pair
                 )
@@ -135,7 +135,7 @@ class NetworkFlow:
         return torch.cat(forward), torch.cat(backward)
 
 
-def _load(network: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+def _load_weights(network: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
     wanted = {key: value.shape for key, value in network.state_dict().items()}
     given = {key.removeprefix("module."): value for key, value in state.items()}
     wrong = [key for key in wanted if key not in given or given[key].shape != wanted[key]]
@@ -150,7 +150,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], path: Path, name: str) -
 
 def find_raft(folder: Path) -> Path:
     """The file of RAFT's weights; WeightsError where torchvision or the file is missing."""
-    _raft_module()
+    _import_raft()
     for name in RAFT_NAMES:
         if (folder / name).exists():
             return folder / name

@@ -20,7 +20,7 @@ RELATIVE_ERROR = 0.01
 ABSOLUTE_ERROR = 0.5
 """Pixels that a round trip may always miss (SPEC 4)."""
 COLOUR_DIFFERENCE = 63.75
-"""Mean absolute difference of colours, of 255, above which a match is none (SPEC 4)."""
+"""Mean absolute difference of colours, of 255, above which a match does not count (SPEC 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class BidirectionalFlow:
         )
 
 
-class PairFlow(NamedTuple):
+class OccludedFlow(NamedTuple):
     """Flow and occlusion of separate pairs; fields as in `BidirectionalFlow`."""
 
     forward: Tensor
@@ -55,18 +55,18 @@ class PairFlow(NamedTuple):
 
 @runtime_checkable
 class OcclusionEstimator(Protocol):
-    """An estimator that has the occlusion too, since it remembers both."""
+    """An estimator that gives the occlusion too, since it keeps both on disk."""
 
-    def estimate_occluded(self, source: Tensor, target: Tensor) -> PairFlow:
+    def estimate_with_occlusion(self, source: Tensor, target: Tensor) -> OccludedFlow:
         """Flow and occlusion of pairs of images [B, 3, H, W] in 0..255, on their device."""
         ...
 
 
-def _length(flow: Tensor) -> Tensor:
+def _measure_length(flow: Tensor) -> Tensor:
     return torch.linalg.vector_norm(flow, dim=1)
 
 
-def consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
+def check_consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
     """Where a round trip misses: |f + warp(b, f)| > 0.01 (|f| + |b|) + 0.5, and the reverse.
 
     Args:
@@ -75,13 +75,14 @@ def consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Masks [N, H, W] of the forward and the backward flow, 1 = occluded.
     """
-    allowed = RELATIVE_ERROR * (_length(forward) + _length(backward)) + ABSOLUTE_ERROR
-    missed_forward = _length(forward + warp(backward, forward)) > allowed
-    missed_backward = _length(backward + warp(forward, backward)) > allowed
+    lengths = _measure_length(forward) + _measure_length(backward)
+    allowed = RELATIVE_ERROR * lengths + ABSOLUTE_ERROR
+    missed_forward = _measure_length(forward + warp(backward, forward)) > allowed
+    missed_backward = _measure_length(backward + warp(forward, backward)) > allowed
     return missed_forward.to(forward.dtype), missed_backward.to(forward.dtype)
 
 
-def pair_occlusion(
+def find_occlusion(
     source: Tensor, target: Tensor, forward: Tensor, backward: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Occlusion of pairs of images: inconsistent flow, or colours that differ by a quarter.
@@ -93,7 +94,7 @@ def pair_occlusion(
     Returns:
         Masks [N, H, W] on the source's and on the target's pixels, 1 = occluded.
     """
-    missed_forward, missed_backward = consistency(forward, backward)
+    missed_forward, missed_backward = check_consistency(forward, backward)
     off_source = (source - warp(target, forward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
     off_target = (target - warp(source, backward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
     return (
@@ -103,19 +104,21 @@ def pair_occlusion(
 
 
 def occlusion(images: Tensor, forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
-    """Occlusion of a batch in a ring, see `pair_occlusion`; images [N, 3, H, W] in 0..255."""
-    return pair_occlusion(images, images.roll(-1, dims=0), forward, backward)
+    """Occlusion of a batch in a ring, see `find_occlusion`; images [N, 3, H, W] in 0..255."""
+    return find_occlusion(images, images.roll(-1, dims=0), forward, backward)
 
 
-def occluded_flow(source: Tensor, target: Tensor, estimator: FlowEstimator) -> PairFlow:
+def estimate_with_occlusion(
+    source: Tensor, target: Tensor, estimator: FlowEstimator
+) -> OccludedFlow:
     """Flow of pairs of images [B, 3, H, W] in 0..255 with its occlusion."""
     if isinstance(estimator, OcclusionEstimator):
-        return estimator.estimate_occluded(source, target)
+        return estimator.estimate_with_occlusion(source, target)
     forward, backward = estimator.estimate(source, target)
-    return PairFlow(forward, backward, *pair_occlusion(source, target, forward, backward))
+    return OccludedFlow(forward, backward, *find_occlusion(source, target, forward, backward))
 
 
-def images_of(frames: NDArray[np.uint8]) -> Tensor:
+def to_images(frames: NDArray[np.uint8]) -> Tensor:
     """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float()
 
@@ -126,8 +129,8 @@ def ring_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> Bidirectio
     Args:
         frames: [N, H, W, 3] RGB.
     """
-    images = images_of(frames)
+    images = to_images(frames)
     if len(frames) == 1:
         still = torch.zeros(1, 2, *images.shape[-2:])
         return BidirectionalFlow(still, still.clone(), still[:, 0].clone(), still[:, 0].clone())
-    return BidirectionalFlow(*occluded_flow(images, images.roll(-1, dims=0), estimator))
+    return BidirectionalFlow(*estimate_with_occlusion(images, images.roll(-1, dims=0), estimator))

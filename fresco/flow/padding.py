@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def padded(images: Tensor, *, multiple: int = 1, smallest: int = 1) -> Tensor:
+def pad_images(images: Tensor, *, multiple: int = 1, smallest: int = 1) -> Tensor:
     """Images grown to the right and below by repeating their last pixels.
 
     Args:

@@ -20,7 +20,7 @@ from fresco.flow.occlusion import BidirectionalFlow
 from fresco.flow.warp import resize, token_grid
 from fresco.progress import Progress
 from fresco.settings import FlowSettings
-from fresco.weights import U2NETP, ensure, weights_folder
+from fresco.weights import U2NETP, ensure_weights, weights_folder
 
 GROWTH = 7
 """Side of the box sum that grows the subject (docs/method.md, section 8)."""
@@ -230,5 +230,5 @@ def compute_saliency(
     if choice == "motion":
         return compute_motion_saliency(flow)
     folder = weights_folder(settings.weights_dir)
-    path = ensure(U2NETP, folder, offline=settings.offline, progress=progress)
+    path = ensure_weights(U2NETP, folder, offline=settings.offline, progress=progress)
     return U2NetP(path)(frames)

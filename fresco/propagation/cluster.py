@@ -13,12 +13,12 @@ from typing import Any
 from fresco.errors import PropagationError
 
 CONNECT_SECONDS = 10.0
-"""A scheduler that does not answer by then is not there."""
+"""Seconds after which a scheduler that does not answer counts as absent."""
 WORKER_SECONDS = 30.0
-"""A cluster without a worker gets this long to start one."""
+"""Seconds that a cluster without a worker has to start one."""
 
 
-def _connected(address: str) -> Any:
+def _connect(address: str) -> Any:
     try:
         import distributed
     except ImportError as error:
@@ -46,7 +46,7 @@ def open_cluster(address: str) -> Iterator[Executor]:
     Args:
         address: of the scheduler, such as tcp://host:8786.
     """
-    client = _connected(address)
+    client = _connect(address)
     try:
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
@@ -58,7 +58,7 @@ def open_cluster(address: str) -> Iterator[Executor]:
         from distributed import KilledWorker
 
         try:
-            # Not pure: a segment is to be worked on each time, whatever was done before.
+            # Not pure: a segment is worked on each time, even if the same call was made before.
             yield client.get_executor(pure=False)
         except KilledWorker as error:
             raise BrokenExecutor(str(error)) from error

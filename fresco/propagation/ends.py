@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fresco.flow.arrays import pair_flow
+from fresco.flow.arrays import estimate_motion
 from fresco.flow.interface import FlowEstimator
+from fresco.propagation.carriers import CarryStep, carry_all
+from fresco.propagation.engine import Engine
 from fresco.propagation.scratch import Scratch
-from fresco.propagation.segment import FrameLoader, Image, PatchWork, read_key
-from fresco.propagation.sides import Step, followed, open_side
-from fresco.workspace import content_digest, digest, frame_name, write_image
+from fresco.propagation.segment import FrameLoader, Image, read_key
+from fresco.workspace import digest, digest_content, frame_name, write_image
 
 READ_AT_ONCE = 8
 """Frames read and held at once on the way back."""
@@ -25,14 +26,14 @@ class EndJob:
     """Frame number of the outermost keyframe."""
     end: int
     """Last frame to write, before or behind it."""
-    picture: Path
-    """Picture of the keyframe."""
+    image: Path
+    """The keyframe."""
     frames: FrameLoader
     """Reads the source."""
     folder: Path
     """Where the frames go, by `frame_name`."""
-    patches: PatchWork | None = None
-    """Carries the key by patches; None: along the flow."""
+    engine: Engine
+    """How the key is carried."""
 
     @property
     def numbers(self) -> range:
@@ -44,14 +45,15 @@ class EndJob:
         """Where a frame is written."""
         return self.folder / frame_name(frame)
 
-    def scratch(self, estimator: FlowEstimator) -> Scratch:
+    def open_scratch(self, estimator: FlowEstimator) -> Scratch:
         """Folder that exists until the end is filled, over any interruption."""
-        identity = digest(content_digest(self.picture), estimator.fingerprint,
-                          self.patches.identity if self.patches else "flow")
-        return Scratch(self.folder / f".end-{self.key:06d}-{self.end:06d}", identity)
+        cache_key = digest(
+            digest_content(self.image), estimator.fingerprint, self.engine.cache_key
+        )
+        return Scratch(self.folder / f".end-{self.key:06d}-{self.end:06d}", cache_key)
 
 
-def _images(job: EndJob) -> Iterator[Image]:
+def _read_outward(job: EndJob) -> Iterator[Image]:
     """The source's frames away from the key; backward a few at a time, as sources run forward."""
     if job.end > job.key:
         yield from job.frames(job.key + 1, job.end)
@@ -60,17 +62,17 @@ def _images(job: EndJob) -> Iterator[Image]:
         yield from reversed(list(job.frames(max(job.end, last - READ_AT_ONCE + 1), last)))
 
 
-def _steps(
+def _walk_outward(
     job: EndJob, key: Image, scratch: Scratch, estimator: FlowEstimator
-) -> Iterator[Step]:
+) -> Iterator[CarryStep]:
     before = key
-    for number, image in zip(job.numbers, _images(job), strict=True):
+    for number, image in zip(job.numbers, _read_outward(job), strict=True):
         if scratch.has("move", number):
             move = scratch.get("move", number)
         else:
-            pair = pair_flow(before, image, estimator)
+            pair = estimate_motion(before, image, estimator)
             move = scratch.put("move", number, flow=pair.backward, hidden=pair.backward_occlusion)
-        yield Step(number, image, move["flow"], move["hidden"])
+        yield CarryStep(number, image, move["flow"], move["hidden"])
         before = image
 
 
@@ -88,11 +90,11 @@ def propagate_end(
         for _ in job.numbers:
             advanced()
         return
-    picture = read_key(job.picture)
+    image = read_key(job.image)
     key = next(job.frames(job.key, job.key))
-    with job.scratch(estimator) as scratch, \
-            open_side(picture, key, job.patches, estimator, check) as side:
-        steps = _steps(job, key, scratch, estimator)
-        for step, kept in followed(side, "carried", steps, job.numbers, scratch):
-            write_image(job.path(step.frame), side.picture(kept))
+    with job.open_scratch(estimator) as scratch, \
+            job.engine.open_carrier(image, key, estimator, check) as carrier:
+        steps = _walk_outward(job, key, scratch, estimator)
+        for step, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
+            write_image(job.path(step.frame), carrier.image(kept))
             advanced()

@@ -15,7 +15,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_EXCEPTION,
@@ -32,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 
-from fresco.errors import Cancelled, PropagationError
+from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
+from fresco.progress import CancelToken
 from fresco.propagation.cluster import open_cluster
 from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import SegmentJob, verify_segment
@@ -48,20 +48,20 @@ logger = logging.getLogger("fresco")
 
 POLL = 0.2
 """Seconds between two looks at progress and cancellation."""
-FAR_GRACE = 10.0
+CLUSTER_GRACE = 10.0
 """Seconds that machines of a cluster have to see that they are to stop."""
 GRACE = 2.0
 """Seconds that a worker has to end what it started before it is killed itself."""
 ATTEMPTS = 2
-"""A pool whose worker died is opened once more: it may have been another program's hunger."""
+"""A pool whose worker died is opened once more: another program may have used up the memory."""
 
 
-def worker_count(workers: int, jobs: int) -> int:
+def count_workers(workers: int, jobs: int) -> int:
     """Processes to use: 0 is as many as cores, and never more than jobs."""
-    return max(1, min(workers or core_count(), jobs))
+    return max(1, min(workers or count_cores(), jobs))
 
 
-def core_count() -> int:
+def count_cores() -> int:
     """Cores that this process may use."""
     known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return known or 1
@@ -81,7 +81,7 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _process_pool(workers: int) -> Executor:
+def _open_process_pool(workers: int) -> Executor:
     try:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
     except ImportError:
@@ -91,20 +91,20 @@ def _process_pool(workers: int) -> Executor:
     return LokyPool(workers, initializer=_begin_worker)
 
 
-def _kill(pool: Executor) -> None:
+def _kill_pool(pool: Executor) -> None:
     """Stop the processes of a pool in the middle of their work."""
     processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
     for process in processes.values():
         process.terminate()
     for process in processes.values():
-        # In the middle of a long calculation it hears nothing; what it started ends with its pipe.
+        # A worker in a long calculation does not react; the program it started ends with its pipe.
         process.join(GRACE)
         if process.is_alive():
-            _end_at_once(process.pid)
+            _kill_process(process.pid)
             process.join()
 
 
-def _end_at_once(pid: int) -> None:
+def _kill_process(pid: int) -> None:
     # loky's processes have no kill of their own. Windows has no harder signal than terminate.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -117,23 +117,23 @@ def open_executor(workers: int) -> Iterator[Executor]:
     Leaving with an exception drops what waits and, in processes, kills what runs. A thread cannot
     be killed: its task must look for itself whether to stop.
     """
-    thread = "fresco-segment"  # so that a log can tell whose lines its are
-    with _importable():
-        pool = ThreadPoolExecutor(1, thread) if workers == 1 else _process_pool(workers)
+    thread = "fresco-segment"  # the log names threads
+    with _make_importable():
+        pool = ThreadPoolExecutor(1, thread) if workers == 1 else _open_process_pool(workers)
         try:
             yield pool
         except BaseException:
             if isinstance(pool, ThreadPoolExecutor):
                 pool.shutdown(cancel_futures=True)
             else:
-                _kill(pool)
+                _kill_pool(pool)
                 pool.shutdown()
             raise
         pool.shutdown()
 
 
 @contextlib.contextmanager
-def _importable() -> Iterator[None]:
+def _make_importable() -> Iterator[None]:
     """Within: processes that are started find this package.
 
     They look where this process looks; a WebUI takes an extension's folder off that list once its
@@ -152,31 +152,30 @@ def _importable() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_estimator(flow: FlowSettings, device: str) -> FlowEstimator:
+def _load_estimator(flow: FlowSettings, device: str) -> FlowEstimator:
     """The estimator of this worker process: weights are read once."""
     return create_estimator(flow, device)
 
 
-def _work(job: SegmentJob) -> None:
+def _work_in_process(job: SegmentJob) -> None:
     """One segment in a worker process."""
-    propagate_segment(job, _worker_estimator(job.flow, job.device))
+    propagate_segment(job, _load_estimator(job.flow, job.device))
     verify_segment(job)
 
 
 def _work_on_cluster(job: SegmentJob, stop: Path) -> None:
-    """One segment on another machine: nothing can kill it there, so it looks for a sign."""
+    """One segment on another machine: nothing can kill it there, so it watches for a file."""
+    token = CancelToken()
+
     def check() -> None:
         if stop.exists():
-            raise _cancelled()
+            token.cancel()
+        token.check()
 
-    _work_here(job, _worker_estimator(job.flow, job.device), check)
-
-
-def _cancelled() -> Cancelled:
-    return Cancelled("The run was cancelled. What is finished is kept; start it again.")
+    _work_in_thread(job, _load_estimator(job.flow, job.device), check)
 
 
-def _work_here(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
+def _work_in_thread(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
     """One segment in a thread of this process."""
     _use_one_thread()
     propagate_segment(job, estimator, check)
@@ -198,7 +197,7 @@ class _Progress:
         """
         finished = 0
         for job in jobs:
-            left = len(job.missing())
+            left = len(job.find_missing())
             finished += self._left[job.first] - left
             self._left[job.first] = left
         if finished > 0:
@@ -207,7 +206,7 @@ class _Progress:
             self._stage.check()
 
 
-def _watched(waiting: dict[Future[None], SegmentJob], progress: _Progress) -> None:
+def _wait_for_all(waiting: dict[Future[None], SegmentJob], progress: _Progress) -> None:
     """Wait for all, counting frames meanwhile; the first exception of any is raised."""
     while waiting:
         done, _ = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
@@ -219,48 +218,41 @@ def _watched(waiting: dict[Future[None], SegmentJob], progress: _Progress) -> No
         progress.look(busy)
 
 
-def _run_here(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
+def _run_on_this_machine(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
     """Run all jobs on this machine; the first exception of any of them stops the others."""
-    stop = threading.Event()
-
-    def check() -> None:
-        if stop.is_set():
-            raise _cancelled()
-
+    stop = CancelToken()
     with open_executor(workers) as pool:
         try:
             if workers == 1:
                 estimator = create_estimator(jobs[0].flow, jobs[0].device)
-                _watched({pool.submit(_work_here, job, estimator, check): job
+                _wait_for_all({pool.submit(_work_in_thread, job, estimator, stop.check): job
                           for job in jobs}, progress)
             else:
-                _watched({pool.submit(_work, job): job for job in jobs}, progress)
+                _wait_for_all({pool.submit(_work_in_process, job): job for job in jobs}, progress)
         except BaseException:
-            stop.set()
+            stop.cancel()
             raise
 
 
-def _run_far(jobs: Sequence[SegmentJob], address: str, progress: _Progress) -> None:
+def _run_on_cluster(jobs: Sequence[SegmentJob], address: str, progress: _Progress) -> None:
     """Run all jobs on a cluster whose machines see the same folders."""
     stop = jobs[0].folder / f".stop-{secrets.token_hex(4)}"
     with open_cluster(address) as pool:
         waiting = {pool.submit(_work_on_cluster, job, stop): job for job in jobs}
         try:
-            _watched(dict(waiting), progress)
+            _wait_for_all(dict(waiting), progress)
         except BaseException:
             with contextlib.suppress(OSError):
                 stop.touch()
             # Those not begun end at once too. A machine that is too busy to look finds the sign
             # later, so then it stays.
-            if not wait(waiting, timeout=FAR_GRACE).not_done:
+            if not wait(waiting, timeout=CLUSTER_GRACE).not_done:
                 stop.unlink(missing_ok=True)
             raise
 
 
-def _with_threads(job: SegmentJob, threads: int) -> SegmentJob:
-    if job.patches is None:
-        return job
-    return dataclasses.replace(job, patches=dataclasses.replace(job.patches, threads=threads))
+def _share_cores(job: SegmentJob, threads: int) -> SegmentJob:
+    return dataclasses.replace(job, engine=job.engine.with_threads(threads))
 
 
 def run_segments(
@@ -282,14 +274,14 @@ def run_segments(
     progress = _Progress(jobs, stage)
     progress.look(jobs, found=True)
     # Cores are shared out: on a cluster by its workers, here by us.
-    count = worker_count(workers, len(jobs))
-    jobs = [_with_threads(job, 1 if cluster else max(1, core_count() // count)) for job in jobs]
+    count = count_workers(workers, len(jobs))
+    jobs = [_share_cores(job, 1 if cluster else max(1, count_cores() // count)) for job in jobs]
     for attempt in range(1, ATTEMPTS + 1):
         try:
             if cluster:
-                _run_far(jobs, cluster, progress)
+                _run_on_cluster(jobs, cluster, progress)
             else:
-                _run_here(jobs, count, progress)
+                _run_on_this_machine(jobs, count, progress)
         except (BrokenExecutor, MemoryError) as error:
             broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
             where = f"at work on frames {broken}" if broken else "before any frame was at work"

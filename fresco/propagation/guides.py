@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import Flow, pixel_grid, sample
+from fresco.flow.arrays import Flow, pixel_grid, remap
 
 Image = NDArray[np.uint8]
 
@@ -46,13 +46,13 @@ class Guide:
     """Of all its channels together."""
 
 
-def edges(image: Image) -> Image:
+def detect_edges(image: Image) -> Image:
     """Laplacian of the grey image, [H, W], what is below 0 or above 255 cut off."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.filter2D(grey, cv2.CV_8U, _LAPLACIAN), np.uint8)
 
 
-def positions(flow: Flow) -> Image:
+def encode_positions(flow: Flow) -> Image:
     """Where every pixel lies in the key, as a colour [H, W, 3]: R 255 y, G 255 x, B 0.
 
     Args:
@@ -75,28 +75,28 @@ class KeySources:
     """[H, W, 3] the source's frame of the key."""
     edge: Image
     """[H, W] its edges."""
-    picture: Image
-    """[H, W, 3] the key's picture."""
+    style: Image
+    """[H, W, 3] the stylised key."""
     position: Image
     """[H, W, 3] every pixel's own position."""
 
     @classmethod
-    def of(cls, frame: Image, picture: Image) -> KeySources:
-        """From the source's frame of the key and its picture, of one size."""
+    def from_frame(cls, frame: Image, style: Image) -> KeySources:
+        """From the source's frame of the key and the stylised key, of one size."""
         still = np.zeros((*frame.shape[:2], 2), np.float32)
-        return cls(frame, edges(frame), picture, positions(still))
+        return cls(frame, detect_edges(frame), style, encode_positions(still))
 
-    def guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
+    def make_guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
         """All guides of a frame [H, W, 3] whose `flow` [H, W, 2] leads to the key."""
-        moved = np.asarray(sample(self.picture, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
+        moved = np.asarray(remap(self.style, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
         return (
             Guide("colour", self.frame, frame, COLOUR),
-            Guide("edge", self.edge, edges(frame), EDGE),
-            Guide("temporal", self.picture, moved, TEMPORAL),
-            Guide("position", self.position, positions(flow), POSITION),
+            Guide("edge", self.edge, detect_edges(frame), EDGE),
+            Guide("temporal", self.style, moved, TEMPORAL),
+            Guide("position", self.position, encode_positions(flow), POSITION),
         )
 
 
-def mean_distance(error: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise_distance(error: NDArray[np.float32]) -> NDArray[np.float32]:
     """Patch distances as a mean square in grey levels: the weights and the area divided out."""
     return error / np.float32(PATCH_AREA * (STYLE + COLOUR + EDGE + TEMPORAL + POSITION))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fresco.errors import PropagationError
-from fresco.workspace import content_digest
+from fresco.workspace import digest_content
 
 OVERRIDE = "FRESCO_EBSYNTH"
 """Environment variable that names another program."""
 SELF_TEST_SECONDS = 60.0
-"""A self-test takes a second; a machine that is starved may need longer."""
+"""A self-test takes a second; a busy machine may need longer."""
 _SYSTEMS = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _BUILT = ("x86_64-linux", "aarch64-linux", "x86_64-windows", "x86_64-macos", "arm64-macos")
@@ -45,24 +45,24 @@ def platform_name() -> str:
 
 
 def find_program() -> Path:
-    """The program for this machine, run bit set, or PropagationError saying what is amiss."""
+    """The program for this machine, its run bit set, or PropagationError with the reason."""
     given = os.environ.get(OVERRIDE)
-    path = Path(given).expanduser() if given else _bundled()
+    path = Path(given).expanduser() if given else _locate_bundled()
     if not path.is_file():
         raise PropagationError(
             f"{path}, which {OVERRIDE} names, does not exist; correct or unset the variable."
-            if given else _missing(path)
+            if given else _explain_missing(path)
         )
     _make_runnable(path)
     return path.absolute()
 
 
-def _bundled() -> Path:
+def _locate_bundled() -> Path:
     name = "ebsynth.exe" if platform.system() == "Windows" else "ebsynth"
     return Path(__file__).resolve().parents[2] / "ebsynth" / "bin" / platform_name() / name
 
 
-def _missing(path: Path) -> str:
+def _explain_missing(path: Path) -> str:
     if platform_name() not in _BUILT:
         return (
             f"There is no synthesis program for {platform_name()}; build one from ebsynth/src and "
@@ -97,7 +97,7 @@ def creation_flags() -> int:
     return 0
 
 
-def _answer(path: Path, option: str) -> subprocess.CompletedProcess[str]:
+def _ask(path: Path, option: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(path), option], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         encoding="utf-8", errors="replace", timeout=SELF_TEST_SECONDS, check=False,
@@ -105,10 +105,10 @@ def _answer(path: Path, option: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def self_test(path: Path) -> str | None:
+def run_self_test(path: Path) -> str | None:
     """Run the program's own test; None if it passed, else the reason why it cannot be used."""
     try:
-        done = _answer(path, "-selftest")
+        done = _ask(path, "-selftest")
     except subprocess.TimeoutExpired:
         return f"{path} did not finish its self-test in {SELF_TEST_SECONDS:g} s."
     except OSError as error:
@@ -120,16 +120,16 @@ def self_test(path: Path) -> str | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _tested(path: Path, size: int, modified: int) -> Program:
+def _test_once(path: Path, size: int, modified: int) -> Program:
     """One test a file and process if it passes; a file that changed is another one."""
-    if reason := self_test(path):
+    if reason := run_self_test(path):
         raise PropagationError(reason)
-    words = _answer(path, "-version").stdout.split()
-    return Program(path, " ".join(words) or "unnamed", content_digest(path)[:16])
+    words = _ask(path, "-version").stdout.split()
+    return Program(path, " ".join(words) or "unnamed", digest_content(path)[:16])
 
 
-def checked_program() -> Program:
+def require_program() -> Program:
     """The program after its self-test, or PropagationError with the reason."""
     path = find_program()
     status = path.stat()
-    return _tested(path, status.st_size, status.st_mtime_ns)
+    return _test_once(path, status.st_size, status.st_mtime_ns)

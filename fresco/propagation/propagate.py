@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fresco.blending.selection import (
-    PATCH_RAMP,
-    RAMP,
-    backward_share,
-    evidence,
-    gathered,
-    interior_weights,
+    gather_evidence,
+    share_backward,
+    weigh_evidence,
+    weigh_sides,
 )
 from fresco.errors import PropagationError
-from fresco.flow.arrays import Map, PairFlow, pair_flow, sample
+from fresco.flow.arrays import FrameMotion, Map, estimate_motion, remap
+from fresco.progress import never_stop
+from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import Image, SegmentJob
-from fresco.propagation.sides import Side, Step, followed, open_side
 from fresco.workspace import write_image
 
 if TYPE_CHECKING:
@@ -40,43 +39,39 @@ SOFTNESS = 9
 """Side in pixels of the neighbourhood that chooses its side together."""
 
 
-def _nothing() -> None:
-    return
-
-
 def propagate_segment(
-    job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None] = _nothing
+    job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None] = never_stop
 ) -> int:
-    """Write every missing frame between two keys; returns how many were written.
+    """Write every missing frame between two keys; the number of frames written.
 
     Args:
         check: called once a frame and pass, and while a frame is waited for; raises to stop.
     """
-    missing = job.missing()
+    missing = job.find_missing()
     if not missing:
         return 0
-    pictures = job.keys()
-    with Scratch(job.scratch, job.identity(estimator.fingerprint)) as scratch:
-        first, last = _put_aside(job, estimator, scratch, check)
-        with open_side(pictures[0], first, job.patches, estimator, check) as forward:
-            for _ in followed(forward, "forward", _steps(job, scratch, check), job.interior,
+    images = job.read_keys()
+    with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
+        first, last = _store_source(job, estimator, scratch, check)
+        with job.engine.open_carrier(images[0], first, estimator, check) as forward:
+            for _ in carry_all(forward, "forward", _walk_segment(job, scratch, check), job.interior,
                               scratch):
                 pass
-        with open_side(pictures[1], last, job.patches, estimator, check) as backward:
+        with job.engine.open_carrier(images[1], last, estimator, check) as backward:
             _gather_backward(job, backward, scratch, check)
-        for frame, sides in _selection(job, (forward, backward), scratch, check):
+        for frame, sides in _select_sides(job, (forward, backward), scratch, check):
             if frame in missing:
                 write_image(job.path(frame), render(sides, job.blend))
     return len(missing)
 
 
-def _put_aside(
+def _store_source(
     job: SegmentJob, estimator: FlowEstimator, scratch: Scratch, check: Callable[[], None]
 ) -> tuple[Image, Image]:
     """Keep the source's frames and the flow between neighbours. Returns the keys' frames."""
     before: Image | None = None
     first: Image | None = None
-    for frame, image in job.source():
+    for frame, image in job.read_source():
         check()
         if before is None or first is None:
             first = before = image
@@ -88,61 +83,61 @@ def _put_aside(
             )
         scratch.put("source", frame, image=image)
         if not scratch.has("behind", frame):
-            _put_pair(scratch, frame, pair_flow(before, image, estimator))
+            _store_pair(scratch, frame, estimate_motion(before, image, estimator))
         before = image
     assert first is not None
     assert before is not None
     return first, before
 
 
-def _put_pair(scratch: Scratch, frame: int, pair: PairFlow) -> None:
+def _store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
     """Keep the pair (frame - 1, frame) under the later number."""
     scratch.put("ahead", frame, flow=pair.forward, hidden=pair.forward_occlusion)
     scratch.put("behind", frame, flow=pair.backward, hidden=pair.backward_occlusion)
 
 
-def _steps(
+def _walk_segment(
     job: SegmentJob, scratch: Scratch, check: Callable[[], None], *, backward: bool = False
-) -> Iterator[Step]:
+) -> Iterator[CarryStep]:
     """All frames between the keys, in the direction of carrying."""
     for frame in reversed(job.interior) if backward else job.interior:
         check()
         move = scratch.get("ahead", frame + 1) if backward else scratch.get("behind", frame)
-        yield Step(frame, scratch.get("source", frame)["image"], move["flow"], move["hidden"])
+        yield CarryStep(frame, scratch.get("source", frame)["image"], move["flow"], move["hidden"])
 
 
 def _gather_backward(
-    job: SegmentJob, side: Side, scratch: Scratch, check: Callable[[], None]
+    job: SegmentJob, carrier: Carrier, scratch: Scratch, check: Callable[[], None]
 ) -> None:
     """Carry the last key, and gather the evidence from the frames to come."""
     total: Map | None = None
-    steps = _steps(job, scratch, check, backward=True)
-    for step, kept in followed(side, "backward", steps, job.interior[::-1], scratch):
+    steps = _walk_segment(job, scratch, check, backward=True)
+    for step, kept in carry_all(carrier, "backward", steps, job.interior[::-1], scratch):
         first = scratch.get("forward", step.frame)["cost"] + NOISE
         second = kept["cost"] + NOISE
-        weights = interior_weights(step.frame - job.first, job.last - job.first)
-        own = evidence(first, second, weights=weights)
-        total = own if total is None else gathered(
-            own, sample(total, step.flow), ~step.hidden, memory=MEMORY
+        weights = weigh_sides(step.frame - job.first, job.last - job.first)
+        own = weigh_evidence(first, second, weights=weights)
+        total = own if total is None else gather_evidence(
+            own, remap(total, step.flow), ~step.hidden, memory=MEMORY
         )
         scratch.put("evidence", step.frame, odds=np.log(first / second), own=own, total=total)
 
 
-def _selection(
-    job: SegmentJob, sides: tuple[Side, Side], scratch: Scratch, check: Callable[[], None]
+def _select_sides(
+    job: SegmentJob, carriers: tuple[Carrier, Carrier], scratch: Scratch, check: Callable[[], None]
 ) -> Iterator[tuple[int, Sides]]:
     """What every frame is made from, in order: the evidence of the frames before joined in."""
     total: Map | None = None
-    ramp = PATCH_RAMP if job.patches else RAMP
-    for step in _steps(job, scratch, check):
+    for step in _walk_segment(job, scratch, check):
         known = scratch.get("evidence", step.frame)
-        total = known["own"] if total is None else gathered(
-            known["own"], sample(total, step.flow), ~step.hidden, memory=MEMORY
+        total = known["own"] if total is None else gather_evidence(
+            known["own"], remap(total, step.flow), ~step.hidden, memory=MEMORY
         )
         yield step.frame, Sides(
-            sides[0].picture(scratch.get("forward", step.frame)),
-            sides[1].picture(scratch.get("backward", step.frame)),
+            carriers[0].image(scratch.get("forward", step.frame)),
+            carriers[1].image(scratch.get("backward", step.frame)),
             known["odds"],
-            backward_share((total + known["total"]) / 2, softness=SOFTNESS, ramp=ramp),
-            interior_weights(step.frame - job.first, job.last - job.first),
+            share_backward((total + known["total"]) / 2, softness=SOFTNESS,
+                           ramp=job.engine.ramp),
+            weigh_sides(step.frame - job.first, job.last - job.first),
         )

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.blending.histogram import blend_histograms, to_lab, to_rgb
-from fresco.blending.poisson import blend_gradients, selected_gradients
-from fresco.flow.arrays import Flow, Map, sample
+from fresco.blending.poisson import blend_gradients, select_gradients
+from fresco.flow.arrays import Flow, Map, remap
 from fresco.settings import BlendSettings
 
 Image = NDArray[np.uint8]
@@ -39,7 +39,7 @@ class Sides:
     """Weights (w1, w2) of the errors."""
 
 
-def _size(image: Image) -> tuple[int, int]:
+def _size_of(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
@@ -48,10 +48,10 @@ def warp_key(key: Image, flow: Flow) -> Image:
 
     Bicubic, and from the key in one step however far it is: nothing is blurred twice.
     """
-    return sample(key, enlarged_flow(flow, _size(key)), interpolation=cv2.INTER_CUBIC)
+    return remap(key, enlarge_flow(flow, _size_of(key)), interpolation=cv2.INTER_CUBIC)
 
 
-def enlarged_flow(flow: Flow, size: tuple[int, int]) -> Flow:
+def enlarge_flow(flow: Flow, size: tuple[int, int]) -> Flow:
     """Flow on another grid, in that grid's pixels."""
     height, width = flow.shape[:2]
     if (height, width) == size:
@@ -60,7 +60,7 @@ def enlarged_flow(flow: Flow, size: tuple[int, int]) -> Flow:
     return np.asarray(cv2.resize(flow, size[::-1], interpolation=cv2.INTER_LINEAR)) * factor
 
 
-def _enlarged(values: Map, size: tuple[int, int]) -> Map:
+def _enlarge_map(values: Map, size: tuple[int, int]) -> Map:
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
@@ -74,9 +74,9 @@ def _ramp(values: Map) -> Map:
 
 def render(sides: Sides, blend: BlendSettings) -> Image:
     """The frame [h, w, 3] at the keys' size; rounded once, at its end."""
-    size = _size(sides.forward)
+    size = _size_of(sides.forward)
     forward, backward = to_lab(sides.forward), to_lab(sides.backward)
-    share, odds = _enlarged(sides.share, size), _enlarged(sides.odds, size)
+    share, odds = _enlarge_map(sides.share, size), _enlarge_map(sides.odds, size)
     selected = _mix(forward, backward, share)
     values = selected
     if blend.histogram:
@@ -86,5 +86,5 @@ def render(sides: Sides, blend: BlendSettings) -> Image:
             blend_histograms(first, second, selected, weights=sides.weights), np.float32
         )
     if blend.gradient:
-        values = blend_gradients(values, *selected_gradients(forward, backward, share))
+        values = blend_gradients(values, *select_gradients(forward, backward, share))
     return to_rgb(values)

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.workspace import atomic, explain, write_bytes
+from fresco.workspace import explain, write_atomically, write_bytes
 
 Arrays = dict[str, NDArray]
 
@@ -22,18 +22,18 @@ class Scratch:
     what lies in it is whole, since everything is renamed into place.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder, self._identity = folder, identity.encode()
+    def __init__(self, folder: Path, cache_key: str) -> None:
+        self._folder, self._cache_key = folder, cache_key.encode()
 
     def __enter__(self) -> Scratch:
         mark = self._folder / "identity"
-        if not mark.is_file() or mark.read_bytes() != self._identity:
+        if not mark.is_file() or mark.read_bytes() != self._cache_key:
             shutil.rmtree(self._folder, ignore_errors=True)
             try:
                 self._folder.mkdir(parents=True)
             except OSError as error:
                 raise explain(error, self._folder) from error
-            write_bytes(mark, self._identity)
+            write_bytes(mark, self._cache_key)
         return self
 
     def __exit__(
@@ -55,20 +55,20 @@ class Scratch:
             key: value.astype(np.float16) if value.dtype == np.float32 else value
             for key, value in arrays.items()
         }
-        with atomic(self._path(name, frame)) as path:
+        with write_atomically(self._path(name, frame)) as path:
             np.savez(path, **small)  # pyright: ignore[reportArgumentType]
-        return _widened(small)
+        return _widen(small)
 
     def get(self, name: str, frame: int) -> Arrays:
         """The arrays again; float16 comes back as float32."""
         with np.load(self._path(name, frame), allow_pickle=False) as archive:
-            return _widened({key: archive[key] for key in archive.files})
+            return _widen({key: archive[key] for key in archive.files})
 
     def has(self, name: str, frame: int) -> bool:
         """Whether arrays were put there, now or before an interruption."""
         return self._path(name, frame).exists()
 
-    def leading(self, name: str, frames: Sequence[int]) -> int:
+    def count_leading(self, name: str, frames: Sequence[int]) -> int:
         """How many of these frames, from the first one on without a gap, are there."""
         return next((n for n, frame in enumerate(frames) if not self.has(name, frame)),
                     len(frames))
@@ -77,7 +77,7 @@ class Scratch:
         return self._folder / f"{name}-{frame:06d}.npz"
 
 
-def _widened(arrays: Arrays) -> Arrays:
+def _widen(arrays: Arrays) -> Arrays:
     return {
         key: value.astype(np.float32) if value.dtype == np.float16 else value
         for key, value in arrays.items()

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
+from fresco.propagation.engine import Engine
 from fresco.settings import BlendSettings, FlowSettings
-from fresco.workspace import content_digest, digest, frame_name, read_image
+from fresco.workspace import digest, digest_content, frame_name, read_image
 
 Image = NDArray[np.uint8]
 
@@ -26,25 +27,6 @@ class FrameLoader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PatchWork:
-    """How keys are carried by patches."""
-
-    quality: str
-    """`best` or `balanced`."""
-    fingerprint: str
-    """Of the program: a process that finds another one must not take part."""
-    version: str = ""
-    """What the program says of itself, for people."""
-    threads: int = 1
-    """Threads of each program; the result does not depend on it."""
-
-    @property
-    def identity(self) -> str:
-        """Digest of what changes pictures."""
-        return digest(self.quality, self.fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
 class SegmentJob:
     """One segment to fill; holds values and paths only, so that any process can do it."""
 
@@ -53,9 +35,9 @@ class SegmentJob:
     last: int
     """Frame number of the last key."""
     first_key: Path
-    """Picture of the first key."""
+    """The first key."""
     last_key: Path
-    """Picture of the last key, of the same size."""
+    """The last key, of the same size."""
     frames: FrameLoader
     """Reads the source."""
     flow: FlowSettings
@@ -64,10 +46,10 @@ class SegmentJob:
     """Which blends are on."""
     folder: Path
     """Where the frames between the keys are written, by `frame_name`."""
+    engine: Engine
+    """How the keys are carried."""
     device: str = "cpu"
     """Device of the flow estimator."""
-    patches: PatchWork | None = None
-    """Carries the keys by patches; None: along the flow."""
 
     @property
     def interior(self) -> range:
@@ -83,12 +65,12 @@ class SegmentJob:
         """Where a frame is written."""
         return self.folder / frame_name(frame)
 
-    def missing(self) -> list[int]:
+    def find_missing(self) -> list[int]:
         """Numbers of the frames not written yet; what exists is whole, see `workspace`."""
         return [frame for frame in self.interior if not self.path(frame).exists()]
 
-    def keys(self) -> tuple[Image, Image]:
-        """The pictures of both keys, checked."""
+    def read_keys(self) -> tuple[Image, Image]:
+        """Both keys, checked."""
         first, last = (read_key(path) for path in (self.first_key, self.last_key))
         if first.shape != last.shape:
             raise PropagationError(
@@ -97,15 +79,15 @@ class SegmentJob:
             )
         return first, last
 
-    def identity(self, estimator: str) -> str:
-        """Digest of all that what lies in `scratch` depends on, besides the source's frames.
+    def cache_key(self, estimator: str) -> str:
+        """Digest of what the files in `scratch` were made from, besides the source's frames.
 
         Those, and all settings, are part of the name of `folder`.
         """
-        keys = [content_digest(path) for path in (self.first_key, self.last_key)]
-        return digest(keys, estimator, self.patches.identity if self.patches else "flow")
+        read_keys = [digest_content(path) for path in (self.first_key, self.last_key)]
+        return digest(read_keys, estimator, self.engine.cache_key)
 
-    def source(self) -> Iterator[tuple[int, Image]]:
+    def read_source(self) -> Iterator[tuple[int, Image]]:
         """The source's frames of the segment, keys included, with their numbers."""
         wanted = self.last - self.first + 1
         count = 0
@@ -120,20 +102,20 @@ class SegmentJob:
 
 
 def read_key(path: Path) -> Image:
-    """The picture of a key, or PropagationError."""
-    picture = read_image(path)
-    if picture is None:
-        raise PropagationError(f"{path} cannot be read as a picture; make that keyframe again.")
-    return picture
+    """A key, or PropagationError."""
+    image = read_image(path)
+    if image is None:
+        raise PropagationError(f"{path} cannot be read as an image; make that keyframe again.")
+    return image
 
 
 def verify_segment(job: SegmentJob) -> None:
     """Check that every frame between the keys is there, readable and of the keys' size."""
-    size = job.keys()[0].shape
+    size = job.read_keys()[0].shape
     for frame in job.interior:
-        picture = read_image(job.path(frame))
-        if picture is None or picture.shape != size:
-            what = "cannot be read" if picture is None else f"is {picture.shape}, not {size}"
+        image = read_image(job.path(frame))
+        if image is None or image.shape != size:
+            what = "cannot be read" if image is None else f"is {image.shape}, not {size}"
             raise PropagationError(
-                f"{job.path(frame)} {what}; delete it and start again, it will be made anew."
+                f"{job.path(frame)} {what}; delete it and start again; it is made anew then."
             )

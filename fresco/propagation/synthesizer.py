@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
+from fresco.progress import never_stop
 from fresco.propagation.guides import Guide
 from fresco.propagation.program import creation_flags
 
@@ -42,7 +43,7 @@ SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
 POLL = 0.1
 """Seconds between two looks at whether to stop."""
 ATTEMPTS = 2
-"""A lost frame is asked for once more: its process may have fallen to another's hunger."""
+"""A lost frame is asked for once more: the system may have killed its process to free memory."""
 CLOSING_SECONDS = 10.0
 """A process that was told to stop and does not end by then is killed."""
 TAIL = 8
@@ -84,7 +85,7 @@ class _Lost(Exception):  # noqa: N818 - not an error yet: the frame is asked for
     """A process died, or answered what cannot be."""
 
 
-def command(program: Path, options: SynthesisOptions) -> list[str]:
+def build_command(program: Path, options: SynthesisOptions) -> list[str]:
     """The words that start a sequence."""
     return [
         str(program), "-sequence", "-quality", options.quality,
@@ -164,18 +165,14 @@ class _Process:
         return f"{how}; it said: {said}" if said else f"{how}, without a word"
 
 
-def _nothing() -> None:
-    return
-
-
 class PatchSynthesizer:
     """Paints frames in a key's strokes. One process, started at the first frame."""
 
     def __init__(
         self, program: Path, style: Image, options: SynthesisOptions, *,
-        check: Callable[[], None] = _nothing,
+        check: Callable[[], None] = never_stop,
     ) -> None:
-        self._words, self._style, self._check = command(program, options), style, check
+        self._words, self._style, self._check = build_command(program, options), style, check
         self._process: _Process | None = None
         self._closed = False
         self._pipes = ThreadPoolExecutor(1, thread_name_prefix="fresco-synthesis")
@@ -210,7 +207,7 @@ class PatchSynthesizer:
         for _ in range(ATTEMPTS):
             work = self._pipes.submit(self._exchange, guides, flow, anew or self._process is None)
             try:
-                return _awaited(work, self._check)
+                return _await_answer(work, self._check)
             except (_Lost, OSError) as error:
                 reason = f"{error} ({self._drop()})"
                 log.warning("%s was lost at a frame: %s.", self._words[0], reason)
@@ -234,11 +231,11 @@ class PatchSynthesizer:
         if self._process is None:
             self._process = _Process(self._words)
             if self._closed:
-                raise _Lost("nobody waits for it any more")
-            for part in _setup(self._style, guides):
+                raise _Lost("the synthesizer was closed meanwhile")
+            for part in _pack_setup(self._style, guides):
                 self._process.stdin.write(part)
         process = self._process
-        for part in _request(guides, None if anew else flow, anew):
+        for part in _pack_frame(guides, None if anew else flow, anew):
             process.stdin.write(part)
         process.stdin.flush()
         tag = np.empty(4, np.uint8)
@@ -251,11 +248,11 @@ class PatchSynthesizer:
         process.read_into(image)
         process.read_into(error)
         if not np.isfinite(error).all() or error.min() < 0:
-            raise _Lost("its error map holds what is no distance")
+            raise _Lost("its error map holds values that are not distances")
         return image, error.astype(np.float32, copy=False)
 
     def _close(self, process: _Process) -> None:
-        """Let it end by itself, and hear whether it was content."""
+        """Let it end by itself, and check its exit code."""
         future = self._pipes.submit(process.finish)
         try:
             code = future.result(CLOSING_SECONDS)
@@ -273,7 +270,7 @@ class PatchSynthesizer:
             )
 
 
-def _awaited(
+def _await_answer(
     future: Future[tuple[Image, Map]], check: Callable[[], None]
 ) -> tuple[Image, Map]:
     while not wait([future], POLL).done:
@@ -281,43 +278,43 @@ def _awaited(
     return future.result()
 
 
-def _bytes(array: NDArray) -> memoryview:
+def _view_bytes(array: NDArray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _channels(image: NDArray) -> int:
+def _count_channels(image: NDArray) -> int:
     return image.shape[2] if image.ndim == 3 else 1
 
 
-def _setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
-    """What the program hears once."""
+def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
+    """What the program is told once."""
     height, width = style.shape[:2]
     yield b"EBSQ" + struct.pack(
-        "<4If", PROTOCOL, width, height, _channels(style), DEFAULT_WEIGHT
+        "<4If", PROTOCOL, width, height, _count_channels(style), DEFAULT_WEIGHT
     )
-    yield _bytes(style)
+    yield _view_bytes(style)
     yield struct.pack("<I", len(guides))
     for guide in guides:
         if guide.source.shape[:2] != (height, width):
             raise ValueError(f"the source of {guide.name} is not of the style's size")
-        yield struct.pack("<If", _channels(guide.source), guide.weight)
-        yield _bytes(guide.source)
+        yield struct.pack("<If", _count_channels(guide.source), guide.weight)
+        yield _view_bytes(guide.source)
     target = guides[0].target
     yield struct.pack("<2I", target.shape[1], target.shape[0])
 
 
-def _request(
+def _pack_frame(
     guides: Sequence[Guide], flow: Map | None, anew: bool
 ) -> Iterator[bytes | memoryview]:
-    """What it hears for a frame."""
+    """What it is told for a frame."""
     yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (ANEW * anew))
     size = guides[0].target.shape[:2]
     for guide in guides:
         wanted = (*size, *guide.source.shape[2:])
         if guide.target.shape != wanted or guide.target.dtype != np.uint8:
             raise ValueError(f"the target of {guide.name} is {guide.target.shape}, not {wanted}")
-        yield _bytes(guide.target)
+        yield _view_bytes(guide.target)
     if flow is not None:
         if flow.shape != (*size, 2):
             raise ValueError(f"the flow is {flow.shape}, not {(*size, 2)}")
-        yield _bytes(flow.astype("<f4", copy=False))
+        yield _view_bytes(flow.astype("<f4", copy=False))

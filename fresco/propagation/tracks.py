@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import Flow, Map, Mask, compose, inside, pair_flow, sample
+from fresco.flow.arrays import Flow, Map, Mask, compose, estimate_motion, find_inside, remap
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -68,13 +68,13 @@ class Track:
         return self.error + np.where(self.seen, np.float32(0), np.float32(HIDDEN_PENALTY))
 
 
-def _error(frame: Image, key: Image, flow: Flow) -> Map:
-    moved = sample(key, flow, interpolation=cv2.INTER_CUBIC)
+def _measure_error(frame: Image, key: Image, flow: Flow) -> Map:
+    moved = remap(key, flow, interpolation=cv2.INTER_CUBIC)
     square = np.square(cv2.absdiff(frame, moved).astype(np.float32)).mean(axis=-1)
     return np.asarray(cv2.GaussianBlur(square, (0, 0), PATCH), np.float32)
 
 
-def _changed(track: Track, flow: Flow, error: Map, where: Mask) -> Track:
+def _replace_where(track: Track, flow: Flow, error: Map, where: Mask) -> Track:
     """The track with another flow where wanted, lone pixels of the wish left out."""
     neighbours = cv2.GaussianBlur(where.astype(np.float32), (0, 0), PATCH)
     agreed = where & (neighbours > 0.5)
@@ -82,18 +82,18 @@ def _changed(track: Track, flow: Flow, error: Map, where: Mask) -> Track:
     return Track(chosen, track.seen, np.where(agreed, error, track.error))
 
 
-def _straightened(track: Track, frame: Image, key: Image, estimator: FlowEstimator) -> Track:
+def _straighten(track: Track, frame: Image, key: Image, estimator: FlowEstimator) -> Track:
     """The track with the straight flow to the keyframe where that fits better."""
-    pair = pair_flow(frame, key, estimator)
-    error = _error(frame, key, pair.forward)
+    pair = estimate_motion(frame, key, estimator)
+    error = _measure_error(frame, key, pair.forward)
     better = error < STRAIGHT_GAIN * track.error
     found = ~track.seen & (error < track.error + FOUND_ERROR)
-    where = ~pair.forward_occlusion & inside(pair.forward) & (better | found)
-    result = _changed(track, pair.forward, error, where)
+    where = ~pair.forward_occlusion & find_inside(pair.forward) & (better | found)
+    result = _replace_where(track, pair.forward, error, where)
     return Track(result.flow, track.seen | where, result.error)
 
 
-def nearest_motion(flow: Flow, seen: Mask) -> Flow:
+def spread_motion(flow: Flow, seen: Mask) -> Flow:
     """Flow with that of the nearest seen pixel, smoothed, wherever a pixel is not seen."""
     if seen.all() or not seen.any():
         return flow
@@ -107,14 +107,14 @@ def nearest_motion(flow: Flow, seen: Mask) -> Flow:
     return np.where(seen[..., None], flow, smooth)
 
 
-def _extended(track: Track, frame: Image, key: Image) -> Track:
+def _extend(track: Track, frame: Image, key: Image) -> Track:
     """The track with the motion of seen neighbours where it is hidden and that fits better."""
-    flow = nearest_motion(track.flow, track.seen)
-    error = _error(frame, key, flow)
-    return _changed(track, flow, error, ~track.seen & (error < track.error))
+    flow = spread_motion(track.flow, track.seen)
+    error = _measure_error(frame, key, flow)
+    return _replace_where(track, flow, error, ~track.seen & (error < track.error))
 
 
-def _aligned(track: Track, frame: Image, key: Image) -> Track:
+def _align(track: Track, frame: Image, key: Image) -> Track:
     """The track after what is left of the motion was found and taken where it helps."""
     if min(frame.shape[:2]) < SMALLEST_SIDE:
         return track
@@ -124,24 +124,24 @@ def _aligned(track: Track, frame: Image, key: Image) -> Track:
     search.setFinestScale(0)
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     for _ in range(ALIGN_ROUNDS):
-        moved = sample(key, track.flow, interpolation=cv2.INTER_CUBIC)
+        moved = remap(key, track.flow, interpolation=cv2.INTER_CUBIC)
         # None, no start; OpenCV's stubs leave it out.
         rest = search.calc(
             grey, cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY), None  # type: ignore[call-overload]
         )
         flow = compose(np.asarray(rest, np.float32), track.flow)
-        error = _error(frame, key, flow)
-        track = _changed(track, flow, error, error < ALIGN_GAIN * track.error)
-    # The best match of every pixel alone tears pictures: a flow of pieces, whole within, is worth
-    # 5 % of error. The median keeps the edges between the pieces.
+        error = _measure_error(frame, key, flow)
+        track = _replace_where(track, flow, error, error < ALIGN_GAIN * track.error)
+    # The best match of every pixel alone tears images. A flow that is smooth in pieces looks better
+    # and costs 5 % of error. The median keeps the edges between the pieces.
     flow = np.stack([
         cv2.medianBlur(np.ascontiguousarray(track.flow[..., axis]), MEDIAN) for axis in (0, 1)
     ], axis=-1)
     calm = np.asarray(flow, np.float32)
-    return Track(calm, track.seen, _error(frame, key, calm))
+    return Track(calm, track.seen, _measure_error(frame, key, calm))
 
 
-def advance(
+def advance_track(
     before: Track,
     step: Flow,
     hidden: Mask,
@@ -161,9 +161,9 @@ def advance(
             patches the track is as good without (PatchSide), in a third of the time.
     """
     flow = compose(step, before.flow)
-    seen = ~hidden & (sample(before.seen.astype(np.float32), step) > 0.5) & inside(flow)
-    track = Track(flow, seen, _error(frame, key, flow))
+    seen = ~hidden & (remap(before.seen.astype(np.float32), step) > 0.5) & find_inside(flow)
+    track = Track(flow, seen, _measure_error(frame, key, flow))
     if estimator is not None:
-        track = _straightened(track, frame, key, estimator)
-    track = _extended(track, frame, key)
-    return _aligned(track, frame, key)
+        track = _straighten(track, frame, key, estimator)
+    track = _extend(track, frame, key)
+    return _align(track, frame, key)

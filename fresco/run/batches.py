@@ -36,7 +36,7 @@ from fresco.workspace import (
 )
 
 _GROUP_NAME = "group.json"
-"""File with the frames a group of `translate_alone` has, where memory made it smaller."""
+"""File with the frames a group of `translate_unguided` has, where memory made it smaller."""
 SMALLEST = 3
 """Frames of the smallest batch that still has company for every anchor."""
 
@@ -62,7 +62,7 @@ class KeyframeRun:
     progress: Progress
     """For the sampling of each batch."""
 
-    def request(self, numbers: Sequence[int], carry: BatchCarry | None) -> BatchRequest:
+    def make_request(self, numbers: Sequence[int], carry: BatchCarry | None) -> BatchRequest:
         """The frames of a batch with their prompts."""
         sampling = self.settings.sampling
         negative = (sampling.negative_prompt,) * len(numbers)
@@ -70,7 +70,7 @@ class KeyframeRun:
             self.frames.pick(numbers), compose_prompts(numbers, sampling), negative, carry
         )
 
-    def sampled(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:
+    def sample(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:
         """One sampling, its result checked."""
         sampling = self.settings.sampling
         calls = max(1, round(sampling.steps * sampling.strength))
@@ -83,8 +83,8 @@ class KeyframeRun:
             )
         return result
 
-    def finished(self, batch: Batch) -> BatchCarry | None:
-        """The carry of a batch that is done already, its pictures checked."""
+    def read_finished(self, batch: Batch) -> BatchCarry | None:
+        """The carry of a batch that is done already, its images checked."""
         tensors = read_tensors(self._carry_path(batch))
         if tensors is None:
             return None
@@ -92,7 +92,7 @@ class KeyframeRun:
             return None
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
 
-    def keep(self, batch: Batch, result: BatchResult) -> None:
+    def save(self, batch: Batch, result: BatchResult) -> None:
         """Save the new keyframes, then the carry that says the batch is done."""
         for number, image in zip(batch.all, result.images, strict=True):
             if number in batch.frames:
@@ -108,7 +108,7 @@ def _batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
     return run.folder / f"batches-{planned[0].frames[0]:06d}.json"
 
 
-def _batches_in_force(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
+def _read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
     """The batches of an earlier, interrupted run if they cover the same keys; else the plan."""
     known = read_json(_batches_path(run, planned))
     if not isinstance(known, list):
@@ -120,7 +120,7 @@ def _batches_in_force(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]
     return batches
 
 
-def shrunk(done: Sequence[Batch], failed: Sequence[Batch], size: int) -> list[Batch]:
+def shrink_batches(done: Sequence[Batch], failed: Sequence[Batch], size: int) -> list[Batch]:
     """Batches of at most `size` frames for the keys of those that failed, after those done."""
     keys = tuple(number for batch in failed for number in batch.frames)
     batches: list[Batch] = [] if done else [Batch(0, (), keys[:size])]
@@ -144,18 +144,18 @@ def translate_shot(
     Args:
         wanted: stop after the batch that holds this many keyframes; None: all.
     """
-    batches = _batches_in_force(run, planned)
+    batches = _read_batches(run, planned)
     position, carry, count = 0, None, 0
     while position < len(batches) and (wanted is None or count < wanted):
         batch = batches[position]
-        known = run.finished(batch)
+        known = run.read_finished(batch)
         found = known is not None
         if known is None:
             try:
                 known = _translate_batch(run, batch, carry)
             except OutOfMemoryError as error:
                 done, failed = batches[:position], batches[position:]
-                batches = done + shrunk(done, failed, _smaller(len(batch.all), error))
+                batches = done + shrink_batches(done, failed, _shrink_size(len(batch.all), error))
                 write_json(_batches_path(run, planned), [[b.anchors, b.frames] for b in batches])
                 continue
         carry = known
@@ -164,7 +164,7 @@ def translate_shot(
         stage.advance(len(batch.frames), found=found)
 
 
-def _smaller(size: int, error: OutOfMemoryError) -> int:
+def _shrink_size(size: int, error: OutOfMemoryError) -> int:
     if size <= SMALLEST:
         raise HostError(
             f"The device ran out of memory with a batch of {size} frames, the smallest there is. "
@@ -181,20 +181,20 @@ def _smaller(size: int, error: OutOfMemoryError) -> int:
 
 
 def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -> BatchCarry:
-    request = run.request(batch.all, carry)
+    request = run.make_request(batch.all, carry)
     guide = GuideMaker(
         run.settings, run.estimator, run.host.device, run.host.model_sigmas
     ).guide(request.frames, run.host.unet)
-    result = run.sampled(request, guide, f"batch {batch.number + 1}")
-    run.keep(batch, result)
+    result = run.sample(request, guide, f"batch {batch.number + 1}")
+    run.save(batch, result)
     return result.carry
 
 
-def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> None:
+def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> None:
     """Translate frames with every part of FRESCO off: same model, noise and steps, no guide.
 
     The groups are fixed, since a frame's noise depends on its place in one, and their size is on
-    disk where memory made it smaller: a resumed run gives the same pictures.
+    disk where memory made it smaller: a resumed run gives the same images.
     """
     place, start = run.folder / _GROUP_NAME, 0
     known = read_json(place)
@@ -218,6 +218,6 @@ def translate_alone(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> N
 
 def _translate_group(run: KeyframeRun, group: Sequence[int]) -> None:
     name = f"frames {group[0]} to {group[-1]}"
-    result = run.sampled(run.request(group, None), None, name)
+    result = run.sample(run.make_request(group, None), None, name)
     for number, image in zip(group, result.images, strict=True):
         write_image(run.folder / frame_name(number), image)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fresco.errors import SettingsError
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
-from fresco.video.size import resize, working_size
-from fresco.workspace import content_digest, digest
+from fresco.video.size import scale_frame, working_size
+from fresco.workspace import digest, digest_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class WorkingFrames:
         """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
         with self._open() as source:
             for frame in source.frames(first, last):
-                yield resize(frame, self.size)
+                yield scale_frame(frame, self.size)
 
     def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Single frames, as [N, H, W, 3] RGB."""
         with self._open() as source:
-            return np.stack([resize(source.frame(number), self.size) for number in numbers])
+            return np.stack([scale_frame(source.frame(number), self.size) for number in numbers])
 
     def _open(self) -> FrameSource:
         return open_source(self.path, last_frame=self.end, index=self.index)
@@ -56,7 +56,7 @@ class Clip:
     """Last frame used, included."""
     frames: WorkingFrames
     """Access to the frames, by number in the source."""
-    identity: str
+    cache_key: str
     """Digest of the source's bytes, the range and the working size."""
 
     @property
@@ -84,5 +84,5 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
             f"give at most {info.frames - 1}."
         )
     size = working_size(info.width, info.height, settings.sampling.resolution)
-    identity = digest(content_digest(path), first, last, size)
-    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), identity)
+    cache_key = digest(digest_content(path), first, last, size)
+    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), cache_key)

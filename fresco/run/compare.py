@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError, VideoError
 from fresco.progress import Progress
-from fresco.run.result import end_of, sound_of
+from fresco.run.result import choose_sound, find_end
 from fresco.video.reader import FrameSource, open_source
-from fresco.video.size import resize
+from fresco.video.size import scale_frame
 from fresco.video.writer import VideoWriter
 
 _BAR = 28
@@ -23,7 +23,7 @@ _LARGEST_HEIGHT = 720
 """Panels are scaled down to at most this."""
 
 
-def _strip(label: str, width: int) -> NDArray[np.uint8]:
+def _draw_strip(label: str, width: int) -> NDArray[np.uint8]:
     """A dark strip with a name on it; [_BAR, width, 3]."""
     strip = np.full((_BAR, width, 3), 24, np.uint8)
     scale = min(0.55, 0.55 * (width - 16) / max(1, 10 * len(label)))
@@ -31,7 +31,7 @@ def _strip(label: str, width: int) -> NDArray[np.uint8]:
     return strip
 
 
-def _panel_size(source: FrameSource) -> tuple[int, int]:
+def _fit_panel(source: FrameSource) -> tuple[int, int]:
     info = source.info
     scale = min(1.0, _LARGEST_HEIGHT / info.height)
     return max(2, round(info.width * scale)), max(2, round(info.height * scale))
@@ -71,19 +71,19 @@ def _write_panels(
     sources: Sequence[FrameSource], starts: Sequence[int], count: int, labels: Sequence[str],
     output: Path, progress: Progress,
 ) -> None:
-    width, height = _panel_size(sources[0])
-    strips = np.concatenate([_strip(label, width) for label in labels], axis=1)
+    width, height = _fit_panel(sources[0])
+    strips = np.concatenate([_draw_strip(label, width) for label in labels], axis=1)
     info, start = sources[0].info, starts[0]
     times = info.timestamps[start:start + count]
     streams = [s.frames(a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
     writer = VideoWriter(
         output, strips.shape[1], height + _BAR, info.rate, timestamps=times,
-        end=end_of(info, start + count - 1),
+        end=find_end(info, start + count - 1),
         pixel_aspect=info.pixel_aspect,
-        **sound_of(info, start, start + count - 1),
+        **choose_sound(info, start, start + count - 1),
     )
     with progress.stage("compare", count) as stage, writer:
         for frames in zip(*streams, strict=True):
-            panels = [resize(frame, (width, height)) for frame in frames]
+            panels = [scale_frame(frame, (width, height)) for frame in frames]
             writer.write(np.concatenate([strips, np.concatenate(panels, axis=1)], axis=0))
             stage.advance()

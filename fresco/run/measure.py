@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
 from fresco.flow.interface import FlowEstimator
-from fresco.metrics import DEFINITIONS, Measures
+from fresco.metrics import DEFINITIONS, Metrics
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
-from fresco.run.result import Picture
+from fresco.run.result import ImageLookup
 from fresco.workspace import write_json
 
 _ROUND_TRIP_CHUNK = 4
@@ -25,16 +25,22 @@ _ROUND_TRIP_CHUNK = 4
 Reconstruct = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
 
 
-def _there(picture: Picture, number: int) -> NDArray[np.uint8]:
-    image = picture(number)
-    if image is None:
-        raise PropagationError(
-            f"The picture of frame {number} is missing or damaged. Start the same command again."
-        )
-    return image
+def _collect_images(
+    results: Mapping[str, ImageLookup], number: int
+) -> dict[str, NDArray[np.uint8]]:
+    """The image of one frame in every result, or PropagationError."""
+    images: dict[str, NDArray[np.uint8]] = {}
+    for name, find_image in results.items():
+        image = find_image(number)
+        if image is None:
+            raise PropagationError(
+                f"The image of frame {number} is missing or damaged. Start the same command again."
+            )
+        images[name] = image
+    return images
 
 
-def _chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
+def _stack_chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
     chunk: list[NDArray[np.uint8]] = []
     for frame in frames:
         chunk.append(frame)
@@ -45,7 +51,7 @@ def _chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[NDArray[
         yield np.stack(chunk)
 
 
-def border_positions(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
+def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
     """Positions t of the clip whose pair (t - 1, t) lies between two batches of keyframes."""
     crossing: set[int] = set()
     for plan in plans:
@@ -55,19 +61,19 @@ def border_positions(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int
 
 
 def measure_frames(
-    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     reconstruct: Reconstruct, estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """Measures of every frame at working size: results, the source, and the VAE round trip."""
     names = [*results, "source", "vae"]
-    measures = Measures(estimator, names, borders=border_positions(clip, plans))
+    measures = Metrics(estimator, names, borders=find_borders(clip, plans))
     starts = {plan.keyframes[0] for plan in plans}
     numbers = iter(clip.numbers)
     with progress.stage("measure", clip.count) as stage:
-        for sources in _chunks(clip.frames(clip.first, clip.last), _ROUND_TRIP_CHUNK):
+        for sources in _stack_chunks(clip.frames(clip.first, clip.last), _ROUND_TRIP_CHUNK):
             for source, rebuilt in zip(sources, reconstruct(sources), strict=True):
                 number = next(numbers)
-                frames = {name: _there(picture, number) for name, picture in results.items()}
+                frames = _collect_images(results, number)
                 frames |= {"source": source, "vae": rebuilt}
                 measures.update(source, frames, starts_shot=number in starts)
                 stage.advance()
@@ -75,7 +81,7 @@ def measure_frames(
 
 
 def measure_keyframes(
-    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, Picture],
+    clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """The same from keyframe to keyframe: what guidance does before any propagation."""
@@ -83,11 +89,11 @@ def measure_keyframes(
     numbers = [number for plan in plans for number in plan.keyframes]
     borders = [position for position, number in enumerate(numbers) if number in firsts]
     starts = {plan.keyframes[0] for plan in plans}
-    measures = Measures(estimator, list(results), borders=borders)
+    measures = Metrics(estimator, list(results), borders=borders)
     with progress.stage("measure keyframes", len(numbers)) as stage:
         for number in numbers:
             source = clip.frames.pick([number])[0]
-            frames = {name: _there(picture, number) for name, picture in results.items()}
+            frames = _collect_images(results, number)
             measures.update(source, frames, starts_shot=number in starts)
             stage.advance()
     return measures.report()

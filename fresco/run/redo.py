@@ -14,10 +14,10 @@ from fresco.run.guide import GuideMaker
 from fresco.workspace import explain, frame_name, read_image, write_image
 
 
-def neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
+def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
     """The keyframe before, the frame itself, and the keyframe after, as far as its shot has them.
 
-    Raises SettingsError if the frame is no keyframe.
+    Raises SettingsError if the frame is not a keyframe.
     """
     for plan in plans:
         if frame in plan.keyframes:
@@ -25,7 +25,7 @@ def neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
             return plan.keyframes[max(0, place - 1):place + 2]
     known = [number for plan in plans for number in plan.keyframes]
     raise SettingsError(
-        f"Frame {frame} is no keyframe; the nearest is "
+        f"Frame {frame} is not a keyframe; the nearest is "
         f"{min(known, key=lambda number: abs(number - frame))}. Choose a keyframe."
     )
 
@@ -33,24 +33,24 @@ def neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
 def redo_keyframe(
     run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, propagated: Iterable[Path]
 ) -> None:
-    """Replace the picture of a keyframe, and drop what was made from the old one.
+    """Replace the image of a keyframe, and drop what was made from the old one.
 
     Args:
         propagated: folders of frames that were carried from keyframes.
     """
-    company = neighbours(plans, frame)
+    company = find_neighbours(plans, frame)
     path = run.folder / frame_name(frame)
     if read_image(path) is None:
         raise SettingsError(
             f"Keyframe {frame} was not translated yet; translate the keyframes first."
         )
     with run.progress.stage("keyframe", 1) as stage:
-        request = run.request(company, None)
+        request = run.make_request(company, None)
         guide = GuideMaker(
             run.settings, run.estimator, run.host.device, run.host.model_sigmas
         ).guide(request.frames, run.host.unet)
         try:
-            result = run.sampled(request, guide, f"keyframe {frame}")
+            result = run.sample(request, guide, f"keyframe {frame}")
         except OutOfMemoryError as error:
             raise HostError(
                 f"The device ran out of memory with {len(company)} keyframes. Lower "

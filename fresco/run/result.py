@@ -1,4 +1,4 @@
-"""Stage 4: pictures become the video, at the source's size and rate, with its sound."""
+"""Stage 4: images become the video, at the source's size and rate, with its sound."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fresco.progress import Progress
 from fresco.run.clip import Clip
 from fresco.settings import OutputSettings
 from fresco.video.reader import VideoInfo
-from fresco.video.size import resize
+from fresco.video.size import scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import (
-    content_digest,
+    digest_content,
     frame_name,
     read_image,
     read_json,
@@ -30,61 +30,61 @@ from fresco.workspace import (
 _EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""
 
-Picture = Callable[[int], "NDArray[np.uint8] | None"]
-"""Gives the picture of a frame by its number in the source; None if it is not there."""
+ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
+"""Gives the image of a frame by its number in the source; None if it is absent or damaged."""
 
 
-def stored_pictures(folder: Path) -> Picture:
-    """The pictures of a folder of the workspace."""
+def read_stored(folder: Path) -> ImageLookup:
+    """The images of a folder of the workspace."""
     return lambda number: read_image(folder / frame_name(number))
 
 
-def end_of(info: VideoInfo, number: int) -> Fraction:
+def find_end(info: VideoInfo, number: int) -> Fraction:
     """Second at which a frame of the source gives way to the next, or the source ends."""
     times = info.timestamps
     return times[number + 1] if number + 1 < len(times) else times[0] + info.seconds
 
 
-def sound_of(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
+def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
     """The writer's arguments for the source's sound that belongs to frames `first` to `last`."""
     if not info.has_sound:
         return {}
     if last - first + 1 == info.frames:
         return {"sound_from": Path(info.path)}
-    span = info.timestamps[first], end_of(info, last)
+    span = info.timestamps[first], find_end(info, last)
     return {"sound_from": Path(info.path), "sound_range": span}
 
 
 def write_result(
-    clip: Clip, picture: Picture, output: Path, settings: OutputSettings, progress: Progress
+    clip: Clip, images: ImageLookup, output: Path, settings: OutputSettings, progress: Progress
 ) -> tuple[str, ...]:
-    """Write every frame of the clip and answer the writer's notes.
+    """Write every frame of the clip and return the writer's notes.
 
     Args:
         output: a video file, or a folder of images when the name has no suffix.
     """
     own = clip.info.width, clip.info.height
     width, height = own if settings.source_size else clip.frames.size
-    # Times as in the source: the writer moves pictures and sound together.
+    # Times as in the source: the writer moves frames and sound together.
     times = clip.info.timestamps[clip.first:clip.last + 1]
     if output.suffix:
-        sound = sound_of(clip.info, clip.first, clip.last) if settings.sound else {}
+        sound = choose_sound(clip.info, clip.first, clip.last) if settings.sound else {}
         writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
-            end=end_of(clip.info, clip.last), crf=settings.crf,
+            end=find_end(clip.info, clip.last), crf=settings.crf,
             pixel_aspect=clip.info.pixel_aspect, **sound,
         )
     else:
         writer = ImageFolderWriter(output)
     with progress.stage("write", clip.count) as stage, writer:
         for number in clip.numbers:
-            image = picture(number)
+            image = images(number)
             if image is None:
                 raise PropagationError(
-                    f"The picture of frame {number} is missing or damaged. Start the same command "
+                    f"The image of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
-            writer.write(resize(image, (width, height)))
+            writer.write(scale_frame(image, (width, height)))
             stage.advance()
     return writer.notes
 
@@ -92,8 +92,8 @@ def write_result(
 def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) -> Path:
     """Copy the translated keyframes that exist beside the result, named by frame number.
 
-    Those of an earlier export that are no keyframes any more go, or a propagation from that folder
-    would show them. A picture retouched there stays until its keyframe is translated anew.
+    Those of an earlier export that are no longer keyframes are removed, or a propagation from that
+    folder would show them. An image retouched there stays until its keyframe is translated anew.
     """
     target = output.parent / f"{output.stem}-keys"
     before = read_json(target / _EXPORTED) or {}
@@ -101,11 +101,11 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     for name in (frame_name(number) for plan in plans for number in plan.keyframes):
         if read_image(folder / name) is None:
             continue
-        now[name] = content_digest(folder / name)
+        now[name] = digest_content(folder / name)
         if before.get(name) != now[name] or not (target / name).exists():
             write_bytes(target / name, (folder / name).read_bytes())
     for name in before.keys() - now.keys():
-        if (target / name).exists() and content_digest(target / name) == before[name]:
+        if (target / name).exists() and digest_content(target / name) == before[name]:
             (target / name).unlink()
     write_json(target / _EXPORTED, now)
     return target

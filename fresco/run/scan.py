@@ -25,9 +25,9 @@ class Scan:
     """Cut score of every frame against the one before; the first is 0."""
 
 
-def scan(clip: Clip, workspace: Workspace, progress: Progress) -> Scan:
+def scan_clip(clip: Clip, workspace: Workspace, progress: Progress) -> Scan:
     """Score every frame once; a later run of the same clip reads the file."""
-    path = workspace.file(f"scan{_VERSION}", clip.identity, ".json")
+    path = workspace.file(f"scan{_VERSION}", clip.cache_key, ".json")
     known = read_json(path)
     if isinstance(known, dict) and len(known.get("changes", ())) == clip.count:
         return Scan(tuple(known["changes"]), tuple(known["cuts"]))

@@ -11,7 +11,14 @@ from fresco.errors import FrescoError
 from fresco.run.propagate import choose_method
 from fresco.server.ports import Check, Environment
 from fresco.settings import FlowSettings, FrescoSettings
-from fresco.weights import GMFLOW_SINTEL, U2NETP, WeightFile, find, is_offline, weights_folder
+from fresco.weights import (
+    GMFLOW_SINTEL,
+    U2NETP,
+    WeightFile,
+    find_weights,
+    is_offline,
+    weights_folder,
+)
 
 _PACKAGES = ("torch", "numpy", "cv2", "av", "scipy", "einops", "safetensors")
 
@@ -73,7 +80,7 @@ def _video() -> Check:
 def _weights(weight: WeightFile, flow: FlowSettings, without: str) -> Check:
     folder = weights_folder(flow.weights_dir)
     name = f"Weights {weight.name}"
-    if find(weight, folder):
+    if find_weights(weight, folder):
         return Check(name, True, f"In {folder}, whole.")
     if is_offline(flow.offline):
         return Check(name, False, f"Not in {folder}, and downloads are switched off; {without}. "

@@ -24,7 +24,7 @@ from fresco.run.translate import detect_keyframes
 from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
-from fresco.video.index import VideoInfo, video_stream
+from fresco.video.index import VideoInfo, find_video_stream
 from fresco.video.reader import open_source
 from fresco.workspace import digest, explain, read_json, write_json
 
@@ -213,7 +213,7 @@ def _probe(path: Path, shown: str) -> None:
             "image, or another kind of file. Send a file that plays, such as an MP4."
         ) from error
     with container:
-        stream = video_stream(container, path)
+        stream = find_video_stream(container, path)
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MOST_PIXELS:
             raise VideoError(

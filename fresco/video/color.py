@@ -1,4 +1,4 @@
-"""Decoded pictures to RGB and back, with the matrix and range the stream names.
+"""Decoded frames to RGB and back, with the matrix and range the stream names.
 
 FFmpeg's own scaler darkens by about one grey level a round trip at its default settings, and the
 flags that cure it differ between versions of PyAV. Planar YUV is therefore converted here, in
@@ -36,10 +36,10 @@ _WEIGHTS = {
 """Weights of red and blue in luma, by matrix (H.273, table 4)."""
 
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
-"""An untagged picture this wide, or taller than that, is taken as BT.709 as players do."""
+"""An untagged frame this wide, or taller than that, is taken as BT.709 as players do."""
 
 
-def default_matrix(width: int, height: int) -> int:
+def guess_matrix(width: int, height: int) -> int:
     """The matrix an untagged stream of this size most likely has."""
     return BT709 if width >= _HD_WIDTH or height > _SD_HEIGHT else SMPTE170M
 
@@ -73,13 +73,13 @@ def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(rounded, np.uint8).reshape(values.shape)
 
 
-def over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB of an RGBA picture laid over black."""
+def lay_over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB of an RGBA image laid over black."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return to_uint8(rgba[..., :3] * alpha)
 
 
-def _plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
+def _read_plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
     """One plane in 8-bit units: a 10-bit value of 64 reads 16.0."""
     plane = frame.planes[number]
     dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(
@@ -92,11 +92,11 @@ def _plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
     return values
 
 
-def _upsampled(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def _upsample(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """A chroma plane at luma's size, (width, height).
 
     Where it is halved, samples sit on every second luma column and between two luma rows: the
-    position that H.264 and its kin assume unless told otherwise.
+    position that H.264 and similar codecs assume unless told otherwise.
     """
     width, height = size
     rows, columns = chroma.shape
@@ -112,19 +112,19 @@ def _upsampled(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np
     return wide[:height, :width]
 
 
-def _matrix_of(frame: VideoFrame) -> int:
+def _choose_matrix(frame: VideoFrame) -> int:
     matrix = int(frame.colorspace)
     if matrix == UNSPECIFIED:
-        return default_matrix(frame.width, frame.height)
+        return guess_matrix(frame.width, frame.height)
     if matrix not in _WEIGHTS:
         raise VideoError(
-            f"The picture's colour matrix is number {matrix} of H.273, which is not supported; "
+            f"The frame's colour matrix is number {matrix} of H.273, which is not supported; "
             "convert the video to BT.709 first."
         )
     return matrix
 
 
-def _unpacked(frame: VideoFrame, bits: int) -> VideoFrame:
+def _unpack(frame: VideoFrame, bits: int) -> VideoFrame:
     """The frame in a layout of one plane a component, of equal depth, range and matrix."""
     parts = frame.format.components
     if len({part.plane for part in parts}) == len(parts):
@@ -142,8 +142,8 @@ def _is_full(frame: VideoFrame) -> bool:
     return frame.format.name.startswith(("yuvj", "gray"))
 
 
-def _affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """`rgb_matrix` for values in the units of `_plane`."""
+def _build_affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
+    """`rgb_matrix` for values in the units of `_read_plane`."""
     affine = rgb_matrix(matrix, full).copy()
     if full and bits > 8:
         # 10-bit white is 1023, that is 255.75 in 8-bit units.
@@ -153,27 +153,27 @@ def _affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _yuv_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    matrix, full = _matrix_of(frame), _is_full(frame)
-    planar = _unpacked(frame, frame.format.components[0].bits)
+    matrix, full = _choose_matrix(frame), _is_full(frame)
+    planar = _unpack(frame, frame.format.components[0].bits)
     bits = planar.format.components[0].bits
-    luma = _plane(planar, 0, bits)
+    luma = _read_plane(planar, 0, bits)
     size = (luma.shape[1], luma.shape[0])
     if len(planar.planes) >= 3:
-        chroma = [_upsampled(_plane(planar, k, bits), size) for k in (1, 2)]
+        chroma = [_upsample(_read_plane(planar, k, bits), size) for k in (1, 2)]
     else:
         chroma = [np.full_like(luma, 128)] * 2
-    rgb = to_uint8(cv2.transform(cv2.merge([luma, *chroma]), _affine(matrix, full, bits)))
+    rgb = to_uint8(cv2.transform(cv2.merge([luma, *chroma]), _build_affine(matrix, full, bits)))
     if len(planar.planes) == 4:
-        return over_black(np.dstack([rgb, to_uint8(_plane(planar, 3, bits))]))
+        return lay_over_black(np.dstack([rgb, to_uint8(_read_plane(planar, 3, bits))]))
     return rgb
 
 
 def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """A decoded picture as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
+    """A decoded frame as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
     kind = frame.format
     seen_through = kind.is_rgb and any(part.is_alpha for part in kind.components)
     if kind.has_palette or seen_through:
-        return over_black(np.asarray(frame.to_ndarray(format="rgba"), dtype=np.uint8))
+        return lay_over_black(np.asarray(frame.to_ndarray(format="rgba"), dtype=np.uint8))
     if kind.is_rgb:
         return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     return _yuv_to_rgb(frame)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
-from fresco.video.color import over_black
+from fresco.video.color import lay_over_black
 from fresco.video.index import VideoInfo
 
 logger = logging.getLogger("fresco")
@@ -34,13 +34,13 @@ _MARK = ".fresco-frames"
 """File in a folder that `ImageFolderWriter` made: only such a folder is ever replaced."""
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
+def _split_numbers(path: Path) -> list[tuple[int, int | str]]:
     """Sort key by which frame2 comes before frame10."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def decode_image(path: Path) -> NDArray[np.uint8]:
     """An image file as RGB [H, W, 3]: 16 bits are scaled down, alpha is laid over black."""
     try:
         data = np.fromfile(path, np.uint8)
@@ -55,7 +55,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         image = None
     if image is None:
         raise VideoError(
-            f"{path} is no image that can be decoded ({data.size} bytes); replace or remove it."
+            f"{path} is not an image that can be decoded ({data.size} bytes); replace or remove it."
         )
     return _to_rgb(np.asarray(image), path)
 
@@ -69,11 +69,11 @@ def _to_rgb(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     if pixels.shape[2] == 4:
-        return over_black(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8))
+        return lay_over_black(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8))
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _list_images(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     except OSError as error:
@@ -84,7 +84,7 @@ def _image_files(folder: Path) -> list[Path]:
             f"{folder} holds {len(files)} files but no image; give a folder of "
             f"{', '.join(sorted(IMAGE_SUFFIXES))} files, or a video file."
         )
-    return sorted(images, key=_natural)
+    return sorted(images, key=_split_numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class FolderIndex:
     """Height and width of all."""
 
 
-def _state(file: Path) -> tuple[Path, int, int]:
+def _read_state(file: Path) -> tuple[Path, int, int]:
     try:
         found = file.stat()
     except OSError as error:
@@ -106,11 +106,11 @@ def _state(file: Path) -> tuple[Path, int, int]:
 
 
 @lru_cache(maxsize=4)
-def _indexed(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
+def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
     """Decode every image, once for files in one state: a run opens a folder many times."""
-    first = read_image(files[0][0]).shape
+    first = decode_image(files[0][0]).shape
     for file, *_ in files[1:]:
-        shape = read_image(file).shape
+        shape = decode_image(file).shape
         if shape != first:
             raise VideoError(
                 f"{file} is {shape[1]}x{shape[0]}, {files[0][0].name} is "
@@ -132,9 +132,9 @@ class ImageFolder:
         self, path: str | Path, *, rate: Fraction = DEFAULT_RATE, index: FolderIndex | None = None
     ) -> None:
         path = Path(path)
-        self._files = _image_files(path) if path.is_dir() else [path]
-        states = tuple(_state(file) for file in self._files)
-        self.index = index if index and index.files == states else _indexed(states)
+        self._files = _list_images(path) if path.is_dir() else [path]
+        states = tuple(_read_state(file) for file in self._files)
+        self.index = index if index and index.files == states else _index_once(states)
         height, width = self.index.size
         count = len(self._files)
         self.info = VideoInfo(
@@ -146,14 +146,14 @@ class ImageFolder:
     def frame(self, index: int) -> NDArray[np.uint8]:
         """The frame of that number, RGB [H, W, 3]."""
         check_index(index, self.info)
-        rgb = read_image(self._files[index])
+        rgb = decode_image(self._files[index])
         if rgb.shape[:2] != (self.info.height, self.info.width):
             raise VideoError(f"{self._files[index]} changed its size meanwhile; start again.")
         return rgb
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, one at a time."""
-        for index in range(first, checked_last(first, last, self.info) + 1):
+        for index in range(first, check_range(first, last, self.info) + 1):
             yield self.frame(index)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ def check_index(index: int, info: VideoInfo) -> None:
         )
 
 
-def checked_last(first: int, last: int | None, info: VideoInfo) -> int:
+def check_range(first: int, last: int | None, info: VideoInfo) -> int:
     """The last frame of a range, both ends checked; None means the source's last."""
     end = info.frames - 1 if last is None else last
     check_index(first, info)
@@ -197,8 +197,8 @@ def check_folder_target(path: Path) -> None:
         foreign = names
     if foreign:
         raise VideoError(
-            f"{path} holds files that are no earlier result, such as {min(foreign)}; name a new "
-            "folder."
+            f"{path} holds files that are not an earlier result, such as {min(foreign)}; name a "
+            "new folder."
         )
 
 
@@ -224,7 +224,7 @@ class ImageFolderWriter:
             self._part.mkdir()
             (self._part / _MARK).touch()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _explain_unwritable(self.path, error) from error
         return self
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
@@ -235,7 +235,7 @@ class ImageFolderWriter:
         try:
             (self._part / f"{self._first + self._count:04d}.png").write_bytes(data.tobytes())
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _explain_unwritable(self.path, error) from error
         self._count += 1
 
     def _finish(self) -> None:
@@ -249,7 +249,7 @@ class ImageFolderWriter:
                 shutil.rmtree(self.path)
             self._part.replace(self.path)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _explain_unwritable(self.path, error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -262,7 +262,7 @@ class ImageFolderWriter:
             shutil.rmtree(self._part, ignore_errors=True)
 
 
-def _unwritable(path: Path, error: OSError) -> VideoError:
+def _explain_unwritable(path: Path, error: OSError) -> VideoError:
     return VideoError(
         f"{path} cannot be written ({error.strerror}); check the space and the rights there."
     )

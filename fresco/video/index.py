@@ -1,6 +1,6 @@
 """What a video file really holds: every frame that decodes, and when it is shown.
 
-Containers lie about counts and rates, so the file is decoded once, front to back, before any use.
+Containers state wrong counts and rates, so the file is decoded once, front to back, before any use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HELD = Fraction(3, 2)
 """Ordinary frame lengths above which the last frame of a steady clip counts as held."""
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-"""Transfer numbers of H.273 whose pictures need tone mapping on an ordinary screen."""
+"""Transfer numbers of H.273 whose frames need tone mapping on an ordinary screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class VideoInfo:
     has_sound: bool
     """Whether there is a sound stream."""
     rotation: int
-    """Degrees the stored pictures are turned counterclockwise for display: 0, 90, 180 or 270."""
+    """Degrees the stored frames are turned counterclockwise for display: 0, 90, 180 or 270."""
     timestamps: tuple[Fraction, ...]
     """Seconds at which each frame is shown, rising."""
     variable_rate: bool
@@ -82,7 +82,7 @@ class VideoIndex:
 
 
 @dataclass(slots=True)
-class _Scan:
+class _Contents:
     """What one pass over a file has met."""
 
     pts: list[int | None] = field(default_factory=list)
@@ -97,7 +97,7 @@ class _Scan:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
+def open_container(path: Path) -> Iterator[InputContainer]:
     """The container of a local file, closed on leaving; VideoError where FFmpeg cannot open it."""
     _refuse_playlist(path)
     try:
@@ -106,7 +106,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or no "
+            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or not a "
             "video. Give a file that plays, or re-mux it first."
         ) from error
     with container:
@@ -126,14 +126,14 @@ def _refuse_playlist(path: Path) -> None:
         raise VideoError(f"{path} is a playlist, which only names videos; give a video itself.")
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures; cover art does not count."""
+def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream; cover art does not count."""
     for stream in container.streams.video:
         if not _is_cover(container, stream):
             stream.thread_type = "AUTO"
             return stream
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path} holds {kinds} but no video; give a file with moving pictures.")
+    raise VideoError(f"{path} holds {kinds} but no video; give a video file.")
 
 
 def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
@@ -145,7 +145,7 @@ def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
     return still and bool(container.streams.audio) and stream.frames <= 1
 
 
-def decoded(
+def decode_frames(
     container: InputContainer, stream: VideoStream, *, wait_for_key: bool = False
 ) -> Iterator[VideoFrame]:
     """Frames from the present position on; packets that do not decode are passed over."""
@@ -161,7 +161,7 @@ def decoded(
             continue
 
 
-def _note_packet(scan: _Scan, packet: Any) -> None:
+def _note_packet(scan: _Contents, packet: Any) -> None:
     stamp = packet.pts if packet.pts is not None else packet.dts
     if stamp is None or packet.time_base is None:
         return
@@ -171,18 +171,18 @@ def _note_packet(scan: _Scan, packet: Any) -> None:
         scan.durations[packet.pts] = length
 
 
-def _note_frame(scan: _Scan, frame: VideoFrame, stream: VideoStream) -> None:
+def _note_frame(scan: _Contents, frame: VideoFrame, stream: VideoStream) -> None:
     if frame.key_frame:
         scan.keys.append(len(scan.pts))
     if not scan.pts:
-        scan.turned = _rotation(frame, stream)
+        scan.turned = _read_rotation(frame, stream)
     scan.pts.append(frame.pts)
     scan.sizes[frame.width, frame.height] += 1
     scan.interlaced = scan.interlaced or frame.interlaced_frame
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
-    scan, last_corrupt = _Scan(), False
+def _read_contents(container: InputContainer, stream: VideoStream) -> _Contents:
+    scan, last_corrupt = _Contents(), False
     try:
         for packet in container.demux():
             _note_packet(scan, packet)
@@ -210,7 +210,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
     return scan
 
 
-def _rotation(frame: VideoFrame, stream: VideoStream) -> int:
+def _read_rotation(frame: VideoFrame, stream: VideoStream) -> int:
     if hasattr(frame, "rotation"):
         degrees = frame.rotation
     else:
@@ -219,7 +219,7 @@ def _rotation(frame: VideoFrame, stream: VideoStream) -> int:
     return round(degrees / 90) * 90 % 360
 
 
-def _missing_end(container: InputContainer, end: Fraction) -> str:
+def _explain_missing_end(container: InputContainer, end: Fraction) -> str:
     """A sentence if the file ends well before the time its header names, else nothing."""
     if not container.duration:
         return ""
@@ -230,7 +230,7 @@ def _missing_end(container: InputContainer, end: Fraction) -> str:
     return f"it ends at {float(end):.2f} s, its header says {float(claimed):.2f} s"
 
 
-def _steady_rate(
+def _find_steady_rate(
     times: list[Fraction], tick: Fraction, candidates: list[Fraction]
 ) -> Fraction | None:
     """The rate all times keep to within one tick of the clock, or None if there is none."""
@@ -243,24 +243,24 @@ def _steady_rate(
     return None
 
 
-def _stream_rates(stream: VideoStream) -> list[Fraction]:
+def _list_rates(stream: VideoStream) -> list[Fraction]:
     named = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return [Fraction(rate) for rate in named if rate]
 
 
-def _timing(
-    scan: _Scan, stream: VideoStream
+def _find_timing(
+    scan: _Contents, stream: VideoStream
 ) -> tuple[tuple[Fraction, ...], Fraction, Fraction, bool]:
     """Times, rate, seconds and whether the rate varies, from whole timestamps."""
     clock = Fraction(stream.time_base or Fraction(1, av.time_base))
     stamps = [stamp for stamp in scan.pts if stamp is not None]
     times = [stamp * clock for stamp in stamps]
-    rates = _stream_rates(stream)
+    rates = _list_rates(stream)
     last = scan.durations.get(stamps[-1], 0) * clock
     if len(times) == 1:
         rate = rates[0] if rates else (1 / last if last else Fraction(25))
         return tuple(times), rate, last or 1 / rate, False
-    steady = _steady_rate(times, clock, rates)
+    steady = _find_steady_rate(times, clock, rates)
     mean = (len(times) - 1) / (times[-1] - times[0])
     rate = steady or mean.limit_denominator(1001)
     # A steady clip's last frame may be held; its length is not worth more than that otherwise.
@@ -268,13 +268,13 @@ def _timing(
     return tuple(times), rate, times[-1] - times[0] + last, steady is None
 
 
-def _usable(stamps: list[int | None]) -> bool:
+def _are_usable(stamps: list[int | None]) -> bool:
     whole = [stamp for stamp in stamps if stamp is not None]
     rising = all(a < b for a, b in pairwise(whole))
     return len(whole) == len(stamps) and rising
 
 
-def _check_whole(path: Path, scan: _Scan, last_frame: int) -> None:
+def _check_whole(path: Path, scan: _Contents, last_frame: int) -> None:
     count = len(scan.pts)
     if not count:
         reason = scan.cut_off or f"{scan.broken} packets failed"
@@ -291,7 +291,7 @@ def _check_whole(path: Path, scan: _Scan, last_frame: int) -> None:
         )
 
 
-def _notes(scan: _Scan, stream: VideoStream, stamped: bool) -> tuple[str, ...]:
+def _list_notes(scan: _Contents, stream: VideoStream, stamped: bool) -> tuple[str, ...]:
     notes: list[str] = []
     if scan.cut_off:
         notes.append(f"The source is cut off ({scan.cut_off}); {len(scan.pts)} frames are used.")
@@ -307,7 +307,7 @@ def _notes(scan: _Scan, stream: VideoStream, stamped: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _pixel_aspect(stream: VideoStream, turned: int) -> Fraction:
+def _read_pixel_aspect(stream: VideoStream, turned: int) -> Fraction:
     aspect = Fraction(stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
     return 1 / aspect if turned in (90, 270) else aspect
 
@@ -318,16 +318,16 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.
     """
-    with opened(path) as container:
-        stream = video_stream(container, path)
-        scan = _scan(container, stream)
-        scan.cut_off = scan.cut_off or _missing_end(container, scan.end)
+    with open_container(path) as container:
+        stream = find_video_stream(container, path)
+        scan = _read_contents(container, stream)
+        scan.cut_off = scan.cut_off or _explain_missing_end(container, scan.end)
         _check_whole(path, scan, last_frame)
-        stamped = _usable(scan.pts)
+        stamped = _are_usable(scan.pts)
         if stamped:
-            times, rate, seconds, varies = _timing(scan, stream)
+            times, rate, seconds, varies = _find_timing(scan, stream)
         else:
-            rate, varies = (_stream_rates(stream) or [Fraction(25)])[0], False
+            rate, varies = (_list_rates(stream) or [Fraction(25)])[0], False
             times = tuple(number / rate for number in range(len(scan.pts)))
             seconds = len(times) / rate
         width, height = next(iter(scan.sizes))
@@ -337,7 +337,8 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
             path=str(path), width=width, height=height, rate=rate, frames=len(times),
             seconds=seconds, has_sound=bool(container.streams.audio), rotation=scan.turned,
             timestamps=times, variable_rate=varies,
-            pixel_aspect=_pixel_aspect(stream, scan.turned), notes=_notes(scan, stream, stamped),
+            pixel_aspect=_read_pixel_aspect(stream, scan.turned),
+            notes=_list_notes(scan, stream, stamped),
         )
     for note in info.notes:
         logger.warning("%s: %s", path, note)

@@ -24,9 +24,16 @@ from fresco.video.folder import (
     FolderIndex,
     ImageFolder,
     check_index,
-    checked_last,
+    check_range,
 )
-from fresco.video.index import VideoIndex, VideoInfo, decoded, index_video, opened, video_stream
+from fresco.video.index import (
+    VideoIndex,
+    VideoInfo,
+    decode_frames,
+    find_video_stream,
+    index_video,
+    open_container,
+)
 
 __all__ = [
     "FrameSource", "ImageFolder", "SourceIndex", "VideoInfo", "VideoReader", "open_source",
@@ -81,38 +88,38 @@ class _Decoder:
 
     def _open(self) -> None:
         self.close()
-        self._container = self._stack.enter_context(opened(self._path))
-        self._stream = video_stream(self._container, self._path)
-        self._frames = decoded(self._container, self._stream)
+        self._container = self._stack.enter_context(open_container(self._path))
+        self._stream = find_video_stream(self._container, self._path)
+        self._frames = decode_frames(self._container, self._stream)
         self._next = 0
 
     def close(self) -> None:
         """Close the file."""
         self._stack.close()
 
-    def _keys_before(self, index: int) -> list[int]:
+    def _list_keys_before(self, index: int) -> list[int]:
         """Frames before or at `index` where decoding can start, nearest first."""
         keys = self._index.keys
         end = bisect_right(keys, index)
         return list(reversed(keys[max(0, end - _SEEKS) : end]))
 
     def frame(self, index: int) -> VideoFrame:
-        """The decoded picture of that number."""
-        keys = self._keys_before(index) if self._index.pts else []
+        """The decoded frame of that number."""
+        keys = self._list_keys_before(index) if self._index.pts else []
         near = self._next <= index and (not keys or keys[0] <= self._next)
         if near:
-            found = self._forward(index)
+            found = self._decode_up_to(index)
             if found is not None:
                 return found
         for key in keys:
             if key == 0:
                 break
             self._seek(key)
-            found = self._forward(index)
+            found = self._decode_up_to(index)
             if found is not None:
                 return found
         self._open()
-        found = self._forward(index)
+        found = self._decode_up_to(index)
         if found is None:
             raise VideoError(
                 f"Frame {index} of {self._path} can no longer be read; did the file change?"
@@ -121,14 +128,14 @@ class _Decoder:
 
     def _seek(self, key: int) -> None:
         self._container.seek(self._index.pts[key], stream=self._stream, backward=True)
-        self._frames = decoded(self._container, self._stream, wait_for_key=True)
+        self._frames = decode_frames(self._container, self._stream, wait_for_key=True)
         self._next = -1
 
-    def _forward(self, index: int) -> VideoFrame | None:
+    def _decode_up_to(self, index: int) -> VideoFrame | None:
         """Decode up to that frame; None if it was passed or the file ended."""
         try:
             for frame in self._frames:
-                number = self._number(frame)
+                number = self._find_number(frame)
                 self._next = number + 1
                 if number == index:
                     return frame
@@ -139,7 +146,7 @@ class _Decoder:
             return None
         return None
 
-    def _number(self, frame: VideoFrame) -> int:
+    def _find_number(self, frame: VideoFrame) -> int:
         if not self._index.pts:
             return self._next
         # Frames of a seek into the middle of a group may lie before anything indexed.
@@ -148,7 +155,7 @@ class _Decoder:
 
 
 @lru_cache(maxsize=4)
-def _known_index(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
+def _index_once(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
     """The index of a file in the state that size and time tell: a run opens a file many times."""
     return replace(index_video(path, last_frame=last_frame), state=(size, changed))
 
@@ -174,7 +181,7 @@ class VideoReader:
             ) from error
         now = state.st_size, state.st_mtime_ns
         known = index if index and index.state == now else (
-            _known_index(self._path, last_frame, *now)
+            _index_once(self._path, last_frame, *now)
         )
         self._index = replace(known, info=replace(known.info, path=str(path)))
         self._decoder: _Decoder | None = None
@@ -194,19 +201,19 @@ class VideoReader:
         check_index(index, self.info)
         if self._decoder is None:
             self._decoder = _Decoder(self._path, self._index)
-        return self._picture(self._decoder.frame(index))
+        return self._to_upright_rgb(self._decoder.frame(index))
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, one at a time; several may run at once."""
-        end = checked_last(first, last, self.info)
+        end = check_range(first, last, self.info)
         decoder = _Decoder(self._path, self._index)
         try:
             for index in range(first, end + 1):
-                yield self._picture(decoder.frame(index))
+                yield self._to_upright_rgb(decoder.frame(index))
         finally:
             decoder.close()
 
-    def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
+    def _to_upright_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         rgb = frame_to_rgb(frame)
         return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
 

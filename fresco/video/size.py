@@ -23,8 +23,8 @@ def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     return new_width, new_height
 
 
-def resize(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture at `size` (width, height): Lanczos where its short side grows, area else."""
+def scale_frame(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The image at `size` (width, height): Lanczos where its short side grows, area else."""
     height, width = rgb.shape[:2]
     if (width, height) == size:
         return rgb

@@ -32,7 +32,7 @@ def is_copied(codec: str, suffix: str) -> bool:
     return suffix == ".mkv" or codec in COPIED.get(suffix, ())
 
 
-def default_sound(container: InputContainer) -> AudioStream | None:
+def choose_sound_stream(container: InputContainer) -> AudioStream | None:
     """The stream a player would choose, or None in a silent file."""
     streams = container.streams.audio
     for stream in streams:
@@ -60,14 +60,14 @@ class SoundCopy:
         self._output, self._span, self._shift = output, span, shift
         self._packets: Iterator[Any] = iter(())
         self._waiting: Any = None
-        stream = default_sound(source)
+        stream = choose_sound_stream(source)
         if stream is None:
             return
         codec = stream.codec_context.name
         if is_copied(codec, suffix):
-            self._packets = self._copies(source, stream, _copy_stream(output, stream))
+            self._packets = self._copy_packets(source, stream, _add_copied_stream(output, stream))
         else:
-            self._packets = self._encoded(source, stream)
+            self._packets = self._encode_sound(source, stream)
             self.notes += (f"The sound ({codec}) does not fit {suffix}; it was re-encoded as AAC.",)
         count = len(source.streams.audio)
         if count > 1:
@@ -88,11 +88,11 @@ class SoundCopy:
             self._output.mux(packet)
             self._waiting = None
 
-    def _wanted(self, start: Fraction, end: Fraction) -> bool:
+    def _is_wanted(self, start: Fraction, end: Fraction) -> bool:
         first, last = self._span
         return (first is None or end > first) and (last is None or start < last)
 
-    def _copies(
+    def _copy_packets(
         self, source: InputContainer, stream: AudioStream, target: AudioStream
     ) -> Iterator[Any]:
         for packet in source.demux(stream):
@@ -101,7 +101,7 @@ class SoundCopy:
                 continue
             clock = Fraction(packet.time_base)
             start = stamp * clock
-            if not self._wanted(start, start + max(1, packet.duration or 0) * clock):
+            if not self._is_wanted(start, start + max(1, packet.duration or 0) * clock):
                 continue
             offset = round(self._shift / clock)
             packet.pts = stamp - offset
@@ -109,23 +109,23 @@ class SoundCopy:
             packet.stream = target
             yield packet
 
-    def _encoded(self, source: InputContainer, stream: AudioStream) -> Iterator[Any]:
+    def _encode_sound(self, source: InputContainer, stream: AudioStream) -> Iterator[Any]:
         rate = stream.codec_context.sample_rate
         target = self._output.add_stream("aac", rate=rate)
         assert isinstance(target, AudioStream)
         target.codec_context.bit_rate = 192_000
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         target.codec_context.layout = layout
-        return self._encode(source, stream, target, av.AudioResampler("fltp", layout, rate))
+        return self._encode_packets(source, stream, target, av.AudioResampler("fltp", layout, rate))
 
-    def _encode(
+    def _encode_packets(
         self, source: InputContainer, stream: AudioStream, target: AudioStream,
         resampler: av.AudioResampler,
     ) -> Iterator[Any]:
         rate = target.codec_context.sample_rate
         for frame in source.decode(stream):
             start = (frame.pts or 0) * Fraction(frame.time_base or 0)
-            if not self._wanted(start, start + Fraction(frame.samples, frame.sample_rate)):
+            if not self._is_wanted(start, start + Fraction(frame.samples, frame.sample_rate)):
                 continue
             for piece in resampler.resample(frame):
                 piece.pts = round((start - self._shift) * rate)
@@ -134,7 +134,7 @@ class SoundCopy:
         yield from target.encode(None)
 
 
-def _copy_stream(output: OutputContainer, template: AudioStream) -> AudioStream:
+def _add_copied_stream(output: OutputContainer, template: AudioStream) -> AudioStream:
     if hasattr(output, "add_stream_from_template"):
         return output.add_stream_from_template(template)
     # PyAV before 14 has the template as an argument of the general call.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
 from fresco.video.folder import ImageFolderWriter, check_folder_target
-from fresco.video.index import HELD, index_video, opened
+from fresco.video.index import HELD, index_video, open_container
 from fresco.video.sound import SoundCopy
 
 __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
@@ -46,7 +46,7 @@ _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
 
 
-def _repeatable() -> dict[str, str]:
+def _choose_repeatable_options() -> dict[str, str]:
     """Options that make x264 write the same bytes for the same frames.
 
     With AVX-512 it does not always: 6 of 732 files of the same 20 frames differed (core 165). With
@@ -104,7 +104,7 @@ class VideoWriter:
         self._crf, self._aspect = crf, pixel_aspect
         self._check_arguments()
         self._start = timestamps[0] if timestamps else None
-        self._clock, self._stamps, self._notes = _ticks(timestamps, self._rate)
+        self._clock, self._stamps, self._notes = _convert_to_ticks(timestamps, self._rate)
         length = end - timestamps[-1] if timestamps and end is not None else 1 / self._rate
         self._last_length = max(1, round(length / self._clock))
         self._held = length > HELD / self._rate
@@ -139,7 +139,7 @@ class VideoWriter:
             self._open()
         except (OSError, av.FFmpegError) as error:
             self._discard()
-            raise self._unwritable(error) from error
+            raise self._explain_unwritable(error) from error
         except BaseException:
             self._discard()
             raise
@@ -153,19 +153,19 @@ class VideoWriter:
         self._output = self._stack.enter_context(
             av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
         )
-        self._stream = self._video_stream(self._output)
+        self._stream = self._add_video_stream(self._output)
         if self._sound_from is not None:
             self._sound = self._open_sound(self._sound_from, suffix)
 
-    def _video_stream(self, output: OutputContainer) -> VideoStream:
+    def _add_video_stream(self, output: OutputContainer) -> VideoStream:
         stream = output.add_stream("libx264", rate=self._rate)
         assert isinstance(stream, VideoStream)
         context: Any = stream.codec_context
         context.width, context.height = (s + p for s, p in zip(self._size, self._pad, strict=True))
         context.pix_fmt = "yuv420p"
-        context.options = {"crf": str(self._crf), "preset": "medium"} | _repeatable()
+        context.options = {"crf": str(self._crf), "preset": "medium"} | _choose_repeatable_options()
         if self._held:
-            # Containers keep the length of the last packet: it must be the last picture's.
+            # Containers keep the length of the last packet: it must be the last frame's.
             context.options |= {"bf": "0"}
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock
@@ -175,7 +175,7 @@ class VideoWriter:
         return stream
 
     def _open_sound(self, path: Path, suffix: str) -> SoundCopy:
-        source = self._stack.enter_context(opened(path))
+        source = self._stack.enter_context(open_container(path))
         span: tuple[Fraction | None, Fraction | None] = (None, None)
         shift = self._start or Fraction(0)
         if self._sound_range is not None:
@@ -191,22 +191,22 @@ class VideoWriter:
                 f"Frame {self._count} is {rgb.dtype} {rgb.shape}; {self.path.name} takes uint8 "
                 f"{(height, width, 3)}."
             )
-        stamp = self._stamp(self._count)
+        stamp = self._find_stamp(self._count)
         if any(self._pad):
             rgb = np.pad(rgb, ((0, self._pad[1]), (0, self._pad[0]), (0, 0)), mode="edge")
         frame = tag_bt709(VideoFrame.from_ndarray(rgb_to_i420(rgb), "yuv420p"))
         frame.pts, frame.time_base = stamp, self._clock
         if hasattr(frame, "duration"):
-            frame.duration = self._length(self._count)
+            frame.duration = self._find_length(self._count)
         try:
             if self._sound is not None:
                 self._sound.pump(stamp * self._clock)
             self._output.mux(self._stream.encode(frame))
         except (OSError, av.FFmpegError) as error:
-            raise self._unwritable(error) from error
+            raise self._explain_unwritable(error) from error
         self._count += 1
 
-    def _stamp(self, number: int) -> int:
+    def _find_stamp(self, number: int) -> int:
         if self._stamps is None:
             return number
         if number >= len(self._stamps):
@@ -216,7 +216,7 @@ class VideoWriter:
             )
         return self._stamps[number]
 
-    def _length(self, number: int) -> int:
+    def _find_length(self, number: int) -> int:
         """Ticks a frame is shown."""
         if self._stamps is None:
             return 1
@@ -243,7 +243,7 @@ class VideoWriter:
             self._check_result()
             self._part.replace(self.path)
         except (OSError, av.FFmpegError) as error:
-            raise self._unwritable(error) from error
+            raise self._explain_unwritable(error) from error
 
     def _check_result(self) -> None:
         """Decode the finished file: every frame must be there, at its time."""
@@ -280,14 +280,14 @@ class VideoWriter:
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    def _unwritable(self, error: Exception) -> VideoError:
+    def _explain_unwritable(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or str(error)
         return VideoError(
             f"{self.path} cannot be written ({reason}); check the space and the rights there."
         )
 
 
-def _ticks(
+def _convert_to_ticks(
     timestamps: Sequence[Fraction] | None, rate: Fraction
 ) -> tuple[Fraction, tuple[int, ...] | None, tuple[str, ...]]:
     """A clock that every timestamp is whole in, the stamps from 0 on, and notes."""

@@ -14,7 +14,7 @@ from fresco.blending.poisson import (
     LAB_WEIGHTS,
     OFFICIAL_LIMIT,
     blend_gradients,
-    selected_gradients,
+    select_gradients,
 )
 from tests.helpers.shared import golden, golden_cases
 from tests.helpers.tolerances import BLEND_MAX_LEVELS, BLEND_MEAN_LEVELS, SOLVER_LAB
@@ -70,7 +70,7 @@ def test_gradients_come_from_the_selected_side_without_the_seam() -> None:
     second = random.normal(200, 5, (6, 8, 3))
     mask = np.zeros((6, 8))
     mask[:, 4:] = 1
-    along_x, along_y = selected_gradients(first, second, mask)
+    along_x, along_y = select_gradients(first, second, mask)
     np.testing.assert_allclose(along_x[:, :4], np.diff(first, axis=1)[:, :4])
     np.testing.assert_allclose(along_x[:, 4:], np.diff(second, axis=1)[:, 4:])
     np.testing.assert_allclose(along_y[:, 4:], np.diff(second, axis=0)[:, 4:])
@@ -80,8 +80,8 @@ def test_steep_gradients_are_clipped_only_if_wanted() -> None:
     image = np.zeros((2, 2, 1))
     image[:, 1] = 255
     share = np.zeros((2, 2))
-    assert selected_gradients(image, image, share)[0].max() == 255
-    assert selected_gradients(image, image, share, limit=OFFICIAL_LIMIT)[0].max() == OFFICIAL_LIMIT
+    assert select_gradients(image, image, share)[0].max() == 255
+    assert select_gradients(image, image, share, limit=OFFICIAL_LIMIT)[0].max() == OFFICIAL_LIMIT
 
 
 CASES = golden_cases("07_blend", "car_6")
@@ -102,7 +102,7 @@ def official_problem(
             arrays["f_stylized"][j + 1], arrays["b_stylized"][::-1][j], arrays["hist_blend"][j]
         )
     )
-    return blend, *selected_gradients(forward, backward, arrays["mask"][j], limit=OFFICIAL_LIMIT)
+    return blend, *select_gradients(forward, backward, arrays["mask"][j], limit=OFFICIAL_LIMIT)
 
 
 def cut_to_bgr(lab: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def test_sparse_least_squares_within_one_level() -> None:
     random = np.random.default_rng(5)
     coarse = random.normal(128, 50, (2, 6, 7, 3))
     first, second = (cv2.resize(image, (49, 40), interpolation=cv2.INTER_CUBIC) for image in coarse)
-    slopes = selected_gradients(first, second, random.random((40, 49)) > 0.5)
+    slopes = select_gradients(first, second, random.random((40, 49)) > 0.5)
     blend = (first + second) / 2
     plain = plain_blend(blend, *slopes, LAB_WEIGHTS)
     fast = blend_gradients(

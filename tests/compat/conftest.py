@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.propagation.program import Program
 from tests.helpers.old_samples import SAMPLES, Samples, place_samples
 
@@ -23,7 +23,7 @@ def samples(tmp_path: Path) -> Samples:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the hashes depend on besides the samples, as it was when they were made."""
     facts = SimpleNamespace(**json.loads((SAMPLES / "facts.json").read_text("utf-8")))
-    monkeypatch.setattr(DisFlow, "fingerprint", facts.estimator)
+    monkeypatch.setattr(DisEstimator, "fingerprint", facts.estimator)
     program = Program(Path("absent"), facts.program["version"], facts.program["fingerprint"])
-    monkeypatch.setattr("fresco.run.propagate.checked_program", lambda: program)
+    monkeypatch.setattr("fresco.propagation.engine.require_program", lambda: program)
     return facts

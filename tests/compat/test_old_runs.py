@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fresco.config.run_file import load_config
-from fresco.flow.estimator import DisFlow, create_estimator
+from fresco.flow.estimator import DisEstimator, create_estimator
 from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress
 from fresco.run.translate import RunResult, propagate_keys, translate
@@ -86,15 +86,15 @@ def test_a_run_stopped_between_keyframes_goes_on_within_the_segment(
     kept = [path for path in samples.stored("stopped_in_frames") if path.suffix != ".npz"]
     names = artefacts(samples.root / "stopped_in_frames/result.fresco")
     pairs: list[int] = []
-    estimate = DisFlow.estimate
+    estimate = DisEstimator.estimate
 
     def counted(
-        self: DisFlow, source: torch.Tensor, target: torch.Tensor
+        self: DisEstimator, source: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         pairs.append(len(source))
         return estimate(self, source, target)
 
-    monkeypatch.setattr(DisFlow, "estimate", counted)
+    monkeypatch.setattr(DisEstimator, "estimate", counted)
     result = resume(samples, "stopped_in_frames", host)
     assert host.sampled == []
     assert sum(pairs) == 4  # all of the segment 2 to 4; without what was put aside they were 8
@@ -122,10 +122,10 @@ def test_a_finished_propagation_is_only_written(
 def test_a_cached_flow_is_found(
     samples: Samples, recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: DisFlow, source: torch.Tensor, target: torch.Tensor) -> None:
+    def never(self: DisEstimator, source: torch.Tensor, target: torch.Tensor) -> None:
         raise AssertionError("the flow was estimated again")
 
-    monkeypatch.setattr(DisFlow, "estimate", never)
+    monkeypatch.setattr(DisEstimator, "estimate", never)
     images = [read_image(samples.root / "flow" / f"{n}.png") for n in ("source", "target")]
     pair = [
         torch.from_numpy(image).permute(2, 0, 1)[None] / 128 - 1

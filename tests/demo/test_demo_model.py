@@ -18,7 +18,7 @@ from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress
 from fresco.settings import SamplingSettings
 from fresco.video.reader import open_source
-from fresco.video.size import resize
+from fresco.video.size import scale_frame
 from tests.helpers.tolerances import DEMO_MODEL_PSNR
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo" / "model"
@@ -34,7 +34,7 @@ Frames = NDArray[np.uint8]
 def frames(demo_clip: Path) -> Frames:
     """Two frames of a clip that the model was not trained on."""
     with open_source(demo_clip) as source:
-        return np.stack([resize(next(source.frames(n, n)), SIZE) for n in (20, 110)])
+        return np.stack([scale_frame(next(source.frames(n, n)), SIZE) for n in (20, 110)])
 
 
 def translated(frames: Frames, prompt: str) -> Frames:

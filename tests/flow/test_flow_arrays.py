@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from fresco.flow.arrays import compose, inside, pair_flow, sample
+from fresco.flow.arrays import compose, estimate_motion, find_inside, remap
 from fresco.flow.warp import warp_image
 
 
@@ -31,7 +31,7 @@ def shift(x: float, y: float, size: tuple[int, int] = (12, 16)) -> np.ndarray:
 
 def test_sampling_a_whole_shift_is_exact_and_repeats_the_border() -> None:
     image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    moved = sample(image, shift(3, -2), interpolation=cv2.INTER_CUBIC)
+    moved = remap(image, shift(3, -2), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(moved[2:, :-3], image[:-2, 3:])
     np.testing.assert_array_equal(moved[2:, -3:], np.repeat(image[:-2, -1:], 3, axis=1))
 
@@ -40,11 +40,11 @@ def test_sampling_agrees_with_the_warp_of_tensors_inside() -> None:
     random = np.random.default_rng(1)
     values = random.normal(size=(12, 16)).astype(np.float32)
     flow = random.uniform(-2, 2, (12, 16, 2)).astype(np.float32)
-    within = inside(flow, margin=0)
+    within = find_inside(flow, margin=0)
     other = warp_image(values, flow.transpose(2, 0, 1))
     # OpenCV rounds positions to 1/32 of a pixel.
-    np.testing.assert_allclose(sample(values, flow)[within], other[within], atol=0.2)
-    assert np.abs(sample(values, flow) - other)[within].mean() < 0.02
+    np.testing.assert_allclose(remap(values, flow)[within], other[within], atol=0.2)
+    assert np.abs(remap(values, flow) - other)[within].mean() < 0.02
 
 
 def test_composition_of_shifts_is_their_sum() -> None:
@@ -52,14 +52,14 @@ def test_composition_of_shifts_is_their_sum() -> None:
 
 
 def test_inside_is_told_by_the_border() -> None:
-    right = inside(shift(2, 0), margin=0)
+    right = find_inside(shift(2, 0), margin=0)
     assert right[:, :-2].all()
     assert not right[:, -2:].any()
 
 
 def test_pair_flow_keeps_directions_and_finds_what_leaves() -> None:
     image = np.full((12, 16, 3), 128, np.uint8)
-    pair = pair_flow(image, image, Shift(3, -1))
+    pair = estimate_motion(image, image, Shift(3, -1))
     np.testing.assert_array_equal(pair.forward, shift(3, -1))
     np.testing.assert_array_equal(pair.backward, shift(-3, 1))
     assert not pair.forward_occlusion[2:-2, 4:-5].any()

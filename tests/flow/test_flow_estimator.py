@@ -17,11 +17,11 @@ from torch import Tensor
 
 from fresco.errors import WeightsError
 from fresco.flow import network as networks
-from fresco.flow.cache import CachedFlow
-from fresco.flow.estimator import DisFlow, FlowEstimator, create_estimator
+from fresco.flow.cache import CachedEstimator
+from fresco.flow.estimator import DisEstimator, FlowEstimator, create_estimator
 from fresco.flow.gmflow import GMFlow
-from fresco.flow.network import GMFLOW, RAFT, NetworkFlow, find_raft
-from fresco.flow.occlusion import images_of, pair_occlusion, ring_flow
+from fresco.flow.network import GMFLOW, RAFT, NetworkEstimator, find_raft
+from fresco.flow.occlusion import find_occlusion, ring_flow, to_images
 from fresco.settings import FlowSettings
 from fresco.weights import GMFLOW_SINTEL, WeightFile, file_sha256
 from tests.helpers.motion_scenes import texture
@@ -32,7 +32,7 @@ SIZES = [(16, 16), (1, 1), (5, 7), (8, 400), (400, 8), (33, 64)]
 
 def pair(height: int, width: int, shift: int = 2) -> Tensor:
     image = texture(height, width)
-    return images_of(np.stack([image, np.roll(image, shift, axis=1)]))
+    return to_images(np.stack([image, np.roll(image, shift, axis=1)]))
 
 
 def random_weights(path: Path, seed: int = 0) -> Path:
@@ -58,8 +58,8 @@ def test_dis_finds_a_known_smooth_flow() -> None:
     known = np.stack((2 + np.sin(ys / 20), 1 + np.cos(xs / 25)))
     # The target at p is the source at p - f(p) for a flow this smooth, up to its second order.
     target = cv2.remap(image, xs - known[0], ys - known[1], cv2.INTER_CUBIC)
-    images = images_of(np.stack([image, target]))
-    forward, backward = DisFlow().estimate(images[:1], images[1:])
+    images = to_images(np.stack([image, target]))
+    forward, backward = DisEstimator().estimate(images[:1], images[1:])
     inner = (slice(12, -12), slice(12, -12))
     for flow, expected in ((forward, known), (backward, -known)):
         error = np.linalg.norm(flow[0].numpy() - expected, axis=0)[inner]
@@ -69,13 +69,13 @@ def test_dis_finds_a_known_smooth_flow() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_dis_takes_every_size(size: tuple[int, int]) -> None:
     images = pair(*size)
-    for flow in DisFlow().estimate(images[:1], images[1:]):
+    for flow in DisEstimator().estimate(images[:1], images[1:]):
         assert flow.shape == (1, 2, *size)
         assert torch.isfinite(flow).all()
 
 
 def test_dis_does_not_depend_on_what_it_saw_before() -> None:
-    images, estimator = pair(48, 64), DisFlow()
+    images, estimator = pair(48, 64), DisEstimator()
     alone = estimator.estimate(images[:1], images[1:])
     estimator.estimate(*pair(96, 32).split(1))
     again = estimator.estimate(images, images.roll(-1, dims=0))
@@ -84,7 +84,7 @@ def test_dis_does_not_depend_on_what_it_saw_before() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 5), (35, 50)])
 def test_a_network_takes_every_size(size: tuple[int, int], tmp_path: Path) -> None:
-    estimator = NetworkFlow(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
+    estimator = NetworkEstimator(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
     images = pair(*size)
     for flow in estimator.estimate(images[:1], images[1:]):
         assert flow.shape == (1, 2, *size)
@@ -92,15 +92,15 @@ def test_a_network_takes_every_size(size: tuple[int, int], tmp_path: Path) -> No
 
 
 def test_padding_leaves_whole_sizes_alone(tmp_path: Path) -> None:
-    estimator = NetworkFlow(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
+    estimator = NetworkEstimator(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
     images = pair(32, 48)
-    expected = estimator.network()(images[:1], images[1:])
+    expected = estimator.load_network()(images[:1], images[1:])
     found = estimator.estimate(images[:1], images[1:])
     assert all(torch.equal(*both) for both in zip(found, expected, strict=True))
 
 
 def test_a_pair_does_not_depend_on_its_company(tmp_path: Path) -> None:
-    estimator = NetworkFlow(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
+    estimator = NetworkEstimator(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
     images = pair(32, 48)
     alone = estimator.estimate(images[1:], images[:1])
     company = estimator.estimate(images, images.flip(0))
@@ -109,7 +109,7 @@ def test_a_pair_does_not_depend_on_its_company(tmp_path: Path) -> None:
 
 
 def test_networks_travel_to_workers_without_their_weights(tmp_path: Path) -> None:
-    estimator = NetworkFlow(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
+    estimator = NetworkEstimator(GMFLOW, random_weights(tmp_path / "net.pth"), "cpu")
     images = pair(16, 16)
     expected = estimator.estimate(images[:1], images[1:])
     data = pickle.dumps(estimator)
@@ -119,10 +119,10 @@ def test_networks_travel_to_workers_without_their_weights(tmp_path: Path) -> Non
 
 
 def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
-    one, other = (NetworkFlow(GMFLOW, random_weights(tmp_path / f"{i}.pth", i), "cpu")
+    one, other = (NetworkEstimator(GMFLOW, random_weights(tmp_path / f"{i}.pth", i), "cpu")
                   for i in range(2))
     assert one.fingerprint != other.fingerprint
-    assert one.fingerprint == NetworkFlow(GMFLOW, tmp_path / "0.pth", "cpu").fingerprint
+    assert one.fingerprint == NetworkEstimator(GMFLOW, tmp_path / "0.pth", "cpu").fingerprint
 
 
 @pytest.mark.parametrize("change", [
@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_refused(change, tmp_path: Path) -> None:
     change(state)
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"net\.pth holds no weights of gmflow: 1 of"):
-        NetworkFlow(GMFLOW, tmp_path / "net.pth", "cpu").network()
+        NetworkEstimator(GMFLOW, tmp_path / "net.pth", "cpu").load_network()
 
 
 def test_auto_takes_gmflow_where_its_weights_are(published: Path) -> None:
@@ -175,7 +175,7 @@ def test_raft_without_torchvision_is_a_clear_error(
 
 
 def test_raft_without_its_file_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "_raft_module", lambda: types.SimpleNamespace())
+    monkeypatch.setattr(networks, "_import_raft", lambda: types.SimpleNamespace())
     with pytest.raises(WeightsError, match=r"raft_large\.safetensors nor raft_large\.pth"):
         find_raft(tmp_path)
     (tmp_path / "raft_large.pth").write_bytes(b"")
@@ -203,7 +203,7 @@ class Counting:
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         self.pairs += len(source)
-        return DisFlow().estimate(source, target)
+        return DisEstimator().estimate(source, target)
 
 
 def frames(count: int, seed: int = 0) -> np.ndarray:
@@ -218,22 +218,22 @@ def same(one: object, other: object) -> bool:
 
 def test_a_pair_is_estimated_once_and_comes_back_the_same(tmp_path: Path) -> None:
     counting = Counting()
-    first = ring_flow(frames(3), CachedFlow(counting, tmp_path / "flow"))
-    again = ring_flow(frames(3), CachedFlow(counting, tmp_path / "flow"))
+    first = ring_flow(frames(3), CachedEstimator(counting, tmp_path / "flow"))
+    again = ring_flow(frames(3), CachedEstimator(counting, tmp_path / "flow"))
     assert counting.pairs == 3
     assert same(first, again)
-    plain = ring_flow(frames(3), DisFlow())
+    plain = ring_flow(frames(3), DisEstimator())
     assert (first.forward - plain.forward).abs().max() < 0.01
-    images = images_of(frames(3))
-    masks = pair_occlusion(images, images.roll(-1, dims=0), first.forward, first.backward)
+    images = to_images(frames(3))
+    masks = find_occlusion(images, images.roll(-1, dims=0), first.forward, first.backward)
     assert torch.equal(first.forward_occlusion, masks[0])
     assert torch.equal(first.backward_occlusion, masks[1])
 
 
 def test_only_new_pairs_are_estimated(tmp_path: Path) -> None:
     counting = Counting()
-    cached = CachedFlow(counting, tmp_path)
-    images = images_of(frames(4))
+    cached = CachedEstimator(counting, tmp_path)
+    images = to_images(frames(4))
     cached.estimate(images[:1], images[1:2])
     cached.estimate(images[:3], images[1:])
     assert counting.pairs == 3
@@ -242,9 +242,9 @@ def test_only_new_pairs_are_estimated(tmp_path: Path) -> None:
 def test_other_frames_and_other_estimators_do_not_meet(tmp_path: Path) -> None:
     counting, other = Counting(), Counting()
     other.fingerprint = "other"
-    ring_flow(frames(2), CachedFlow(counting, tmp_path))
-    ring_flow(frames(2, seed=1), CachedFlow(counting, tmp_path))
-    ring_flow(frames(2), CachedFlow(other, tmp_path))
+    ring_flow(frames(2), CachedEstimator(counting, tmp_path))
+    ring_flow(frames(2, seed=1), CachedEstimator(counting, tmp_path))
+    ring_flow(frames(2), CachedEstimator(other, tmp_path))
     assert counting.pairs == 4
     assert other.pairs == 2
     assert len(list(tmp_path.iterdir())) == 6
@@ -256,11 +256,11 @@ def test_a_damaged_entry_is_estimated_again(
     damage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     counting = Counting()
-    first = ring_flow(frames(2), CachedFlow(counting, tmp_path))
+    first = ring_flow(frames(2), CachedEstimator(counting, tmp_path))
     broken = min(tmp_path.iterdir())
     whole = broken.read_bytes()
     broken.write_bytes(damage(whole))
-    again = ring_flow(frames(2), CachedFlow(counting, tmp_path))
+    again = ring_flow(frames(2), CachedEstimator(counting, tmp_path))
     assert counting.pairs == 3
     assert same(first, again)
     assert f"{broken} is damaged" in caplog.text

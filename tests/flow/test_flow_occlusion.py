@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fresco.flow.estimator import DisFlow
-from fresco.flow.occlusion import consistency, images_of, occlusion, ring_flow
+from fresco.flow.estimator import DisEstimator
+from fresco.flow.occlusion import check_consistency, occlusion, ring_flow, to_images
 from tests.helpers.motion_scenes import Still, moving_square, texture
 from tests.helpers.shared import golden, golden_cases
 
@@ -34,7 +34,7 @@ def test_consistency_is_the_formula_at_every_pixel() -> None:
     random = np.random.default_rng(0)
     forward, backward = random.integers(-3, 4, (2, 2, 9, 11)).astype(np.float32)
     forward[:, 2:6], backward[:, 2:6] = 1, -1
-    found = consistency(torch.from_numpy(forward)[None], torch.from_numpy(backward)[None])
+    found = check_consistency(torch.from_numpy(forward)[None], torch.from_numpy(backward)[None])
     np.testing.assert_array_equal(found[0][0].bool(), plain_consistency(forward, backward))
     np.testing.assert_array_equal(found[1][0].bool(), plain_consistency(backward, forward))
     assert 0 < float(found[0].mean()) < 1
@@ -56,9 +56,9 @@ def test_colours_too_far_apart_are_no_match() -> None:
 def test_occlusion_agrees_with_the_official_one(case: str) -> None:
     arrays, _ = golden("03_flow_masks", case)
     flows = [torch.from_numpy(arrays[name]) for name in ("fwd_flows", "bwd_flows")]
-    images = images_of(arrays["frames_rgb_u8"])
+    images = to_images(arrays["frames_rgb_u8"])
     for found, names in (
-        (consistency(*flows), ("check_fwd_occ", "check_bwd_occ")),
+        (check_consistency(*flows), ("check_fwd_occ", "check_bwd_occ")),
         (occlusion(images, *flows), ("fwd_occs", "bwd_occs")),
     ):
         for mask, name in zip(found, names, strict=True):
@@ -68,13 +68,13 @@ def test_occlusion_agrees_with_the_official_one(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_dis_flow_of_a_ring_is_the_stored_one(case: str) -> None:
     arrays, _ = golden("03_flow_masks", case)
-    ring = ring_flow(arrays["frames_rgb_u8"], DisFlow())
+    ring = ring_flow(arrays["frames_rgb_u8"], DisEstimator())
     for flow, name in ((ring.forward, "fwd_flows"), (ring.backward, "bwd_flows")):
         assert np.abs(flow.numpy() - arrays[name]).max() < 0.02  # stored in half precision
 
 
 def test_a_single_frame_does_not_move() -> None:
-    ring = ring_flow(texture(20, 24)[None], DisFlow())
+    ring = ring_flow(texture(20, 24)[None], DisEstimator())
     assert ring.forward.shape == (1, 2, 20, 24)
     assert ring.forward_occlusion.shape == (1, 20, 24)
     parts = (ring.forward, ring.backward, ring.forward_occlusion, ring.backward_occlusion)
@@ -97,7 +97,7 @@ def test_pairs_close_the_ring_in_order() -> None:
 
 
 def test_equal_frames_hide_nothing() -> None:
-    ring = ring_flow(np.stack([texture(48, 64)] * 2), DisFlow())
+    ring = ring_flow(np.stack([texture(48, 64)] * 2), DisEstimator())
     assert ring.forward.abs().max() < 0.5
     assert not ring.forward_occlusion[:, 4:-4, 4:-4].any()
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fresco.errors import WeightsError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.flow.occlusion import BidirectionalFlow, ring_flow
 from fresco.guidance.saliency import (
     U2NetP,
@@ -23,7 +23,7 @@ from fresco.guidance.saliency import (
     mark_background,
 )
 from fresco.settings import FlowSettings
-from fresco.weights import U2NETP, find, weights_folder
+from fresco.weights import U2NETP, find_weights, weights_folder
 from tests.helpers.motion_scenes import moving_square, texture
 from tests.helpers.shared import golden
 from tests.helpers.tolerances import EGNET_SALIENCY, EXACT_BY_DTYPE, SUBJECT_OVERLAP
@@ -77,7 +77,7 @@ def test_a_square_against_the_camera_is_the_subject(pan: int) -> None:
 
 def test_an_estimated_flow_shows_the_square_too() -> None:
     frames, _, square = moving_square(count=4, step=6, pan=-3)
-    mask = compute_motion_saliency(ring_flow(frames, DisFlow()))[:, 0].numpy()
+    mask = compute_motion_saliency(ring_flow(frames, DisEstimator()))[:, 0].numpy()
     assert (mask[square] < 0.5).mean() > SUBJECT_OVERLAP
     assert (mask[~square] > 0.5).mean() > SUBJECT_OVERLAP
 
@@ -93,7 +93,7 @@ def test_a_camera_alone_shows_no_subject() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_count_and_size_has_a_mask(count: int, size: tuple[int, int]) -> None:
     frames = np.stack([texture(*size)] * count)
-    mask = compute_motion_saliency(ring_flow(frames, DisFlow()))
+    mask = compute_motion_saliency(ring_flow(frames, DisEstimator()))
     assert mask.shape == (count, 1, *size)
     assert ((mask >= 0) & (mask <= 1)).all()
     if count == 1:
@@ -130,7 +130,7 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_u2netp_sees_the_car() -> None:
-    path = find(U2NETP, weights_folder())
+    path = find_weights(U2NETP, weights_folder())
     if path is None:
         pytest.skip(f"{U2NETP.name} is not in {weights_folder()} (set FRESCO_WEIGHTS)")
     arrays, _ = golden("03_flow_masks", "car_192x192")

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fresco.flow.occlusion import BidirectionalFlow, images_of, occlusion
+from fresco.flow.occlusion import BidirectionalFlow, occlusion, to_images
 
 SQUARE = 28
 """Side of the moving square."""
@@ -63,5 +63,5 @@ def moving_square(
         for i, hop in enumerate(hops):
             flow[i, 0] = np.where(where[i], step * hop, pan * hop)
         flows.append(torch.from_numpy(flow))
-    hidden = occlusion(images_of(stacked), *flows)
+    hidden = occlusion(to_images(stacked), *flows)
     return stacked, BidirectionalFlow(*flows, *hidden), square

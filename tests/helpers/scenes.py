@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fresco.propagation.segment import PatchWork, SegmentJob
+from fresco.propagation.engine import Engine, FlowEngine
+from fresco.propagation.segment import SegmentJob
 from fresco.settings import BlendSettings, FlowSettings
 from fresco.workspace import frame_name, write_image
 
@@ -96,7 +97,7 @@ def negative(image: np.ndarray) -> np.ndarray:
 
 def make_jobs(
     scene: SlidingScene, keys: list[int], folder: Path, *, blend: BlendSettings | None = None,
-    scale: int = 1, patches: PatchWork | None = None,
+    scale: int = 1, engine: Engine | None = None,
 ) -> list[SegmentJob]:
     """Keys in `folder`/keys and a job for every segment between them, into `folder`/frames."""
     for key in keys:
@@ -108,7 +109,7 @@ def make_jobs(
         SegmentJob(
             first, last, folder / "keys" / frame_name(first), folder / "keys" / frame_name(last),
             scene, FlowSettings(estimator="dis"), blend or BlendSettings(), folder / "frames",
-            patches=patches,
+            engine or FlowEngine(),
         )
         for first, last in itertools.pairwise(keys)
     ]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fresco.propagation.program import OVERRIDE, checked_program
-from fresco.propagation.segment import PatchWork
+from fresco.propagation.engine import PatchEngine
+from fresco.propagation.program import OVERRIDE, require_program
 from tests.helpers.fake_ebsynth import fake_program
 
 
@@ -20,7 +20,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def patches(fake: Path) -> PatchWork:
+def engine(fake: Path) -> PatchEngine:
     """Work by patches with the fake program."""
-    program = checked_program()
-    return PatchWork("balanced", program.fingerprint, program.version)
+    program = require_program()
+    return PatchEngine("balanced", program.fingerprint, program.version)

@@ -13,7 +13,7 @@ import pytest
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.progress import Progress, StageStatus
-from fresco.propagation.executor import run_segments, worker_count
+from fresco.propagation.executor import count_workers, run_segments
 from tests.helpers.scenes import DyingScene, SlidingScene, SlowScene, make_jobs
 
 KEYS = [0, 3, 4, 6]
@@ -119,7 +119,7 @@ def test_processes_find_the_package_where_a_webui_took_its_folder_off_the_path(
 
 
 def test_worker_count() -> None:
-    assert worker_count(0, 1) == 1
-    assert worker_count(0, 10**6) >= 1
-    assert worker_count(8, 3) == 3
-    assert worker_count(2, 100) == 2
+    assert count_workers(0, 1) == 1
+    assert count_workers(0, 10**6) >= 1
+    assert count_workers(8, 3) == 3
+    assert count_workers(2, 100) == 2

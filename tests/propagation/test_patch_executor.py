@@ -15,9 +15,10 @@ import pytest
 from fresco.errors import Cancelled, PropagationError
 from fresco.progress import Progress
 from fresco.propagation import cluster, executor
-from fresco.propagation.executor import core_count, run_segments
-from fresco.propagation.program import OVERRIDE, checked_program
-from fresco.propagation.segment import PatchWork, SegmentJob
+from fresco.propagation.engine import PatchEngine
+from fresco.propagation.executor import count_cores, run_segments
+from fresco.propagation.program import OVERRIDE, require_program
+from fresco.propagation.segment import SegmentJob
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.processes import left_running
 from tests.helpers.scenes import SlidingScene, make_jobs
@@ -37,9 +38,9 @@ def run(jobs: list[SegmentJob], workers: int, **options: str) -> None:
 
 
 @pytest.fixture
-def alone(tmp_path: Path, patches: PatchWork) -> dict[str, bytes]:
+def alone(tmp_path: Path, engine: PatchEngine) -> dict[str, bytes]:
     """What one process makes."""
-    run(make_jobs(SCENE, KEYS, tmp_path / "alone", patches=patches), 1)
+    run(make_jobs(SCENE, KEYS, tmp_path / "alone", engine=engine), 1)
     return contents(tmp_path / "alone" / "frames")
 
 
@@ -49,24 +50,24 @@ def threads_of(program: Path) -> set[int]:
 
 
 def test_processes_give_the_same_bytes_and_share_the_cores(
-    tmp_path: Path, patches: PatchWork, fake: Path, alone: dict[str, bytes],
+    tmp_path: Path, engine: PatchEngine, fake: Path, alone: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(alone) == 5
-    assert threads_of(fake) == {core_count()}
+    assert threads_of(fake) == {count_cores()}
     (fake.parent / "starts").unlink()
-    monkeypatch.setattr(executor, "core_count", lambda: 7)
-    run(make_jobs(SCENE, KEYS, tmp_path / "two", patches=patches), 2)
+    monkeypatch.setattr(executor, "count_cores", lambda: 7)
+    run(make_jobs(SCENE, KEYS, tmp_path / "two", engine=engine), 2)
     assert contents(tmp_path / "two" / "frames") == alone
     assert threads_of(fake) == {3}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cancelling_leaves_no_program(
-    tmp_path: Path, patches: PatchWork, fake: Path, workers: int
+    tmp_path: Path, engine: PatchEngine, fake: Path, workers: int
 ) -> None:
     (fake.parent / "mode").write_text("hang 2")
-    jobs = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    jobs = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     progress, seen = Progress(), list[float]()
 
     def cancel_when_hanging() -> None:
@@ -86,15 +87,15 @@ def test_cancelling_leaves_no_program(
     assert left_running(pids) == []
     (fake.parent / "mode").write_text("")
     run(jobs, 1)
-    assert not [job for job in jobs if job.missing()]
+    assert not [job for job in jobs if job.find_missing()]
 
 
 def test_an_error_of_the_program_reaches_the_run_through_a_process(
-    tmp_path: Path, patches: PatchWork, fake: Path
+    tmp_path: Path, engine: PatchEngine, fake: Path
 ) -> None:
     (fake.parent / "mode").write_text("wrong")
     with pytest.raises(PropagationError, match="lost 2 times at the same frame"):
-        run(make_jobs(SCENE, KEYS, tmp_path, patches=patches), 2)
+        run(make_jobs(SCENE, KEYS, tmp_path, engine=engine), 2)
 
 
 # Clusters
@@ -106,7 +107,7 @@ class Cluster:
 
     address: str
     program: Path
-    patches: PatchWork
+    engine: PatchEngine
 
 
 @pytest.fixture(scope="module")
@@ -118,20 +119,20 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     scratch = str(tmp_path_factory.mktemp("dask"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(OVERRIDE, str(program))
-        known = checked_program()
+        known = require_program()
         patient = {"distributed.comm.timeouts.connect": "120s"}  # where the machine is busy
         with dask.config.set(patient), LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
             host="127.0.0.1", local_directory=scratch,
         ) as local:
-            work = PatchWork("balanced", known.fingerprint, known.version)
+            work = PatchEngine("balanced", known.fingerprint, known.version)
             yield Cluster(local.scheduler_address, program, work)
 
 
 def test_a_cluster_gives_the_same_bytes(
     tmp_path: Path, far: Cluster, alone: dict[str, bytes]
 ) -> None:
-    run(make_jobs(SCENE, KEYS, tmp_path / "far", patches=far.patches), 1, cluster=far.address)
+    run(make_jobs(SCENE, KEYS, tmp_path / "far", engine=far.engine), 1, cluster=far.address)
     assert contents(tmp_path / "far" / "frames") == alone
     assert threads_of(far.program) == {1}
     by_flow = make_jobs(SCENE, KEYS, tmp_path / "flow")
@@ -141,16 +142,16 @@ def test_a_cluster_gives_the_same_bytes(
 
 
 def test_a_cluster_tells_its_errors(tmp_path: Path, far: Cluster) -> None:
-    other = replace(far.patches, fingerprint="another")
+    other = replace(far.engine, fingerprint="another")
     with pytest.raises(PropagationError, match="is not the program that the run began with"):
-        run(make_jobs(SCENE, KEYS, tmp_path, patches=other), 1, cluster=far.address)
+        run(make_jobs(SCENE, KEYS, tmp_path, engine=other), 1, cluster=far.address)
     assert not list((tmp_path / "frames").glob(".stop-*"))
 
 
 def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster) -> None:
     (far.program.parent / "mode").write_text("slow")
     jobs = make_jobs(SlidingScene(60, height=40, width=48), [0, 29, 59], tmp_path,
-                     patches=far.patches)
+                     engine=far.engine)
     begun = len(starts(far.program))
     progress, seen = Progress(), list[float]()
 
@@ -173,10 +174,10 @@ def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster
 
 
 def test_a_scheduler_that_is_not_there_is_named(
-    tmp_path: Path, patches: PatchWork, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: PatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
-    jobs = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    jobs = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     with pytest.raises(PropagationError, match=r"tcp://127\.0\.0\.1:1 does not answer .*cluster"):
         run(jobs, 1, cluster="tcp://127.0.0.1:1")
     with pytest.raises(PropagationError, match="tän does not answer"):

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisFlow
-from fresco.propagation import sides
+from fresco.flow.estimator import DisEstimator
+from fresco.propagation import carriers
 from fresco.propagation.ends import EndJob, propagate_end
+from fresco.propagation.engine import PatchEngine
 from fresco.propagation.propagate import propagate_segment
-from fresco.propagation.segment import PatchWork, SegmentJob
+from fresco.propagation.segment import SegmentJob
 from fresco.workspace import frame_name, read_image, write_image
 from tests.helpers.fake_ebsynth import fake_program
 from tests.helpers.scenes import SlidingScene, make_jobs, negative
@@ -30,7 +31,7 @@ CHAIN = 2
 
 @pytest.fixture(autouse=True)
 def _short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides.PatchSide, "restarts", CHAIN)
+    monkeypatch.setattr(carriers.PatchCarrier, "restarts", CHAIN)
 
 
 def picture(path: Path) -> np.ndarray:
@@ -55,10 +56,10 @@ def stopped_with(path: Path) -> Callable[[], None]:
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_every_frame_is_near_the_moved_style(
-    tmp_path: Path, patches: PatchWork, fake: Path, scale: int
+    tmp_path: Path, engine: PatchEngine, fake: Path, scale: int
 ) -> None:
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches, scale=scale)
-    assert propagate_segment(job, DisFlow()) == 5
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine, scale=scale)
+    assert propagate_segment(job, DisEstimator()) == 5
     for frame in job.interior:
         wanted = negative(SCENE.image(frame))
         inner = picture(job.path(frame))[::scale, ::scale][:, 12:-12]
@@ -69,10 +70,10 @@ def test_every_frame_is_near_the_moved_style(
 
 
 @pytest.fixture
-def whole(tmp_path: Path, patches: PatchWork) -> dict[int, bytes]:
+def whole(tmp_path: Path, engine: PatchEngine) -> dict[int, bytes]:
     """The frames of an uninterrupted run."""
-    (job,) = make_jobs(SCENE, KEYS, tmp_path / "whole", patches=patches)
-    propagate_segment(job, DisFlow())
+    (job,) = make_jobs(SCENE, KEYS, tmp_path / "whole", engine=engine)
+    propagate_segment(job, DisEstimator())
     return {frame: job.path(frame).read_bytes() for frame in job.interior}
 
 
@@ -83,29 +84,29 @@ def whole(tmp_path: Path, patches: PatchWork) -> dict[int, bytes]:
      ("backward-000002", 9, 0), ("evidence-000001", 10, 0)],
 )
 def test_stopped_anywhere_it_resumes_to_the_same_bytes(
-    tmp_path: Path, patches: PatchWork, fake: Path, whole: dict[int, bytes], last: str, done: int,
+    tmp_path: Path, engine: PatchEngine, fake: Path, whole: dict[int, bytes], last: str, done: int,
     again: int,
 ) -> None:
     """Only frames since the last new start of a chain are asked for again."""
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     before = len(asked(fake))
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.scratch / f"{last}.npz"))
+        propagate_segment(job, DisEstimator(), stopped_with(job.scratch / f"{last}.npz"))
     assert len(asked(fake)) - before == done
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert len(asked(fake)) - before == 10 + again
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
     assert not job.scratch.exists()
 
 
 def test_stopped_while_writing_it_goes_on_with_the_next_frame(
-    tmp_path: Path, patches: PatchWork, fake: Path, whole: dict[int, bytes]
+    tmp_path: Path, engine: PatchEngine, fake: Path, whole: dict[int, bytes]
 ) -> None:
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.path(2)))
+        propagate_segment(job, DisEstimator(), stopped_with(job.path(2)))
     before = len(asked(fake))
-    assert propagate_segment(job, DisFlow()) == 3
+    assert propagate_segment(job, DisEstimator()) == 3
     assert len(asked(fake)) == before
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
 
@@ -113,24 +114,24 @@ def test_stopped_while_writing_it_goes_on_with_the_next_frame(
 def killed(job: SegmentJob) -> None:
     """As kill -9 leaves things, in the middle of a write."""
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stopped_with(job.scratch / "forward-000005.npz"))
+        propagate_segment(job, DisEstimator(), stopped_with(job.scratch / "forward-000005.npz"))
     (job.scratch / ".forward-000003.1234.npz").write_bytes(b"half")
 
 
 def test_half_written_arrays_are_no_arrays(
-    tmp_path: Path, patches: PatchWork, whole: dict[int, bytes]
+    tmp_path: Path, engine: PatchEngine, whole: dict[int, bytes]
 ) -> None:
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     killed(job)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert {frame: job.path(frame).read_bytes() for frame in job.interior} == whole
 
 
 @pytest.mark.parametrize("what", ["key", "quality", "program"])
 def test_arrays_of_other_inputs_are_not_taken(
-    tmp_path: Path, patches: PatchWork, fake: Path, what: str
+    tmp_path: Path, engine: PatchEngine, fake: Path, what: str
 ) -> None:
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     killed(job)
     done = len(asked(fake))
     assert done == 5
@@ -138,34 +139,36 @@ def test_arrays_of_other_inputs_are_not_taken(
         write_image(job.first_key, SCENE.image(0))
     else:
         change = {"quality": {"quality": "best"}, "program": {"fingerprint": "other"}}[what]
-        job = dataclasses.replace(job, patches=dataclasses.replace(patches, **change))
+        job = dataclasses.replace(job, engine=dataclasses.replace(engine, **change))
     if what == "program":
         with pytest.raises(PropagationError, match="not the program that the run began with"):
-            propagate_segment(job, DisFlow())
+            propagate_segment(job, DisEstimator())
         return
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert len(asked(fake)) == done + 10
 
 
-def test_a_lost_frame_does_not_end_the_run(tmp_path: Path, patches: PatchWork, fake: Path) -> None:
+def test_a_lost_frame_does_not_end_the_run(tmp_path: Path, engine: PatchEngine, fake: Path) -> None:
     (fake.parent / "mode").write_text("die 2 7")
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
-    propagate_segment(job, DisFlow())
-    assert job.missing() == []
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
+    propagate_segment(job, DisEstimator())
+    assert job.find_missing() == []
     assert len(asked(fake)) == 12
 
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_an_end_of_a_shot_follows_its_key(
-    tmp_path: Path, patches: PatchWork, fake: Path, backward: bool
+    tmp_path: Path, engine: PatchEngine, fake: Path, backward: bool
 ) -> None:
     key, end = (6, 0) if backward else (0, 6)
     write_image(tmp_path / "key.png", negative(SCENE.image(key)))
 
     def fill(folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, bytes]:
-        job = EndJob(key, end, tmp_path / "key.png", SCENE, folder, patches)
+        job = EndJob(key, end, tmp_path / "key.png", SCENE, folder, engine)
         frames: list[int] = []
-        propagate_end(job, DisFlow(), advanced=lambda: (frames.append(1), check()), check=check)
+        propagate_end(
+            job, DisEstimator(), advanced=lambda: (frames.append(1), check()), check=check
+        )
         assert len(frames) == 6
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -186,19 +189,19 @@ def test_an_end_of_a_shot_follows_its_key(
 
 
 def test_the_program_is_another_after_an_update(
-    tmp_path: Path, patches: PatchWork, fake: Path
+    tmp_path: Path, engine: PatchEngine, fake: Path
 ) -> None:
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
     shutil.move(fake, tmp_path / "old")
     fake.write_text((tmp_path / "old").read_text() + "# changed\n")
     os.chmod(fake, 0o755)  # noqa: PTH101
     with pytest.raises(PropagationError, match="not the program that the run began with"):
-        propagate_segment(job, DisFlow())
+        propagate_segment(job, DisEstimator())
 
 
 def test_a_copy_of_the_program_is_the_same(
-    tmp_path: Path, patches: PatchWork, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: PatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRESCO_EBSYNTH", str(fake_program(tmp_path / "another place")))
-    (job,) = make_jobs(SCENE, KEYS, tmp_path, patches=patches)
-    assert propagate_segment(job, DisFlow()) == 5
+    (job,) = make_jobs(SCENE, KEYS, tmp_path, engine=engine)
+    assert propagate_segment(job, DisEstimator()) == 5

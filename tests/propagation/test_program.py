@@ -11,10 +11,10 @@ from fresco.errors import PropagationError
 from fresco.propagation import program
 from fresco.propagation.program import (
     OVERRIDE,
-    checked_program,
     find_program,
     platform_name,
-    self_test,
+    require_program,
+    run_self_test,
 )
 from tests.helpers.fake_ebsynth import fake_program, starts
 
@@ -35,7 +35,7 @@ def test_every_platform_has_its_folder(
     assert platform_name() == name
     if name not in ("x86_64-linux", "riscv64-freebsd"):
         suffix = ".exe" if system == "Windows" else ""
-        assert program._bundled().parts[-4:] == ("ebsynth", "bin", name, f"ebsynth{suffix}")
+        assert program._locate_bundled().parts[-4:] == ("ebsynth", "bin", name, f"ebsynth{suffix}")
     if system == "FreeBSD":
         with pytest.raises(PropagationError, match="no synthesis program for riscv64-freebsd"):
             find_program()
@@ -44,7 +44,7 @@ def test_every_platform_has_its_folder(
 def test_a_program_without_run_bit_gets_one(fake: Path) -> None:
     fake.chmod(0o644)
     assert find_program() == fake
-    assert self_test(find_program()) is None
+    assert run_self_test(find_program()) is None
 
 
 def test_a_variable_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,10 +54,10 @@ def test_a_variable_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_a_program_says_of_itself(fake: Path) -> None:
-    known = checked_program()
+    known = require_program()
     assert (known.path, known.version, len(known.fingerprint)) == (fake, "fake 1.0", 16)
     before = len(starts(fake))
-    assert checked_program() is known
+    assert require_program() is known
     assert len(starts(fake)) == before
 
 
@@ -65,18 +65,18 @@ def test_reasons_why_a_program_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sick = fake_program(tmp_path / "sick", "sick")
-    assert str(self_test(sick)).endswith(
+    assert str(run_self_test(sick)).endswith(
         "failed its self-test (exit code 1): this machine lacks what it takes")
     other = tmp_path / "other"
     other.write_bytes(b"\x7fELF, but of another machine")
     other.chmod(0o755)
-    assert "cannot be started: Exec format error" in str(self_test(other))
+    assert "cannot be started: Exec format error" in str(run_self_test(other))
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     with monkeypatch.context() as hurry:
         hurry.setattr(program, "SELF_TEST_SECONDS", 0.3)
-        assert "did not finish its self-test in 0.3 s" in str(self_test(slow))
+        assert "did not finish its self-test in 0.3 s" in str(run_self_test(slow))
     monkeypatch.setenv(OVERRIDE, str(sick))
     with pytest.raises(PropagationError, match="lacks what it takes"):
-        checked_program()
+        require_program()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.propagation.propagate import propagate_segment
 from fresco.settings import BlendSettings
 from fresco.workspace import frame_name, read_image
@@ -34,7 +34,7 @@ def error(folder: Path, frame: int, wanted: np.ndarray) -> float:
 def test_frames_between_are_the_true_ones(tmp_path: Path, blend: BlendSettings) -> None:
     """Far nearer to the truth than the cross-fade of the keys, whichever blends are on."""
     (job,) = make_jobs(SCENE, KEYS, tmp_path, blend=blend)
-    assert propagate_segment(job, DisFlow()) == 5
+    assert propagate_segment(job, DisEstimator()) == 5
     ends = [negative(SCENE.image(key)).astype(float) for key in KEYS]
     for frame in range(1, 6):
         wanted = negative(SCENE.image(frame))
@@ -44,7 +44,7 @@ def test_frames_between_are_the_true_ones(tmp_path: Path, blend: BlendSettings) 
 
 def test_nothing_is_left_in_the_folder_but_frames(tmp_path: Path) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert sorted(path.name for path in job.folder.iterdir()) == [
         frame_name(frame) for frame in range(1, 6)
     ]
@@ -53,7 +53,7 @@ def test_nothing_is_left_in_the_folder_but_frames(tmp_path: Path) -> None:
 def test_a_still_scene_shows_the_keys_themselves(tmp_path: Path) -> None:
     still = SlidingScene(4, speed=0)
     (job,) = make_jobs(still, [0, 3], tmp_path)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     for frame in (1, 2):
         assert error(tmp_path, frame, negative(still.image(0))) < 0.5
 
@@ -61,7 +61,7 @@ def test_a_still_scene_shows_the_keys_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [3, 9, 14, 19])
 def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path, at: int) -> None:
     (whole,) = make_jobs(SCENE, KEYS, tmp_path / "whole")
-    propagate_segment(whole, DisFlow())
+    propagate_segment(whole, DisEstimator())
     (job,) = make_jobs(SCENE, KEYS, tmp_path / "stopped")
     calls = iter(range(1000))
 
@@ -70,11 +70,11 @@ def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path, at: int) -> No
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        propagate_segment(job, DisFlow(), stop)
-    assert 0 < len(job.missing()) <= 5
+        propagate_segment(job, DisEstimator(), stop)
+    assert 0 < len(job.find_missing()) <= 5
     assert job.scratch.exists()
-    assert propagate_segment(job, DisFlow()) > 0
-    assert propagate_segment(job, DisFlow()) == 0
+    assert propagate_segment(job, DisEstimator()) > 0
+    assert propagate_segment(job, DisEstimator()) == 0
     assert not job.scratch.exists()
     for frame in job.interior:
         assert job.path(frame).read_bytes() == whole.path(frame).read_bytes()
@@ -82,7 +82,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path, at: int) -> No
 
 def test_larger_keys_give_larger_frames(tmp_path: Path) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path, scale=2)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     picture = read_image(job.path(3))
     assert picture is not None
     assert picture.shape == (2 * SCENE.height, 2 * SCENE.width, 3)
@@ -98,7 +98,7 @@ def test_any_size_and_all_frames_equal(tmp_path: Path, height: int, width: int) 
             return np.full((height, width, 3), 80, np.uint8)
 
     (job,) = make_jobs(Flat(4), [0, 3], tmp_path)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert error(tmp_path, 1, np.full((height, width, 3), 175)) <= 1
 
 
@@ -121,7 +121,7 @@ def test_memory_holds_a_few_frames_only(tmp_path: Path) -> None:
 
     scene = Counting(17, height=32, width=40, square=0)
     (job,) = make_jobs(scene, [0, 16], tmp_path)
-    propagate_segment(job, DisFlow())
+    propagate_segment(job, DisEstimator())
     assert most[0] <= 6
 
 
@@ -129,7 +129,7 @@ def test_unreadable_and_unequal_keys_are_named(tmp_path: Path) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path)
     other = make_jobs(SCENE, KEYS, tmp_path / "large", scale=2)[0]
     with pytest.raises(PropagationError, match=r"000006\.png is 160x128.*give keyframes of one"):
-        propagate_segment(replace(job, last_key=other.last_key), DisFlow())
+        propagate_segment(replace(job, last_key=other.last_key), DisEstimator())
     job.first_key.write_bytes(b"")
     with pytest.raises(PropagationError, match=r"000000\.png cannot be read"):
-        propagate_segment(job, DisFlow())
+        propagate_segment(job, DisEstimator())

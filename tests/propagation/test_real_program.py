@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.progress import Progress
 from fresco.propagation import synthesizer
+from fresco.propagation.engine import PatchEngine
 from fresco.propagation.executor import run_segments
-from fresco.propagation.guides import Guide, KeySources, mean_distance
-from fresco.propagation.program import OVERRIDE, checked_program, find_program
+from fresco.propagation.guides import Guide, KeySources, normalise_distance
+from fresco.propagation.program import OVERRIDE, find_program, require_program
 from fresco.propagation.propagate import propagate_segment
-from fresco.propagation.segment import PatchWork, SegmentJob
+from fresco.propagation.segment import SegmentJob
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.workspace import read_image, write_image
 from tests.helpers.scenes import SlidingScene, make_jobs, texture
@@ -46,13 +47,13 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def patches() -> PatchWork:
-    program = checked_program()
-    return PatchWork("balanced", program.fingerprint, program.version)
+def engine() -> PatchEngine:
+    program = require_program()
+    return PatchEngine("balanced", program.fingerprint, program.version)
 
 
-def jobs_with_style(folder: Path, patches: PatchWork, keys: list[int]) -> list[SegmentJob]:
-    jobs = make_jobs(SCENE, keys, folder, patches=patches)
+def jobs_with_style(folder: Path, engine: PatchEngine, keys: list[int]) -> list[SegmentJob]:
+    jobs = make_jobs(SCENE, keys, folder, engine=engine)
     for key in keys:
         path = jobs[0].first_key.with_name(f"{key:06d}.png")
         write_image(path, painted(SCENE.image(key)))
@@ -72,22 +73,22 @@ def test_a_moved_scene_is_painted_as_the_moved_style(quality: str) -> None:
     flow = STILL - np.float32([SHIFT, 0])
     options = SynthesisOptions(quality)
     with PatchSynthesizer(find_program(), style, options) as program:
-        first, error = program.frame(KeySources.of(FRAME, style).guides(moved, flow))
-        again, _ = program.frame(KeySources.of(FRAME, style).guides(moved, flow), STILL)
+        first, error = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow))
+        again, _ = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow), STILL)
     for image in (first, again):
         inner = np.abs(image.astype(int) - wanted)[:, SHIFT + 3:]
         assert inner.mean() < 3
         assert (inner.max(axis=-1) > 30).mean() < 0.02
     # What entered the frame on the left is nowhere in the key.
-    assert np.median(mean_distance(error)[:, SHIFT + 5:]) < 1
-    assert mean_distance(error)[:, :SHIFT].mean() > 20
+    assert np.median(normalise_distance(error)[:, SHIFT + 5:]) < 1
+    assert normalise_distance(error)[:, :SHIFT].mean() > 20
 
 
 def test_all_frames_are_near_the_style_and_nearer_than_a_fade(
-    tmp_path: Path, patches: PatchWork
+    tmp_path: Path, engine: PatchEngine
 ) -> None:
-    (job,) = jobs_with_style(tmp_path, patches, [0, 6])
-    propagate_segment(job, DisFlow())
+    (job,) = jobs_with_style(tmp_path, engine, [0, 6])
+    propagate_segment(job, DisEstimator())
     first, last = (painted(SCENE.image(key)).astype(float) for key in (0, 6))
     for frame in job.interior:
         wanted = painted(SCENE.image(frame))
@@ -97,30 +98,30 @@ def test_all_frames_are_near_the_style_and_nearer_than_a_fade(
 
 
 def test_processes_threads_and_interruptions_change_no_byte(
-    tmp_path: Path, patches: PatchWork, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: PatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [0, 3, 6]
 
     def frames(jobs: list[SegmentJob]) -> dict[str, bytes]:
         return {job.path(n).name: job.path(n).read_bytes() for job in jobs for n in job.interior}
 
-    alone = jobs_with_style(tmp_path / "alone", patches, keys)
+    alone = jobs_with_style(tmp_path / "alone", engine, keys)
     with Progress().stage("propagate", 4) as stage:
         run_segments(alone, 1, stage)
-    two = jobs_with_style(tmp_path / "two", patches, keys)
+    two = jobs_with_style(tmp_path / "two", engine, keys)
     with Progress().stage("propagate", 4) as stage:
         run_segments(two, 2, stage)
     assert frames(two) == frames(alone)
-    stopped = jobs_with_style(tmp_path / "stopped", replace(patches, threads=2), keys)
+    stopped = jobs_with_style(tmp_path / "stopped", replace(engine, threads=2), keys)
 
     def check() -> None:
         if list(stopped[0].scratch.glob("backward-000002.npz")):
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        propagate_segment(stopped[0], DisFlow(), check)
+        propagate_segment(stopped[0], DisEstimator(), check)
     for job in stopped:
-        propagate_segment(job, DisFlow())
+        propagate_segment(job, DisEstimator())
     assert frames(stopped) == frames(alone)
 
 
@@ -130,13 +131,13 @@ def test_any_path_will_do(tmp_path: Path) -> None:
     program = Path(shutil.copy(find_program(), folder / find_program().name))
     style = painted(FRAME)
     with PatchSynthesizer(program, style, SynthesisOptions()) as process:
-        image, _ = process.frame(KeySources.of(FRAME, style).guides(FRAME, STILL))
+        image, _ = process.frame(KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL))
     assert np.abs(image.astype(int) - style).mean() < 3
 
 
 def test_one_that_is_killed_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
     style = painted(FRAME)
-    guides = KeySources.of(FRAME, style).guides(FRAME, STILL)
+    guides = KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL)
     with PatchSynthesizer(find_program(), style, SynthesisOptions()) as process:
         before, _ = process.frame(guides)
         (running,) = synthesizer._live
@@ -149,7 +150,7 @@ def test_one_that_is_killed_is_started_again(caplog: pytest.LogCaptureFixture) -
 def test_what_it_cannot_use_is_told_in_its_own_words() -> None:
     style = painted(FRAME)
     wrong = [Guide(g.name, g.source, g.target, float("nan"))
-             for g in KeySources.of(FRAME, style).guides(FRAME, STILL)]
+             for g in KeySources.from_frame(FRAME, style).make_guides(FRAME, STILL)]
     process = PatchSynthesizer(find_program(), style, SynthesisOptions())
     with process, pytest.raises(PropagationError, match=r"lost 2 times .*exit code [23]; it said"):
         process.frame(wrong)
@@ -157,7 +158,7 @@ def test_what_it_cannot_use_is_told_in_its_own_words() -> None:
 
 def test_stopping_in_the_middle_of_a_frame_is_at_once() -> None:
     large = texture(480, 640, 5)
-    guides = KeySources.of(large, 255 - large).guides(large[::-1], np.zeros((480, 640, 2), "f4"))
+    guides = KeySources.from_frame(large, 255 - large).make_guides(large[::-1], np.zeros((480, 640, 2), "f4"))
     stop, seen = threading.Event(), list[float]()
 
     def check() -> None:

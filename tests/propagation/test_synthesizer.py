@@ -16,7 +16,7 @@ import pytest
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.propagation.guides import Guide, KeySources
-from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, _live, command
+from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions, _live, build_command
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.scenes import negative, texture
 
@@ -24,12 +24,12 @@ HEIGHT, WIDTH = 20, 24
 OPTIONS = SynthesisOptions("best", 2)
 FRAME = texture(HEIGHT, WIDTH, 3)
 STYLE = negative(FRAME)
-SOURCES = KeySources.of(FRAME, STYLE)
+SOURCES = KeySources.from_frame(FRAME, STYLE)
 STILL = np.zeros((HEIGHT, WIDTH, 2), np.float32)
 
 
 def guides() -> tuple[Guide, ...]:
-    return SOURCES.guides(FRAME, STILL)
+    return SOURCES.make_guides(FRAME, STILL)
 
 
 def alive(program: Path) -> list[int]:
@@ -58,7 +58,7 @@ def test_a_frame_comes_back_whole_and_the_next_one_along_the_flow(tmp_path: Path
     said = [json.loads(line) for line in (tmp_path / "frames").read_text().splitlines()]
     assert said == [[4, 0], [1, STILL.nbytes], [1, STILL.nbytes], [4, 0]]
     (words,) = [json.loads(line)[1:] for line in starts(program)]
-    assert words == command(program, OPTIONS)[1:]
+    assert words == build_command(program, OPTIONS)[1:]
     assert words == ["-sequence", "-quality", "best", "-searchvoteiters", "12",
                      "-patchmatchiters", "6", "-threads", "2"]
 
@@ -70,10 +70,10 @@ def test_any_path_will_do(tmp_path: Path) -> None:
 
 
 def test_targets_may_be_of_another_size_than_the_key(tmp_path: Path) -> None:
-    large = KeySources.of(np.tile(FRAME, (2, 3, 1)), np.tile(STYLE, (2, 3, 1)))
+    large = KeySources.from_frame(np.tile(FRAME, (2, 3, 1)), np.tile(STYLE, (2, 3, 1)))
     still = np.zeros((*large.edge.shape, 2), np.float32)
     sources = [Guide(g.name, g.source, t.target, g.weight) for g, t in zip(
-        guides(), large.guides(large.frame, still), strict=True)]
+        guides(), large.make_guides(large.frame, still), strict=True)]
     with PatchSynthesizer(fake_program(tmp_path), STYLE, OPTIONS) as synthesizer:
         image, error = synthesizer.frame(sources)
     assert image.shape == (2 * HEIGHT, 3 * WIDTH, 3)
@@ -109,7 +109,7 @@ def test_one_that_dies_twice_is_an_error_with_its_last_words(tmp_path: Path) -> 
     ("mode", "words"),
     [("short", "its answer ended after 1913 of 1920 bytes"),
      ("wrong", "it answered b'WHAT' where DONE was due"),
-     ("endless", "its error map holds what is no distance")],
+     ("endless", "its error map holds values that are not distances")],
 )
 def test_answers_that_cannot_be_are_an_error(tmp_path: Path, mode: str, words: str) -> None:
     program = fake_program(tmp_path, mode)

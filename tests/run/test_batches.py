@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.errors import HostError, OutOfMemoryError
-from fresco.flow.estimator import DisFlow
+from fresco.flow.estimator import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.planning.keyframes import Batch, plan_batches
 from fresco.progress import Progress, Stage, StageStatus
-from fresco.run.batches import KeyframeRun, shrunk, translate_alone, translate_shot
+from fresco.run.batches import KeyframeRun, shrink_batches, translate_shot, translate_unguided
 from fresco.run.clip import WorkingFrames
 from fresco.settings import FrescoSettings, from_dict
 from tests.helpers.clips import moving_texture, write_clip
@@ -62,7 +62,7 @@ def run(tmp_path: Path, settings: FrescoSettings, host: Host) -> KeyframeRun:
     folder = tmp_path / "keys"
     folder.mkdir()
     frames = WorkingFrames(str(clip), (64, 64))
-    return KeyframeRun(folder, frames, settings, host, DisFlow(), Progress())
+    return KeyframeRun(folder, frames, settings, host, DisEstimator(), Progress())
 
 
 def _translate(run: KeyframeRun, batches: tuple[Batch, ...], **rest: Any) -> dict[str, bytes]:
@@ -137,30 +137,30 @@ def test_no_memory_at_all_is_a_clear_error(run: KeyframeRun) -> None:
 
 def test_frame_by_frame_resumes_to_the_same_bytes(run: KeyframeRun) -> None:
     with run.progress.stage("alone", 9) as stage:
-        translate_alone(run, KEYS, stage)
+        translate_unguided(run, KEYS, stage)
     files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     assert len(files) == len(KEYS)
     (run.folder / "000006.png").unlink()
     with run.progress.stage("alone", 9) as stage:
-        translate_alone(run, KEYS, stage)
+        translate_unguided(run, KEYS, stage)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
 
 
 def test_frame_by_frame_takes_fewer_frames_where_memory_is_short(run: KeyframeRun) -> None:
     narrow = _Narrow(run.host, 2)
     with run.progress.stage("alone", 9) as stage:
-        translate_alone(dataclasses.replace(run, host=narrow), KEYS, stage)
+        translate_unguided(dataclasses.replace(run, host=narrow), KEYS, stage)
     files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
     assert set(narrow.sizes) == {1, 2}
     (run.folder / "000006.png").unlink()
     with run.progress.stage("alone", 9) as stage:  # resumed, with room again
-        translate_alone(run, KEYS, stage)
+        translate_unguided(run, KEYS, stage)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
     for path in run.folder.glob("*.png"):
         path.unlink()
     with run.progress.stage("alone", 9) as stage, pytest.raises(OutOfMemoryError):
-        translate_alone(dataclasses.replace(run, host=_Narrow(run.host, 0)), KEYS, stage)
+        translate_unguided(dataclasses.replace(run, host=_Narrow(run.host, 0)), KEYS, stage)
 
 
 @st.composite
@@ -174,7 +174,7 @@ def _failures(draw: st.DrawFn) -> tuple[list[Batch], int, int]:
 def test_shrunk_batches_cover_every_key_once(case: tuple[list[Batch], int, int]) -> None:
     batches, position, size = case
     done, failed = batches[:position], batches[position:]
-    after = done + shrunk(done, failed, size)
+    after = done + shrink_batches(done, failed, size)
     wanted = [key for batch in batches for key in batch.frames]
     assert [key for batch in after for key in batch.frames] == wanted
     assert [batch.number for batch in after] == list(range(len(after)))

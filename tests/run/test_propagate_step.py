@@ -10,7 +10,7 @@ import pytest
 
 from fresco.progress import Progress
 from fresco.propagation.program import OVERRIDE
-from fresco.run.propagate import choose_method
+from fresco.run.propagate import choose_engine
 from fresco.run.translate import RunResult, propagate_keys
 from fresco.settings import FrescoSettings, from_dict
 from fresco.video.reader import open_source
@@ -38,7 +38,7 @@ def test_another_method_quality_or_program_has_another_identity(
     fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def identity(chosen: FrescoSettings) -> str:
-        return choose_method(chosen).identity(chosen)
+        return choose_engine(chosen)[0].digest_options(chosen)
 
     seen = [identity(settings()), identity(settings(quality="best")),
             identity(settings(method="flow"))]
@@ -55,14 +55,12 @@ def test_a_program_that_cannot_run_is_said_and_the_flow_is_used(
     fake: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (fake.parent / "mode").write_text("sick")
-    method = choose_method(settings())
-    assert method.name == method.text == "flow"
-    assert "by flow instead of by patches" in method.note
-    assert "lacks what it takes" in method.note
-    assert method.note in caplog.text
-    assert method.identity(settings()) == choose_method(
-        settings(method="flow")).identity(settings())
-    assert choose_method(settings(method="flow")).note == ""
+    engine, note = choose_engine(settings())
+    assert engine.name == engine.text == "flow"
+    assert "by flow instead of by patches" in note
+    assert "lacks what it takes" in note
+    assert note in caplog.text
+    assert choose_engine(settings(method="flow")) == (engine, "")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from fresco.errors import VideoError
 from fresco.video import folder
-from fresco.video.folder import ImageFolderWriter, read_image
+from fresco.video.folder import ImageFolderWriter, decode_image
 from fresco.video.reader import open_source
 from tests.helpers.clips import moving_texture, texture
 from tests.helpers.tolerances import COLOR_MEAN
@@ -65,7 +65,7 @@ def test_natural_order(tmp_path: Path) -> None:
 def test_kinds_of_image(tmp_path: Path, suffix: str) -> None:
     rgb = texture(64, 64)
     path = save(tmp_path / f"bild ü{suffix}", rgb[..., ::-1])
-    change = np.abs(read_image(path).astype(int) - rgb)
+    change = np.abs(decode_image(path).astype(int) - rgb)
     assert change.mean() < (2 * COLOR_MEAN if suffix in (".jpg", ".jpeg", ".webp") else 0.01)
     with open_source(path) as source:
         assert source.info.frames == 1
@@ -73,14 +73,14 @@ def test_kinds_of_image(tmp_path: Path, suffix: str) -> None:
 
 def test_depths_and_channels(tmp_path: Path) -> None:
     deep = np.full((4, 4, 3), 200 * 257, np.uint16)
-    assert (read_image(save(tmp_path / "deep.png", deep)) == 200).all()
+    assert (decode_image(save(tmp_path / "deep.png", deep)) == 200).all()
     grey = np.full((4, 4), 77, np.uint8)
-    assert (read_image(save(tmp_path / "grey.png", grey)) == 77).all()
-    assert read_image(tmp_path / "grey.png").shape == (4, 4, 3)
+    assert (decode_image(save(tmp_path / "grey.png", grey)) == 77).all()
+    assert decode_image(tmp_path / "grey.png").shape == (4, 4, 3)
     seen_through = np.dstack([np.full((4, 4, 3), 200, np.uint8), np.full((4, 4), 51, np.uint8)])
-    assert (read_image(save(tmp_path / "alpha.png", seen_through)) == 40).all()
+    assert (decode_image(save(tmp_path / "alpha.png", seen_through)) == 40).all()
     with pytest.raises(VideoError, match="float32"):
-        read_image(save(tmp_path / "f.tiff", np.zeros((4, 4, 3), np.float32)))
+        decode_image(save(tmp_path / "f.tiff", np.zeros((4, 4, 3), np.float32)))
 
 
 def test_sizes_must_agree(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"\x89PNG\r\n\x1a\n"])
 def test_an_image_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "0.png").write_bytes(content)
-    with pytest.raises(VideoError, match=r"0\.png is no image"):
+    with pytest.raises(VideoError, match=r"0\.png is not an image"):
         open_source(tmp_path)
 
 
@@ -143,14 +143,14 @@ def test_a_folder_is_decoded_once_as_long_as_nothing_changes(
 
     def counted(path: Path) -> np.ndarray:
         seen.append(path)
-        return read_image(path)
+        return decode_image(path)
 
-    monkeypatch.setattr(folder, "read_image", counted)
+    monkeypatch.setattr(folder, "decode_image", counted)
     index = open_source(tmp_path).index
     assert len(seen) == 4
     open_source(tmp_path)
     assert len(seen) == 4
-    folder._indexed.cache_clear()  # as in another process, which is handed the index
+    folder._index_once.cache_clear()  # as in another process, which is handed the index
     open_source(tmp_path, index=pickle.loads(pickle.dumps(index)))
     assert len(seen) == 4
     save(files[1], FRAMES[1][:8])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fresco.video.size import resize, working_size
+from fresco.video.size import scale_frame, working_size
 from tests.helpers.clips import texture
 
 
@@ -45,10 +45,10 @@ def test_a_turned_picture_has_a_turned_size(width: int, height: int) -> None:
 
 def test_resize_up_and_down() -> None:
     picture = texture(96, 128)
-    small = resize(picture, (64, 48))
+    small = scale_frame(picture, (64, 48))
     assert small.shape == (48, 64, 3)
     blocks = picture.reshape(48, 2, 64, 2, 3).mean((1, 3))
     assert np.abs(small - blocks).max() <= 0.5
-    back = resize(small, (128, 96))
+    back = scale_frame(small, (128, 96))
     assert np.abs(back.astype(int) - picture).mean() < 1
-    assert resize(picture, (128, 96)) is picture
+    assert scale_frame(picture, (128, 96)) is picture

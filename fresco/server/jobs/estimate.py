@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from fresco.progress import format_seconds
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import State
 from fresco.server.jobs.runner import find_keyframes
@@ -217,7 +218,7 @@ def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
         "batch shrinks by itself.",
     ]
     known = [
-        f"{_span(rate * work)} for {what}" for rate, work, what in (
+        f"{format_seconds(rate * work)} for {what}" for rate, work, what in (
             (rates.key, load.key_work, "the keyframes"),
             (rates.frame, load.frame_work, "all frames"),
         ) if rate
@@ -231,10 +232,3 @@ def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
             "preview is the quickest way to see it."
         )
     return tuple(lines)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = seconds / 60
-    return f"{round(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"

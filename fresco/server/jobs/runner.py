@@ -22,7 +22,7 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.settings import FrescoSettings, SamplingSettings
 from fresco.video.reader import VideoInfo, open_source
-from fresco.workspace import content_digest, digest, frame_name, read_json, write_json
+from fresco.workspace import digest, digest_content, frame_name, read_json, write_json
 
 log = logging.getLogger("fresco")
 
@@ -151,12 +151,12 @@ def _require_same_source(source: Path, folder: Path) -> None:
         if isinstance(known, dict) and known.get("path") == str(source):
             if known.get("files") == state["files"]:
                 return
-            if content_digest(source) != known.get("content"):
+            if digest_content(source) != known.get("content"):
                 raise VideoError(
                     f"{source} has changed since the job began, so what is finished no longer "
                     "fits; put the old file back, or start a new job."
                 )
-        write_json(path, {**state, "content": content_digest(source)})
+        write_json(path, {**state, "content": digest_content(source)})
     except OSError as error:
         raise VideoError(
             f"{source} cannot be read ({error.strerror or error}); check the file."

@@ -27,11 +27,11 @@ PAYLOAD = {
 def frames() -> list[Image.Image]:
     """Four frames of a clip that the model was not trained on."""
     from fresco.video.reader import open_source
-    from fresco.video.size import resize
+    from fresco.video.size import scale_frame
 
     clip: Path = package_clip("bigbuckbunny.mp4")
     with open_source(clip) as source:
-        pictures = [resize(next(source.frames(n, n)), (256, 192)) for n in (20, 22, 24, 26)]
+        pictures = [scale_frame(next(source.frames(n, n)), (256, 192)) for n in (20, 22, 24, 26)]
     return [Image.fromarray(picture) for picture in pictures]
 
 

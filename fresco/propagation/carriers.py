@@ -1,13 +1,11 @@
 """One key carried in one direction, frame by frame: along the flow, or by patches.
 
-Both answer arrays to keep; a picture is made of them when it is needed.
+Both answer arrays to keep; an image is made of them when it is needed.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,15 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import PropagationError
 from fresco.flow.arrays import Flow, Mask
-from fresco.propagation.guides import KeySources, mean_distance
-from fresco.propagation.program import checked_program
-from fresco.propagation.render import enlarged_flow, warp_key
+from fresco.propagation.guides import KeySources, normalise_distance
+from fresco.propagation.render import enlarge_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch
-from fresco.propagation.segment import PatchWork
-from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
-from fresco.propagation.tracks import Track, advance
+from fresco.propagation.synthesizer import PatchSynthesizer
+from fresco.propagation.tracks import Track, advance_track
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -36,7 +31,7 @@ before, which live in the program: so an interrupted run goes on from the last n
 same bytes. The start costs a few frames' time; a run loses at most this many frames a direction."""
 
 
-class Side(Protocol):
+class Carrier(Protocol):
     """Carries one key away from itself."""
 
     restarts: int
@@ -56,23 +51,23 @@ class Side(Protocol):
         """Stand at a frame that was carried to, just now or before an interruption."""
         ...
 
-    def picture(self, kept: Arrays) -> Image:
+    def image(self, kept: Arrays) -> Image:
         """The frame at the key's size from what was kept of it."""
         ...
 
 
-class FlowSide:
-    """Moves the key's picture along the flow accumulated so far."""
+class FlowCarrier:
+    """Moves the key along the flow accumulated so far."""
 
     restarts = 0
 
-    def __init__(self, picture: Image, frame: Image, estimator: FlowEstimator) -> None:
-        self._picture, self._frame, self._estimator = picture, frame, estimator
+    def __init__(self, image: Image, frame: Image, estimator: FlowEstimator) -> None:
+        self._image, self._frame, self._estimator = image, frame, estimator
         self._track = Track.start(*frame.shape[:2])
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """See `Side.follow`; `flow` [H, W, 2] leads to the key."""
-        self._track = advance(
+        """See `Carrier.follow`; `flow` [H, W, 2] leads to the key."""
+        self._track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=self._estimator
         )
         return {"flow": self._track.flow, "cost": self._track.cost}
@@ -80,89 +75,58 @@ class FlowSide:
     def take(self, kept: Arrays) -> None:
         """Nothing to do: after an interruption all frames were carried to, or none counts."""
 
-    def picture(self, kept: Arrays) -> Image:
-        """The key's picture moved in one step."""
-        return warp_key(self._picture, kept["flow"])
+    def image(self, kept: Arrays) -> Image:
+        """The key moved in one step."""
+        return warp_key(self._image, kept["flow"])
 
 
-class PatchSide:
-    """Paints every frame from patches of the key's picture."""
+class PatchCarrier:
+    """Paints every frame from patches of the key."""
 
     restarts = CHAIN
 
-    def __init__(self, picture: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
-        self._size = (picture.shape[0], picture.shape[1])
+    def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
+        self._size = (image.shape[0], image.shape[1])
         self._frame = frame
-        self._key = KeySources.of(_scaled(frame, self._size), picture)
+        self._key = KeySources.from_frame(_scale_to(frame, self._size), image)
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """See `Side.follow`; `image` is the painted frame, at the key's size."""
-        track = advance(
+        """See `Carrier.follow`; `image` is the painted frame, at the key's size."""
+        track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=None
         )
-        guides = self._key.guides(
-            _scaled(image, self._size), enlarged_flow(track.flow, self._size)
+        guides = self._key.make_guides(
+            _scale_to(image, self._size), enlarge_flow(track.flow, self._size)
         )
         painted, error = self._synthesizer.frame(
-            guides, enlarged_flow(step, self._size), anew=self._count % self.restarts == 0
+            guides, enlarge_flow(step, self._size), anew=self._count % self.restarts == 0
         )
-        cost = cv2.resize(mean_distance(error), step.shape[1::-1], interpolation=cv2.INTER_AREA)
+        distance = normalise_distance(error)
+        cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
         return {"image": painted, "flow": track.flow, "seen": track.seen,
                 "cost": np.asarray(cost)}
 
     def take(self, kept: Arrays) -> None:
-        """See `Side.take`."""
+        """See `Carrier.take`."""
         self._track = Track(kept["flow"], kept["seen"], self._track.error)
         self._count += 1
 
-    def picture(self, kept: Arrays) -> Image:
+    def image(self, kept: Arrays) -> Image:
         """The frame as it was painted."""
         return kept["image"]
 
 
-def _scaled(image: Image, size: tuple[int, int]) -> Image:
+def _scale_to(image: Image, size: tuple[int, int]) -> Image:
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-@contextlib.contextmanager
-def _patch_side(
-    picture: Image, frame: Image, work: PatchWork, check: Callable[[], None]
-) -> Iterator[Side]:
-    program = checked_program()
-    if program.fingerprint != work.fingerprint:
-        raise PropagationError(
-            f"{program.path} is not the program that the run began with; give all machines and "
-            "processes the same one, or start again."
-        )
-    options = SynthesisOptions(work.quality, work.threads)
-    with PatchSynthesizer(program.path, picture, options, check=check) as synthesizer:
-        yield PatchSide(picture, frame, synthesizer)
-
-
-def open_side(
-    picture: Image, frame: Image, patches: PatchWork | None, estimator: FlowEstimator,
-    check: Callable[[], None],
-) -> AbstractContextManager[Side]:
-    """A side that begins at a key.
-
-    Args:
-        picture: the key's picture.
-        frame: [H, W, 3] the source's frame of the key, perhaps of another size.
-        patches: how to work by patches; None: along the flow.
-        check: called often; raises to stop.
-    """
-    if patches is None:
-        return contextlib.nullcontext(FlowSide(picture, frame, estimator))
-    return _patch_side(picture, frame, patches, check)
-
-
 @dataclass(frozen=True, slots=True)
-class Step:
+class CarryStep:
     """A frame to carry to."""
 
     frame: int
@@ -175,23 +139,23 @@ class Step:
     """[H, W], True = that frame does not show the pixel."""
 
 
-def followed(
-    side: Side, name: str, steps: Iterable[Step], frames: Sequence[int], scratch: Scratch
-) -> Iterator[tuple[Step, Arrays]]:
+def carry_all(
+    carrier: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
+) -> Iterator[tuple[CarryStep, Arrays]]:
     """Carry over all steps, past those that were kept before an interruption.
 
     Args:
         name: under which the arrays of this direction are kept.
         frames: the numbers of all steps, in order.
     """
-    known = scratch.leading(name, frames)
+    known = scratch.count_leading(name, frames)
     if known < len(frames):
-        known -= known % side.restarts if side.restarts else known
+        known -= known % carrier.restarts if carrier.restarts else known
     for count, step in enumerate(steps):
         if count < known:
             kept = scratch.get(name, step.frame)
         else:
-            arrays = side.follow(step.image, step.flow, step.hidden)
+            arrays = carrier.follow(step.image, step.flow, step.hidden)
             kept = scratch.put(name, step.frame, **arrays)
-        side.take(kept)
+        carrier.take(kept)
         yield step, kept

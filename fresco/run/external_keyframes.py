@@ -11,17 +11,17 @@ from pathlib import Path
 from fresco.errors import SettingsError
 from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
-from fresco.video.folder import IMAGE_SUFFIXES, read_image
-from fresco.video.size import resize
-from fresco.workspace import Workspace, content_digest, digest, frame_name, write_image
+from fresco.video.folder import IMAGE_SUFFIXES, decode_image
+from fresco.video.size import scale_frame
+from fresco.workspace import Workspace, digest, digest_content, frame_name, write_image
 
 
 @dataclass(frozen=True, slots=True)
-class OwnKeys:
-    """Own keyframes, taken over."""
+class ExternalKeyframes:
+    """External keyframes at working size."""
 
     folder: Path
-    """Their pictures at working size, by frame number."""
+    """The images, by frame number."""
     plans: tuple[KeyframePlan, ...]
     """One a shot, with these keyframes alone."""
     ends: tuple[tuple[int, int], ...]
@@ -30,10 +30,10 @@ class OwnKeys:
     """What a person should know."""
 
 
-def read_key_folder(folder: Path, clip: Clip) -> dict[int, Path]:
-    """The pictures of a folder by frame number: the last number in each name."""
+def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
+    """The images of a folder by frame number: the last number in each name."""
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder; give one with stylised keyframes.")
+        raise SettingsError(f"{folder} is not a folder; give one with stylised keyframes.")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -55,21 +55,21 @@ def read_key_folder(folder: Path, clip: Clip) -> dict[int, Path]:
             )
         found[number] = path
     if not found:
-        raise SettingsError(f"{folder} holds no pictures; give PNG or JPEG keyframes.")
+        raise SettingsError(f"{folder} holds no images; give PNG or JPEG keyframes.")
     return dict(sorted(found.items()))
 
 
-def take_over_keys(
-    clip: Clip, pictures: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
-) -> OwnKeys:
-    """Bring own keyframes to the working size, and plan with them alone."""
-    identity = digest(clip.identity, {n: content_digest(p) for n, p in pictures.items()})
-    folder = space.folder("own", identity)
+def import_external_keyframes(
+    clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
+) -> ExternalKeyframes:
+    """Bring external keyframes to the working size, and plan with them alone."""
+    cache_key = digest(clip.cache_key, {n: digest_content(p) for n, p in images.items()})
+    folder = space.folder("own", cache_key)
     notes: list[str] = []
     changed: list[KeyframePlan] = []
     ends: list[tuple[int, int]] = []
     for plan in plans:
-        own = tuple(n for n in plan.keyframes if n in pictures)
+        own = tuple(n for n in plan.keyframes if n in images)
         if not own:
             raise SettingsError(
                 f"The shot of frames {plan.keyframes[0]} to {plan.keyframes[-1]} has no keyframe "
@@ -79,13 +79,13 @@ def take_over_keys(
         ends += [(key, end) for key, end in ((own[0], plan.keyframes[0]),
                                              (own[-1], plan.keyframes[-1])) if key != end]
         changed.append(dataclasses.replace(plan, keyframes=own, segments=plan_segments(own)))
-    for number, path in pictures.items():
-        picture = read_image(path)
-        height, width = picture.shape[:2]
+    for number, path in images.items():
+        image = decode_image(path)
+        height, width = image.shape[:2]
         if (width, height) != clip.frames.size:
             notes.append(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
-        write_image(folder / frame_name(number), resize(picture, clip.frames.size))
-    return OwnKeys(folder, tuple(changed), tuple(ends), tuple(notes))
+        write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))
+    return ExternalKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))

@@ -1,0 +1,161 @@
+"""The engines of propagation: how a keyframe is carried to the frames around it.
+
+One registry; the option propagation.method names an entry. An engine holds values only, so that a
+segment that names it can be worked on by any process or machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fresco.blending.selection import PATCH_RAMP, RAMP
+from fresco.errors import PropagationError
+from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
+from fresco.propagation.program import require_program
+from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
+from fresco.settings import FrescoSettings, PropagationSettings, image_settings
+from fresco.workspace import digest
+
+if TYPE_CHECKING:
+    from fresco.flow.interface import FlowEstimator
+
+
+class Engine(Protocol):
+    """Carries keyframes to other frames in its own way. Picklable."""
+
+    @property
+    def name(self) -> str:
+        """The value of propagation.method that chooses it."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """For people: the name, with the version of the program where it uses one."""
+        ...
+
+    @property
+    def cache_key(self) -> str:
+        """Digest of everything in the engine that changes its images."""
+        ...
+
+    @property
+    def ramp(self) -> float:
+        """Width of the change from one side of a segment to the other, in log evidence."""
+        ...
+
+    def digest_options(self, settings: FrescoSettings) -> str:
+        """Digest of the engine and of all options that change its images."""
+        ...
+
+    def with_threads(self, threads: int) -> Engine:
+        """The same engine with so many threads for a segment; its images stay the same."""
+        ...
+
+    def open_carrier(
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+    ) -> AbstractContextManager[Carrier]:
+        """A carrier that begins at a keyframe.
+
+        Args:
+            image: the keyframe.
+            frame: [H, W, 3] the source's frame of the same number, perhaps of another size.
+            check: called often; raises to stop.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEngine:
+    """Warps keyframes along the optical flow."""
+
+    name = "flow"
+    text = "flow"
+    cache_key = "flow"
+    ramp = RAMP
+
+    def digest_options(self, settings: FrescoSettings) -> str:
+        """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
+        return _digest_options(settings, "", method=self.name, quality="balanced")
+
+    def with_threads(self, threads: int) -> FlowEngine:
+        """See `Engine.with_threads`; it has no threads of its own."""
+        return self
+
+    def open_carrier(
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+    ) -> AbstractContextManager[Carrier]:
+        """See `Engine.open_carrier`."""
+        return contextlib.nullcontext(FlowCarrier(image, frame, estimator))
+
+
+@dataclass(frozen=True, slots=True)
+class PatchEngine:
+    """Paints frames from patches of the keyframes, by the bundled synthesis program."""
+
+    quality: str
+    """`best` or `balanced`."""
+    fingerprint: str
+    """Digest of the program: a process that finds another one must not take part."""
+    version: str = ""
+    """What the program says of itself, for people."""
+    threads: int = 1
+    """Threads of each program; the result does not depend on it."""
+
+    name = "patch"
+    ramp = PATCH_RAMP
+
+    @property
+    def text(self) -> str:
+        """See `Engine.text`."""
+        return f"{self.name} ({self.version})"
+
+    @property
+    def cache_key(self) -> str:
+        """See `Engine.cache_key`."""
+        return digest(self.quality, self.fingerprint)
+
+    def digest_options(self, settings: FrescoSettings) -> str:
+        """See `Engine.digest_options`."""
+        return _digest_options(settings, self.cache_key, method=self.name)
+
+    def with_threads(self, threads: int) -> PatchEngine:
+        """See `Engine.with_threads`."""
+        return dataclasses.replace(self, threads=threads)
+
+    @contextlib.contextmanager
+    def open_carrier(
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+    ) -> Iterator[Carrier]:
+        """See `Engine.open_carrier`."""
+        program = require_program()
+        if program.fingerprint != self.fingerprint:
+            raise PropagationError(
+                f"{program.path} is not the program that the run began with; give all machines "
+                "and processes the same one, or start again."
+            )
+        options = SynthesisOptions(self.quality, self.threads)
+        with PatchSynthesizer(program.path, image, options, check=check) as synthesizer:
+            yield PatchCarrier(image, frame, synthesizer)
+
+
+def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:
+    propagation = dataclasses.replace(settings.propagation, **used)
+    changed = dataclasses.replace(settings, propagation=propagation)
+    return digest(image_settings(changed, "propagation", "blend"), own)
+
+
+def _create_patch_engine(settings: PropagationSettings) -> PatchEngine:
+    program = require_program()
+    return PatchEngine(settings.quality, program.fingerprint, program.version)
+
+
+ENGINES: Mapping[str, Callable[[PropagationSettings], Engine]] = {
+    "patch": _create_patch_engine,
+    "flow": lambda settings: FlowEngine(),
+}
+"""Makes each engine, by its name; raises PropagationError where it cannot work."""

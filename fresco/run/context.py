@@ -1,0 +1,62 @@
+"""What the steps of one run share: the clip, the settings, the folder, the notes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fresco.progress import Progress
+from fresco.run.clip import Clip
+from fresco.settings import FrescoSettings
+from fresco.workspace import Workspace
+
+log = logging.getLogger("fresco")
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One run under way. Steps read it; only `notes` grows."""
+
+    clip: Clip
+    """The frames worked on."""
+    settings: FrescoSettings
+    """All options, checked."""
+    workspace: Workspace
+    """The folder of artefacts, held by this run."""
+    progress: Progress
+    """Hears of every stage, and says when to stop."""
+    output: Path
+    """Where the result goes."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for people, in the order in which they were found out."""
+
+
+def default_workspace(output: Path) -> Path:
+    """Where a run keeps its artefacts unless told otherwise: beside the result."""
+    return output.parent / f"{output.stem}.fresco"
+
+
+@contextmanager
+def open_run(
+    clip: Clip, settings: FrescoSettings, output: Path, progress: Progress, folder: Path | None
+) -> Iterator[RunContext]:
+    """A run that holds its workspace.
+
+    Args:
+        folder: of the workspace; None: beside the result.
+    """
+    with Workspace(folder or default_workspace(output)) as workspace:
+        yield RunContext(clip, settings, workspace, progress, output)
+
+
+@contextmanager
+def log_stage(name: str) -> Iterator[None]:
+    """Within: a stage of the run, its begin and its seconds in the log."""
+    start = time.monotonic()
+    log.info("%s: begins", name)
+    yield
+    log.info("%s: done in %.1f s", name, time.monotonic() - start)

@@ -1,0 +1,112 @@
+"""What is written beside a result: a comparison, and a report with metrics of it and its floors."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from fresco import __version__
+from fresco.errors import PropagationError
+from fresco.flow.estimator import create_estimator
+from fresco.planning.keyframes import KeyframePlan
+from fresco.propagation.engine import ENGINES, Engine
+from fresco.run.batches import KeyframeRun, translate_unguided
+from fresco.run.compare import compare_videos
+from fresco.run.context import RunContext, log_stage
+from fresco.run.measure import measure_frames, measure_keyframes, write_report
+from fresco.run.propagate import propagate_frames
+from fresco.run.result import ImageLookup, read_stored, write_result
+from fresco.settings import image_settings, to_dict
+from fresco.workspace import digest
+
+
+def evaluate(
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
+    engine: Engine,
+) -> tuple[Path | None, Path | None]:
+    """Write the report and the comparison that the settings ask for; the paths of both.
+
+    Args:
+        images: the frames of the result, which is written already.
+        engine: that carried the keyframes.
+    """
+    wanted = run.settings.output
+    unguided = _translate_unguided(run, keys) if wanted.compare else None
+    comparison = _write_comparison(run, unguided) if unguided else None
+    if not wanted.measures:
+        return None, comparison
+    results = {"fresco": images} | ({"frame_by_frame": unguided} if unguided else {})
+    others = _propagate_by_others(run, plans, keys, engine) if wanted.compare else {}
+    return _write_report(run, plans, keys, results, others, engine), comparison
+
+
+def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
+    """Every frame translated by the host alone: what FRESCO is compared with."""
+    sampling = image_settings(run.settings, "sampling")
+    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint)
+    unguided = dataclasses.replace(keys, folder=run.workspace.folder("alone", key))
+    with log_stage("frame by frame"), \
+            run.progress.stage("frame by frame", run.clip.count) as stage:
+        translate_unguided(unguided, run.clip.numbers, stage)
+    return read_stored(unguided.folder)
+
+
+def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
+    """Source, frame by frame and FRESCO side by side, beside the result."""
+    beside = run.output.with_name(f"{run.output.stem}-frame-by-frame.mp4")
+    write_result(run.clip, unguided, beside, run.settings.output, run.progress)
+    comparison = run.output.with_name(f"{run.output.stem}-comparison.mp4")
+    compare_videos(
+        [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
+        comparison, run.progress, first_frames=[run.clip.first, 0, 0],
+        last_frame=run.clip.frames.end,
+    )
+    return comparison
+
+
+def _propagate_by_others(
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: Engine
+) -> dict[str, ImageLookup]:
+    """The same keyframes carried by every other engine, under its name, for the metrics."""
+    results: dict[str, ImageLookup] = {}
+    for name, create in ENGINES.items():
+        if name == used.name:
+            continue
+        try:
+            engine = create(run.settings.propagation)
+        except PropagationError as error:
+            run.notes.append(f"Propagation by {name} is not compared: {error}")
+            continue
+        results[f"{name}_propagation"] = propagate_frames(
+            run, plans, keys.folder, keys.estimator, engine, stage=f"propagate by {name}"
+        )
+    return results
+
+
+def _write_report(
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun,
+    results: dict[str, ImageLookup], others: dict[str, ImageLookup], engine: Engine,
+) -> Path:
+    """Metrics of all frames, and of the keyframes, which no engine changes."""
+    # Not cached: the pairs of neighbouring frames of a long video would fill the disk.
+    named = dataclasses.replace(run.settings.flow, estimator=keys.estimator.name)
+    estimator = create_estimator(named, keys.host.device)
+    with log_stage("measures"):
+        frames = measure_frames(
+            run.clip, plans, results | others, keys.host.reconstruct, estimator, run.progress
+        )
+        keyframes = measure_keyframes(run.clip, plans, results, estimator, run.progress)
+    facts = {
+        "source": run.clip.info.path,
+        "frames": run.clip.count,
+        "keyframes": [number for plan in plans for number in plan.keyframes],
+        "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
+        "working_size": list(run.clip.frames.size),
+        "host": keys.host.name,
+        "flow": keys.estimator.name,
+        "propagation": engine.text,
+        "settings": to_dict(run.settings),
+        "notes": run.notes,
+    }
+    path = run.output.with_name(f"{run.output.stem}-report.json")
+    return write_report(path, facts, {"frames": frames, "keyframes": keyframes})
