@@ -17,7 +17,7 @@ from fresco.workspace import Workspace, digest, digest_content, frame_name, writ
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalKeyframes:
+class ImportedKeyframes:
     """External keyframes at working size."""
 
     folder: Path
@@ -61,7 +61,7 @@ def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
 
 def import_external_keyframes(
     clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
-) -> ExternalKeyframes:
+) -> ImportedKeyframes:
     """Bring external keyframes to the working size, and plan with them alone."""
     cache_key = digest(clip.cache_key, {n: digest_content(p) for n, p in images.items()})
     folder = space.folder("own", cache_key)
@@ -88,4 +88,4 @@ def import_external_keyframes(
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
         write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))
-    return ExternalKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))
+    return ImportedKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fresco import __version__
 from fresco.errors import FrescoError
-from fresco.run.propagate import choose_method
+from fresco.run.propagate import choose_engine
 from fresco.server.ports import Check, Environment
 from fresco.settings import FlowSettings, FrescoSettings
 from fresco.weights import (
@@ -58,10 +58,10 @@ def _versions(environment: Environment) -> Check:
 
 
 def _program() -> Check:
-    method = choose_method(FrescoSettings())
-    if method.note:
-        return Check("Synthesis program", False, method.note)
-    return Check("Synthesis program", True, f"{method.text}; its self-test passed.")
+    engine, note = choose_engine(FrescoSettings())
+    if note:
+        return Check("Synthesis program", False, note)
+    return Check("Synthesis program", True, f"{engine.text}; its self-test passed.")
 
 
 def _video() -> Check:

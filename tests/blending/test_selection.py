@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.blending.selection import (
-    backward_share,
-    error_mask,
-    evidence,
-    gathered,
-    interior_weights,
+    gather_evidence,
+    select_backward,
+    share_backward,
+    weigh_evidence,
+    weigh_sides,
 )
 from fresco.flow.warp import warp_image
 from tests.helpers.shared import golden, golden_cases
@@ -31,7 +31,7 @@ def test_error_mask_is_the_official_one(case: str) -> None:
     arrays, note = golden("07_blend", case)
     masks = arrays["mask_own"].astype(bool)
     for j in note.get("frames", range(len(masks))):
-        mask = error_mask(
+        mask = select_backward(
             arrays["dist1"][j], arrays["dist2"][j], weights=official_weights(j, len(masks) + 1)
         )
         np.testing.assert_array_equal(mask, masks[j])
@@ -56,11 +56,11 @@ def test_official_mask_propagation_is_reproduced(case: str) -> None:
 
 def test_weights_force_no_interior_frame_to_one_side() -> None:
     for length in range(2, 8):
-        pairs = [interior_weights(j, length) for j in range(1, length)]
+        pairs = [weigh_sides(j, length) for j in range(1, length)]
         assert all(0 < w1 < 1 and w1 + w2 == pytest.approx(1) for w1, w2 in pairs)
         np.testing.assert_allclose(pairs, [(w2, w1) for w1, w2 in reversed(pairs)])
     with pytest.raises(ValueError, match="interior frames are 1 to 4"):
-        interior_weights(5, 5)
+        weigh_sides(5, 5)
 
 
 @given(
@@ -72,10 +72,10 @@ def test_evidence_has_the_sign_of_the_rule(
     first: list[float], second: list[float], position: int
 ) -> None:
     d1, d2 = np.array(first).reshape(2, 2), np.array(second).reshape(2, 2)
-    weights = interior_weights(position, 10)
+    weights = weigh_sides(position, 10)
     gap = np.abs(weights[0] * d1 - weights[1] * d2) > 1e-3 * (d1 + d2)
-    taken = evidence(d1, d2, weights=weights) >= 0
-    np.testing.assert_array_equal(taken[gap], error_mask(d1, d2, weights=weights)[gap])
+    taken = weigh_evidence(d1, d2, weights=weights) >= 0
+    np.testing.assert_array_equal(taken[gap], select_backward(d1, d2, weights=weights)[gap])
 
 
 def test_gathering_steadies_and_can_change_back() -> None:
@@ -85,7 +85,7 @@ def test_gathering_steadies_and_can_change_back() -> None:
     def run(values: list[float]) -> list[float]:
         total, result = np.array([[values[0]]]), []
         for value in values:
-            total = gathered(np.array([[value]]), total, valid, memory=MEMORY)
+            total = gather_evidence(np.array([[value]]), total, valid, memory=MEMORY)
             result.append(float(total[0, 0]))
         return result
 
@@ -98,7 +98,7 @@ def test_gathering_steadies_and_can_change_back() -> None:
 def test_gathering_stands_alone_where_motion_is_unknown() -> None:
     own, carried = np.full((2, 2), 3.0), np.full((2, 2), -9.0)
     valid = np.array([[True, False], [False, True]])
-    joined = gathered(own, carried, valid, memory=MEMORY)
+    joined = gather_evidence(own, carried, valid, memory=MEMORY)
     np.testing.assert_array_equal(joined[~valid], 3.0)
     np.testing.assert_array_equal(joined[valid], -3.0)
 
@@ -107,7 +107,7 @@ def test_share_drops_lone_pixels_and_keeps_areas() -> None:
     total = np.full((32, 32), -4.0, np.float32)
     total[5, 5] = 4.0
     total[16:, 16:] = 4.0
-    share = backward_share(total, softness=SMOOTH)
+    share = share_backward(total, softness=SMOOTH)
     assert share[5, 5] < 0.5
     assert share[24:, 24:].min() > 0.99
     assert share[:8, 16:].max() < 0.01

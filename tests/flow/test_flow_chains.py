@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.chains import DeviceWaits, equal, scene
 from benchmarks.plain_chains import plain_chains
-from fresco.flow.correspondence import key_mask, pair_maps, trace_chains
-from fresco.flow.occlusion import BidirectionalFlow, images_of
+from fresco.flow.correspondence import key_mask, map_pairs, trace_chains
+from fresco.flow.occlusion import BidirectionalFlow, to_images
 from tests.helpers.shared import golden, golden_cases
 
 CASES = golden_cases("03_flow_masks", "car_192x192", "boxer_128x192")
@@ -21,7 +21,7 @@ def official(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, Bidirectio
     arrays, _ = golden("03_flow_masks", case)
     names = ("fwd_flows", "bwd_flows", "fwd_occs", "bwd_occs")
     flow = BidirectionalFlow(*(torch.from_numpy(arrays[name]).float() for name in names))
-    return arrays, images_of(arrays["frames_rgb_u8"]), flow
+    return arrays, to_images(arrays["frames_rgb_u8"]), flow
 
 
 def random_case(
@@ -49,7 +49,7 @@ def test_chains_are_the_official_ones(case: str, scale: int) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_map_of_a_pair_is_the_official_one(case: str) -> None:
     arrays, images, flow = official(case)
-    maps, linked = pair_maps(images, flow, 8)
+    maps, linked = map_pairs(images, flow, 8)
     np.testing.assert_array_equal(maps[0], arrays["single_mapping_ind_s8_pair01"])
     np.testing.assert_array_equal(~linked[0], arrays["single_unlinked_s8_pair01"])
 

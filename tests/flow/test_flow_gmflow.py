@@ -14,15 +14,15 @@ from torch import Tensor
 from fresco.flow import gmflow
 from fresco.flow.gmflow import (
     GMFlow,
+    add_position,
     attend,
-    match,
+    label_windows,
+    match_features,
     merge_windows,
-    normalised,
+    normalise_images,
     split_windows,
-    window_regions,
-    with_position,
 )
-from fresco.flow.occlusion import images_of
+from fresco.flow.occlusion import to_images
 from tests.helpers.motion_scenes import texture
 from tests.helpers.shared import GOLDEN, golden, golden_cases, kept
 from tests.helpers.tolerances import (
@@ -54,7 +54,7 @@ def own() -> GMFlow:
 
 
 def own_pair() -> Tensor:
-    return images_of(np.stack([texture(32, 48), np.roll(texture(32, 48), 5, axis=1)]))
+    return to_images(np.stack([texture(32, 48), np.roll(texture(32, 48), 5, axis=1)]))
 
 
 def test_weights_are_named_as_the_published_ones() -> None:
@@ -67,7 +67,7 @@ def test_weights_are_named_as_the_published_ones() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_flow_agrees_with_the_official_network(case: str) -> None:
     arrays, note = golden("02_gmflow", case)
-    images = images_of(arrays["frames_rgb_u8"])
+    images = to_images(arrays["frames_rgb_u8"])
     flows = official()(images, images.roll(-1, dims=0))
     difference = np.abs(np.stack([
         kept(note, name, flow.numpy()) - arrays[name]
@@ -80,12 +80,12 @@ def test_flow_agrees_with_the_official_network(case: str) -> None:
 @pytest.mark.parametrize("case", golden_cases("02_gmflow", "car_128x192"))
 def test_stages_agree_with_the_official_network(case: str) -> None:
     arrays, note = golden("02_gmflow", case)
-    images, network = images_of(arrays["frames_rgb_u8"]), official()
-    features = network.backbone(normalised(torch.cat((images, images.roll(-1, dims=0)))))
+    images, network = to_images(arrays["frames_rgb_u8"]), official()
+    features = network.backbone(normalise_images(torch.cat((images, images.roll(-1, dims=0)))))
     found = kept(note, "backbone_feature", features.numpy())
     assert np.abs(found - arrays["backbone_feature"]).max() <= GMFLOW_BACKBONE
-    features = network.transformer(with_position(features))
-    coarse = match(features, features.roll(3, dims=0))
+    features = network.transformer(add_position(features))
+    coarse = match_features(features, features.roll(3, dims=0))
     spread = network.feature_flow_attn(features, coarse)
     for flow, name in ((coarse, "matching"), (spread, "propagated")):
         difference = np.abs(flow.numpy() - arrays[f"{name}_flow_low_res"])
@@ -117,7 +117,7 @@ def test_windows_split_and_merge() -> None:
 
 
 def test_regions_keep_apart_what_a_shift_joined() -> None:
-    regions = window_regions(8, 8, torch.zeros(1))
+    regions = label_windows(8, 8, torch.zeros(1))
     assert [len(set(window.tolist())) for window in regions] == [1, 2, 2, 4]
 
 
@@ -132,6 +132,6 @@ def test_attention_stays_in_its_region() -> None:
 
 def test_matching_finds_a_whole_shift() -> None:
     features = 40 * torch.randn(1, 128, 6, 8, generator=torch.Generator().manual_seed(1))
-    flow = match(features, features.roll(2, dims=3))
+    flow = match_features(features, features.roll(2, dims=3))
     assert (flow[:, 0, :, :-2] - 2).abs().max() < 1e-3
     assert flow[:, 1, :, :-2].abs().max() < 1e-3

@@ -73,8 +73,9 @@ def test_a_moved_scene_is_painted_as_the_moved_style(quality: str) -> None:
     flow = STILL - np.float32([SHIFT, 0])
     options = SynthesisOptions(quality)
     with PatchSynthesizer(find_program(), style, options) as program:
-        first, error = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow))
-        again, _ = program.frame(KeySources.from_frame(FRAME, style).make_guides(moved, flow), STILL)
+        guides = KeySources.from_frame(FRAME, style).make_guides(moved, flow)
+        first, error = program.frame(guides)
+        again, _ = program.frame(guides, STILL)
     for image in (first, again):
         inner = np.abs(image.astype(int) - wanted)[:, SHIFT + 3:]
         assert inner.mean() < 3
@@ -158,7 +159,8 @@ def test_what_it_cannot_use_is_told_in_its_own_words() -> None:
 
 def test_stopping_in_the_middle_of_a_frame_is_at_once() -> None:
     large = texture(480, 640, 5)
-    guides = KeySources.from_frame(large, 255 - large).make_guides(large[::-1], np.zeros((480, 640, 2), "f4"))
+    still = np.zeros((480, 640, 2), "f4")
+    guides = KeySources.from_frame(large, 255 - large).make_guides(large[::-1], still)
     stop, seen = threading.Event(), list[float]()
 
     def check() -> None:

@@ -22,7 +22,7 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
-from fresco.video.size import resize
+from fresco.video.size import scale_frame
 from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job
@@ -105,7 +105,7 @@ class Answers:
         if after is None:
             return {"before": _large(before), "after": None}
         size = (before.shape[1], before.shape[0])
-        return {"before": _large(before), "after": _large(resize(after, size))}
+        return {"before": _large(before), "after": _large(scale_frame(after, size))}
 
     def _after(
         self, job: str, request: JobRequest, number: int, *, keys: bool
@@ -213,7 +213,7 @@ def _shrink(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale >= 1:
         return rgb
     height, width = rgb.shape[:2]
-    return resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
+    return scale_frame(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def _address(rgb: NDArray[np.uint8]) -> str:
