@@ -27,7 +27,7 @@ class StageStatus:
     seconds: float
     """Seconds since the stage began."""
     message: str = ""
-    """A sentence for people, or nothing."""
+    """A sentence for the user, or nothing."""
     finished: bool = False
     """True in the last status of a stage."""
     found: int = 0
@@ -47,7 +47,7 @@ class StageStatus:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: `4.2 s`, `12 s`, `3 min 20 s`, `15 min`, `2 h 5 min`."""
+    """A duration in words: `4.2 s`, `12 s`, `3 min 20 s`, `15 min`, `2 h 5 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Channels = NDArray[np.floating]
 
 LAB_WEIGHTS = (2.5, 0.5, 0.5)
-"""Weight w of the gradients of L, a and b (PROPAGATION 4)."""
+"""Weight w of the gradients of L, a and b (docs/propagation.md, section 4)."""
 OFFICIAL_LIMIT = 100.0
 """Gradients are officially clipped to this, in 8-bit Lab levels a pixel. It dulls the lines of a
 drawing: variance of the Laplacian .54 of the true frames against .72 without, flicker 1.22 against

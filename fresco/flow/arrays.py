@@ -40,7 +40,7 @@ class FrameMotion:
 def estimate_motion(
     first: NDArray[np.uint8], second: NDArray[np.uint8], estimator: FlowEstimator
 ) -> FrameMotion:
-    """Motion between two frames [H, W, 3] RGB, with occlusion by the rules of SPEC 4."""
+    """Motion between two frames [H, W, 3] RGB, with occlusion (docs/method.md, section 4)."""
     images = to_images(np.stack([first, second]))
     source, target = images[:1], images[1:]
     forward, backward = (flow.cpu().float() for flow in estimator.estimate(source, target))

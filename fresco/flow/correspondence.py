@@ -14,7 +14,7 @@ from fresco.flow.occlusion import BidirectionalFlow
 from fresco.flow.warp import resize, resize_flow, token_grid
 
 OCCLUDED = 0.5
-"""A cell counts as occluded above this share of its centre (SPEC 4)."""
+"""A cell counts as occluded above this share of its centre (docs/method.md, section 4)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""GMFlow (Xu et al., CVPR 2022): optical flow as global matching, sized as SPEC 10 gives it.
+"""GMFlow (Xu et al., CVPR 2022): optical flow as global matching.
+
+Sizes and constants: docs/method.md, section 10.
 
 Names of modules follow the keys of the published weights. Every attention is computed in blocks
 of rows, so memory grows with the number of positions and not with its square.

@@ -22,7 +22,7 @@ class FlowEstimator(Protocol):
 
     @property
     def note(self) -> str:
-        """One sentence for people: which estimator this is and what it costs."""
+        """One sentence for the user: which estimator this is and what it costs."""
         ...
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ class NetworkSpec:
     smallest: int
     """What both sides must reach."""
     note: str
-    """One sentence for people."""
+    """One sentence for the user."""
 
 
 def _import_raft() -> Any:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 RELATIVE_ERROR = 0.01
-"""Share of both flows' lengths that a round trip may miss (SPEC 4)."""
+"""Share of both flows' lengths that a round trip may miss (docs/method.md, section 4)."""
 ABSOLUTE_ERROR = 0.5
-"""Pixels that a round trip may always miss (SPEC 4)."""
+"""Pixels that a round trip may always miss (docs/method.md, section 4)."""
 COLOUR_DIFFERENCE = 63.75
-"""Mean absolute difference of colours, of 255, above which a match does not count (SPEC 4)."""
+"""Mean absolute difference of colours, of 255, above which there is no match (docs/method.md,
+section 4)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ class Host(Protocol):
 
     @property
     def name(self) -> str:
-        """Model and host for people, such as `diffusers: v1-5.safetensors`."""
+        """Model and host as shown to the user, such as `diffusers: v1-5.safetensors`."""
         ...
 
     @property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 CHAIN = 16
-"""Frames after which the synthesis starts anew. Each frame starts from the matches of the frame
+"""Frames after which the synthesis starts over. Each frame starts from the matches of the frame
 before, which live in the program: so an interrupted run goes on from the last new start, to the
 same bytes. The start costs a few frames' time; a run loses at most this many frames a direction."""
 
@@ -102,7 +102,7 @@ class PatchCarrier:
             _scale_to(image, self._size), enlarge_flow(track.flow, self._size)
         )
         painted, error = self._synthesizer.frame(
-            guides, enlarge_flow(step, self._size), anew=self._count % self.restarts == 0
+            guides, enlarge_flow(step, self._size), restart=self._count % self.restarts == 0
         )
         distance = normalise_distance(error)
         cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)

@@ -102,7 +102,7 @@ class PatchEngine:
     fingerprint: str
     """Digest of the program: a process that finds another one must not take part."""
     version: str = ""
-    """What the program says of itself, for people."""
+    """What the program says of itself, as shown to the user."""
     threads: int = 1
     """Threads of each program; the result does not depend on it."""
 

@@ -1,6 +1,7 @@
 """What tells the synthesis which part of a key corresponds to which part of a frame.
 
-Weights are the official ones (PROPAGATION 4); nothing passes through a lossy format.
+Weights are the official ones (docs/propagation.md, section 4). Nothing passes through a lossy
+format.
 
 What moved is told by the motion accumulated since the key, aligned at every frame, and not by the
 frame painted before moved on by one step, holes inpainted, as officially. That loses a little at

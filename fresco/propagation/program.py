@@ -69,7 +69,7 @@ def _explain_missing(path: Path) -> str:
             f"name it in {OVERRIDE}, or use the flow propagator."
         )
     return (
-        f"{path} does not exist; fetch it anew with the project, build it with "
+        f"{path} does not exist; fetch it again with the project, build it with "
         f"`python ebsynth/build.py`, or name another program in {OVERRIDE}."
     )
 

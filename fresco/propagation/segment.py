@@ -117,5 +117,5 @@ def verify_segment(job: SegmentJob) -> None:
         if image is None or image.shape != size:
             what = "cannot be read" if image is None else f"is {image.shape}, not {size}"
             raise PropagationError(
-                f"{job.path(frame)} {what}; delete it and start again; it is made anew then."
+                f"{job.path(frame)} {what}; delete it and start again; it is made again then."
             )

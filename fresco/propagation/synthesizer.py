@@ -34,12 +34,12 @@ Map = NDArray[np.float32]
 
 PROTOCOL = 1
 """Version of the pipe protocol."""
-WITH_FLOW, ANEW = 1, 4
+WITH_FLOW, RESTART = 1, 4
 """Flags of a frame: a flow follows; forget the frame before."""
 DEFAULT_WEIGHT = -1.0
 """Stands for the program's own default, of the style 1."""
 SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
-"""-searchvoteiters and -patchmatchiters, as FRESCO uses them (PROPAGATION 4)."""
+"""-searchvoteiters and -patchmatchiters, as FRESCO uses them (docs/propagation.md, section 4)."""
 POLL = 0.1
 """Seconds between two looks at whether to stop."""
 ATTEMPTS = 2
@@ -194,18 +194,19 @@ class PatchSynthesizer:
             self._drop()  # one that was being started meanwhile
 
     def frame(
-        self, guides: Sequence[Guide], flow: Map | None = None, *, anew: bool = False
+        self, guides: Sequence[Guide], flow: Map | None = None, *, restart: bool = False
     ) -> tuple[Image, Map]:
         """The frame in the key's style [H, W, C], and the distance of every patch [H, W].
 
         Args:
             guides: the same ones in the same order for every frame; only their targets change.
             flow: [H, W, 2] pixels, x then y: where every pixel was in the frame before.
-            anew: forget the frame before.
+            restart: forget the frame before.
         """
         reason = ""
         for _ in range(ATTEMPTS):
-            work = self._pipes.submit(self._exchange, guides, flow, anew or self._process is None)
+            begin = restart or self._process is None
+            work = self._pipes.submit(self._exchange, guides, flow, begin)
             try:
                 return _await_answer(work, self._check)
             except (_Lost, OSError) as error:
@@ -226,7 +227,7 @@ class PatchSynthesizer:
         return process.end() if process else "it could not be started"
 
     def _exchange(
-        self, guides: Sequence[Guide], flow: Map | None, anew: bool
+        self, guides: Sequence[Guide], flow: Map | None, restart: bool
     ) -> tuple[Image, Map]:
         if self._process is None:
             self._process = _Process(self._words)
@@ -235,7 +236,7 @@ class PatchSynthesizer:
             for part in _pack_setup(self._style, guides):
                 self._process.stdin.write(part)
         process = self._process
-        for part in _pack_frame(guides, None if anew else flow, anew):
+        for part in _pack_frame(guides, None if restart else flow, restart):
             process.stdin.write(part)
         process.stdin.flush()
         tag = np.empty(4, np.uint8)
@@ -304,10 +305,10 @@ def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memor
 
 
 def _pack_frame(
-    guides: Sequence[Guide], flow: Map | None, anew: bool
+    guides: Sequence[Guide], flow: Map | None, restart: bool
 ) -> Iterator[bytes | memoryview]:
     """What it is told for a frame."""
-    yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (ANEW * anew))
+    yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (RESTART * restart))
     size = guides[0].target.shape[:2]
     for guide in guides:
         wanted = (*size, *guide.source.shape[2:])

@@ -32,7 +32,7 @@ class RunContext:
     output: Path
     """Where the result goes."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for people, in the order in which they were found out."""
+    """Sentences for the user, in the order in which they were found out."""
 
 
 def default_workspace(output: Path) -> Path:

@@ -93,7 +93,7 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     """Copy the translated keyframes that exist beside the result, named by frame number.
 
     Those of an earlier export that are no longer keyframes are removed, or a propagation from that
-    folder would show them. An image retouched there stays until its keyframe is translated anew.
+    folder would show them. An image retouched there stays until its keyframe is translated again.
     """
     target = output.parent / f"{output.stem}-keys"
     before = read_json(target / _EXPORTED) or {}

@@ -61,7 +61,7 @@ class Environment(Protocol):
 
     @property
     def name(self) -> str:
-        """Program and version, for people."""
+        """Program and version, as shown to the user."""
         ...
 
     @property

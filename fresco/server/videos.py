@@ -76,7 +76,7 @@ class StoredVideo:
     id: str
     """Opaque; what clients call it by."""
     name: str
-    """Of the file as it was uploaded, for people only."""
+    """Of the file as it was uploaded; only shown, never used as a path."""
     path: Path
     """Where it lies."""
     info: VideoInfo
@@ -167,7 +167,7 @@ def _changed(path: Path) -> float:
 
 
 def _shown_name(name: str) -> str:
-    """A file's name for people: without folders and what cannot be shown."""
+    """A file's name as shown: without folders and what cannot be shown."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 

@@ -32,7 +32,7 @@ class WebuiEnvironment:
 
     @property
     def name(self) -> str:
-        """Program and version, for people."""
+        """Program and version, as shown to the user."""
         return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
 
     @property

@@ -26,7 +26,7 @@ from tests.helpers.scenes import SlidingScene, make_jobs, negative
 SCENE = SlidingScene(7, square=0)
 KEYS = [0, 6]
 CHAIN = 2
-"""Short, so that runs of few frames start anew on their way."""
+"""Short, so that runs of few frames start restart on their way."""
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ def test_a_frame_comes_back_whole_and_the_next_one_along_the_flow(tmp_path: Path
             np.testing.assert_array_equal(image, STYLE)
             assert error.shape == (HEIGHT, WIDTH)
             assert error.max() == 0
-        synthesizer.frame(guides(), STILL, anew=True)
+        synthesizer.frame(guides(), STILL, restart=True)
         assert len(alive(program)) == 1
     assert alive(program) == []
     said = [json.loads(line) for line in (tmp_path / "frames").read_text().splitlines()]

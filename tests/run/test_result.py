@@ -46,7 +46,7 @@ def test_what_a_person_put_there_or_retouched_stays(keys: Path, tmp_path: Path) 
     kept = read_image(folder / frame_name(0))
     assert kept is not None
     assert np.array_equal(kept, mine)
-    write_image(keys / frame_name(0), np.full((8, 8, 3), 1, np.uint8))  # translated anew
+    write_image(keys / frame_name(0), np.full((8, 8, 3), 1, np.uint8))  # translated again
     export_keyframes(keys, output, plans(0, 7, 20))
     new = read_image(folder / frame_name(0))
     assert new is not None

@@ -94,7 +94,7 @@ class DiffusersHost:
 
     @property
     def name(self) -> str:
-        """Model and host for people."""
+        """Model and host, as shown to the user."""
         return self._name
 
     @property

@@ -63,7 +63,7 @@ class WebuiHost:
 
     @property
     def name(self) -> str:
-        """Model and host for people."""
+        """Model and host, as shown to the user."""
         return f"WebUI: {self._options.model}"
 
     @property

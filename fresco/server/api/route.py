@@ -124,7 +124,7 @@ def _count(request: Request, most: int) -> Receive:
 
 
 def _explain(error: RequestValidationError) -> str:
-    """What FastAPI found wrong, for people."""
+    """What FastAPI found wrong, in words."""
     found = []
     for item in error.errors():
         place = ".".join(str(part) for part in item.get("loc", ()))

@@ -208,7 +208,7 @@ def choose_slowest(rates: Iterable[Rates]) -> Rates:
 
 
 def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
-    """The estimate for people: what, how much, and where the number comes from."""
+    """The estimate in words: what, how much, and where the number comes from."""
     need = count_memory(load)
     lines = [
         f"{load.keys} keyframes of {load.width} x {load.height} in batches of {load.batch}, "

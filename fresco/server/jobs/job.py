@@ -159,7 +159,7 @@ class JobStatus:
     seconds_left: float | None = None
     """Of the stage, at its present rate."""
     message: str = ""
-    """A sentence for people: what goes on, or why it failed and what to do."""
+    """A sentence for the user: what goes on, or why it failed and what to do."""
     started: float | None = None
     """Seconds since 1970 of the latest start."""
     ended: float | None = None

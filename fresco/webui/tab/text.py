@@ -40,7 +40,7 @@ def _label_of(entry: Entry) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong, for people; an error that was not foreseen is logged with its traceback."""
+    """What went wrong, in words; an unforeseen error is logged with its traceback."""
     if isinstance(error, FrescoError):
         return with_labels(str(error))
     log.error("The tab met an error that was not foreseen.", exc_info=error)
@@ -62,8 +62,8 @@ def render_note(text: str, kind: str = "note") -> str:
     return f'<div class="fresco_note fresco_{kind}" role="{role}">{lines}</div>'
 
 
-def clock(seconds: float) -> str:
-    """A duration for people, such as `1:23 min` or `4.2 s`."""
+def format_timecode(seconds: float) -> str:
+    """The length of a video as players show it: `4.2 s`, `1:23 min`, `1:02:03 h`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -77,7 +77,7 @@ def render_facts(name: str, info: VideoInfo) -> str:
     known = [
         ("Video", name), ("Size", f"{info.width} x {info.height}"),
         ("Rate", f"{rate} fps" + (", varying" if info.variable_rate else "")),
-        ("Frames", f"{info.frames}"), ("Length", clock(float(info.seconds))),
+        ("Frames", f"{info.frames}"), ("Length", format_timecode(float(info.seconds))),
         ("Sound", "yes" if info.has_sound else "none"),
     ]
     cells = "".join(
