@@ -1,7 +1,7 @@
 """Patch synthesis of a sequence: ten frames of a clip from one key, in one process.
 
 Prints JSON: CPU and wall seconds, the first frame and those after it, and how much farther the
-patches are than when every frame starts anew. `--original PROGRAM` lets another program of the
+patches are than when every frame starts over. `--original PROGRAM` lets another program of the
 same command line paint the first and the last frame from the same guides; it has no sequences, so
 its seconds count as many times as there are frames.
 """
@@ -40,7 +40,7 @@ Map = NDArray[np.float32]
 
 
 class Recorder(PatchSynthesizer):
-    """Keeps what every frame was painted from; with `restart` every one starts anew."""
+    """Keeps what every frame was painted from; with `restart` every one starts over."""
 
     def __init__(self, program: Path, style: Image, quality: str, *, restart: bool) -> None:
         super().__init__(program, style, SynthesisOptions(quality))
@@ -49,10 +49,10 @@ class Recorder(PatchSynthesizer):
         self.distances: list[float] = []
 
     def frame(
-        self, guides: Sequence[Guide], flow: Map | None = None, *, anew: bool = False
+        self, guides: Sequence[Guide], flow: Map | None = None, *, restart: bool = False
     ) -> tuple[Image, Map]:
         """See `PatchSynthesizer.frame`."""
-        painted, error = super().frame(guides, flow, anew=anew or self.restart)
+        painted, error = super().frame(guides, flow, restart=restart or self.restart)
         self.guides.append(guides)
         self.distances.append(float(error.mean()))
         return painted, error
