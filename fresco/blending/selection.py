@@ -39,26 +39,10 @@ def weigh_sides(position: int, length: int) -> tuple[float, float]:
     return weight, 1.0 - weight
 
 
-def select_backward(
-    forward: Map, backward: Map, *, weights: tuple[float, float]
-) -> NDArray[np.bool_]:
-    """Where the backward side is taken: w1 d1 >= w2 d2, and nowhere if w1 = 0.
-
-    Computed in float64: ties are common, and float32 breaks them the other way.
-
-    Args:
-        forward, backward: error maps d1 and d2, [H, W].
-        weights: (w1, w2).
-    """
-    if weights[0] == 0:
-        return np.zeros(forward.shape, bool)
-    return weights[0] * forward.astype(np.float64) >= weights[1] * backward.astype(np.float64)
-
-
 def weigh_evidence(
     forward: Map, backward: Map, *, weights: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """log(w1 d1 / w2 d2): zero or more where `select_backward` takes the backward side.
+    """log(w1 d1 / w2 d2): zero or more where the official rule takes the backward side.
 
     Args:
         forward, backward: error maps d1 and d2, [H, W].

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 LARGEST_SCALE = 256
@@ -96,21 +94,3 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     if scale is not None:
         return resized / scale
     return torch.stack((resized[:, 0] * (size[1] / width), resized[:, 1] * (size[0] / height)), 1)
-
-
-def warp_image(
-    image: NDArray[np.uint8], flow: NDArray[np.float32], *, nearest: bool = False
-) -> NDArray[np.uint8]:
-    """Backward warp of one image or map, [H, W, C] or [H, W]; zeros outside, dtype kept.
-
-    Args:
-        flow: [2, H, W] in pixels, x then y.
-        nearest: take the nearest pixel instead of interpolating.
-    """
-    flat = image if image.ndim == 3 else image[..., None]
-    values = torch.from_numpy(np.ascontiguousarray(flat.transpose(2, 0, 1))).float()[None]
-    moved = warp(values, torch.from_numpy(np.ascontiguousarray(flow))[None], nearest=nearest)
-    result = moved[0].permute(1, 2, 0).numpy()
-    if np.issubdtype(image.dtype, np.integer):
-        result = np.rint(result)
-    return result.astype(image.dtype).reshape(*flow.shape[-2:], *image.shape[2:])

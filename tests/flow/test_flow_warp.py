@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fresco.flow.warp import cell_scale, resize, resize_flow, token_grid, warp, warp_image
+from fresco.flow.warp import cell_scale, resize, resize_flow, token_grid, warp
+from tests.helpers.official import warp_image
 from tests.helpers.shared import golden, golden_cases, kept
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 
