@@ -258,7 +258,7 @@ def test_a_range_outside_the_clip_is_refused(
 
 
 @pytest.mark.parametrize(("output", "words"), [
-    ("late.avi", "ends in .avi"), ("v1.2", "ends in .2"), ("mine", "no earlier result"),
+    ("late.avi", "ends in .avi"), ("v1.2", "ends in .2"), ("mine", "not an earlier result"),
     ("a folder.mp4", "is a folder"),
 ])
 def test_a_result_that_cannot_be_written_is_refused_before_all_work(
