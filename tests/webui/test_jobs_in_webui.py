@@ -15,7 +15,8 @@ from tests.helpers.tiny_models import square_frames
 from tests.helpers.webui.http_host import SECOND, HttpHost, given_folder
 from tests.helpers.webui.requests import frames
 
-pytestmark = pytest.mark.skipif(given_folder() is None, reason="WEBUI_DIR names no WebUI")
+if given_folder() is None:
+    pytest.skip("WEBUI_DIR names no WebUI", allow_module_level=True)
 
 FRAMES, PATIENCE = 8, 600
 ENDED = ("cancelled", "failed", "done")

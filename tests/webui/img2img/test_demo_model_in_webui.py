@@ -13,9 +13,8 @@ from tests.helpers.clips import package_clip
 from tests.helpers.webui.client import Answer
 from tests.helpers.webui.http_host import HttpHost, given_folder, given_kind, text_of
 
-pytestmark = pytest.mark.skipif(
-    given_folder() is None or given_kind() != "demo", reason="WEBUI_KIND is not demo"
-)
+if given_folder() is None or given_kind() != "demo":
+    pytest.skip("WEBUI_KIND is not demo", allow_module_level=True)
 
 PAYLOAD = {
     "steps": 12, "sampler_name": "Euler a", "cfg_scale": 1.0, "width": 256, "height": 192,
