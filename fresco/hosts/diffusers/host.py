@@ -65,7 +65,12 @@ def compute_fingerprint(parts: ModelParts, settings: SamplingSettings, device: t
         entry.name: getattr(settings, entry.name) for entry in entries()
         if entry.group == "sampling" and not entry.option.by_host
     }
-    options |= {"device": device.type, "schedule": dict(parts.schedule)}
+    # diffusers lists which values are its defaults in an order that differs between processes.
+    schedule = {
+        name: sorted(value) if name == "_use_default_values" else value
+        for name, value in dict(parts.schedule).items()
+    }
+    options |= {"device": device.type, "schedule": schedule}
     digest.update(json.dumps(options, sort_keys=True, default=str).encode())
     for network in parts.networks():
         digest.update(type(network).__name__.encode())

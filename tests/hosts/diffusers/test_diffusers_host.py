@@ -17,10 +17,10 @@ from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.diffusers import host as diffusers_host
-from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.host import DiffusersHost, compute_fingerprint
 from fresco.hosts.memory import memory_errors
 from fresco.progress import Progress, StageStatus
-from fresco.settings import PRESETS, GuidanceSettings
+from fresco.settings import PRESETS, GuidanceSettings, SamplingSettings
 from tests.helpers.tiny_models import square_frames, tiny_host, tiny_request
 
 OFF = GuidanceSettings(**PRESETS["off"])
@@ -249,3 +249,16 @@ def test_half_precision_runs_with_all_parts(tiny_model: Path) -> None:
     settings = GuidanceSettings(background_smoothing=True)
     result = sample(host, request, guide_for(host, request, settings))
     assert result.images.shape == request.frames.shape
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_defaults(host: DiffusersHost) -> None:
+    parts = host._parts
+    names = ["b", "a", "c"]
+    prints = {
+        compute_fingerprint(
+            dataclasses.replace(parts, schedule={**parts.schedule, "_use_default_values": order}),
+            SamplingSettings(), torch.device("cpu"),
+        )
+        for order in (names, names[::-1])
+    }
+    assert len(prints) == 1
