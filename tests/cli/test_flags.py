@@ -209,10 +209,11 @@ def test_options_are_a_table_of_all_flags(capsys: pytest.CaptureFixture[str]) ->
     assert main(["options"]) == 0
     table = capsys.readouterr().out
     assert table == options_table()
-    rows = [line for line in table.splitlines() if line.startswith("| `--")]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) == len(ENTRIES)
-    assert all(line.count(" | ") == 3 for line in rows)
-    assert "| `--batch-size` | 8 | 3 to 64 |" in table
+    assert all(line.count(" | ") == 5 for line in rows)
+    assert "| `batch_size` | `--batch-size` | tab, API, img2img | 8 | 3 to 64 |" in table
+    assert "| `device` | `--device` | - |" in table
 
 
 def test_help_names_default_range_and_choices(capsys: pytest.CaptureFixture[str]) -> None:
