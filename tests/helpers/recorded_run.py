@@ -42,10 +42,12 @@ class Calls:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Calls:
         """Stand in for fresco.run.translate, so that neither model nor frames are needed."""
-        module = ModuleType("fresco.run.translate")
-        for name in ("translate", "propagate_keys", "compare_videos"):
-            setattr(module, name, self.run)
-        monkeypatch.setitem(sys.modules, "fresco.run.translate", module)
+        stands_for = {"translate": ("translate", "propagate_keys"), "compare": ("compare_videos",)}
+        for step, names in stands_for.items():
+            module = ModuleType(f"fresco.run.{step}")
+            for name in names:
+                setattr(module, name, self.run)
+            monkeypatch.setitem(sys.modules, module.__name__, module)
         return self
 
     @property
