@@ -5,11 +5,15 @@ With `WEBUI_DIR` set, tests that know a WebUI from outside only ask that one ove
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from fresco.guidance import parts
+from tests.helpers.webui import devices
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import ROOT, DoubleHost, running
 from tests.helpers.webui.http_host import HttpHost, given_folder, running_webui
@@ -26,6 +30,22 @@ def double(tmp_path: Path) -> Iterator[DoubleHost]:
         yield host
         assert traces(host.unet) == before
         assert host.swallowed == []
+
+
+@pytest.fixture
+def in_double_precision(
+    double: DoubleHost, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The double computes in float64 during the test, and so does the optimisation."""
+    for name in ("dtype", "dtype_vae", "dtype_unet"):
+        monkeypatch.setattr(devices, name, torch.float64)
+    motion = functools.partial(parts.make_feature_motion, dtype=torch.float64)
+    monkeypatch.setattr(parts, "make_feature_motion", motion)
+    double.model.double()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    double.model.float()
 
 
 @pytest.fixture(scope="session")
