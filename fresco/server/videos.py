@@ -24,8 +24,9 @@ from fresco.run.translate import detect_keyframes
 from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
-from fresco.video.index import VideoInfo, find_video_stream
+from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
+from fresco.video.streams import find_video_stream
 from fresco.workspace import digest, explain, read_json, write_json
 
 FORMATS = (

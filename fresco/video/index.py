@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -21,11 +20,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fresco.errors import VideoError
+from fresco.video.streams import (
+    explain_choice,
+    find_video_stream,
+    list_video_streams,
+    open_container,
+)
 
 logger = logging.getLogger("fresco")
-
-_ATTACHED_PICTURE = 1024
-"""Bit of a stream's disposition that marks cover art."""
 
 LOST_END = Fraction(1, 4)
 """Seconds that may be missing at the end before a file counts as cut off: rounding of headers."""
@@ -90,59 +92,12 @@ class _Contents:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     durations: dict[int, int] = field(default_factory=dict)
     end: Fraction = Fraction(0)
+    packets: int = 0
+    """With data of the video, each of which should give an image."""
     broken: int = 0
     cut_off: str = ""
     interlaced: bool = False
     turned: int = 0
-
-
-@contextmanager
-def open_container(path: Path) -> Iterator[InputContainer]:
-    """The container of a local file, closed on leaving; VideoError where FFmpeg cannot open it."""
-    _refuse_playlist(path)
-    try:
-        # An absolute path cannot be taken for an address; nothing can reach the network.
-        # Not `options`, which PyAV 12 also hands to streams it has not met yet, and crashes.
-        container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise VideoError(
-            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or not a "
-            "video. Give a file that plays, or re-mux it first."
-        ) from error
-    with container:
-        if container.format.name == "tty":
-            raise VideoError(f"{path} is a text file; give a video file or a folder of images.")
-        yield container
-
-
-def _refuse_playlist(path: Path) -> None:
-    """FFmpeg would wait minutes for the rest of a playlist, and look for other files."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n")
-    except OSError as error:
-        raise VideoError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
-    if start.startswith((b"#EXTM3U", b"ffconcat")):
-        raise VideoError(f"{path} is a playlist, which only names videos; give a video itself.")
-
-
-def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream; cover art does not count."""
-    for stream in container.streams.video:
-        if not _is_cover(container, stream):
-            stream.thread_type = "AUTO"
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path} holds {kinds} but no video; give a video file.")
-
-
-def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
-    disposition = getattr(stream, "disposition", None)
-    if disposition is not None:
-        return bool(int(disposition) & _ATTACHED_PICTURE)
-    # PyAV before 14 hides the flag; cover art is a still-image codec beside sound.
-    still = stream.codec_context.name in ("mjpeg", "png", "bmp")
-    return still and bool(container.streams.audio) and stream.frames <= 1
 
 
 def decode_frames(
@@ -181,14 +136,32 @@ def _note_frame(scan: _Contents, frame: VideoFrame, stream: VideoStream) -> None
     scan.interlaced = scan.interlaced or frame.interlaced_frame
 
 
+def _holds_image(packet: Any, stream: VideoStream) -> bool:
+    """Whether a packet with data should give an image that is shown."""
+    if packet.is_discard:  # before an edit
+        return False
+    # Bit 4 of a VP8 frame's first byte (RFC 6386, 9.1): others are only references.
+    return stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
+
+
+def _count_missing(scan: _Contents) -> int:
+    """Packets that decode and give no image nevertheless."""
+    whole = scan.packets - scan.broken
+    # A packet of an interlaced stream may hold one of the two fields of an image.
+    wanted = (whole + 1) // 2 if scan.interlaced else whole
+    return max(0, wanted - len(scan.pts))
+
+
 def _read_contents(container: InputContainer, stream: VideoStream) -> _Contents:
     scan, last_corrupt = _Contents(), False
     try:
         for packet in container.demux():
             _note_packet(scan, packet)
-            if packet.stream_index != stream.index:
+            # Not by its number: the packets that end a file all have number 0.
+            if packet.stream.index != stream.index:
                 continue
             if packet.size:
+                scan.packets += _holds_image(packet, stream)
                 last_corrupt = packet.is_corrupt
                 scan.broken += last_corrupt
             if packet.size and last_corrupt:
@@ -297,6 +270,9 @@ def _list_notes(scan: _Contents, stream: VideoStream, stamped: bool) -> tuple[st
         notes.append(f"The source is cut off ({scan.cut_off}); {len(scan.pts)} frames are used.")
     elif scan.broken:
         notes.append(f"{scan.broken} packets of the source do not decode; they are left out.")
+    missing = 0 if scan.cut_off else _count_missing(scan)
+    if missing:
+        notes.append(f"{missing} of {scan.packets} packets of the source give no image.")
     if not stamped:
         notes.append("The source has no usable timestamps; its frames are taken as evenly spaced.")
     if scan.interlaced:
@@ -338,7 +314,10 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
             seconds=seconds, has_sound=bool(container.streams.audio), rotation=scan.turned,
             timestamps=times, variable_rate=varies,
             pixel_aspect=_read_pixel_aspect(stream, scan.turned),
-            notes=_list_notes(scan, stream, stamped),
+            notes=(
+                *_list_notes(scan, stream, stamped),
+                *explain_choice(list_video_streams(container), stream, "video"),
+            ),
         )
     for note in info.notes:
         logger.warning("%s: %s", path, note)

@@ -26,14 +26,8 @@ from fresco.video.folder import (
     check_index,
     check_range,
 )
-from fresco.video.index import (
-    VideoIndex,
-    VideoInfo,
-    decode_frames,
-    find_video_stream,
-    index_video,
-    open_container,
-)
+from fresco.video.index import VideoIndex, VideoInfo, decode_frames, index_video
+from fresco.video.streams import find_video_stream, open_container
 
 __all__ = [
     "FrameSource", "ImageFolder", "SourceIndex", "VideoInfo", "VideoReader", "open_source",
