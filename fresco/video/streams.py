@@ -64,8 +64,11 @@ def read_disposition(stream: Any) -> int | None:
 
 
 def list_video_streams(container: InputContainer) -> list[VideoStream]:
-    """The streams that are videos; cover art and thumbnails do not count."""
-    return [stream for stream in container.streams.video if not _is_cover(container, stream)]
+    """The streams that are videos; cover art, thumbnails and stills beside one do not count."""
+    videos = [stream for stream in container.streams.video if not _is_cover(container, stream)]
+    # An animated AVIF has a still of its first image before the animation.
+    moving = [stream for stream in videos if stream.frames != 1]
+    return moving or videos
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
