@@ -24,13 +24,14 @@ from fresco.run.translate import detect_keyframes
 from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
-from fresco.video.index import VideoInfo, find_video_stream
+from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
+from fresco.video.streams import find_video_stream
 from fresco.workspace import digest, explain, read_json, write_json
 
 FORMATS = (
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",
-    "h264", "hevc", "mpegvideo", "ivf", "mxf", "nut", "dv",
+    "h264", "hevc", "mpegvideo", "ivf", "mxf", "nut", "dv", "apng",
 )
 """Containers that hold their frames themselves; others are lists that name further files."""
 
@@ -227,17 +228,19 @@ def _plain(info: VideoInfo) -> dict[str, Any]:
     values = dataclasses.asdict(info)
     for name in ("rate", "seconds", "pixel_aspect"):
         values[name] = str(values[name])
-    values["timestamps"] = [str(time) for time in info.timestamps]
+    for name in ("timestamps", "clock_shifts"):
+        values[name] = [str(time) for time in values[name]]
     return values
 
 
 def _info(values: Mapping[str, Any], path: Path) -> VideoInfo:
     whole = {name: Fraction(values[name]) for name in ("rate", "seconds", "pixel_aspect")}
-    times = tuple(Fraction(time) for time in values["timestamps"])
+    times = {
+        name: tuple(Fraction(time) for time in values.get(name, ()))
+        for name in ("timestamps", "clock_shifts")
+    }
     notes = tuple(values["notes"])
-    return VideoInfo(
-        **{**values, **whole, "timestamps": times, "notes": notes, "path": str(path)}
-    )
+    return VideoInfo(**{**values, **whole, **times, "notes": notes, "path": str(path)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from av import VideoFrame
@@ -79,14 +80,24 @@ def lay_over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return to_uint8(rgba[..., :3] * alpha)
 
 
+def _read_samples(frame: VideoFrame, number: int, dtype: str, count: int = 1) -> NDArray[Any]:
+    """One plane as it is stored, [H, W * count].
+
+    Args:
+        dtype: of a sample, without its byte order.
+        count: samples a pixel.
+    """
+    plane = frame.planes[number]
+    order = ">" if frame.format.is_big_endian else "<"
+    kind = np.dtype(order + dtype)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    wanted = rows[: plane.height, : plane.width * count * kind.itemsize]
+    return np.ascontiguousarray(wanted).view(kind)
+
+
 def _read_plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
     """One plane in 8-bit units: a 10-bit value of 64 reads 16.0."""
-    plane = frame.planes[number]
-    dtype = np.dtype(np.uint8) if bits <= 8 else np.dtype(
-        ">u2" if frame.format.is_big_endian else "<u2"
-    )
-    rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    values = rows[: plane.height, : plane.width].astype(np.float32)
+    values = _read_samples(frame, number, "u1" if bits <= 8 else "u2").astype(np.float32)
     if bits > 8:
         values *= 2.0 ** (8 - bits)
     return values
@@ -124,14 +135,32 @@ def _choose_matrix(frame: VideoFrame) -> int:
     return matrix
 
 
+def _convert(frame: VideoFrame, target: str, **how: int) -> VideoFrame:
+    """The frame in another layout, by FFmpeg's scaler."""
+    try:
+        return frame.reformat(format=target, **how)
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(
+            f"The frame's layout, {frame.format.name}, cannot be read; convert the video to "
+            "yuv420p or rgb24 first."
+        ) from error
+
+
 def _unpack(frame: VideoFrame, bits: int) -> VideoFrame:
     """The frame in a layout of one plane a component, of equal depth, range and matrix."""
     parts = frame.format.components
     if len({part.plane for part in parts}) == len(parts):
         return frame
-    target = "yuv444p" if bits <= 8 else "yuv444p16le"
+    alpha = "a" if any(part.is_alpha for part in parts) else ""
+    target = f"yuv{alpha}444p" if bits <= 8 else f"yuv{alpha}444p16le"
     span = int(frame.color_range) or LIMITED
-    return frame.reformat(format=target, src_color_range=span, dst_color_range=span)
+    return _convert(frame, target, src_color_range=span, dst_color_range=span)
+
+
+def _count_bits(frame: VideoFrame) -> int:
+    """Bits of a sample, from the top of its bytes on where it is not at their bottom."""
+    # Such as yuv444p10msble, whose 10 bits are the upper ones of 16.
+    return 16 if "msb" in frame.format.name else frame.format.components[0].bits
 
 
 def _is_full(frame: VideoFrame) -> bool:
@@ -139,7 +168,7 @@ def _is_full(frame: VideoFrame) -> bool:
     span = int(frame.color_range)
     if span in (LIMITED, FULL):
         return span == FULL
-    return frame.format.name.startswith(("yuvj", "gray"))
+    return frame.format.name.startswith("yuvj") or _is_grey(frame)
 
 
 def _build_affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
@@ -152,30 +181,79 @@ def _build_affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
     return affine.astype(np.float32)
 
 
+def _is_grey(frame: VideoFrame) -> bool:
+    """Whether a frame has no colours, hence no colour matrix."""
+    kind = frame.format
+    colours = [part for part in kind.components if not part.is_alpha]
+    return len(colours) == 1 and not kind.has_palette and not kind.is_rgb
+
+
+def _read_grey(frame: VideoFrame) -> NDArray[np.float32]:
+    """All samples of a grey frame from 0 to 1, [H, W, 1], or with alpha [H, W, 2]."""
+    name, count = frame.format.name, len(frame.format.components)
+    bits = frame.format.components[0].bits
+    if bits == 1:
+        plane = frame.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        dots = np.unpackbits(rows[: frame.height], axis=1)[:, : frame.width]
+        values = (1 - dots if name.startswith("monow") else dots).astype(np.float32)
+    elif name.startswith(("grayf", "yaf")):
+        values = _read_samples(frame, 0, f"f{bits // 8}", count).astype(np.float32)
+    else:
+        whole = _read_samples(frame, 0, f"u{4 if bits > 16 else 2 if bits > 8 else 1}", count)
+        values = (whole / (2.0**bits - 1)).astype(np.float32)
+    return values.reshape(frame.height, frame.width, count)
+
+
+def _grey_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
+    values = _read_grey(frame)
+    grey = values[..., :1] * 255
+    if not _is_full(frame):
+        # In 8-bit units: 10-bit black is 64 of 1023, that is 16 of 255.75.
+        bits = frame.format.components[0].bits
+        grey = (grey * (1 if bits <= 8 else (256 - 2.0 ** (8 - bits)) / 255) - 16) * (255 / 219)
+    rgb = to_uint8(np.repeat(grey, 3, axis=2))
+    if values.shape[2] == 2:
+        return lay_over_black(np.dstack([rgb, to_uint8(values[..., 1:] * 255)]))
+    return rgb
+
+
 def _yuv_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     matrix, full = _choose_matrix(frame), _is_full(frame)
     planar = _unpack(frame, frame.format.components[0].bits)
-    bits = planar.format.components[0].bits
+    bits = _count_bits(planar)
     luma = _read_plane(planar, 0, bits)
     size = (luma.shape[1], luma.shape[0])
-    if len(planar.planes) >= 3:
-        chroma = [_upsample(_read_plane(planar, k, bits), size) for k in (1, 2)]
-    else:
-        chroma = [np.full_like(luma, 128)] * 2
+    chroma = [_upsample(_read_plane(planar, k, bits), size) for k in (1, 2)]
     rgb = to_uint8(cv2.transform(cv2.merge([luma, *chroma]), _build_affine(matrix, full, bits)))
     if len(planar.planes) == 4:
         return lay_over_black(np.dstack([rgb, to_uint8(_read_plane(planar, 3, bits))]))
     return rgb
 
 
+def _swap_bytes(frame: VideoFrame) -> VideoFrame:
+    """A frame of 16-bit words in the byte order that FFmpeg's scaler reads without a fault."""
+    swapped = VideoFrame(frame.width, frame.height, f"{frame.format.name[:-2]}le")
+    rows = _read_samples(frame, 0, "u2").astype("<u2").view(np.uint8)
+    plane = swapped.planes[0]
+    padded = np.zeros((plane.height, plane.line_size), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    plane.update(padded.tobytes())
+    return swapped
+
+
 def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
     kind = frame.format
+    if _is_grey(frame):
+        return _grey_to_rgb(frame)
     seen_through = kind.is_rgb and any(part.is_alpha for part in kind.components)
     if kind.has_palette or seen_through:
-        return lay_over_black(np.asarray(frame.to_ndarray(format="rgba"), dtype=np.uint8))
+        return lay_over_black(np.asarray(_convert(frame, "rgba").to_ndarray(), dtype=np.uint8))
     if kind.is_rgb:
-        return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        if kind.is_big_endian and len(frame.planes) == 1 and kind.components[0].bits < 8:
+            frame = _swap_bytes(frame)
+        return np.asarray(_convert(frame, "rgb24").to_ndarray(), dtype=np.uint8)
     return _yuv_to_rgb(frame)
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -21,11 +19,30 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fresco.errors import VideoError
+from fresco.video.decoding import (
+    FrameDecoder,
+    can_read_alpha,
+    has_hidden_alpha,
+    read_orientation,
+)
+from fresco.video.streams import (
+    explain_choice,
+    find_video_stream,
+    list_video_streams,
+    open_container,
+)
+from fresco.video.timing import Place, RepairedStamps, find_typical_length, repair_stamps
 
 logger = logging.getLogger("fresco")
 
-_ATTACHED_PICTURE = 1024
-"""Bit of a stream's disposition that marks cover art."""
+_COUNT_FROM_ZERO = frozenset({"matroska,webm", "nut", "asf", "flv"})
+"""Containers whose header names the time of the end, not the length, of what starts late."""
+
+_CLOCKS_RESTART = 0x200
+"""Flag of FFmpeg's formats whose timestamps may jump, such as MPEG streams."""
+
+_LONGEST_GAP = 10
+"""Seconds of a step forward above which FFmpeg's programs take such a clock as started again."""
 
 LOST_END = Fraction(1, 4)
 """Seconds that may be missing at the end before a file counts as cut off: rounding of headers."""
@@ -65,6 +82,10 @@ class VideoInfo:
     """Width of a pixel over its height, after rotation."""
     notes: tuple[str, ...] = ()
     """What a person should know about this source, in sentences."""
+    mirrored: bool = False
+    """Whether the stored frames are mirrored, left to right, before they are turned."""
+    clock_shifts: tuple[Fraction, ...] = ()
+    """Seconds added to the stored times, part by part, where the clock starts again; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +94,8 @@ class VideoIndex:
 
     info: VideoInfo
     """The source as its users see it."""
-    pts: tuple[int, ...]
-    """Timestamps in the stream's own units, rising; empty where the file has none to seek by."""
+    pts: tuple[int | None, ...]
+    """Timestamps as stored, each once, in the stream's own units; empty where none is usable."""
     keys: tuple[int, ...]
     """Numbers of the frames where decoding can start."""
     state: tuple[int, int] = (0, 0)
@@ -90,75 +111,15 @@ class _Contents:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     durations: dict[int, int] = field(default_factory=dict)
     end: Fraction = Fraction(0)
+    packets: int = 0
+    """With data of the video, each of which should give an image."""
     broken: int = 0
+    damaged: int = 0
+    """Images that the decoder had to repair."""
     cut_off: str = ""
     interlaced: bool = False
+    mirrored: bool = False
     turned: int = 0
-
-
-@contextmanager
-def open_container(path: Path) -> Iterator[InputContainer]:
-    """The container of a local file, closed on leaving; VideoError where FFmpeg cannot open it."""
-    _refuse_playlist(path)
-    try:
-        # An absolute path cannot be taken for an address; nothing can reach the network.
-        # Not `options`, which PyAV 12 also hands to streams it has not met yet, and crashes.
-        container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise VideoError(
-            f"{path} cannot be read as video ({error.strerror}); it is damaged, cut off or not a "
-            "video. Give a file that plays, or re-mux it first."
-        ) from error
-    with container:
-        if container.format.name == "tty":
-            raise VideoError(f"{path} is a text file; give a video file or a folder of images.")
-        yield container
-
-
-def _refuse_playlist(path: Path) -> None:
-    """FFmpeg would wait minutes for the rest of a playlist, and look for other files."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n")
-    except OSError as error:
-        raise VideoError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
-    if start.startswith((b"#EXTM3U", b"ffconcat")):
-        raise VideoError(f"{path} is a playlist, which only names videos; give a video itself.")
-
-
-def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream; cover art does not count."""
-    for stream in container.streams.video:
-        if not _is_cover(container, stream):
-            stream.thread_type = "AUTO"
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path} holds {kinds} but no video; give a video file.")
-
-
-def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
-    disposition = getattr(stream, "disposition", None)
-    if disposition is not None:
-        return bool(int(disposition) & _ATTACHED_PICTURE)
-    # PyAV before 14 hides the flag; cover art is a still-image codec beside sound.
-    still = stream.codec_context.name in ("mjpeg", "png", "bmp")
-    return still and bool(container.streams.audio) and stream.frames <= 1
-
-
-def decode_frames(
-    container: InputContainer, stream: VideoStream, *, wait_for_key: bool = False
-) -> Iterator[VideoFrame]:
-    """Frames from the present position on; packets that do not decode are passed over."""
-    for packet in container.demux(stream):
-        if wait_for_key and packet.size and not packet.is_keyframe:
-            continue
-        wait_for_key = False
-        if packet.size and packet.is_corrupt:
-            continue
-        try:
-            yield from packet.decode()  # pyright: ignore[reportReturnType]
-        except av.FFmpegError:
-            continue
 
 
 def _note_packet(scan: _Contents, packet: Any) -> None:
@@ -171,60 +132,85 @@ def _note_packet(scan: _Contents, packet: Any) -> None:
         scan.durations[packet.pts] = length
 
 
-def _note_frame(scan: _Contents, frame: VideoFrame, stream: VideoStream) -> None:
+def _note_frame(scan: _Contents, frame: VideoFrame) -> None:
+    if not scan.pts:
+        scan.mirrored, scan.turned = read_orientation(frame)
     if frame.key_frame:
         scan.keys.append(len(scan.pts))
-    if not scan.pts:
-        scan.turned = _read_rotation(frame, stream)
     scan.pts.append(frame.pts)
     scan.sizes[frame.width, frame.height] += 1
+    scan.damaged += frame.is_corrupt
     scan.interlaced = scan.interlaced or frame.interlaced_frame
 
 
+def _holds_image(packet: Any, stream: VideoStream) -> bool:
+    """Whether a packet with data should give an image that is shown."""
+    if packet.is_discard:  # before an edit
+        return False
+    # Bit 4 of a VP8 frame's first byte (RFC 6386, 9.1): others are only references.
+    return stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
+
+
+def _count_missing(scan: _Contents) -> int:
+    """Packets that decode and give no image nevertheless."""
+    whole = scan.packets - scan.broken
+    # A packet of an interlaced stream may hold one of the two fields of an image.
+    wanted = (whole + 1) // 2 if scan.interlaced else whole
+    return max(0, wanted - len(scan.pts))
+
+
 def _read_contents(container: InputContainer, stream: VideoStream) -> _Contents:
-    scan, last_corrupt = _Contents(), False
+    scan, decoder, last = _Contents(), FrameDecoder(stream), None
+    keys: set[int | None] = set()
     try:
         for packet in container.demux():
             _note_packet(scan, packet)
-            if packet.stream_index != stream.index:
+            # Not by its number: the packets that end a file all have number 0.
+            if packet.stream.index != stream.index:
                 continue
             if packet.size:
-                last_corrupt = packet.is_corrupt
-                scan.broken += last_corrupt
-            if packet.size and last_corrupt:
-                continue
+                last = packet
+                scan.packets += _holds_image(packet, stream)
+                keys.update([packet.pts] if packet.is_keyframe else ())
             try:
-                frames = packet.decode()
+                frames = decoder.decode(packet)
             except av.FFmpegError:
                 scan.broken += 1
                 continue
             for frame in frames:
-                assert isinstance(frame, VideoFrame)
-                _note_frame(scan, frame, stream)
+                _note_frame(scan, frame)
     except av.FFmpegError as error:
         scan.cut_off = str(error.strerror)
-        for frame in stream.codec_context.decode(None):
-            _note_frame(scan, frame, stream)
-    if last_corrupt and not scan.cut_off:
-        scan.cut_off = "its last packet is incomplete"
+        for frame in decoder.drain():
+            _note_frame(scan, frame)
+    if not decoder.marks_keys:
+        scan.keys = [number for number, stamp in enumerate(scan.pts) if stamp in keys]
+    _judge_last_packet(scan, last)
     return scan
 
 
-def _read_rotation(frame: VideoFrame, stream: VideoStream) -> int:
-    if hasattr(frame, "rotation"):
-        degrees = frame.rotation
-    else:
-        side_data: Mapping[str, Any] = getattr(stream, "side_data", {})
-        degrees = int(side_data.get("DISPLAYMATRIX", 0))
-    return round(degrees / 90) * 90 % 360
+def _judge_last_packet(scan: _Contents, packet: Any) -> None:
+    """Leave out the image of a last packet that is incomplete.
+
+    Packets are marked as corrupt where the transport may have lost something, and most of them are
+    whole. The last one is marked where the file ends within it.
+    """
+    if packet is None or not packet.is_corrupt:
+        return
+    scan.cut_off = scan.cut_off or "its last packet is incomplete"
+    if packet.pts in scan.pts and packet.pts is not None:
+        dropped = scan.pts.index(packet.pts)
+        del scan.pts[dropped]
+        scan.keys = [key - (key > dropped) for key in scan.keys if key != dropped]
 
 
 def _explain_missing_end(container: InputContainer, end: Fraction) -> str:
     """A sentence if the file ends well before the time its header names, else nothing."""
     if not container.duration:
         return ""
-    start = Fraction(container.start_time or 0, av.time_base)
-    claimed = start + Fraction(container.duration, av.time_base)
+    claimed = Fraction(container.duration, av.time_base)
+    if container.format.name not in _COUNT_FROM_ZERO:
+        claimed += Fraction(container.start_time or 0, av.time_base)
     if claimed - end <= max(LOST_END, claimed / 50):
         return ""
     return f"it ends at {float(end):.2f} s, its header says {float(claimed):.2f} s"
@@ -249,14 +235,14 @@ def _list_rates(stream: VideoStream) -> list[Fraction]:
 
 
 def _find_timing(
-    scan: _Contents, stream: VideoStream
+    scan: _Contents, stream: VideoStream, stamps: tuple[Place, ...]
 ) -> tuple[tuple[Fraction, ...], Fraction, Fraction, bool]:
-    """Times, rate, seconds and whether the rate varies, from whole timestamps."""
-    clock = Fraction(stream.time_base or Fraction(1, av.time_base))
-    stamps = [stamp for stamp in scan.pts if stamp is not None]
+    """Times, rate, seconds and whether the rate varies, from rising timestamps."""
+    clock = _find_clock(stream)
     times = [stamp * clock for stamp in stamps]
     rates = _list_rates(stream)
-    last = scan.durations.get(stamps[-1], 0) * clock
+    stored = scan.pts[-1]
+    last = (scan.durations.get(stored, 0) if stored is not None else 0) * clock
     if len(times) == 1:
         rate = rates[0] if rates else (1 / last if last else Fraction(25))
         return tuple(times), rate, last or 1 / rate, False
@@ -268,10 +254,38 @@ def _find_timing(
     return tuple(times), rate, times[-1] - times[0] + last, steady is None
 
 
-def _are_usable(stamps: list[int | None]) -> bool:
+def _find_clock(stream: VideoStream) -> Fraction:
+    """Seconds of one unit of the stream's timestamps."""
+    return Fraction(stream.time_base or Fraction(1, av.time_base))
+
+
+def _repair_times(
+    scan: _Contents, container: InputContainer, stream: VideoStream
+) -> RepairedStamps | None:
+    """Rising timestamps; None where most of the stored ones are unusable."""
+    clock = _find_clock(stream)
+    named = round(1 / ((_list_rates(stream) or [Fraction(25)])[0] * clock))
+    length = find_typical_length(scan.pts, named)
+    restarts = container.format.flags & _CLOCKS_RESTART
+    gap = round(_LONGEST_GAP / clock) if restarts else None
+    repaired = repair_stamps(scan.pts, [length] * len(scan.pts), longest_gap=gap)
+    doubtful = len(repaired.replaced) + len(repaired.shifts) - 1
+    return repaired if 2 * doubtful < len(scan.pts) else None
+
+
+def _convert_shifts(
+    repaired: RepairedStamps | None, stream: VideoStream
+) -> tuple[Fraction, ...]:
+    """Seconds added to the stored times, part by part; nothing where the clock is one."""
+    if repaired is None or len(repaired.shifts) == 1:
+        return ()
+    return tuple(shift * _find_clock(stream) for shift in repaired.shifts)
+
+
+def _are_distinct(stamps: list[int | None]) -> bool:
+    """Whether a timestamp tells which frame it is of."""
     whole = [stamp for stamp in stamps if stamp is not None]
-    rising = all(a < b for a, b in pairwise(whole))
-    return len(whole) == len(stamps) and rising
+    return len(set(whole)) == len(whole)
 
 
 def _check_whole(path: Path, scan: _Contents, last_frame: int) -> None:
@@ -291,24 +305,59 @@ def _check_whole(path: Path, scan: _Contents, last_frame: int) -> None:
         )
 
 
-def _list_notes(scan: _Contents, stream: VideoStream, stamped: bool) -> tuple[str, ...]:
-    notes: list[str] = []
-    if scan.cut_off:
-        notes.append(f"The source is cut off ({scan.cut_off}); {len(scan.pts)} frames are used.")
-    elif scan.broken:
-        notes.append(f"{scan.broken} packets of the source do not decode; they are left out.")
-    if not stamped:
-        notes.append("The source has no usable timestamps; its frames are taken as evenly spaced.")
+def _list_notes(
+    scan: _Contents, container: InputContainer, stream: VideoStream,
+    repaired: RepairedStamps | None,
+) -> tuple[str, ...]:
+    notes = [*_list_loss_notes(scan), *_list_timing_notes(repaired)]
     if scan.interlaced:
         notes.append("The source is interlaced; its frames are used as they are, combs included.")
     transfer = _HDR_TRANSFERS.get(int(stream.codec_context.color_trc or 0))
     if transfer:
         notes.append(f"The source is HDR ({transfer}); it is not tone mapped and may look flat.")
-    return tuple(notes)
+    if has_hidden_alpha(stream) and not can_read_alpha(stream):
+        notes.append("The source has alpha, which this PyAV cannot read; its colours are shown.")
+    return (*notes, *explain_choice(list_video_streams(container), stream, "video"))
+
+
+def _list_loss_notes(scan: _Contents) -> list[str]:
+    if scan.cut_off:
+        return [f"The source is cut off ({scan.cut_off}); {len(scan.pts)} frames are used."]
+    notes: list[str] = []
+    if scan.broken:
+        notes.append(f"{scan.broken} packets of the source do not decode; they are left out.")
+    missing = _count_missing(scan)
+    if missing:
+        notes.append(f"{missing} of {scan.packets} packets of the source give no image.")
+    if scan.damaged:
+        notes.append(
+            f"{scan.damaged} images of the source are damaged; they are used as far as the decoder "
+            "could repair them."
+        )
+    return notes
+
+
+def _list_timing_notes(repaired: RepairedStamps | None) -> list[str]:
+    if repaired is None:
+        return ["The source has no usable timestamps; its frames are taken as evenly spaced."]
+    notes: list[str] = []
+    if repaired.replaced:
+        notes.append(
+            f"{len(repaired.replaced)} timestamps of the source are wrong or missing; these frames "
+            "are placed by their neighbours."
+        )
+    restarts = len(repaired.shifts) - 1
+    if restarts:
+        times = "once" if restarts == 1 else f"{restarts} times"
+        notes.append(
+            f"The source's clock starts again {times}; each part follows the one before."
+        )
+    return notes
 
 
 def _read_pixel_aspect(stream: VideoStream, turned: int) -> Fraction:
-    aspect = Fraction(stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
+    # The container's, which players prefer, else the codec's.
+    aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     return 1 / aspect if turned in (90, 270) else aspect
 
 
@@ -323,9 +372,9 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
         scan = _read_contents(container, stream)
         scan.cut_off = scan.cut_off or _explain_missing_end(container, scan.end)
         _check_whole(path, scan, last_frame)
-        stamped = _are_usable(scan.pts)
-        if stamped:
-            times, rate, seconds, varies = _find_timing(scan, stream)
+        repaired = _repair_times(scan, container, stream)
+        if repaired is not None:
+            times, rate, seconds, varies = _find_timing(scan, stream, repaired.stamps)
         else:
             rate, varies = (_list_rates(stream) or [Fraction(25)])[0], False
             times = tuple(number / rate for number in range(len(scan.pts)))
@@ -338,9 +387,12 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
             seconds=seconds, has_sound=bool(container.streams.audio), rotation=scan.turned,
             timestamps=times, variable_rate=varies,
             pixel_aspect=_read_pixel_aspect(stream, scan.turned),
-            notes=_list_notes(scan, stream, stamped),
+            notes=_list_notes(scan, container, stream, repaired), mirrored=scan.mirrored,
+            clock_shifts=_convert_shifts(repaired, stream),
         )
     for note in info.notes:
         logger.warning("%s: %s", path, note)
-    stamps = tuple(stamp for stamp in scan.pts if stamp is not None) if stamped else ()
-    return VideoIndex(info, stamps, tuple(scan.keys))
+    if repaired is None or not _are_distinct(scan.pts):
+        return VideoIndex(info, (), ())
+    trusted = tuple(key for key in scan.keys if key not in repaired.replaced)
+    return VideoIndex(info, tuple(scan.pts), trusted)

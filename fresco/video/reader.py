@@ -17,7 +17,9 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
+from fresco.video.animation import ImagePages
 from fresco.video.color import frame_to_rgb
+from fresco.video.decoding import decode_frames
 from fresco.video.folder import (
     DEFAULT_RATE,
     IMAGE_SUFFIXES,
@@ -26,14 +28,9 @@ from fresco.video.folder import (
     check_index,
     check_range,
 )
-from fresco.video.index import (
-    VideoIndex,
-    VideoInfo,
-    decode_frames,
-    find_video_stream,
-    index_video,
-    open_container,
-)
+from fresco.video.image_header import count_images
+from fresco.video.index import VideoIndex, VideoInfo, index_video
+from fresco.video.streams import find_video_stream, open_container
 
 __all__ = [
     "FrameSource", "ImageFolder", "SourceIndex", "VideoInfo", "VideoReader", "open_source",
@@ -41,6 +38,9 @@ __all__ = [
 
 SourceIndex = VideoIndex | FolderIndex
 """What decoding a source once has found; picklable, for those who open it again."""
+
+_PAGES = frozenset({".webp", ".tif", ".tiff"})
+"""Endings of files whose several images FFmpeg does not read one after the other."""
 
 _SEEKS = 3
 """Key frames tried, nearest first, before decoding from the very start."""
@@ -81,7 +81,9 @@ class _Decoder:
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self._path, self._index = path, index
-        self._numbers = {stamp: number for number, stamp in enumerate(index.pts)}
+        self._numbers = {
+            stamp: number for number, stamp in enumerate(index.pts) if stamp is not None
+        }
         self._stack = ExitStack()
         self._next = 0
         self._open()
@@ -127,7 +129,9 @@ class _Decoder:
         return found
 
     def _seek(self, key: int) -> None:
-        self._container.seek(self._index.pts[key], stream=self._stream, backward=True)
+        stamp = self._index.pts[key]
+        assert stamp is not None  # or the frame would not be listed as a key
+        self._container.seek(stamp, stream=self._stream, backward=True)
         self._frames = decode_frames(self._container, self._stream, wait_for_key=True)
         self._next = -1
 
@@ -136,7 +140,7 @@ class _Decoder:
         try:
             for frame in self._frames:
                 number = self._find_number(frame)
-                self._next = number + 1
+                self._next = number + 1 if number >= 0 else -1
                 if number == index:
                     return frame
                 if number > index:
@@ -149,9 +153,10 @@ class _Decoder:
     def _find_number(self, frame: VideoFrame) -> int:
         if not self._index.pts:
             return self._next
+        if frame.pts is None:  # it follows the one before, where that is known
+            return self._next
         # Frames of a seek into the middle of a group may lie before anything indexed.
-        stamp = frame.pts
-        return self._numbers.get(stamp, -1) if stamp is not None else -1
+        return self._numbers.get(frame.pts, -1)
 
 
 @lru_cache(maxsize=4)
@@ -215,6 +220,8 @@ class VideoReader:
 
     def _to_upright_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         rgb = frame_to_rgb(frame)
+        if self.info.mirrored:
+            rgb = rgb[:, ::-1]
         return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
 
     def close(self) -> None:
@@ -234,7 +241,7 @@ def open_source(
     path: str | Path, *, last_frame: int = -1, rate: Fraction = DEFAULT_RATE,
     index: SourceIndex | None = None,
 ) -> FrameSource:
-    """Open a video file, a folder of images, or one image.
+    """Open a video file, a folder of images, or a file of one or more images.
 
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.
@@ -244,7 +251,10 @@ def open_source(
     path = Path(path)
     if not path.exists():
         raise VideoError(f"{path} does not exist; check the path.")
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+    several = path.is_file() and count_images(path) > 1
+    if several and path.suffix.lower() in _PAGES:
+        return ImagePages(path, rate=rate)
+    if path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and not several):
         known = index if isinstance(index, FolderIndex) else None
         return ImageFolder(path, rate=rate, index=known)
     if not path.stat().st_size:

@@ -10,15 +10,14 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
+from fresco.video.streams import choose_sound_stream, explain_choice
+
 COPIED = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"}),
     ".m4v": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
     ".mov": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
 }
 """Codecs copied as they are, by container: those that common players play; .mkv takes all."""
-
-_DEFAULT_STREAM = 1
-"""Bit of a stream's disposition that marks the one to play."""
 
 _PCM_CONTAINERS = (".mov", ".mkv")
 
@@ -30,16 +29,6 @@ def is_copied(codec: str, suffix: str) -> bool:
     if codec.startswith("pcm_"):
         return suffix in _PCM_CONTAINERS
     return suffix == ".mkv" or codec in COPIED.get(suffix, ())
-
-
-def choose_sound_stream(container: InputContainer) -> AudioStream | None:
-    """The stream a player would choose, or None in a silent file."""
-    streams = container.streams.audio
-    for stream in streams:
-        disposition = getattr(stream, "disposition", None)
-        if disposition is not None and int(disposition) & _DEFAULT_STREAM:
-            return stream
-    return streams[0] if streams else None
 
 
 class SoundCopy:
@@ -69,10 +58,7 @@ class SoundCopy:
         else:
             self._packets = self._encode_sound(source, stream)
             self.notes += (f"The sound ({codec}) does not fit {suffix}; it was re-encoded as AAC.",)
-        count = len(source.streams.audio)
-        if count > 1:
-            number = [s.index for s in source.streams.audio].index(stream.index) + 1
-            self.notes += (f"The source has {count} sound streams; number {number} was taken.",)
+        self.notes += explain_choice(source.streams.audio, stream, "sound")
 
     def pump(self, until: Time) -> None:
         """Write the sound up to a time of the output; None: all of it."""

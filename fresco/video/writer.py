@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
 from fresco.video.folder import ImageFolderWriter, check_folder_target
-from fresco.video.index import HELD, index_video, open_container
+from fresco.video.index import HELD, index_video
 from fresco.video.sound import SoundCopy
+from fresco.video.streams import open_container
 
 __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 

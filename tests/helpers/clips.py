@@ -126,12 +126,15 @@ def write_sound(path: Path, codec: str = "aac", seconds: float = 0.5) -> Path:
     return path
 
 
-def rotate_mp4(path: Path, degrees: int) -> None:
-    """Mark an MP4 as turned counterclockwise, by the matrix of its first track header."""
-    turn = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}[degrees]
+TURNS = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+"""Display matrices, as a, b, c, d, of frames that are turned counterclockwise by these degrees."""
+
+
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Mark an MP4 as shown by x' = ax + cy, y' = bx + dy, in its first track's header."""
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of fields come before the matrix
-    a, b, c, d = (value << 16 for value in turn)
+    a, b, c, d = (value << 16 for value in matrix)
     data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
 

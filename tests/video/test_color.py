@@ -165,3 +165,101 @@ def test_ffmpeg_made_clip_reads_back(tmp_path: Path) -> None:
     with open_source(path) as source:
         change = source.frame(1).astype(int) - rgb
     assert np.abs(change).mean() < COLOR_MEAN
+
+
+def grey_frame(values: np.ndarray, layout: str) -> av.VideoFrame:
+    """One plane of samples as they are stored, [H, W] or [H, W, 2]."""
+    frame = av.VideoFrame(values.shape[1], values.shape[0], layout)
+    plane = frame.planes[0]
+    rows = np.zeros((values.shape[0], plane.line_size), np.uint8)
+    raw = np.ascontiguousarray(values).reshape(values.shape[0], -1).view(np.uint8)
+    rows[:, : raw.shape[1]] = raw
+    plane.update(rows.tobytes())
+    return frame
+
+
+GREYS = [("gray", 8, "u1"), ("gray10le", 10, "<u2"), ("gray12be", 12, ">u2"),
+         ("gray14le", 14, "<u2"), ("gray16le", 16, "<u2"), ("gray16be", 16, ">u2")]
+
+
+@pytest.mark.parametrize(("layout", "bits", "kind"), GREYS)
+@pytest.mark.parametrize("span", [0, 1, 2])
+@pytest.mark.parametrize("matrix", [0, 1, 2])
+def test_grey_has_no_matrix(layout: str, bits: int, kind: str, span: int, matrix: int) -> None:
+    levels = np.linspace(0, 2**bits - 1, 40).round().astype(kind)[None].repeat(3, 0)
+    frame = grey_frame(levels, layout)
+    frame.colorspace, frame.color_range = matrix, span
+    step = 2 ** (bits - 8)
+    share = (
+        (levels.astype(float) - 16 * step) / (219 * step) if span == 1
+        else levels.astype(float) / (2**bits - 1)
+    )
+    expected = np.clip(np.rint(255 * share), 0, 255)
+    got = frame_to_rgb(frame).astype(int)
+    assert np.abs(got - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("layout", ["monob", "monow"])
+@pytest.mark.parametrize("width", [16, 21])
+def test_one_bit_a_pixel(layout: str, width: int) -> None:
+    dots = np.random.default_rng(1).integers(0, 2, (5, width)).astype(np.uint8)
+    frame = grey_frame(np.packbits(dots if layout == "monob" else 1 - dots, axis=1), layout)
+    # The helper takes bytes for pixels; the frame has eight in each.
+    whole = av.VideoFrame(width, 5, layout)
+    whole.planes[0].update(
+        np.pad(
+            np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(5, -1)[:, :8],
+            ((0, 0), (0, whole.planes[0].line_size - 8)),
+        ).tobytes()
+    )
+    assert np.array_equal(frame_to_rgb(whole), 255 * dots[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize(("layout", "kind", "top"), [("ya8", "u1", 255), ("ya16be", ">u2", 65535)])
+def test_grey_with_alpha_lies_over_black(layout: str, kind: str, top: int) -> None:
+    values = np.zeros((4, 6, 2), kind)
+    values[..., 0], values[:, 3:, 1] = top // 5, top
+    rgb = frame_to_rgb(grey_frame(values, layout))
+    assert (rgb[:, :3] == 0).all()
+    assert (rgb[:, 3:] == 51).all()
+
+
+def test_grey_in_floats() -> None:
+    frame = grey_frame(np.array([[0, 0.2, 0.5, 1, 2]], "<f4"), "grayf32le")
+    assert frame_to_rgb(frame)[0, :, 1].tolist() == [0, 51, 128, 255, 255]
+
+
+WORDS = {
+    "rgb555": (10, 5, 0, (5, 5, 5)), "bgr555": (0, 5, 10, (5, 5, 5)),
+    "rgb565": (11, 5, 0, (5, 6, 5)), "bgr565": (0, 5, 11, (5, 6, 5)),
+    "rgb444": (8, 4, 0, (4, 4, 4)), "bgr444": (0, 4, 8, (4, 4, 4)),
+}
+"""Where red, green and blue lie in a 16-bit word, and how many bits each has."""
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_colours_of_few_bits(name: str, order: str) -> None:
+    *shifts, bits = WORDS[name]
+    drawn = np.random.default_rng(2).integers(0, 64, (4, 16, 3))
+    parts = [drawn[..., k] % 2 ** bits[k] for k in range(3)]
+    word = sum(part << shift for part, shift in zip(parts, shifts, strict=True))
+    frame = grey_frame(np.asarray(word, "<u2" if order == "le" else ">u2"), f"{name}{order}")
+    true = np.stack([255 * p / (2**b - 1) for p, b in zip(parts, bits, strict=True)], -1)
+    # FFmpeg's scaler leaves the lowest bits empty: half a step, and of 4 bits a whole one.
+    assert np.abs(frame_to_rgb(frame) - true).max() <= 255 / (2 ** min(bits) - 1)
+
+
+@pytest.mark.parametrize("layout", ["yuva420p", "yuva444p16le", "ayuv64le", "gbrap", "rgba64le"])
+def test_alpha_of_every_layout_lies_over_black(layout: str) -> None:
+    rgba = np.full((16, 16, 4), 200, np.uint8)
+    rgba[:, :8, 3], rgba[:, 8:, 3] = 255, 0
+    frame = av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format=layout)
+    rgb = frame_to_rgb(frame).astype(int)
+    assert np.abs(rgb[:, :8] - 200).max() <= 2
+    assert rgb[:, 8:].max() <= 2
+
+
+def test_a_layout_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(VideoError, match="rgb4"):
+        frame_to_rgb(grey_frame(np.zeros((4, 2), np.uint8), "rgb4"))

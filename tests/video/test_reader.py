@@ -16,15 +16,17 @@ from fresco.errors import VideoError
 from fresco.video.reader import VideoReader, open_source
 from tests.helpers.clips import (
     SHARED_CLIPS,
+    TURNS,
     ClipOptions,
     moving_texture,
     package_clip,
-    rotate_mp4,
+    set_display_matrix,
     shared_clip,
     truncated,
     write_clip,
     write_sound,
 )
+from tests.helpers.shared import shared
 from tests.helpers.tolerances import COLOR_MEAN
 
 X264 = {"crf": "10", "preset": "veryfast", "threads": "1"}
@@ -54,6 +56,7 @@ def test_any_order_equals_front_to_back(tmp_path: Path, name: str) -> None:
         assert source.info.rate == 25
         assert not source.info.variable_rate
         assert (source.info.width, source.info.height) == (64, 48)
+        assert not source.info.notes
         straight = list(source.frames())
         assert len(straight) == len(frames)
         for got, true in zip(straight, frames, strict=True):
@@ -104,20 +107,107 @@ def test_rate_is_a_fraction(tmp_path: Path, rate: Fraction, name: str) -> None:
     assert info.seconds == pytest.approx(20 / rate, abs=0.002)
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_is_honoured(tmp_path: Path, degrees: int) -> None:
+MATRICES = [
+    *TURNS.values(), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0),
+]
+"""All display matrices that map the pixels of an image onto pixels; the last four mirror it."""
+
+
+def displayed(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """An image as the matrix says: every pixel moved by itself."""
+    a, b, c, d = matrix
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    across, down = a * x + c * y, b * x + d * y
+    across, down = across - across.min(), down - down.min()
+    shown = np.empty((down.max() + 1, across.max() + 1, 3), np.uint8)
+    shown[down, across] = image
+    return shown
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_every_orientation_is_honoured(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     how = ClipOptions(options=X264, aspect=Fraction(4, 3))
     path = write_clip(tmp_path / "r.mp4", moving_texture(3), how)
     with open_source(path) as source:
-        upright = source.frame(1)
+        stored = source.frame(1)
         assert source.info.pixel_aspect == Fraction(4, 3)
-    rotate_mp4(path, degrees)
+    set_display_matrix(path, matrix)
     with open_source(path) as source:
-        assert source.info.rotation == degrees
-        turned = source.frame(1)
-        assert np.array_equal(turned, np.rot90(upright, degrees // 90))
-        assert (source.info.height, source.info.width) == turned.shape[:2]
-        assert source.info.pixel_aspect == (Fraction(4, 3) if degrees == 180 else Fraction(3, 4))
+        shown = source.frame(1)
+        assert np.array_equal(shown, displayed(stored, matrix))
+        assert np.array_equal(list(source.frames())[1], shown)
+        assert (source.info.height, source.info.width) == shown.shape[:2]
+        assert source.info.mirrored == (matrix not in TURNS.values())
+        turned = matrix[0] == 0
+        assert source.info.pixel_aspect == (Fraction(3, 4) if turned else Fraction(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libvpx-vp9"), ("a.mov", "prores_ks"), ("a.mov", "mjpeg"), ("a.mp4", "libx264")],
+)
+def test_the_aspect_that_a_container_names(tmp_path: Path, name: str, codec: str) -> None:
+    layout = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    how = ClipOptions(codec=codec, pix_fmt=layout, options={}, aspect=Fraction(16, 9))
+    path = write_clip(tmp_path / name, moving_texture(2), how)
+    assert open_source(path).info.pixel_aspect == Fraction(16, 9)
+
+
+def test_the_aspect_that_matroska_names() -> None:
+    path = shared("cases", "container_aspect", "wide.mkv")
+    assert open_source(path).info.pixel_aspect == Fraction(16, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.mp4", "libx264"), ("a.mov", "libx264"),
+     ("a.ts", "libx264"), ("a.flv", "libx264"), ("a.nut", "libx264"), ("a.wmv", "wmv2")],
+)
+def test_a_file_that_starts_late_is_not_cut_off(tmp_path: Path, name: str, codec: str) -> None:
+    times = [5 + Fraction(number, 25) for number in range(24)]
+    how = ClipOptions(codec=codec, options={}, timestamps=times)
+    path = write_clip(tmp_path / name, moving_texture(24), how)
+    with open_source(path) as source:
+        assert source.info.frames == 24
+        assert source.info.timestamps[0] == 5
+        assert not source.info.notes
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.webm"])
+def test_a_file_that_starts_late_and_is_cut_off(tmp_path: Path, name: str) -> None:
+    times = [5 + Fraction(number, 10) for number in range(60)]
+    how = ClipOptions(codec="libvpx", options={}, timestamps=times)
+    whole = write_clip(tmp_path / f"whole_{name}", moving_texture(60), how)
+    with pytest.raises(VideoError, match="cut off"):
+        open_source(truncated(whole, tmp_path / name, 0.6))
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_alpha_that_the_usual_decoder_leaves_out(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "a.webm"
+    rgba = np.dstack([np.full((48, 64, 3), 180, np.uint8), np.zeros((48, 64), np.uint8)])
+    rgba[:, 32:, 3] = 255
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        stream.options = {"auto-alt-ref": "0", "g": "4", "deadline": "realtime", "cpu-used": "8"}
+        stream.metadata["alpha_mode"] = "1"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.roll(rgba, 2 * number, 1), "rgba")
+            frame = frame.reformat(format="yuva420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with open_source(path) as source:
+        straight = list(source.frames())
+        assert len(straight) == 10
+        for number, rgb in enumerate(straight):
+            clear = np.roll(rgba[..., 3], 2 * number, 1)[0] == 0
+            assert rgb[:, clear].mean() < 4
+            assert abs(rgb[:, ~clear].mean() - 180) < 4
+        for number in (9, 5, 0, 7):
+            assert np.array_equal(source.frame(number), straight[number])
+        assert not source.info.notes
 
 
 def test_frames_are_streamed(tmp_path: Path) -> None:
