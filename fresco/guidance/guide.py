@@ -21,6 +21,7 @@ from fresco.guidance.parts import (
 from fresco.guidance.ports import Chunk, Projections, Rows, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
+from fresco.guidance.sending import send
 from fresco.guidance.smoothing import grow_occlusions
 from fresco.settings import GuidanceSettings
 
@@ -41,11 +42,14 @@ class FrescoGuide:
             inputs=settings.spatial_attention, features=uses_spatial_loss(settings)
         )
         self._attention = AttentionGuidance(batch, settings, self._reference, self._schedule)
-        self._features = make_feature_parts(batch, settings, self._reference, self._schedule)
         self._images: ImageSmoothing | None = None
         if settings.background_smoothing and batch.saliency is not None:
-            ring = grow_occlusions(batch.flow)
-            self._images = ImageSmoothing(batch.saliency, ring, self._schedule.smooths)
+            made = (batch.saliency, grow_occlusions(batch.flow))
+            self._images = ImageSmoothing(*send(made, batch.device), self._schedule.smooths)
+        self._features = make_feature_parts(
+            batch, settings, self._reference, self._schedule,
+            saliency=self._images.saliency if self._images is not None else None,
+        )
         self._freeu = FreeU(
             backbone=(settings.freeu_b1, settings.freeu_b2),
             skip=(settings.freeu_s1, settings.freeu_s2),
@@ -99,7 +103,6 @@ class FrescoGuide:
         step = self._require_step()
         acting = [part for part in self._features if part.acts(step)]
         if acting:
-            _require_finite(h, stage)
 
             def apply_all(frames: Tensor, chunk: Chunk) -> Tensor:
                 for part in acting:
@@ -144,14 +147,6 @@ class FrescoGuide:
                 f"{len(rows.chunks)} chunks, but the batch has {frames} frames; call it with "
                 "whole chunks of the batch (AND in a prompt breaks them: remove it)."
             )
-
-
-def _require_finite(h: Tensor, stage: int) -> None:
-    if not bool(torch.isfinite(h).all()):
-        raise HostError(
-            f"the input of decoder stage {stage} has NaN or infinite values; try another dtype "
-            "(float32 or bfloat16) or another checkpoint."
-        )
 
 
 def _split_chunks(x: Tensor, rows: Rows) -> Iterator[tuple[Chunk, Tensor]]:

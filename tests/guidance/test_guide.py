@@ -222,14 +222,14 @@ def test_smoothing_of_images() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_broken_features_are_named(value: float) -> None:
+def test_broken_features_stay_broken(value: float) -> None:
+    """The host looks at what the model returns; nothing here may hide what it looks for."""
     guide = _guide(ALL)
     _capture(guide, 3)
     _at(guide, 401)
     h, _ = _inputs(3)
     h[1, 2, 3, 1] = value
-    with pytest.raises(HostError, match="decoder stage 0"):
-        guide.decoder_entry(0, h, Rows(3, BOTH))
+    assert not guide.decoder_entry(0, h, Rows(3, BOTH))[1].isfinite().all()
 
 
 def test_a_chunk_that_was_not_captured_is_an_error() -> None:

@@ -103,7 +103,7 @@ def run(
         steps_offset=1, timestep_spacing="leading",
     )
     levels = compute_model_sigmas(scheduler.alphas_cumprod)
-    timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
+    timesteps = plan_timesteps(scheduler, 5, 0.8)
     assert timesteps.tolist() == arrays["timesteps"][1:].tolist()
     adapter, codec = DiffusersUNet(unet), LossyCodec(arrays)
     negative, positive = arrays["prompt_embeds"].chunk(2)
