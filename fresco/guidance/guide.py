@@ -50,10 +50,7 @@ class FrescoGuide:
             batch, settings, self._reference, self._schedule,
             saliency=self._images.saliency if self._images is not None else None,
         )
-        self._freeu = FreeU(
-            backbone=(settings.freeu_b1, settings.freeu_b2),
-            skip=(settings.freeu_s1, settings.freeu_s2),
-        )
+        self._freeu = FreeU.of(settings)
         self._capturing = False
         self._step: Step | None = None
 
@@ -94,7 +91,7 @@ class FrescoGuide:
         return self._images.apply(images)
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        """Optimise, smooth and (FreeU) strengthen the input of a decoder stage, [rows, C, H, W]."""
+        """Optimise and smooth the input of a decoder stage, [rows, C, H, W]."""
         self._require_whole_chunks(h, rows)
         if self._capturing:
             for chunk, frames in _split_chunks(h, rows):
@@ -103,19 +100,20 @@ class FrescoGuide:
         step = self._require_step()
         acting = [part for part in self._features if part.acts(step)]
         if acting:
-
             def apply_all(frames: Tensor, chunk: Chunk) -> Tensor:
                 for part in acting:
                     frames = part.apply(frames, stage, chunk)
                 return frames
 
             h = _map_chunks(apply_all, h, rows)
-        return self._freeu.scale_entry(stage, h)
+        return h
 
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        """Damp the low frequencies of a decoder stage's first skip if FreeU is on."""
-        self._require_whole_chunks(skip, rows)
-        return skip if self._capturing else self._freeu.damp_skip(stage, skip)
+    def decoder_block(
+        self, stage: int, h: Tensor, skip: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Strengthen the input of a decoder's block and damp its skip, if FreeU is on."""
+        self._require_whole_chunks(h, rows)
+        return (h, skip) if self._capturing else self._freeu.apply(stage, h, skip)
 
     def self_attention(
         self, site: Site, x: Tensor, project: Projections, rows: Rows

@@ -79,7 +79,8 @@ class Work:
     def call(self) -> list[Tensor]:
         guide = self.guide
         attended = guide.self_attention(SITE, self.x, self.project, ROWS)
-        found = [guide.decoder_entry(0, self.h, ROWS), guide.decoder_skip(0, self.skip, ROWS)]
+        entered = guide.decoder_entry(0, self.h, ROWS)
+        found = [entered, *guide.decoder_block(0, entered, self.skip, ROWS)]
         found += [] if attended is None else [attended]
         if guide.smooths(Step(1, 2, SIGMAS[121])):
             found.append(guide.smooth(self.images))

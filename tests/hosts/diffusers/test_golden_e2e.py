@@ -206,8 +206,8 @@ def test_reference_pass_sees_what_the_official_one_saw(
         seen[site.index] = x.clone()
 
     hooks: Any = SimpleNamespace(
-        decoder_entry=lambda stage, h, rows: h, decoder_skip=lambda stage, skip, rows: skip,
-        self_attention=keep,
+        decoder_entry=lambda stage, h, rows: h, self_attention=keep,
+        decoder_block=lambda stage, h, skip, rows: (h, skip),
     )
     a = arrays["alphas_cumprod"][1]
     with adapter.installed(hooks):
