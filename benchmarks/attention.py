@@ -57,7 +57,9 @@ def work(side: str, frames: int, size: int, heads: int, width: int) -> Callable[
         )
     still = torch.zeros(frames, 2, 8 * size, 8 * size)
     flow = BidirectionalFlow(still, still, still[:, 0], still[:, 0])
-    batch = BatchGuidance(flow, {tokens: mask}, {tokens: paths}, None, (8 * size, 8 * size))
+    batch = BatchGuidance(
+        flow, {tokens: mask}, {tokens: paths}, None, (8 * size, 8 * size), torch.device("cpu")
+    )
     guide = FrescoGuide(batch, GuidanceSettings(), MODEL_SIGMAS)
     site, rows = Site(3, 5), Rows(frames, ("negative", "positive"))
     with guide.capturing():

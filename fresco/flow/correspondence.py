@@ -1,6 +1,7 @@
 """Motion paths through the tokens of a batch, and the tokens worth a key.
 
-Everything stays on the device: no loop over tokens, nothing read back.
+There is no loop over tokens, and nothing is read back. What guides is made of tensors on the CPU:
+the least of whole numbers is wrong on MPS.
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ def find_attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class BatchGuidance:
-    """Flow, masks, motion paths and saliency of a batch, on the model's device."""
+    """Flow, masks, motion paths and saliency of a batch, on the CPU.
+
+    They are made there, whatever the device: sorting whole numbers, and finding the least of them,
+    is wrong on MPS. What guides sends its own parts to the device, once.
+    """
 
     flow: BidirectionalFlow
     """Flow and occlusion of the batch's ring at working size."""
@@ -42,6 +46,8 @@ class BatchGuidance:
     """[N, 1, h, w], 1 = background; None without background smoothing."""
     size: tuple[int, int]
     """Working height and width."""
+    device: torch.device
+    """Where the model works."""
 
     @classmethod
     @torch.no_grad()
@@ -56,11 +62,12 @@ class BatchGuidance:
             images: [N, 3, H, W] in 0..255.
             flow: of the same frames in a ring.
             saliency: [N, 1, h, w], 1 = background; needed by background smoothing only.
+            device: where the model works.
             scales: of the model's guided attention, see `find_attention_scales`.
         """
         if settings.background_smoothing and saliency is None:
             raise HostError("background_smoothing is on but there is no saliency; compute it.")
-        images, flow = images.to(device), flow.to(device)
+        images, flow = images.cpu(), flow.to("cpu")
         masks, chains = {}, {}
         for scale in scales:
             if settings.cross_frame_attention:
@@ -69,6 +76,6 @@ class BatchGuidance:
             if settings.temporal_attention:
                 paths = trace_chains(images, flow, scale)
                 chains[paths.to_first.shape[1]] = paths
-        kept = saliency.to(device) if saliency is not None else None
+        kept = saliency.cpu() if saliency is not None else None
         size = (images.shape[-2], images.shape[-1])
-        return cls(flow, masks, chains, kept, size)
+        return cls(flow, masks, chains, kept, size, torch.device(device))

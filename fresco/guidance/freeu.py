@@ -9,6 +9,14 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from fresco.flow.precision import full_precision
+from fresco.settings import GuidanceSettings
+
+VERSION = 2
+"""Raised when FreeU gives other results; images made with it are then made anew.
+
+2: every block of a stage, in float32. 1: the first block of a stage."""
+
 
 @dataclass(frozen=True, slots=True)
 class FreeU:
@@ -17,15 +25,28 @@ class FreeU:
     backbone: tuple[float, ...]
     """Of the decoder's feature, by stage."""
     skip: tuple[float, ...]
-    """Of the first skip's low frequencies, by stage."""
+    """Of the skip's low frequencies, by stage."""
 
-    def scale_entry(self, stage: int, h: Tensor) -> Tensor:
-        """The input of a decoder stage [rows, C, H, W], its backbone scaled."""
-        return scale_backbone(h, self.backbone[stage]) if stage < len(self.backbone) else h
+    @classmethod
+    def of(cls, settings: GuidanceSettings) -> FreeU:
+        """By the settings."""
+        return cls(
+            backbone=(settings.freeu_b1, settings.freeu_b2),
+            skip=(settings.freeu_s1, settings.freeu_s2),
+        )
 
-    def damp_skip(self, stage: int, skip: Tensor) -> Tensor:
-        """The first skip of a decoder stage [rows, C, H, W], its low frequencies damped."""
-        return damp_low_frequencies(skip, self.skip[stage]) if stage < len(self.skip) else skip
+    @property
+    def is_on(self) -> bool:
+        """Whether it changes anything."""
+        return any(factor != 1 for factor in (*self.backbone, *self.skip))
+
+    def apply(self, stage: int, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """Input and skip of one block of a decoder stage, each [rows, C, H, W]."""
+        if stage >= len(self.backbone):
+            return h, skip
+        return (
+            scale_backbone(h, self.backbone[stage]), damp_low_frequencies(skip, self.skip[stage])
+        )
 
 
 @torch.no_grad()
@@ -70,14 +91,16 @@ def damp_low_frequencies(skip: Tensor, factor: float, *, radius: int = 1) -> Ten
     """The window of 2 radius by 2 radius at the spectrum's centre times `factor`; 1 returns `skip`.
 
     The few waves are projected out instead of transforming the whole feature: there are
-    no complex numbers, so it works for every dtype and device.
+    no complex numbers, so it works for every dtype and device. In float32 also under a host's
+    autocast: the sum over a frame of 64 x 64 exceeds what float16 holds.
 
     Args:
         skip: [N, C, H, W].
     """
     if factor == 1:
         return skip
-    flat = skip.float().flatten(2)  # [N, C, HW]
-    basis = _make_low_basis(skip.shape[-2], skip.shape[-1], radius, flat)
-    low = flat @ basis @ basis.T / flat.shape[-1]
-    return (flat + (factor - 1) * low).view(skip.shape).to(skip.dtype)
+    with full_precision(skip.device):
+        flat = skip.float().flatten(2)  # [N, C, HW]
+        basis = _make_low_basis(skip.shape[-2], skip.shape[-1], radius, flat)
+        low = flat @ basis @ basis.T / flat.shape[-1]
+        return (flat + (factor - 1) * low).view(skip.shape).to(skip.dtype)

@@ -21,6 +21,7 @@ from fresco.guidance.parts import (
 from fresco.guidance.ports import Chunk, Projections, Rows, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
+from fresco.guidance.sending import send
 from fresco.guidance.smoothing import grow_occlusions
 from fresco.settings import GuidanceSettings
 
@@ -41,15 +42,15 @@ class FrescoGuide:
             inputs=settings.spatial_attention, features=uses_spatial_loss(settings)
         )
         self._attention = AttentionGuidance(batch, settings, self._reference, self._schedule)
-        self._features = make_feature_parts(batch, settings, self._reference, self._schedule)
         self._images: ImageSmoothing | None = None
         if settings.background_smoothing and batch.saliency is not None:
-            ring = grow_occlusions(batch.flow)
-            self._images = ImageSmoothing(batch.saliency, ring, self._schedule.smooths)
-        self._freeu = FreeU(
-            backbone=(settings.freeu_b1, settings.freeu_b2),
-            skip=(settings.freeu_s1, settings.freeu_s2),
+            made = (batch.saliency, grow_occlusions(batch.flow))
+            self._images = ImageSmoothing(*send(made, batch.device), self._schedule.smooths)
+        self._features = make_feature_parts(
+            batch, settings, self._reference, self._schedule,
+            saliency=self._images.saliency if self._images is not None else None,
         )
+        self._freeu = FreeU.of(settings)
         self._capturing = False
         self._step: Step | None = None
 
@@ -90,7 +91,7 @@ class FrescoGuide:
         return self._images.apply(images)
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        """Optimise, smooth and (FreeU) strengthen the input of a decoder stage, [rows, C, H, W]."""
+        """Optimise and smooth the input of a decoder stage, [rows, C, H, W]."""
         self._require_whole_chunks(h, rows)
         if self._capturing:
             for chunk, frames in _split_chunks(h, rows):
@@ -99,20 +100,20 @@ class FrescoGuide:
         step = self._require_step()
         acting = [part for part in self._features if part.acts(step)]
         if acting:
-            _require_finite(h, stage)
-
             def apply_all(frames: Tensor, chunk: Chunk) -> Tensor:
                 for part in acting:
                     frames = part.apply(frames, stage, chunk)
                 return frames
 
             h = _map_chunks(apply_all, h, rows)
-        return self._freeu.scale_entry(stage, h)
+        return h
 
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        """Damp the low frequencies of a decoder stage's first skip if FreeU is on."""
-        self._require_whole_chunks(skip, rows)
-        return skip if self._capturing else self._freeu.damp_skip(stage, skip)
+    def decoder_block(
+        self, stage: int, h: Tensor, skip: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Strengthen the input of a decoder's block and damp its skip, if FreeU is on."""
+        self._require_whole_chunks(h, rows)
+        return (h, skip) if self._capturing else self._freeu.apply(stage, h, skip)
 
     def self_attention(
         self, site: Site, x: Tensor, project: Projections, rows: Rows
@@ -144,14 +145,6 @@ class FrescoGuide:
                 f"{len(rows.chunks)} chunks, but the batch has {frames} frames; call it with "
                 "whole chunks of the batch (AND in a prompt breaks them: remove it)."
             )
-
-
-def _require_finite(h: Tensor, stage: int) -> None:
-    if not bool(torch.isfinite(h).all()):
-        raise HostError(
-            f"the input of decoder stage {stage} has NaN or infinite values; try another dtype "
-            "(float32 or bfloat16) or another checkpoint."
-        )
 
 
 def _split_chunks(x: Tensor, rows: Rows) -> Iterator[tuple[Chunk, Tensor]]:

@@ -18,6 +18,7 @@ from fresco.guidance.optimization import Descent, OptimizationTarget, optimize_f
 from fresco.guidance.ports import Chunk, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
+from fresco.guidance.sending import send
 from fresco.guidance.smoothing import smooth_background
 from fresco.settings import GuidanceSettings
 
@@ -39,7 +40,7 @@ class FeaturePart(Protocol):
 
 
 class BatchMotion:
-    """The motion of a batch at the size of any feature, computed once for each size."""
+    """The motion of a batch at the size of any feature, made and sent once for each size."""
 
     def __init__(self, flow: BidirectionalFlow) -> None:
         self._flow = flow
@@ -49,7 +50,7 @@ class BatchMotion:
         """The motion at the size of a feature [N, C, H, W]."""
         size = (feature.shape[-2], feature.shape[-1])
         if size not in self._known:
-            self._known[size] = make_feature_motion(self._flow, size)
+            self._known[size] = send(make_feature_motion(self._flow, size), feature.device)
         return self._known[size]
 
 
@@ -128,10 +129,15 @@ class AttentionGuidance:
         schedule: GuidanceSchedule,
     ) -> None:
         self._settings, self._reference, self._schedule = settings, reference, schedule
-        self._device = batch.flow.forward.device
+        self._device = batch.device
         # Indices instead of masks, made once: picking by mask would wait for the device each time.
-        self._keys = {n: mask.flatten().nonzero()[:, 0] for n, mask in batch.masks.items()}
-        self._chains = {n: Chains.of(c.to_first, c.linked) for n, c in batch.chains.items()}
+        made = (
+            tuple(mask.flatten().nonzero()[:, 0] for mask in batch.masks.values()),
+            tuple(Chains.of(paths.to_first, paths.linked) for paths in batch.chains.values()),
+        )
+        keys, chains = send(made, batch.device)
+        self._keys = dict(zip(batch.masks, keys, strict=True))
+        self._chains = dict(zip(batch.chains, chains, strict=True))
 
     def choose(self, site: Site, tokens: int, chunk: Chunk, step: Step) -> AttentionParts:
         """What guides a layer of `tokens` tokens a frame at a model call."""
@@ -167,13 +173,17 @@ def uses_spatial_loss(settings: GuidanceSettings) -> bool:
 
 def make_feature_parts(
     batch: BatchGuidance, settings: GuidanceSettings, reference: SpatialReference,
-    schedule: GuidanceSchedule,
+    schedule: GuidanceSchedule, *, saliency: Tensor | None,
 ) -> tuple[FeaturePart, ...]:
-    """The parts that are on, in the order they are applied."""
+    """The parts that are on, in the order they are applied.
+
+    Args:
+        saliency: of background smoothing, on the device; None: it is off.
+    """
     motion, acts = BatchMotion(batch.flow), schedule.optimizes
     parts: list[FeaturePart] = []
     if uses_spatial_loss(settings) or settings.temporal_optimization:
         parts.append(FeatureOptimization(settings, reference, motion, acts))
-    if settings.background_smoothing and batch.saliency is not None:
-        parts.append(FeatureSmoothing(batch.saliency, motion, acts))
+    if saliency is not None:
+        parts.append(FeatureSmoothing(saliency, motion, acts))
     return tuple(parts)

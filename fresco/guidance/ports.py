@@ -91,8 +91,14 @@ class UNetHooks(Protocol):
         """Input of a decoder stage before the skip is joined, [rows, C, H, W]."""
         ...
 
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        """First skip of a decoder stage, [rows, C, H, W]; returned unchanged unless FreeU is on."""
+    def decoder_block(
+        self, stage: int, h: Tensor, skip: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Input and skip of each block of a decoder stage, before they are joined.
+
+        Each [rows, C, H, W]. The first block's input has been through `decoder_entry`. Both come
+        back as they are unless FreeU is on.
+        """
         ...
 
     def self_attention(

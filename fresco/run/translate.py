@@ -14,6 +14,8 @@ from fresco import __version__
 from fresco.errors import SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
+from fresco.guidance.freeu import VERSION as FREEU_VERSION
+from fresco.guidance.freeu import FreeU
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
@@ -210,8 +212,10 @@ def _digest_keyframes(
     """Digest of all that translated keyframes depend on."""
     batches = [[batch.all for batch in plan.batches] for plan in plans]
     options = image_settings(run.settings, "guidance", "sampling")
+    freeu = [FREEU_VERSION] if FreeU.of(run.settings.guidance).is_on else []
     return digest(
-        __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint
+        __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
+        *freeu,
     )
 
 

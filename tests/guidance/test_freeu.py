@@ -65,6 +65,22 @@ def test_a_constant_frame_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("given", [torch.float32, "half"])
+def test_a_hosts_autocast_does_not_reach_the_filter(
+    dtype: torch.dtype, given: torch.dtype | str
+) -> None:
+    """In half precision the sum over 64 x 64 values overflows."""
+    torch.manual_seed(0)
+    x = (20 + torch.randn(1, 4, 64, 64)).to(dtype if given == "half" else torch.float32)
+    expected = damp_low_frequencies(x, 0.2), scale_backbone(x, 1.4)
+    with torch.autocast("cpu", dtype):
+        found = damp_low_frequencies(x, 0.2), scale_backbone(x, 1.4)
+    for one, other in zip(expected, found, strict=True):
+        assert other.isfinite().all()
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 4, 6, 6)

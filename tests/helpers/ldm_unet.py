@@ -268,7 +268,8 @@ class UNetModel(nn.Module):
 
     def _waves(self, timesteps: Tensor) -> Tensor:
         half = self.model_channels // 2
-        rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
+        places = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        rates = torch.exp(-math.log(10000) * places / half)
         angles = timesteps[:, None].float() * rates
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

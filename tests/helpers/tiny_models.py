@@ -15,6 +15,9 @@ from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
 from fresco.settings import SamplingSettings
 
+DECODER_WIDTHS = (128, 128, 128, 128, 128, 128, 128, 64, 64, 64, 32, 32)
+"""Channels of the decoder's feature at the input of each of its blocks, three a stage."""
+
 
 def build_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     """A diffusers folder of the demo's model."""
@@ -55,6 +58,7 @@ class PlainHooks:
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, tuple[int, ...], Rows]] = []
+        self.blocks: list[tuple[int, int, int]] = []
         self.sites: list[Site] = []
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
@@ -62,9 +66,12 @@ class PlainHooks:
         self.entries.append((stage, tuple(h.shape), rows))
         return h
 
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
+    def decoder_block(
+        self, stage: int, h: Tensor, skip: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
         """Same as given."""
-        return skip
+        self.blocks.append((stage, h.shape[1], skip.shape[1]))
+        return h, skip
 
     def self_attention(
         self, site: Site, x: Tensor, project: Projections, rows: Rows
@@ -72,3 +79,27 @@ class PlainHooks:
         """The host's own."""
         self.sites.append(site)
         return None
+
+
+class ShiftedHooks(PlainHooks):
+    """Adds one at one place: a stage's entry, or the input or skip of one of its blocks."""
+
+    def __init__(self, place: str, stage: int, block: int = 0) -> None:
+        super().__init__()
+        self._place, self._at = place, (stage, block)
+
+    def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
+        """Changed, if this is the place."""
+        return h + 1 if (self._place, self._at[0]) == ("entry", stage) else h
+
+    def decoder_block(
+        self, stage: int, h: Tensor, skip: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Changed, if this is the place."""
+        before = sum(known[0] == stage for known in self.blocks)
+        super().decoder_block(stage, h, skip, rows)
+        here = (stage, before) == self._at
+        return (
+            h + 1 if here and self._place == "input" else h,
+            skip + 1 if here and self._place == "skip" else skip,
+        )

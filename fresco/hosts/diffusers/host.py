@@ -132,7 +132,7 @@ class DiffusersHost:
         """Translate one batch; every batch starts from the same seed."""
         settings = self._settings
         scheduler = self._make_scheduler()
-        timesteps = plan_timesteps(scheduler, settings.steps, settings.strength, self._device)
+        timesteps = plan_timesteps(scheduler, settings.steps, settings.strength)
         start = self._encode(request.frames)
         if not len(timesteps):
             return BatchResult(to_pixels(self._codec.decode(start)), BatchCarry(()))

@@ -43,7 +43,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
             pipe.register_modules(vae=_load_vae(settings.vae, pipe, offline=offline))
         _check_pipeline(pipe, settings.model)
         scheduler = create_scheduler(settings.scheduler, pipe.scheduler.config)
-        plan_timesteps(scheduler, settings.steps, settings.strength, device)
+        plan_timesteps(scheduler, settings.steps, settings.strength)
         merge_loras(pipe, settings.lora)
         control, preprocessor = _load_control(settings, pipe, device, offline=offline)
     with memory_errors("while loading the model"):

@@ -1,4 +1,10 @@
-"""The sampling loop: SDEdit over any scheduler, with anchors, guide and background smoothing."""
+"""The sampling loop: SDEdit over any scheduler, with anchors, guide and background smoothing.
+
+A scheduler's own numbers stay on the CPU, and latents on the model's device. So a step reads
+nothing back from the device, and a scheduler may count in float64, which MPS does not have. The
+loop waits for the device once a model call, to see that its result is finite; a scheduler that adds
+noise waits once more, since the noise is drawn on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
+from fresco.hosts.carry import make_carry, pick_ends, send_carry
 from fresco.hosts.diffusers.schedulers import find_exact_sigma, pick_step_options
 from fresco.hosts.noise import (
     from_estimate,
@@ -43,7 +50,7 @@ class Sampling:
     scheduler: Any
     """Of diffusers, timesteps set."""
     timesteps: Tensor
-    """Timestep of every model call."""
+    """Timestep of every model call, on the CPU."""
     model_sigmas: tuple[float, ...]
     """Noise level of every training timestep."""
     predict: Predict
@@ -59,24 +66,26 @@ class Sampling:
         """Denoise [N, C, h, w] from the first timestep on; the anchors are pinned to `carry`."""
         sigmas = interpolate_sigmas(self.timesteps, self.model_sigmas)
         _check_carry(carry, len(sigmas))
+        pinned = send_carry(carry, latents) if carry is not None else None
+        times = send_timesteps(self.timesteps, latents.device)
         options = pick_step_options(self.scheduler, self.generator)
         record: list[Tensor] = []
         for index, (t, sigma) in enumerate(zip(self.timesteps, sigmas, strict=True)):
-            if carry is not None:
-                latents = torch.cat([carry.latents[index].to(latents), latents[2:]])
-            record.append(latents[[0, -1]].cpu())
+            if pinned is not None:
+                latents = torch.cat([pinned[index], latents[2:]])
+            record.append(pick_ends(latents))
             step = Step(index, len(sigmas), sigma)
             if guide is not None:
                 guide.step(step)
             x = self.scheduler.scale_model_input(latents, t)
-            output = self.predict(x, t)
+            output = self.predict(x, times[index])
             _check_finite(output, step)
             if guide is not None and guide.smooths(step):
                 exact = find_exact_sigma(self.scheduler, t, sigma)
                 output = self._smooth_estimate(output, x, exact, guide)
             latents = self.scheduler.step(output, t, latents, **options, return_dict=False)[0]
             stage.advance()
-        return latents, BatchCarry(tuple(record))
+        return latents, make_carry(record)
 
     def _smooth_estimate(
         self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide
@@ -92,6 +101,12 @@ class Sampling:
         return from_estimate(estimate + change, x, sigma, kind)
 
 
+def send_timesteps(timesteps: Tensor, device: torch.device) -> Tensor:
+    """Timesteps as a model takes them, on its device; none in float64, which MPS does not have."""
+    wanted = torch.float32 if timesteps.dtype == torch.float64 else timesteps.dtype
+    return timesteps.to(device, wanted)
+
+
 def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Noise in the shape of [N, C, h, w]; drawn on the CPU, so that every device gets the same."""
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
@@ -99,8 +114,8 @@ def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
     """SDEdit's start, all frames with the first one's noise (docs/method.md, section 9)."""
-    shared = noise[:1].expand_as(clean).contiguous()
-    return scheduler.add_noise(clean, shared, timesteps[:1].repeat(len(clean)))
+    shared = noise[:1].expand_as(clean).contiguous().cpu()
+    return scheduler.add_noise(clean.cpu(), shared, timesteps[:1].repeat(len(clean))).to(clean)
 
 
 def capture_reference(
@@ -116,7 +131,7 @@ def capture_reference(
     if guide.wants_reference:
         a, s = weigh_signal_and_noise(sigma)
         with guide.capturing():
-            predict(a * clean + s * noise, t, controlled=False)
+            predict(a * clean + s * noise, send_timesteps(t, clean.device), controlled=False)
 
 
 def _check_carry(carry: BatchCarry | None, calls: int) -> None:

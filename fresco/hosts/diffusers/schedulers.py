@@ -74,14 +74,14 @@ def create_scheduler(name: str, config: Any) -> Any:
         ) from error
 
 
-def plan_timesteps(scheduler: Any, steps: int, strength: float, device: torch.device) -> Tensor:
-    """Timesteps of every model call from `strength` on; none if it rounds to no step.
+def plan_timesteps(scheduler: Any, steps: int, strength: float) -> Tensor:
+    """Timesteps of every model call from `strength` on, on the CPU; none if it rounds to no step.
 
     Raises:
         SettingsError: The scheduler cannot take so many steps.
     """
     try:
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps, device="cpu")
     except ValueError as error:
         raise SettingsError(f"sampling.steps is {steps}; take fewer: {error}") from error
     first = (steps - round(steps * strength)) * scheduler.order
@@ -103,6 +103,9 @@ def find_exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> fl
     """The noise level that the scheduler itself takes the coming call to have.
 
     Schedulers round their timesteps, so a denoised estimate must use their own figure.
+
+    Args:
+        scheduler: as `plan_timesteps` left it, its numbers on the CPU.
     """
     scale = float(scheduler.scale_model_input(torch.ones(1, dtype=torch.float64), timestep))
     if scale < 1:  # latents of the variance-exploding kind, scaled by 1 / sqrt(sigma^2 + 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from fresco.errors import HostError
@@ -72,6 +73,8 @@ class DiffusersUNet:
             stack.enter_context(sole_owner(self.unet))
             for stage, block in enumerate(self.unet.up_blocks):
                 stack.enter_context(pre_hook(block, self._make_entry_hook(stage, hooks)))
+            for stage, part, width in _find_blocks(self.unet):
+                stack.enter_context(pre_hook(part, self._make_block_hook(stage, width, hooks)))
             for site, layer in self._layers:
                 stack.enter_context(_guide_attention(self, site, layer, hooks))
             yield
@@ -96,12 +99,24 @@ class DiffusersUNet:
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             if self._rows is None:
                 return None
-            # hidden_states and res_hidden_states_tuple: keywords in every diffusers since 0.31.
-            h, skips = kwargs["hidden_states"], kwargs["res_hidden_states_tuple"]
-            guided = hooks.decoder_entry(stage, h, self._rows)
-            skip = hooks.decoder_skip(stage, skips[-1], self._rows)  # the block pops the last
-            joined = (*skips[:-1], skip)
-            return args, kwargs | {"hidden_states": guided, "res_hidden_states_tuple": joined}
+            # A keyword in every diffusers since 0.31.
+            guided = hooks.decoder_entry(stage, kwargs["hidden_states"], self._rows)
+            return args, kwargs | {"hidden_states": guided}
+
+        return hook
+
+    def _make_block_hook(self, stage: int, width: int, hooks: UNetHooks) -> PreHook:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            if self._rows is None:
+                return None
+            joined: Tensor = args[0]
+            h, skip = joined[:, :width], joined[:, width:]
+            changed = hooks.decoder_block(stage, h, skip, self._rows)
+            if changed[0] is h and changed[1] is skip:
+                return None
+            return (torch.cat(changed, dim=1), *args[1:]), kwargs
 
         return hook
 
@@ -122,6 +137,21 @@ def _guide_attention(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks
         return forward
 
     return replaced_forward(layer, make)
+
+
+def _find_blocks(unet: UNet2DConditionModel) -> Iterator[tuple[int, nn.Module, int]]:
+    """Stage, residual block and width of the decoder's feature in the block's input.
+
+    The input is the feature and a skip, joined; the feature comes first, and is as wide as the
+    block before it.
+    """
+    before: Any = unet.mid_block
+    width = int(before.resnets[-1].out_channels)
+    for stage, block in enumerate(unet.up_blocks):
+        parts: Any = block.resnets
+        for part in parts:
+            yield stage, part, width
+            width = int(part.out_channels)
 
 
 def _find_self_attention(block: nn.Module) -> list[nn.Module]:

@@ -51,18 +51,23 @@ class ModelCall:
 
     def enter(self, stage: int, h: Tensor) -> Rows:
         """A decoder stage begins, with [rows, C, H, W]."""
-        rows = self._current()
-        if len(h) != rows.count:
-            raise HostError(
-                f"decoder stage {stage} was given {len(h)} rows in a call of {rows.count}. "
-                f"{_SPLITTERS}."
-            )
+        rows = self.follow(stage, h)
         if stage in self._tokens:
             raise HostError(
                 f"decoder stage {stage} ran twice in one call of the UNet; FRESCO cannot tell "
                 "the passes apart. Switch off ControlNet's reference and style units."
             )
         self._tokens[stage] = h.shape[-2] * h.shape[-1]
+        return rows
+
+    def follow(self, stage: int, h: Tensor) -> Rows:
+        """A block of a decoder stage begins, with [rows, C, H, W]."""
+        rows = self._current()
+        if len(h) != rows.count:
+            raise HostError(
+                f"decoder stage {stage} was given {len(h)} rows in a call of {rows.count}. "
+                f"{_SPLITTERS}."
+            )
         return rows
 
     def attend(self, site: Site, x: Tensor) -> Rows:

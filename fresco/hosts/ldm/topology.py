@@ -12,13 +12,21 @@ from fresco.errors import HostError
 
 
 @dataclass(frozen=True, slots=True)
+class DecoderBlock:
+    """An output block; its input is the decoder's feature and a skip, joined."""
+
+    module: nn.Module
+    """The block."""
+    width: int
+    """Channels of the decoder's feature in its input; they come first."""
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderStage:
     """A stage of the decoder: the output blocks of one resolution."""
 
-    entry: nn.Module
-    """First output block; its input is the decoder's feature and the skip, joined."""
-    width: int
-    """Channels of the decoder's feature in that input; they come first."""
+    blocks: tuple[DecoderBlock, ...]
+    """Output blocks, in the order they run."""
     attention: tuple[nn.Module, ...]
     """Self-attention layers, in the order they run."""
 
@@ -35,13 +43,14 @@ def find_decoder_stages(unet: nn.Module) -> tuple[DecoderStage, ...]:
             "of Stable Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
         )
     stages: list[DecoderStage] = []
-    before, blocks = middle, list[nn.Module]()
+    before, blocks = middle, list[DecoderBlock]()
     for number, block in enumerate(outputs):
-        blocks.append(block)
+        blocks.append(DecoderBlock(block, _find_width(before)))
+        before = block
         if _enlarges(block) or number == len(outputs) - 1:
-            layers = tuple(layer for part in blocks for layer in _find_self_attention(part))
-            stages.append(DecoderStage(blocks[0], _find_width(before), layers))
-            before, blocks = block, []
+            layers = [layer for part in blocks for layer in _find_self_attention(part.module)]
+            stages.append(DecoderStage(tuple(blocks), tuple(layers)))
+            blocks = []
     return tuple(stages)
 
 

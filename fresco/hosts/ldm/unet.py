@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fresco.errors import HostError
 from fresco.guidance.ports import Chunk, Rows, Site, UNetHooks
 from fresco.hosts.ldm.calls import CONDITIONAL_FIRST, ModelCall
-from fresco.hosts.ldm.topology import DecoderStage, find_decoder_stages, refuse_merged_tokens
+from fresco.hosts.ldm.topology import DecoderBlock, find_decoder_stages, refuse_merged_tokens
 from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
 from fresco.hosts.sites import choose_sites
 
@@ -95,8 +95,9 @@ class LdmUNet:
             refuse_merged_tokens(self.unet)
             stack.enter_context(pre_hook(self.unet, self._begin))
             for number, stage in enumerate(self._stages):
-                hook = self._make_entry_hook(number, stage, hooks)
-                stack.enter_context(pre_hook(stage.entry, hook))
+                for place, block in enumerate(stage.blocks):
+                    hook = self._make_block_hook(number, block, hooks, first=place == 0)
+                    stack.enter_context(pre_hook(block.module, hook))
             for site, layer in self._layers:
                 stack.enter_context(self._guide_attention(site, layer, hooks))
             yield
@@ -121,20 +122,24 @@ class LdmUNet:
         if self._call is not None:
             self._call.begin(len(args[0] if args else kwargs["x"]))
 
-    def _make_entry_hook(self, number: int, stage: DecoderStage, hooks: UNetHooks) -> PreHook:
+    def _make_block_hook(
+        self, number: int, block: DecoderBlock, hooks: UNetHooks, *, first: bool
+    ) -> PreHook:
+        """Before a block of a decoder stage; the first one is the stage's entry."""
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             if self._call is None:
                 return None
             joined: Tensor = args[0]
-            rows = self._call.enter(number, joined)
-            h, skip = joined[:, : stage.width], joined[:, stage.width :]
-            guided = hooks.decoder_entry(number, h, rows)
-            first = hooks.decoder_skip(number, skip, rows)
-            if guided is h and first is skip:
+            call = self._call
+            rows = call.enter(number, joined) if first else call.follow(number, joined)
+            h, skip = joined[:, : block.width], joined[:, block.width :]
+            entered = hooks.decoder_entry(number, h, rows) if first else h
+            changed = hooks.decoder_block(number, entered, skip, rows)
+            if changed[0] is h and changed[1] is skip:
                 return None
-            parts = [part.to(joined.dtype) for part in (guided, first)]
+            parts = [part.to(joined.dtype) for part in changed]
             return (torch.cat(parts, dim=1), *args[1:]), kwargs
 
         return hook

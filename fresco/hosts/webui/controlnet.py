@@ -117,6 +117,8 @@ def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
 @contextlib.contextmanager
 def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
     """Within: every row of the ControlNet gets the hint of its frame."""
+    sent: dict[tuple[torch.device, torch.dtype], Tensor] = {}  # once a batch, not once a call
+
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rows = len(kwargs["x"])
         given = kwargs["hint"]
@@ -125,7 +127,10 @@ def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
                 f"ControlNet works on {rows} rows, which is not a multiple of the {len(hints)} "
                 "frames; switch off extensions that change the batch."
             )
-        own = hints[torch.arange(rows) % len(hints)].to(given)
+        where = (given.device, given.dtype)
+        if where not in sent:
+            sent[where] = hints.to(given)
+        own = sent[where].repeat(rows // len(hints), 1, 1, 1)
         return args, {**kwargs, "hint": own}
 
     with pre_hook(model, hook):

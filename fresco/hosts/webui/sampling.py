@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
+from fresco.hosts.carry import make_carry, pick_ends, send_carry
 from fresco.hosts.noise import (
     from_estimate,
     interpolate_sigmas,
@@ -52,11 +53,15 @@ class BatchSampling:
     carry: BatchCarry | None
     """From the batch before."""
     record: list[Tensor] = field(default_factory=list)
-    """First and last latent at every model call."""
+    """First and last latent at every model call, where the sampler works."""
     levels: list[float] = field(default_factory=list)
     """Noise level of every call to come, as planned."""
     last: float = 0.0
     """What the sampler calls the last, cleanest level: a sigma or a timestep."""
+    _pinned: Tensor | None = field(default=None, init=False)
+    """The carry where the sampler works."""
+    _finite: Tensor | None = field(default=None, init=False)
+    """Whether the last call's result is finite; not read yet."""
 
     @property
     def by_timestep(self) -> bool:
@@ -79,16 +84,17 @@ class BatchSampling:
                 "The sampler made no step, so nothing was guided; raise the denoising strength or "
                 "the steps."
             )
-        return BatchCarry(tuple(self.record))
+        self._read()
+        return make_carry(self.record)
 
     def _planned(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Take the noise levels that a sampler is about to go through."""
         @functools.wraps(function)
         def sample(*args: Any, **kwargs: Any) -> Any:
             if (timesteps := kwargs.get("timesteps")) is not None:
-                marks = sorted((float(t) for t in timesteps), reverse=True)
+                marks = sorted(map(float, torch.as_tensor(timesteps).tolist()), reverse=True)
             elif (sigmas := kwargs.get("sigmas")) is not None:
-                marks = [float(s) for s in sigmas if float(s) > 0]
+                marks = [sigma for sigma in torch.as_tensor(sigmas).tolist() if sigma > 0]
             elif "sigma_max" in kwargs and "n" in kwargs:
                 marks = [float(kwargs["sigma_max"]), float(kwargs["sigma_min"])]
             else:
@@ -119,8 +125,9 @@ class BatchSampling:
                 )
             index = len(self.record)
             self._pin(x, index)
-            self.record.append(x[[0, -1]].detach().cpu())
-            step = Step(index, max(len(self.levels), index + 1), self._level(float(sigma[0])))
+            self.record.append(pick_ends(x))
+            (mark,) = self._read(sigma[0])
+            step = Step(index, max(len(self.levels), index + 1), self._level(mark))
             if index == 0:
                 cond, uncond, image_cond = _conditions(args, kwargs)
                 self._refuse_composed(cond)
@@ -129,9 +136,28 @@ class BatchSampling:
             self.guide.step(step)
             with self.model.unet.calling(len(x)):
                 output = previous(x, sigma, *args, **kwargs)
+            self._finite = torch.isfinite(output).all()
             return self._smoothed(output, x, step) if self.guide.smooths(step) else output
 
         return forward
+
+    def _read(self, *numbers: Tensor) -> list[float]:
+        """Numbers that lie on the device, and whether the last call's result is finite.
+
+        All in one copy, which is the only time a model call waits for the device here.
+        """
+        checks = [] if self._finite is None else [self._finite]
+        together = [*numbers, *(check.to(numbers[0]) if numbers else check for check in checks)]
+        values = torch.stack(together).tolist() if together else []
+        self._finite = None
+        if checks and not values[-1]:
+            calls = len(self.record) - len(numbers)
+            raise HostError(
+                f"The model returned NaN or infinite values in call {calls} of this batch. Start "
+                "the WebUI with --no-half, switch on \"Upcast cross attention layer to float32\" "
+                "in its settings, or choose another checkpoint."
+            )
+        return values[: len(numbers)]
 
     def _pin(self, x: Tensor, index: int) -> None:
         """Set the anchors in the sampler's tensor as they were at this call of the batch before."""
@@ -142,7 +168,9 @@ class BatchSampling:
                 f"This batch has more than the {len(self.carry.latents)} model calls of the one "
                 "before, so its anchors are unknown; choose a sampler with a fixed number."
             )
-        x[:2] = self.carry.latents[index].to(x)
+        if self._pinned is None:
+            self._pinned = send_carry(self.carry, x)
+        x[:2] = self._pinned[index]
 
     def _capture(self, cond: Any, uncond: Any, image_cond: Tensor, *, like: Tensor) -> None:
         """The reference pass: almost clean frames, each with its own noise, without ControlNet."""

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-device = cpu = torch.device("cpu")
+device: torch.device = torch.device("cpu")
+cpu = torch.device("cpu")
 dtype = dtype_vae = dtype_unet = torch.float32
 
 

@@ -109,15 +109,21 @@ class DoubleHost:
 
 
 @contextmanager
-def running(script: Path, folder: Path) -> Iterator[DoubleHost]:
-    """Within: a WebUI runs that has loaded an extension's file."""
+def running(
+    script: Path, folder: Path, loaded: model.LatentDiffusion | None = None
+) -> Iterator[DoubleHost]:
+    """Within: a WebUI runs that has loaded an extension's file.
+
+    Args:
+        loaded: its checkpoint, on the device where it works; None: the small model, on the CPU.
+    """
     before = dict(sys.modules)
     own = {f"modules.{m.__name__.rpartition('.')[2]}": m for m in _OFFERED}
     package, nets = ModuleType("modules"), ModuleType("modules.hypernetworks")
     package.__path__, nets.__path__ = [], []
     own |= {"modules": package, "gradio": gradio_double, "modules.hypernetworks": nets,
             "modules.hypernetworks.hypernetwork": hypernetwork}
-    shared.reset(model.small_model())
+    shared.reset(loaded or model.small_model())
     shared.sd_model.rows.clear()
     paths.reset(str(folder))
     errors.caught.clear()

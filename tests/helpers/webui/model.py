@@ -30,7 +30,7 @@ class Posterior:
 
     def sample(self) -> Tensor:
         """One drawn from torch's own generator, which nobody seeds."""
-        return self.mean + self.std * torch.randn(self.mean.shape)
+        return self.mean + self.std * torch.randn(self.mean.shape).to(self.mean)
 
 
 class Autoencoder(nn.Module):
@@ -123,7 +123,7 @@ class LatentDiffusion(nn.Module):
         """[77 k, C]: noise that depends on the words."""
         words = prompt.split()
         parts = [" ".join(words[i:i + _WORDS]) for i in range(0, max(len(words), 1), _WORDS)]
-        return torch.cat([_noise_of(part) for part in parts])
+        return torch.cat([_noise_of(part) for part in parts]).to(self.alphas_cumprod.device)
 
 
 def _noise_of(text: str) -> Tensor:

@@ -96,7 +96,7 @@ def _iterate(p: Any, number: int, result: Processed) -> bool:
     after = scripts.PostSampleArgs(samples)
     p.scripts.run("post_sample", p, after)
     devices.test_for_nans(after.samples, "unet")
-    decoded = p.sd_model.decode_first_stage(after.samples)
+    decoded = p.sd_model.decode_first_stage(after.samples).to(devices.cpu)
     pixels = ((decoded + 1) / 2).clamp(0, 1)
     shared.state.nextjob()
     p.scripts.run("postprocess_batch", p, pixels, batch_number=number)

@@ -168,7 +168,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         elif len(pixels) > self.batch_size:
             raise RuntimeError(f"{len(pixels)} pictures for a batch of {self.batch_size}")
         self.batch_size = len(pixels)
-        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(devices.dtype_vae)
+        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+        batch = batch.to(devices.device, devices.dtype_vae)
         model = shared.sd_model
         self.init_latent = torch.cat([
             model.get_first_stage_encoding(model.encode_first_stage(2 * image[None] - 1))
@@ -201,7 +202,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if self.mask_for_overlay is None:
             return
         small = self._latent_mask.resize((latents.shape[3], latents.shape[2]))
-        white = torch.from_numpy(np.asarray(small, np.float32) / 255).round()
+        white = torch.from_numpy(np.asarray(small, np.float32) / 255).round().to(latents.device)
         self.nmask = white.expand(latents.shape[1:])
         self.mask = 1 - self.nmask
         if self.inpainting_fill in (_LATENT_NOISE, _LATENT_NOTHING):

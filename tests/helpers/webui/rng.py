@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tests.helpers.webui import devices
+
 _ALIKE = 0.9995
 
 
@@ -41,7 +43,7 @@ class ImageRNG:
             if self.subseeds is not None and self.subseed_strength:
                 noise = [_slerp(self.subseed_strength, x, self._first(seed))
                          for x, seed in zip(noise, self.subseeds, strict=False)]
-        return torch.stack(noise)
+        return torch.stack(noise).to(devices.device)
 
     def _first(self, seed: int) -> Tensor:
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(int(seed)))

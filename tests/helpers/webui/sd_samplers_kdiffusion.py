@@ -42,8 +42,9 @@ class Denoiser(nn.Module):
     def get_sigmas(self, n: int) -> Tensor:
         """[n + 1] falling, 0 at the end."""
         last = float(self.stride - 1)
-        times = torch.linspace(len(self.sigmas) * self.stride - 1, last, n)
-        return torch.cat([self.t_to_sigma(times), torch.zeros(1)])
+        first = len(self.sigmas) * self.stride - 1
+        times = torch.linspace(first, last, n, device=self.sigmas.device)
+        return torch.cat([self.t_to_sigma(times).cpu(), torch.zeros(1)])
 
     def forward(self, x: Tensor, sigma: Tensor, cond: dict[str, Any]) -> Tensor:
         """x0."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tests.helpers.webui import devices
+
 CHECKPOINT = "tiny"
 """Name of the only checkpoint; also a part of the name of the real WebUI's."""
 _DEFAULTS: dict[str, Any] = {
@@ -100,8 +102,9 @@ loaded_hypernetworks: list[Any] = []
 
 def reset(model: Any) -> None:
     """As after a start with this model; the objects stay the same, others hold them."""
-    global sd_model
+    global sd_model, device
     sd_model = model
+    device = devices.device = model.alphas_cumprod.device
     loaded_hypernetworks.clear()
     opts.__dict__.update(Options().__dict__)
     state.begin("")

@@ -20,7 +20,6 @@ from fresco.progress import Progress
 from tests.helpers.tiny_models import tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 
-CPU = torch.device("cpu")
 NAMES = [*(name for name in SCHEDULERS if name not in ("dpm++-sde", "plms")), "dpm++-2m-karras"]
 BASE = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
@@ -29,15 +28,15 @@ BASE = DDPMScheduler(
 
 def test_default_is_the_official_schedule() -> None:
     scheduler = create_scheduler("ddpm", BASE.config)
-    assert plan_timesteps(scheduler, 20, 1.0, CPU).tolist() == list(range(951, 0, -50))
-    assert plan_timesteps(scheduler, 20, 0.75, CPU).tolist() == list(range(701, 0, -50))
+    assert plan_timesteps(scheduler, 20, 1.0).tolist() == list(range(951, 0, -50))
+    assert plan_timesteps(scheduler, 20, 0.75).tolist() == list(range(701, 0, -50))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_scheduler_recovers_what_a_perfect_model_knows(name: str) -> None:
     """With the true noise as prediction, every solver must end at the clean latents."""
     scheduler = create_scheduler(name, BASE.config)
-    timesteps = plan_timesteps(scheduler, 12, 0.5, CPU)
+    timesteps = plan_timesteps(scheduler, 12, 0.5)
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(2, 4, 4, 4, generator=generator)
     noise = torch.randn(2, 4, 4, 4, generator=generator)
@@ -68,11 +67,11 @@ def test_more_steps_than_a_scheduler_knows_are_refused(
     name: str, steps: int, strength: float
 ) -> None:
     with pytest.raises(SettingsError, match=f"sampling.steps is {steps}; take fewer"):
-        plan_timesteps(create_scheduler(name, BASE.config), steps, strength, CPU)
+        plan_timesteps(create_scheduler(name, BASE.config), steps, strength)
 
 
 def test_a_thousand_steps_are_fine_where_the_first_is_left_out() -> None:
-    assert int(plan_timesteps(create_scheduler("ddpm", BASE.config), 1000, 0.999, CPU)[0]) == 999
+    assert int(plan_timesteps(create_scheduler("ddpm", BASE.config), 1000, 0.999)[0]) == 999
 
 
 @pytest.mark.parametrize("name", ["DPM++ 2M Karras", "Euler a", "euler_a", "UniPC"])

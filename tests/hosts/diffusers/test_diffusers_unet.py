@@ -12,7 +12,7 @@ from fresco.errors import HostError
 from fresco.guidance.ports import Projections, Rows, Site
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.unet import DiffusersUNet
-from tests.helpers.tiny_models import PlainHooks
+from tests.helpers.tiny_models import DECODER_WIDTHS, PlainHooks, ShiftedHooks
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 
 ROWS = Rows(2, ("negative", "positive"))
@@ -86,34 +86,24 @@ def test_projections_are_the_layers_own(host: DiffusersHost, inputs: dict[str, A
     assert float((guided - plain).abs().max()) < 10 * EXACT_BY_DTYPE[torch.float32]
 
 
-class Shifted(PlainHooks):
-    """Adds one to a decoder stage's input or first skip."""
-
-    def __init__(self, place: str, stage: int) -> None:
-        super().__init__()
-        self._place, self._stage = place, stage
-
-    def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        return h + 1 if (self._place, self._stage) == ("entry", stage) else h
-
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        return skip + 1 if (self._place, self._stage) == ("skip", stage) else skip
+PLACES = [("entry", 0), *((part, block) for part in ("input", "skip") for block in range(3))]
+"""What a hook changes: the entry of a stage, or an input or skip of one of its three blocks."""
 
 
-@pytest.mark.parametrize("place", ["entry", "skip"])
+@pytest.mark.parametrize(("place", "block"), PLACES)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_what_hooks_return_is_what_the_model_takes(
-    host: DiffusersHost, inputs: dict[str, Any], place: str, stage: int
+    host: DiffusersHost, inputs: dict[str, Any], place: str, stage: int, block: int
 ) -> None:
-    """Compared with the join itself, changed at the first resnet of the stage."""
-    resnet = host.unet.unet.up_blocks[stage].resnets[0]
-    with host.unet.installed(Shifted(place, stage)):
+    """Compared with the join itself, changed at the residual block."""
+    resnet = host.unet.unet.up_blocks[stage].resnets[block]
+    with host.unet.installed(ShiftedHooks(place, stage, block)):
         guided = call(host.unet, inputs)
-    entry = 128 if stage < 3 else 64
+    entry = DECODER_WIDTHS[3 * stage + block]
 
     def shift(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0].clone()
-        part = slice(0, entry) if place == "entry" else slice(entry, None)
+        part = slice(entry, None) if place == "skip" else slice(0, entry)
         x[:, part] += 1
         return (x, *args[1:])
 

@@ -103,7 +103,7 @@ def run(
         steps_offset=1, timestep_spacing="leading",
     )
     levels = compute_model_sigmas(scheduler.alphas_cumprod)
-    timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
+    timesteps = plan_timesteps(scheduler, 5, 0.8)
     assert timesteps.tolist() == arrays["timesteps"][1:].tolist()
     adapter, codec = DiffusersUNet(unet), LossyCodec(arrays)
     negative, positive = arrays["prompt_embeds"].chunk(2)
@@ -206,8 +206,8 @@ def test_reference_pass_sees_what_the_official_one_saw(
         seen[site.index] = x.clone()
 
     hooks: Any = SimpleNamespace(
-        decoder_entry=lambda stage, h, rows: h, decoder_skip=lambda stage, skip, rows: skip,
-        self_attention=keep,
+        decoder_entry=lambda stage, h, rows: h, self_attention=keep,
+        decoder_block=lambda stage, h, skip, rows: (h, skip),
     )
     a = arrays["alphas_cumprod"][1]
     with adapter.installed(hooks):

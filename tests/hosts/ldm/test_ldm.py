@@ -22,7 +22,7 @@ from tests.helpers.ldm_hosts import (
     random_inputs,
 )
 from tests.helpers.ldm_unet import CrossAttention
-from tests.helpers.tiny_models import PlainHooks
+from tests.helpers.tiny_models import DECODER_WIDTHS, PlainHooks, ShiftedHooks
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 
 ROUNDING = EXACT_BY_DTYPE[torch.float32]
@@ -136,36 +136,27 @@ def bent(layer: nn.Module, name: str, which: int, sources: Any) -> Any:
     return lambda x: linear(sources(x)[which])
 
 
-class Shifted(PlainHooks):
-    """Adds one to a decoder stage's input or first skip."""
-
-    def __init__(self, place: str, stage: int) -> None:
-        super().__init__()
-        self._place, self._stage = place, stage
-
-    def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        return h + 1 if (self._place, self._stage) == ("entry", stage) else h
-
-    def decoder_skip(self, stage: int, skip: Tensor, rows: Rows) -> Tensor:
-        return skip + 1 if (self._place, self._stage) == ("skip", stage) else skip
+PLACES = [("entry", 0), *((part, block) for part in ("input", "skip") for block in range(3))]
+"""What a hook changes: the entry of a stage, or an input or skip of one of its three blocks."""
 
 
-@pytest.mark.parametrize("place", ["entry", "skip"])
+@pytest.mark.parametrize(("place", "block"), PLACES)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_what_hooks_return_is_what_the_model_takes(
-    twins: Twins, adapter: LdmUNet, place: str, stage: int
+    twins: Twins, adapter: LdmUNet, place: str, stage: int, block: int
 ) -> None:
-    """Compared with the join itself, changed at the first residual block of the stage."""
-    with adapter.installed(Shifted(place, stage)):
+    """Compared with the join itself, changed at the residual block."""
+    with adapter.installed(ShiftedHooks(place, stage, block)):
         guided = call_ldm(adapter, random_inputs(), twins)
-    entry = 128 if stage < 3 else 64
+    entry = DECODER_WIDTHS[3 * stage + block]
 
     def shift(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0].clone()
-        x[:, slice(0, entry) if place == "entry" else slice(entry, None)] += 1
+        x[:, slice(entry, None) if place == "skip" else slice(0, entry)] += 1
         return (x, *args[1:])
 
-    handle = twins.ldm.get_submodule(f"output_blocks.{3 * stage}").register_forward_pre_hook(shift)
+    part = twins.ldm.get_submodule(f"output_blocks.{3 * stage + block}")
+    handle = part.register_forward_pre_hook(shift)
     expected = call_ldm(adapter, random_inputs(), twins)
     handle.remove()
     assert farthest(guided, expected) == 0

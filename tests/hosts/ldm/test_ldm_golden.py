@@ -83,7 +83,7 @@ def sample(unet: UNetModel, arrays: dict[str, Tensor], settings: GuidanceSetting
         steps_offset=1, timestep_spacing="leading",
     )
     levels = compute_model_sigmas(scheduler.alphas_cumprod)
-    timesteps = plan_timesteps(scheduler, 5, 0.8, torch.device("cpu"))
+    timesteps = plan_timesteps(scheduler, 5, 0.8)
     images = arrays["frames_rgb_u8"].permute(0, 3, 1, 2).float()
     flow = BidirectionalFlow(
         *(arrays[n].float() for n in ("fwd_flows", "bwd_flows", "fwd_occs", "bwd_occs"))

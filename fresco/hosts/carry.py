@@ -1,0 +1,29 @@
+"""The anchors' latents between two batches: on the CPU there, on the model's device within one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fresco.guidance.ports import BatchCarry
+
+
+def pick_ends(latents: Tensor) -> Tensor:
+    """A copy of the first and the last frame's latent, [2, C, h, w], on their device."""
+    return torch.stack((latents[0], latents[-1])).detach()
+
+
+def make_carry(record: Sequence[Tensor]) -> BatchCarry:
+    """What the next batch is handed, brought to the CPU with one copy.
+
+    Args:
+        record: what `pick_ends` gave at every model call.
+    """
+    return BatchCarry(tuple(pair.clone() for pair in torch.stack(tuple(record)).cpu()))
+
+
+def send_carry(carry: BatchCarry, like: Tensor) -> Tensor:
+    """The latents of every model call, [calls, 2, C, h, w], where and as `like` is."""
+    return torch.stack(carry.latents).to(like)

@@ -1,0 +1,33 @@
+"""What is stored of a run with FreeU is named by the version of FreeU; of other runs it is not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fresco.run import translate
+from fresco.settings import from_dict
+
+
+def keys_named(monkeypatch: pytest.MonkeyPatch, version: int, **guidance: float) -> str:
+    settings = from_dict({"guidance": guidance})
+    run: Any = SimpleNamespace(clip=SimpleNamespace(cache_key="clip"), settings=settings)
+    host: Any = SimpleNamespace(fingerprint="host")
+    estimator: Any = SimpleNamespace(fingerprint="flow")
+    monkeypatch.setattr(translate, "FREEU_VERSION", version)
+    return translate._digest_keyframes(run, (), host, estimator)
+
+
+@pytest.mark.parametrize("factor", ["freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"])
+def test_keyframes_of_another_freeu_are_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, factor: str
+) -> None:
+    before, now = (keys_named(monkeypatch, version, **{factor: 1.2}) for version in (1, 2))
+    assert before != now
+
+
+def test_keyframes_without_freeu_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = (keys_named(monkeypatch, version, freeu_b1=1.0) for version in (1, 2))
+    assert before == now
