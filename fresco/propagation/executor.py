@@ -33,6 +33,7 @@ import torch
 
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
+from fresco.memory import is_out_of_memory
 from fresco.progress import CancelToken
 from fresco.propagation.cluster import open_cluster
 from fresco.propagation.propagate import propagate_segment
@@ -282,7 +283,9 @@ def run_segments(
                 _run_on_cluster(jobs, cluster, progress)
             else:
                 _run_on_this_machine(jobs, count, progress)
-        except (BrokenExecutor, MemoryError) as error:
+        except Exception as error:
+            if not isinstance(error, BrokenExecutor) and not is_out_of_memory(error):
+                raise
             broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
             where = f"at work on frames {broken}" if broken else "before any frame was at work"
             if attempt == ATTEMPTS:
