@@ -29,6 +29,7 @@ from fresco.errors import (
     WeightsError,
     WorkspaceError,
 )
+from fresco.memory import is_out_of_memory
 from fresco.settings import PRESETS
 from fresco.workspace import explain
 
@@ -192,7 +193,7 @@ def _explained(error: Exception, *, verbose: bool) -> int:
         return _failed(with_flags(str(error)), code)
     if isinstance(error, OSError) and error.errno in _FULL:
         return _failed(str(explain(error, Path(error.filename or "."))), 6)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return _failed("The memory is used up. Lower --resolution, --batch-size or --workers; "
                        "what is finished is kept.", UNFORESEEN)
     kind = type(error).__name__

@@ -1,5 +1,7 @@
 """Segments on a pool of processes: progress by the frame, cancel at once, nothing left behind.
 
+A worker watches for the end of the process that opened the pool, and ends with it.
+
 loky does not run the main module again in its workers, as spawn and forkserver do: a WebUI would
 start a second time. It comes with joblib; without it, processes are spawned.
 """
@@ -33,11 +35,13 @@ import torch
 
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
+from fresco.memory import is_out_of_memory
+from fresco.processes import end_with_parent
 from fresco.progress import CancelToken
 from fresco.propagation.cluster import open_cluster
 from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import SegmentJob, verify_segment
-from fresco.propagation.synthesizer import die_with_programs
+from fresco.propagation.synthesizer import die_with_programs, kill_programs
 from fresco.settings import FlowSettings
 
 if TYPE_CHECKING:
@@ -67,7 +71,8 @@ def count_cores() -> int:
     return known or 1
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
+    end_with_parent(parent, kill_programs)
     # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, die_with_programs)
@@ -86,9 +91,10 @@ def _open_process_pool(workers: int) -> Executor:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
     except ImportError:
         return ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_begin_worker
+            workers, multiprocessing.get_context("spawn"), initializer=_begin_worker,
+            initargs=(os.getpid(),),
         )
-    return LokyPool(workers, initializer=_begin_worker)
+    return LokyPool(workers, initializer=_begin_worker, initargs=(os.getpid(),))
 
 
 def _kill_pool(pool: Executor) -> None:
@@ -282,7 +288,9 @@ def run_segments(
                 _run_on_cluster(jobs, cluster, progress)
             else:
                 _run_on_this_machine(jobs, count, progress)
-        except (BrokenExecutor, MemoryError) as error:
+        except Exception as error:
+            if not isinstance(error, BrokenExecutor) and not is_out_of_memory(error):
+                raise
             broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
             where = f"at work on frames {broken}" if broken else "before any frame was at work"
             if attempt == ATTEMPTS:

@@ -19,6 +19,7 @@ from fresco.errors import HostError, OutOfMemoryError
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
+from fresco.memory import memory_errors, release_memory
 from fresco.planning.keyframes import Batch
 from fresco.planning.prompts import compose_prompts
 from fresco.progress import Progress, Stage
@@ -35,8 +36,8 @@ from fresco.workspace import (
     write_tensors,
 )
 
-_GROUP_NAME = "group.json"
-"""File with the frames a group of `translate_unguided` has, where memory made it smaller."""
+_GROUPS_NAME = "groups.json"
+"""File with the sizes of the groups of `translate_unguided`, where memory made some smaller."""
 SMALLEST = 3
 """Frames of the smallest batch that still has company for every anchor."""
 
@@ -92,6 +93,17 @@ class KeyframeRun:
             return None
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
 
+    def sample_guided(
+        self, numbers: Sequence[int], carry: BatchCarry | None, name: str
+    ) -> BatchResult:
+        """One guided sampling. Raises OutOfMemoryError also where the guide finds no room."""
+        with memory_errors(f"with a batch of {len(numbers)} frames"):
+            request = self.make_request(numbers, carry)
+            guide = GuideMaker(
+                self.settings, self.estimator, self.host.device, self.host.model_sigmas
+            ).guide(request.frames, self.host.unet)
+            return self.sample(request, guide, name)
+
     def save(self, batch: Batch, result: BatchResult) -> None:
         """Save the new keyframes, then the carry that says the batch is done."""
         for number, image in zip(batch.all, result.images, strict=True):
@@ -145,7 +157,7 @@ def translate_shot(
         wanted: stop after the batch that holds this many keyframes; None: all.
     """
     batches = _read_batches(run, planned)
-    position, carry, count = 0, None, 0
+    position, carry, count, size = 0, None, 0, 0
     while position < len(batches) and (wanted is None or count < wanted):
         batch = batches[position]
         known = run.read_finished(batch)
@@ -154,8 +166,11 @@ def translate_shot(
             try:
                 known = _translate_batch(run, batch, carry)
             except OutOfMemoryError as error:
+                size = _shrink_size(len(batch.all), error)
+            if known is None:
+                release_memory()  # only now: the error held on to what had been allocated
                 done, failed = batches[:position], batches[position:]
-                batches = done + shrink_batches(done, failed, _shrink_size(len(batch.all), error))
+                batches = done + shrink_batches(done, failed, size)
                 write_json(_batches_path(run, planned), [[b.anchors, b.frames] for b in batches])
                 continue
         carry = known
@@ -181,11 +196,7 @@ def _shrink_size(size: int, error: OutOfMemoryError) -> int:
 
 
 def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -> BatchCarry:
-    request = run.make_request(batch.all, carry)
-    guide = GuideMaker(
-        run.settings, run.estimator, run.host.device, run.host.model_sigmas
-    ).guide(request.frames, run.host.unet)
-    result = run.sample(request, guide, f"batch {batch.number + 1}")
+    result = run.sample_guided(batch.all, carry, f"batch {batch.number + 1}")
     run.save(batch, result)
     return result.carry
 
@@ -193,31 +204,51 @@ def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -
 def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> None:
     """Translate frames with every part of FRESCO off: same model, noise and steps, no guide.
 
-    The groups are fixed, since a frame's noise depends on its place in one, and their size is on
-    disk where memory made it smaller: a resumed run gives the same images.
+    A frame's noise depends on its place in its group. So the groups are fixed, and where memory
+    made some smaller, all of them are on disk: a resumed run gives the same images.
     """
-    place, start = run.folder / _GROUP_NAME, 0
-    known = read_json(place)
-    size = known if isinstance(known, int) else run.settings.keyframes.batch_size
-    while start < len(numbers):
+    place = run.folder / _GROUPS_NAME
+    sizes = _read_sizes(place, len(numbers))
+    if sizes is None:
+        sizes = _cut_evenly(len(numbers), run.settings.keyframes.batch_size)
+    position = start = 0
+    while position < len(sizes):
+        size = sizes[position]
         group = numbers[start:start + size]
         found = all(read_image(run.folder / frame_name(number)) is not None for number in group)
-        if not found:
-            try:
-                _translate_group(run, group)
-            except OutOfMemoryError:
-                if size == 1:
-                    raise
-                size = size * 3 // 4
-                log.warning("Out of memory; going on with %d frames at a time.", size)
-                write_json(place, size)
-                continue
-        start += len(group)
-        stage.advance(len(group), found=found)
+        if not found and not _fits(run, group):
+            release_memory()
+            smaller = size * 3 // 4
+            log.warning("Out of memory; going on with %d frames at a time.", smaller)
+            sizes = sizes[:position] + _cut_evenly(len(numbers) - start, smaller)
+            write_json(place, sizes)
+            continue
+        position, start = position + 1, start + size
+        stage.advance(size, found=found)
 
 
-def _translate_group(run: KeyframeRun, group: Sequence[int]) -> None:
+def _cut_evenly(count: int, size: int) -> list[int]:
+    """Sizes of groups of so many frames each, the last one perhaps smaller."""
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def _read_sizes(place: Path, count: int) -> list[int] | None:
+    """The groups of an earlier, interrupted run, if they are of so many frames in all."""
+    known = read_json(place)
+    whole = isinstance(known, list) and all(type(size) is int and size > 0 for size in known)
+    return known if whole and sum(known) == count else None
+
+
+def _fits(run: KeyframeRun, group: Sequence[int]) -> bool:
+    """Translate a group; False where memory ran out and fewer frames may fit."""
     name = f"frames {group[0]} to {group[-1]}"
-    result = run.sample(run.make_request(group, None), None, name)
+    try:
+        with memory_errors(f"with {len(group)} frames at a time"):
+            result = run.sample(run.make_request(group, None), None, name)
+    except OutOfMemoryError:
+        if len(group) == 1:
+            raise
+        return False
     for number, image in zip(group, result.images, strict=True):
         write_image(run.folder / frame_name(number), image)
+    return True

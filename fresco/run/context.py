@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fresco.progress import Progress
+from fresco.memory import memory_errors
+from fresco.progress import Progress, format_seconds
 from fresco.run.clip import Clip
 from fresco.settings import FrescoSettings
 from fresco.workspace import Workspace
@@ -55,8 +56,12 @@ def open_run(
 
 @contextmanager
 def log_stage(name: str) -> Iterator[None]:
-    """Within: a stage of the run, its begin and its seconds in the log."""
+    """Within: a stage of the run, its begin and its seconds in the log.
+
+    Memory that runs out anywhere in a stage is an `OutOfMemoryError`.
+    """
     start = time.monotonic()
     log.info("%s: begins", name)
-    yield
-    log.info("%s: done in %.1f s", name, time.monotonic() - start)
+    with memory_errors(f"in the stage {name}"):
+        yield
+    log.info("%s: done in %s", name, format_seconds(time.monotonic() - start))

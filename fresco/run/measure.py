@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import PropagationError
+from fresco.errors import OutOfMemoryError, PropagationError
 from fresco.flow.interface import FlowEstimator
+from fresco.memory import memory_errors, release_memory
 from fresco.metrics import DEFINITIONS, Metrics
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
@@ -51,6 +52,19 @@ def _stack_chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[ND
         yield np.stack(chunk)
 
 
+def _fit(reconstruct: Reconstruct, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The round trip of frames, in halves where memory runs out."""
+    try:
+        with memory_errors(f"with {len(frames)} frames in the autoencoder"):
+            return reconstruct(frames)
+    except OutOfMemoryError:
+        if len(frames) == 1:
+            raise
+    release_memory()
+    half = len(frames) // 2
+    return np.concatenate([_fit(reconstruct, part) for part in (frames[:half], frames[half:])])
+
+
 def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
     """Positions t of the clip whose pair (t - 1, t) lies between two batches of keyframes."""
     crossing: set[int] = set()
@@ -71,7 +85,7 @@ def measure_frames(
     numbers = iter(clip.numbers)
     with progress.stage("measure", clip.count) as stage:
         for sources in _stack_chunks(clip.frames(clip.first, clip.last), _ROUND_TRIP_CHUNK):
-            for source, rebuilt in zip(sources, reconstruct(sources), strict=True):
+            for source, rebuilt in zip(sources, _fit(reconstruct, sources), strict=True):
                 number = next(numbers)
                 frames = _collect_images(results, number)
                 frames |= {"source": source, "vae": rebuilt}

@@ -10,7 +10,6 @@ from pathlib import Path
 from fresco.errors import HostError, OutOfMemoryError, SettingsError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.batches import KeyframeRun
-from fresco.run.guide import GuideMaker
 from fresco.workspace import explain, frame_name, read_image, write_image
 
 
@@ -45,12 +44,8 @@ def redo_keyframe(
             f"Keyframe {frame} was not translated yet; translate the keyframes first."
         )
     with run.progress.stage("keyframe", 1) as stage:
-        request = run.make_request(company, None)
-        guide = GuideMaker(
-            run.settings, run.estimator, run.host.device, run.host.model_sigmas
-        ).guide(request.frames, run.host.unet)
         try:
-            result = run.sample(request, guide, f"keyframe {frame}")
+            result = run.sample_guided(company, None, f"keyframe {frame}")
         except OutOfMemoryError as error:
             raise HostError(
                 f"The device ran out of memory with {len(company)} keyframes. Lower "

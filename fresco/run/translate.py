@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fresco import __version__
-from fresco.errors import SettingsError
+from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.freeu import VERSION as FREEU_VERSION
@@ -29,7 +30,7 @@ from fresco.run.evaluate import evaluate
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
 from fresco.run.propagate import choose_engine, propagate_frames
 from fresco.run.redo import redo_keyframe
-from fresco.run.result import export_keyframes, write_result
+from fresco.run.result import ImageLookup, export_keyframes, write_result
 from fresco.run.scan import Scan, scan_clip
 from fresco.settings import FrescoSettings, SamplingSettings, image_settings, validated
 from fresco.video.writer import check_target
@@ -37,6 +38,8 @@ from fresco.workspace import Workspace, digest, write_json
 
 PLAN_NAME = "plan.json"
 """File of the workspace that says which keyframes are in force, and where they lie."""
+
+log = logging.getLogger("fresco")
 
 HostFactory = Callable[[], Host]
 """Loads the model when it is needed."""
@@ -89,8 +92,22 @@ def translate(
         images = propagate_frames(run, plans, keys.folder, estimator, engine)
         with log_stage("write"):
             run.notes += write_result(clip, images, output, settings.output, progress)
-        report, comparison = evaluate(run, plans, keys, images, engine)
+        report, comparison = _evaluate(run, plans, keys, images, engine)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
+
+
+def _evaluate(
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
+    engine: Engine,
+) -> tuple[Path | None, Path | None]:
+    """Report and comparison; the result is there, so memory that runs out costs only these."""
+    try:
+        return evaluate(run, plans, keys, images, engine)
+    except OutOfMemoryError as error:
+        note = f"The result is whole, but report and comparison could not be made: {error}"
+        log.warning("%s", note)
+        run.notes.append(note)
+        return None, None
 
 
 def retranslate_keyframe(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fresco.errors import HostError, OutOfMemoryError
+from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.flow.estimator import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
-from fresco.planning.keyframes import Batch, plan_batches
+from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.progress import Progress, Stage, StageStatus
 from fresco.run.batches import KeyframeRun, shrink_batches, translate_shot, translate_unguided
 from fresco.run.clip import WorkingFrames
+from fresco.run.redo import redo_keyframe
 from fresco.settings import FrescoSettings, from_dict
 from tests.helpers.clips import moving_texture, write_clip
 
@@ -129,6 +132,45 @@ def test_little_memory_shrinks_the_batch_and_says_so(
     assert _translate(dataclasses.replace(run, host=again), plan_batches(KEYS, 5)) == files
 
 
+class _NarrowFlow(DisEstimator):
+    """Flow of so many pairs at most, in the words of torch's allocator."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    def estimate(self, source: torch.Tensor, target: torch.Tensor) -> Any:
+        if len(source) > self._room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 GB")
+        return super().estimate(source, target)
+
+
+def test_memory_that_ends_while_the_guide_is_built_shrinks_the_batch_too(
+    run: KeyframeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    narrow = dataclasses.replace(run, estimator=_NarrowFlow(3))
+    files = _translate(narrow, plan_batches(KEYS, 5))
+    assert _pictures(files) == [f"{key:06d}.png" for key in KEYS]
+    assert "Out of memory with a batch of 5 frames" in caplog.text
+    again = _translate(dataclasses.replace(run, host=_Narrow(run.host, 0)), plan_batches(KEYS, 5))
+    assert again == files
+    none = dataclasses.replace(run, estimator=_NarrowFlow(2), folder=run.folder / "none")
+    with pytest.raises(HostError, match="3 frames, the smallest"):
+        _translate(none, plan_batches(KEYS, 5))
+
+
+@pytest.mark.parametrize("short", ["flow", "model"])
+def test_a_keyframe_made_again_without_memory_is_a_clear_error(
+    run: KeyframeRun, short: str
+) -> None:
+    plan = KeyframePlan(KEYS, plan_batches(KEYS, 5), ())
+    files = _translate(run, plan.batches)
+    narrow = dataclasses.replace(run, estimator=_NarrowFlow(2)) if short == "flow" else \
+        dataclasses.replace(run, host=_Narrow(run.host, 2))
+    with pytest.raises(HostError, match=r"out of memory with 3 keyframes\. Lower sampling"):
+        redo_keyframe(narrow, [plan], 4, [])
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
+
+
 def test_no_memory_at_all_is_a_clear_error(run: KeyframeRun) -> None:
     narrow = _Narrow(run.host, 2)
     with pytest.raises(HostError, match="3 frames, the smallest"):
@@ -159,8 +201,45 @@ def test_frame_by_frame_takes_fewer_frames_where_memory_is_short(run: KeyframeRu
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
     for path in run.folder.glob("*.png"):
         path.unlink()
-    with run.progress.stage("alone", 9) as stage, pytest.raises(OutOfMemoryError):
+    with run.progress.stage("alone", 9) as stage, \
+            pytest.raises(OutOfMemoryError, match="memory"):
         translate_unguided(dataclasses.replace(run, host=_Narrow(run.host, 0)), KEYS, stage)
+
+
+class _ShortLater(_Narrow):
+    """Memory for all frames at first, for few from a frame on; then it is stopped."""
+
+    def __init__(self, host: Host, *, full: int, stop_after: int = 10**6) -> None:
+        super().__init__(host, 10**6)
+        self._full, self._left = full, stop_after
+
+    def sample(self, request: BatchRequest, guide: Any, stage: Stage) -> BatchResult:
+        if len(self.sizes) == self._full:
+            self._room = 2
+        if len(self.sizes) == self._left:
+            raise Cancelled("stopped")
+        return super().sample(request, guide, stage)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_frame_by_frame_resumes_in_the_groups_it_began_with(
+    run: KeyframeRun, tmp_path: Path, stop_after: int
+) -> None:
+    """Five frames at once, then two: whatever was done before the stop, the images are the same."""
+    files: list[dict[str, bytes]] = []
+    for name, stop in (("whole", 10**6), ("stopped", stop_after)):
+        folder = tmp_path / name
+        folder.mkdir()
+        host = _ShortLater(run.host, full=1, stop_after=stop)
+        alone = dataclasses.replace(run, folder=folder, host=host)
+        with contextlib.suppress(Cancelled), run.progress.stage("alone", 9) as stage:
+            translate_unguided(alone, KEYS, stage)
+        assert host.sizes == ([5, 2, 2] if stop > 3 else [5, 2, 2][:stop])
+        resumed = _ShortLater(run.host, full=0 if stop == 1 else 10)
+        with run.progress.stage("alone", 9) as stage:
+            translate_unguided(dataclasses.replace(alone, host=resumed), KEYS, stage)
+        files.append({path.name: path.read_bytes() for path in folder.glob("*.png")})
+    assert files[0] == files[1]
 
 
 @st.composite

@@ -13,7 +13,7 @@ from fresco.errors import OutOfMemoryError
 from fresco.guidance.ports import Chunk, Rows
 from fresco.hosts.diffusers.conditioning import Conditioning
 from fresco.hosts.diffusers.unet import DiffusersUNet
-from fresco.hosts.memory import memory_errors
+from fresco.memory import memory_errors
 
 log = logging.getLogger("fresco")
 

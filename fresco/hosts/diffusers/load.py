@@ -20,7 +20,7 @@ from fresco.hosts.diffusers.lora import merge_loras
 from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
 from fresco.hosts.diffusers.schedulers import create_scheduler, plan_timesteps
 from fresco.hosts.diffusers.single_file import write_configuration, write_tokenizer
-from fresco.hosts.memory import memory_errors
+from fresco.memory import memory_errors
 from fresco.settings import SamplingSettings
 from fresco.weights import is_offline
 

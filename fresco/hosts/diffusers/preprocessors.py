@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from fresco.errors import HostError
 from fresco.hosts.diffusers.hed import HedNetwork
-from fresco.hosts.memory import memory_errors
+from fresco.memory import memory_errors
 from fresco.settings import SamplingSettings
 from fresco.weights import load_state, weights_folder
 

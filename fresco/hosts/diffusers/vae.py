@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fresco.errors import HostError
-from fresco.hosts.memory import memory_errors
+from fresco.memory import memory_errors
 
 _PIXELS = 1 << 19
 """Pixels coded at once: two frames of 512x512; bounds memory."""

@@ -30,6 +30,7 @@ from fresco.hosts.webui.batch import forget_conditionings, guided_batch, was_int
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.model import WebuiModel
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
+from fresco.memory import memory_errors
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
 
@@ -275,9 +276,10 @@ def _heed_interruption() -> None:
 def _own_errors() -> Iterator[None]:
     """Within: errors of the WebUI that a person can act on become ours."""
     try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
+        with memory_errors("in the WebUI"):
+            yield
+    except OutOfMemoryError:
         devices.torch_gc()
-        raise OutOfMemoryError(f"The device ran out of memory: {error}") from error
+        raise
     except devices.NansException as error:
         raise HostError(f"The model's result is not a number (NaN): {error}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import Cancelled, FrescoError, WorkspaceError
+from fresco.memory import is_out_of_memory
 from fresco.progress import CancelToken, Progress
 from fresco.server.jobs.job import JobRequest, JobStatus, State
 from fresco.server.jobs.log import Say, open_log
@@ -27,6 +28,10 @@ __all__ = ["JobConflictError", "JobEngine", "UnknownJobError"]
 
 log = logging.getLogger("fresco")
 
+_NO_MEMORY = (
+    "The memory is used up. Lower sampling.resolution, keyframes.batch_size or "
+    "propagation.workers, and resume the job: what is finished is kept."
+)
 _CLOSED = "The program was closed. Resume the job: what is finished is kept."
 
 
@@ -257,6 +262,8 @@ class JobEngine:
         except OSError as error:
             return State.FAILED, {"message": str(explain(error, Path(error.filename or folder)))}
         except BaseException as error:  # whatever a job does, the next one is run
+            if is_out_of_memory(error):
+                return State.FAILED, {"message": _NO_MEMORY}
             log.exception("Job %s failed in a way that was not foreseen.", job)
             return State.FAILED, {
                 "message": f"A fault of the program, see the log of the job: {error!r}"

@@ -19,6 +19,7 @@ from fresco.hosts.webui.batch import (
 )
 from fresco.hosts.webui.open import find_device, open_model
 from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
+from fresco.memory import memory_errors
 from fresco.planning.keyframes import Batch
 from fresco.planning.parsing import find_named_file
 from fresco.planning.prompts import join_prompt, list_prompts, refuse_composed
@@ -138,10 +139,11 @@ class GuidedCall:
         frames = resize_frames(p, self._images(batch))
         opened = open_model(p.sd_model)
         maker = dataclasses.replace(self._maker, model_sigmas=opened.sigmas)
-        guide = maker.guide(frames, opened.unet)
         carry = self._carry if batch.anchors else None
-        with guided_batch(p, opened, guide, frames, self._seed, carry) as work:
-            yield
+        with memory_errors(f"with a batch of {len(frames)} frames"):
+            guide = maker.guide(frames, opened.unet)
+            with guided_batch(p, opened, guide, frames, self._seed, carry) as work:
+                yield
         if not was_interrupted():
             self._carry, self._sampled = work.finished_carry(), self._number
 

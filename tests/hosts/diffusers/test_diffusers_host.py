@@ -18,7 +18,6 @@ from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.diffusers import host as diffusers_host
 from fresco.hosts.diffusers.host import DiffusersHost, compute_fingerprint
-from fresco.hosts.memory import memory_errors
 from fresco.progress import Progress, StageStatus
 from fresco.settings import PRESETS, GuidanceSettings, SamplingSettings
 from tests.helpers.tiny_models import square_frames, tiny_host, tiny_request
@@ -182,15 +181,6 @@ def test_other_errors_of_the_model_pass(
     monkeypatch.setattr(host.unet.unet, "forward", Failing(host, 0, RuntimeError("bad shape")))
     with pytest.raises(RuntimeError, match="bad shape"):
         sample(host, tiny_request())
-
-
-@pytest.mark.parametrize("words", [
-    "CUDA out of memory. Tried to allocate 2 GiB", "Invalid buffer size: 8.21 GB",
-    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
-])
-def test_every_device_is_understood_when_its_memory_ends(words: str) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"Lower keyframes\.batch"), memory_errors("x"):
-        raise RuntimeError(words)
 
 
 def test_a_scheduler_with_noise_of_its_own_is_seeded(

@@ -1,0 +1,64 @@
+"""Running out of memory, whatever the device calls it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fresco.errors import OutOfMemoryError
+
+_SIGNS = (
+    "out of memory",  # CUDA, ROCm, XPU, MPS
+    "out_of_device_memory", "out_of_host_memory",  # XPU, below torch
+    "status_alloc_failed",  # cuBLAS, cuDNN, cuSOLVER
+    "cublas_status_not_initialized",  # cuBLAS finds no room for its workspace
+    "unable to find an engine to execute this computation",  # cuDNN, for the same reason
+    "invalid buffer size",  # MPS, one buffer that is too large
+    "can't allocate memory", "not enough memory",  # torch on the CPU: POSIX, Windows
+    "not enough gpu video memory",  # DirectML
+    "insufficient memory",  # OpenCV
+)
+"""Words of messages, in small letters."""
+_SPEAKERS = ("RuntimeError", "cv2.error")
+"""Classes of errors, or of their bases, whose message is looked at."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out."""
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
+        return True
+    names = {f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+             for kind in type(error).__mro__}
+    text = str(error).lower()
+    return not names.isdisjoint(_SPEAKERS) and any(sign in text for sign in _SIGNS)
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Within: running out of memory raises `OutOfMemoryError`, saying what did."""
+    try:
+        yield
+    except OutOfMemoryError:
+        raise  # it says more than we know here
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "no memory left"
+        raise OutOfMemoryError(
+            f"Memory ran out {what} ({reason}). Lower keyframes.batch_size or "
+            "sampling.resolution."
+        ) from error
+
+
+def release_memory() -> None:
+    """Give back what a failed try held: its tensors, and the blocks that torch keeps for later."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
