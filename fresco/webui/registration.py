@@ -20,6 +20,7 @@ from modules import script_callbacks, shared
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.webui.script_arguments import PAGE
 from fresco.server.ports import Limits
+from fresco.webui.img2img.absent_images import allow_absent_images
 from fresco.webui.img2img.axes import add_axes
 from fresco.webui.widgets.serving import close_folders
 
@@ -112,6 +113,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 
 def add_api(demo: Any, app: Any) -> None:
     """The routes under /fresco, by which alone the files of jobs are had from then on."""
+    allow_absent_images(app)
     try:
         if demo is not None:
             close_folders(demo, service().folders)
