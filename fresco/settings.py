@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import re
+import secrets
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,11 @@ from functools import partial
 from typing import Any
 
 from fresco.errors import SettingsError
+
+RANDOM_SEED = -1
+"""The seed that stands for a random one, as in the WebUI. Front ends draw it before a run."""
+_SEEDS = 1 << 32
+"""Seeds that a random one is drawn from: those that every host takes."""
 
 Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
 
@@ -253,7 +259,9 @@ class SamplingSettings:
         high=50.0,
         label="CFG scale",
     )
-    seed: int = _option(0, "Seed of all noise.", low=0, high=2**63 - 1, one_clip=True)
+    seed: int = _option(
+        0, "Seed of all noise; -1: a random one.", low=RANDOM_SEED, high=2**63 - 1, one_clip=True
+    )
     resolution: int = _option(
         512,
         "Short side of the frames the model sees; both sides round to 64.",
@@ -589,6 +597,11 @@ def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
             value = getattr(getattr(settings, entry.group), entry.name)
             result.setdefault(entry.group, {})[entry.name] = value
     return result
+
+
+def draw_seed() -> int:
+    """A seed for a random one, to be kept with the run: with it the run is the same again."""
+    return secrets.randbelow(_SEEDS)
 
 
 _NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")

@@ -12,7 +12,7 @@ var fresco = (() => {
     const LOST = 90000; /* ms after which a question counts as unanswered */
     const REPEAT = 15000; /* ms after which one that changes nothing is asked again ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
-    const CHANGING = ["cancel", "resume", "delete", "again"];
+    const CHANGING = ["cancel", "resume", "delete", "again", "delete_video"];
     const MOST_THUMBNAILS = 48; /* small images in one answer, as the program gives them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
@@ -50,6 +50,8 @@ var fresco = (() => {
     const note = (text, kind) => make("div", {
         class: `fresco_note fresco_${kind || "note"}`, role: kind === "bad" ? "alert" : "status",
     }, text);
+    const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB`
+        : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
     const later = (milliseconds, act) => {
         let waiting = 0;
         return (...values) => {
@@ -157,6 +159,8 @@ var fresco = (() => {
         });
         const view = find("view");
         if (view) fill(view);
+        tell("");
+        look_at_uploads();
     };
 
     const detecting = (text) => {
@@ -763,8 +767,12 @@ var fresco = (() => {
         jobs: [], chosen: null, detail: null, timer: 0, busy: false, deleting: "",
         thumbnails: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
         log: null, split: 50, pair: null,
-        message: "", /* what went wrong last, until the next action */
+        message: "", kind: "bad", /* what an action came to, until the state changes */
         lost: "", /* why the program cannot be asked, until it answers */
+        told: "", told_kind: "", /* what a button of this step came to, as long as it is true */
+        pressed: 0, /* when a button of this step was pressed that is not answered yet */
+        acting: new Set(), /* questions that change something and are not answered yet */
+        uploads: null, dropping: "", /* the upload whose deletion is asked for once more */
     };
     const unknown = () => ({
         detail: null, thumbnails: {}, times: {}, key: null, frame: null, report: "", log: null,
@@ -781,6 +789,22 @@ var fresco = (() => {
         const root = find("root");
         return Boolean(root) && root.offsetParent !== null && !document.hidden;
     };
+    /* What was told goes when it is no longer true: another video, job, or state of the job. */
+    const tell = (text, kind) => {
+        Object.assign(work, { told: text, told_kind: text ? kind : "" });
+        const place = find("run_message");
+        if (place) fill(place, text ? note(text, kind) : null);
+    };
+    const complain = (text, kind) => {
+        Object.assign(work, { message: text, kind: kind || "bad" });
+        draw_progress();
+    };
+    const forget_told = (before, after) => {
+        if (!before || !after || before.state === after.state) return;
+        work.message = "";
+        if (work.told_kind === "bad" || !goes_on(after)) tell("");
+    };
+
     const poll = async () => {
         clearTimeout(work.timer);
         if (work.busy) return;
@@ -815,7 +839,10 @@ var fresco = (() => {
         const before = JSON.stringify([work.jobs, work.detail]);
         const over = (jobs) => jobs.filter((job) => !goes_on(job)).length;
         if (over(found.jobs) !== over(work.jobs)) estimate(); /* its pace is known now */
+        if (found.jobs.length !== work.jobs.length) look_at_uploads();
+        const then = chosen();
         work.jobs = found.jobs;
+        forget_told(then, chosen());
         const output = work.detail && work.detail.output;
         if (!found.chosen) Object.assign(work, unknown(), { chosen: null });
         else if (found.chosen.job === work.chosen) work.detail = found.chosen;
@@ -830,6 +857,7 @@ var fresco = (() => {
     const choose = (id) => {
         if (work.chosen !== id) {
             Object.assign(work, unknown(), { chosen: id });
+            tell("");
             draw_jobs();
             draw_progress();
             draw_gallery();
@@ -839,20 +867,48 @@ var fresco = (() => {
     };
     const submitted = (text) => {
         let made = null;
+        released_buttons();
         try { made = JSON.parse(text); } catch (error) { return; }
-        work.chosen === made.job ? poll() : choose(made.job);
+        work.message = "";
+        if (made.job) work.chosen === made.job ? poll() : choose(made.job);
+        tell(made.text, made.kind);
+        draw_progress();
     };
-    const act = (what, values) => ask(what, { job: work.chosen || "", ...values })
-        .then(() => { work.message = ""; poll(); })
-        .catch((error) => { work.message = error.message; draw_progress(); });
-    const cancel = () => {
-        if (chosen()) act("cancel");
-        else { work.message = "No job is selected."; draw_progress(); }
+    /* A button that queues a job does so once, until it was answered. */
+    const buttons = () => [...app().querySelectorAll("#fresco_buttons button")];
+    const pressed_button = (event) => {
+        if (!event.target.closest || !event.target.closest("#fresco_buttons button")) return;
+        if (Date.now() - work.pressed < LOST) {
+            event.preventDefault();
+            event.stopImmediatePropagation();
+            return;
+        }
+        work.pressed = Date.now();
+        tell("");
+        /* Not before this press has come to gradio. */
+        setTimeout(() => buttons().forEach((element) => { element.disabled = true; }), 0);
+        setTimeout(() => { if (Date.now() - work.pressed >= LOST) released_buttons(); }, LOST);
     };
-    const resume = () => {
-        if (chosen()) act("resume");
-        else { work.message = "No job is selected."; draw_progress(); }
+    const released_buttons = () => {
+        work.pressed = 0;
+        setTimeout(() => buttons().forEach((element) => { element.disabled = false; }), 0);
     };
+    const act = (what, values) => {
+        if (work.acting.has(what)) return;
+        work.acting.add(what);
+        ask(what, { job: work.chosen || "", ...values })
+            .then((answer) => {
+                work.acting.delete(what);
+                complain((answer && answer.said) || "", "note");
+                poll();
+            })
+            .catch((error) => {
+                work.acting.delete(what);
+                complain(error.message);
+            });
+    };
+    const cancel = () => (chosen() ? act("cancel") : complain("No job is selected."));
+    const resume = () => (chosen() ? act("resume") : complain("No job is selected."));
 
     const draw_progress = () => {
         const place = find("progress");
@@ -868,8 +924,10 @@ var fresco = (() => {
                 : element.querySelector("button"));
             if (pressed) pressed.disabled = !usable;
         }
-        const wrong = [...new Set([work.message, work.lost])].filter(Boolean)
-            .map((text) => note(text, "bad"));
+        const wrong = [
+            work.message ? note(work.message, work.kind) : null,
+            work.lost && work.lost !== work.message ? note(work.lost, "bad") : null,
+        ];
         if (!job) {
             fill(place, wrong);
             return;
@@ -890,7 +948,9 @@ var fresco = (() => {
         }[job.state];
         fill(place,
             make("div", { class: `fresco_state fresco_state_${job.state}` },
-                make("b", {}, job.title), ` \u00b7 ${GOALS[job.goal] || job.goal}`),
+                make("b", {}, job.title), ` \u00b7 ${GOALS[job.goal] || job.goal}`,
+                work.detail && job.goal !== "propagation"
+                    ? ` \u00b7 seed ${work.detail.seed}` : null),
             make("div", { class: job.state === "running" && !job.total ? "fresco_waits" : "" },
                 meter(share, text)),
             make("div", { class: "fresco_stage", id: "fresco_stage" }, text),
@@ -899,6 +959,7 @@ var fresco = (() => {
                     ? make("div", { class: "fresco_hint" }, job.message) : null,
             job.notes.length ? make("ul", { class: "fresco_notes" },
                 job.notes.map((text) => make("li", {}, text))) : null,
+            work.detail && work.detail.next ? note(work.detail.next) : null,
             wrong);
     };
 
@@ -944,10 +1005,14 @@ var fresco = (() => {
                             dateStyle: "short", timeStyle: "short",
                         }))),
                 work.deleting === job.id
-                    ? make("span", { class: "fresco_group" },
-                        button("Delete for good", () => drop(job.id), {
+                    ? make("span", { class: "fresco_group fresco_asked" },
+                        button("Delete for good", () => drop(job.id, false), {
                             class: "fresco_button fresco_danger",
                         }),
+                        job.upload ? button("Delete with its video", () => drop(job.id, true), {
+                            class: "fresco_button fresco_danger",
+                            title: "No other job needs the uploaded video",
+                        }) : null,
                         button("Keep", () => { work.deleting = ""; draw_jobs(); }))
                     : button("\u00d7", () => { work.deleting = job.id; draw_jobs(); }, {
                         "aria-label": `Delete job ${job.title}`, "data-focus": `delete${job.id}`,
@@ -960,16 +1025,71 @@ var fresco = (() => {
         details.open = open;
         redrawn(place, "ul", () => fill(place, details));
     };
-    const drop = async (id) => {
+    const drop = async (id, video) => {
         try {
-            await ask("delete", { job: id });
+            await ask("delete", { job: id, video });
             work.deleting = "";
             if (work.chosen === id) choose(null);
             poll();
+            look_at_uploads();
         } catch (error) {
-            work.message = error.message;
-            draw_progress();
+            complain(error.message);
         }
+    };
+
+    /* Uploaded videos: what there is, how much room it takes, and which jobs need it. */
+    const look_at_uploads = later(200, async () => {
+        try {
+            work.uploads = await ask("videos", {});
+            draw_uploads();
+        } catch (error) {
+            complain(error.message);
+        }
+    });
+    const draw_uploads = () => {
+        const place = find("uploads");
+        if (!place) return;
+        if (!work.uploads || !work.uploads.videos.length) {
+            fill(place);
+            return;
+        }
+        const { videos, bytes } = work.uploads;
+        const shown = place.querySelector("details");
+        const rows = videos.map((video) => make("li", {
+            class: `fresco_job${video.open ? " fresco_here" : ""}`, "data-video": video.id,
+        },
+            make("span", { class: "fresco_upload" },
+                make("span", { class: "fresco_job_title" }, video.name),
+                make("span", { class: "fresco_hint" },
+                    `${size(video.bytes)}, ${video.frames} frames`),
+                make("span", { class: "fresco_hint" }, video.jobs
+                    ? `needed by ${video.jobs} ${video.jobs === 1 ? "job" : "jobs"}` : "no job"),
+                video.open ? make("span", { class: "fresco_hint" }, "open in this tab") : null),
+            work.dropping === video.id
+                ? make("span", { class: "fresco_group fresco_asked" },
+                    button(video.jobs ? "Delete; its jobs cannot be resumed" : "Delete for good",
+                        () => drop_video(video.id), { class: "fresco_button fresco_danger" }),
+                    button("Keep", () => { work.dropping = ""; draw_uploads(); }))
+                : button("\u00d7", () => { work.dropping = video.id; draw_uploads(); }, {
+                    "aria-label": `Delete upload ${video.name}`,
+                    "data-focus": `drop${video.id}`, disabled: video.open,
+                    title: video.open ? "It is open in this tab" : "Delete this upload",
+                })));
+        const details = make("details", {},
+            make("summary", {}, `Uploads (${videos.length}, ${size(bytes)})`),
+            make("ul", {}, rows));
+        details.open = Boolean(shown && shown.open);
+        redrawn(place, "ul", () => fill(place, details));
+    };
+    const drop_video = async (video) => {
+        work.dropping = "";
+        try {
+            await ask("delete_video", { video });
+            complain("");
+        } catch (error) {
+            complain(error.message);
+        }
+        look_at_uploads();
     };
 
     /* Keyframes of the selected job; a press compares that frame. */
@@ -994,7 +1114,7 @@ var fresco = (() => {
                     const address = work.thumbnails[image.dataset.frame];
                     if (address) image.src = address;
                 });
-            }).catch((error) => { work.message = error.message; draw_progress(); });
+            }).catch((error) => complain(error.message));
         }
         const list = make("div", { class: "fresco_shelf" }, keys.map((key) => make("button", {
             type: "button", class: `fresco_shelved${key === work.key ? " fresco_here" : ""}`,
@@ -1029,8 +1149,7 @@ var fresco = (() => {
             work.pair = { ...pair, frame };
             draw_compare();
         } catch (error) {
-            work.message = error.message;
-            draw_progress();
+            complain(error.message);
         }
     });
     const draw_compare = () => {
@@ -1115,8 +1234,8 @@ var fresco = (() => {
             },
         });
         const seed = make("input", {
-            type: "number", min: 0, step: 1, value: work.detail.seed + 1, class: "fresco_seed",
-            "aria-label": "Seed of this keyframe",
+            type: "number", min: -1, step: 1, value: work.detail.seed + 1, class: "fresco_seed",
+            "aria-label": "Seed of this keyframe", title: "-1: a random one",
         });
         box.append(shown,
             make("div", { class: "fresco_compare_row" },
@@ -1136,9 +1255,9 @@ var fresco = (() => {
             ? [work.chosen, detail.output, detail.report, detail.comparison].join() : "";
         draw_log();
         /* Of a job just chosen, the detail comes with the next answer. */
-        if ((!detail && work.chosen) || mark === work.shown || !find("show")) return;
+        if ((!detail && work.chosen) || mark === work.shown || !find("result")) return;
         work.shown = mark;
-        find("show").click();
+        draw_files();
         const place = find("measures");
         if (!detail || !detail.report) {
             fill(place);
@@ -1152,7 +1271,39 @@ var fresco = (() => {
             const details = make("details", { open: true },
                 make("summary", {}, "Measures"), inside);
             fill(place, details);
-        }).catch((error) => { work.message = error.message; draw_progress(); });
+        }).catch((error) => complain(error.message));
+    };
+    /* The video and the files come from the routes of the API, which ask who it is; gradio would
+       serve them to everybody. */
+    const file_address = (what, changed) => {
+        const address = address_of(`/fresco/jobs/${work.chosen}/${what}`);
+        address.searchParams.set("changed", changed);
+        return address.href;
+    };
+    const draw_files = () => {
+        const place = find("result"), files = find("files"), { detail } = work;
+        if (!place || !files) return;
+        if (!detail || !detail.output) {
+            fill(place);
+            fill(files);
+            return;
+        }
+        const video = make("video", {
+            controls: true, playsinline: true, preload: "metadata", "aria-label": "Result",
+            src: file_address("video", detail.output),
+            onerror: () => fill(place, note(
+                "The browser cannot show the video. Where the program was started with --api-auth, "
+                + "it asks for that user and password; the links below ask again.", "bad")),
+        });
+        fill(place, video);
+        const links = [
+            ["video", detail.output, "result.mp4"],
+            ["comparison", detail.comparison, "comparison.mp4"],
+            ["report", detail.report, "report.json"],
+        ].filter(([, changed]) => changed).map(([what, changed, name]) => make("a", {
+            href: file_address(what, changed), download: name,
+        }, name));
+        fill(files, make("div", { class: "fresco_links" }, "Files: ", links));
     };
     const draw_log = () => {
         const place = find("log");
@@ -1187,9 +1338,9 @@ var fresco = (() => {
     /* Gradio 3 forgets an upload when anything else is answered before its end; this one is ours. */
     const sending = {};
 
-    const upload_address = () => {
+    const address_of = (path) => {
         const root = (window.gradio_config && window.gradio_config.root) || "";
-        return new URL(root.replace(/\/$/, "") + "/upload", location.href);
+        return new URL(root.replace(/\/$/, "") + path, location.href);
     };
     const send = (place, files) => {
         const id = place.id, names = files.map((file) => file.name).join(", ");
@@ -1223,7 +1374,7 @@ var fresco = (() => {
             sending[id].paths = request.responseText;
             app().querySelector(`#${id}_take`).click();
         };
-        request.open("POST", upload_address());
+        request.open("POST", address_of("/upload"));
         request.send(form);
     };
     /* Where the uploaded files of a control lie, for its hidden button. */
@@ -1280,9 +1431,11 @@ var fresco = (() => {
             /* Once the focus is elsewhere. */
             if (texts) setTimeout(take_texts, 0);
         });
+        root.addEventListener("click", pressed_button, true);
         new ResizeObserver(later(60, layout)).observe(find("timeline"));
         draw_timeline();
         draw_progress();
+        look_at_uploads();
         tick();
         return true;
     };

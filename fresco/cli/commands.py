@@ -14,11 +14,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fresco.cli.console import Bars, stopping_on_ctrl_c
 from fresco.cli.flags import combined, given_flags, options_table
+from fresco.cli.seed import drawn_seed
 from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
 from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.parsing import write_keys_inline
@@ -115,7 +117,7 @@ def translate(arguments: argparse.Namespace) -> None:
     refuse_composed(list_prompts(inputs.settings.sampling))
     names: list[str] = []
 
-    def load() -> Host:
+    def load(settings: FrescoSettings) -> Host:
         try:
             from fresco.hosts.diffusers.load import load_host
         except ImportError as error:
@@ -124,20 +126,23 @@ def translate(arguments: argparse.Namespace) -> None:
                 'by pip install -e ".[cli]".'
             ) from error
 
-        host = load_host(inputs.settings.sampling, offline=inputs.settings.flow.offline)
+        host = load_host(settings.sampling, offline=settings.flow.offline)
         names.append(host.name)
         return host
 
+    from fresco.run.context import default_workspace
     from fresco.run.translate import translate as run
 
-    with _progress(arguments) as progress:
+    workspace = _workspace(arguments)
+    place = workspace or default_workspace(inputs.output)
+    with drawn_seed(inputs.settings, place) as settings, _progress(arguments) as progress:
         result = run(
-            inputs.source, inputs.output, inputs.settings, load, progress,
-            preview=preview, workspace=_workspace(arguments),
+            inputs.source, inputs.output, settings, partial(load, settings), progress,
+            preview=preview, workspace=workspace,
         )
     run_file = run_file_of(result.output)
     write_run_file(
-        run_file, inputs.settings, source=inputs.source, output=inputs.output, host=" ".join(names)
+        run_file, settings, source=inputs.source, output=inputs.output, host=" ".join(names)
     )
     _log_notes(result.notes)
     for what, path in (("measures", result.report), ("comparison", result.comparison),

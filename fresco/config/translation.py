@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.settings import FrescoSettings, entries, from_dict
+from fresco.settings import RANDOM_SEED, FrescoSettings, entries, from_dict
 
 CONTROLS = {
     "hed": "lllyasviel/sd-controlnet-hed",
@@ -176,14 +176,13 @@ class Translation:
             self.mapped.append(f"{text}.")
 
     def seed(self, key: str) -> None:
-        """A seed; below 0 it means a random one, which no run of ours has."""
-        if (self.take(key, WHOLE) or 0) >= 0:
+        """A seed; any below 0 means a random one."""
+        seed = self.take(key, WHOLE)
+        if seed is None or seed >= 0:
             self.map(key, "sampling.seed", WHOLE)
         else:
-            self.ignored.append(
-                f"{key} ({self.values[key]}): a random seed cannot be repeated; sampling.seed "
-                "stays 0."
-            )
+            self.put("sampling.seed", RANDOM_SEED)
+            self.mapped.append(f"{key}: sampling.seed is {RANDOM_SEED}, a random one.")
 
     def added_words(self) -> None:
         """Both keys or neither: the official YAML has neither, Rerender has both."""

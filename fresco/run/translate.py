@@ -32,7 +32,13 @@ from fresco.run.propagate import choose_engine, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import ImageLookup, export_keyframes, write_result
 from fresco.run.scan import Scan, scan_clip
-from fresco.settings import FrescoSettings, SamplingSettings, image_settings, validated
+from fresco.settings import (
+    RANDOM_SEED,
+    FrescoSettings,
+    SamplingSettings,
+    image_settings,
+    validated,
+)
 from fresco.video.writer import check_target
 from fresco.workspace import Workspace, digest, write_json
 
@@ -71,7 +77,7 @@ def translate(
         preview: translate only the first keyframes, this many, and stop.
         workspace: the folder of the run; None: beside the result.
     """
-    settings = validated(settings)
+    settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
     # What may be refused comes before what takes long.
     if not only_keys:
@@ -124,7 +130,7 @@ def retranslate_keyframe(
         settings: as in the earlier run.
         seed: another seed for this keyframe; None: that of the settings.
     """
-    settings = validated(settings)
+    settings = _require_drawn(validated(settings))
     clip = open_clip(source, settings)
     with open_run(clip, settings, output, progress, workspace) as run:
         with log_stage("model"):
@@ -182,6 +188,17 @@ def detect_keyframes(
     with Workspace(workspace) as space:
         scores = scan_clip(clip, space, progress)
     return clip, scores, *_plan_keyframes(clip, scores, settings)
+
+
+def _require_drawn(settings: FrescoSettings) -> FrescoSettings:
+    """The settings themselves, unless their seed stands for a random one: a run is resumed by its
+    seed, so who starts it draws and keeps one."""
+    if settings.sampling.seed == RANDOM_SEED:
+        raise SettingsError(
+            f"sampling.seed is {RANDOM_SEED}, which stands for a random one; draw one before the "
+            "run (fresco.settings.draw_seed), and keep it."
+        )
+    return settings
 
 
 def _plan_keyframes(

@@ -155,9 +155,13 @@ class Client:
         wishes = _pack(settings, None, None, None) | ({"goal": goal} if goal else {})
         return _load_job(self._post(f"jobs/{_part(job)}/resume", wishes))
 
-    def delete(self, job: str) -> None:
-        """Remove a job that does not run, and what it made."""
-        self._send("DELETE", f"jobs/{_part(job)}").close()
+    def delete(self, job: str, *, video: bool = False) -> None:
+        """Remove a job that does not run, and what it made.
+
+        Args:
+            video: remove its uploaded video too, if no other job needs that.
+        """
+        self._send("DELETE", f"jobs/{_part(job)}{'?video=true' if video else ''}").close()
 
     def delete_video(self, video: str) -> None:
         """Remove an uploaded video."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus
+from fresco.server.jobs.engine import JobConflictError, JobEngine
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
 from fresco.server.ports import Environment
-from fresco.server.videos import VideoStore
+from fresco.server.videos import UnknownVideoError, VideoStore
+
+_JOBS, _VIDEOS = "jobs", "videos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +29,84 @@ class Service:
     root: Path
     """Folder of both."""
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of jobs and videos."""
+        return self.root / _JOBS, self.root / _VIDEOS
+
     def submit(self, request: JobRequest) -> JobStatus:
-        """Check a request against the environment, fill in what it leaves open, and queue it."""
-        return self.engine.submit(self._complete(request))
+        """As `submit_once`, for whoever does not mind whether the job is a new one."""
+        return self.submit_once(request)[0]
+
+    def submit_once(self, request: JobRequest, *, pressed: float = 0) -> tuple[JobStatus, bool]:
+        """Check a request against the environment, fill in what it leaves open, and queue it,
+        unless the same is queued or runs: see `JobEngine.submit_once`."""
+        request = self.complete(request)
+        with self.engine.unchanged():
+            self._require_kept(request)
+            return self.engine.submit_once(request, pressed=pressed)
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """Queue an ended job again, perhaps changed; checked as in `submit`."""
-        return self.engine.resume(job, self._complete(request or self.engine.request(job)))
+        return self.engine.resume(job, self.complete(request or self.engine.request(job)))
 
-    def _complete(self, request: JobRequest) -> JobRequest:
+    def resume_once(self, job: str, request: JobRequest | None = None) -> JobStatus:
+        """As `resume`; a job that was just queued with that request is left as it is."""
+        request = self.complete(request or self.engine.request(job))
+        status = self.engine.status(job)
+        if not status.state.ended and self.engine.request(job) == request:
+            return status
+        return self.engine.resume(job, request)
+
+    def delete_job(self, job: str, *, video: bool = False) -> str:
+        """Remove a job that does not run, and what it made.
+
+        Args:
+            video: remove the uploaded video with it, if this is the last job that needs it.
+
+        Returns:
+            The id of the video that was removed; empty: none.
+        """
+        source = self.engine.request(job).source
+        self.engine.delete(job)
+        identity = self.videos.find_id(source) if video else ""
+        with self.engine.unchanged():
+            if not identity or self.count_jobs().get(identity):
+                return ""
+            with contextlib.suppress(UnknownVideoError):
+                self.videos.delete(identity)
+                return identity
+        return ""
+
+    def delete_video(self, video: str) -> None:
+        """Remove an uploaded video that no waiting or running job needs."""
+        kept = self.videos.get(video)
+        with self.engine.unchanged():
+            for status in self.count_jobs().get(video, ()):
+                if not status.state.ended:
+                    raise JobConflictError(
+                        f"Video {kept.name} is needed by job {status.id} ({status.title}), which "
+                        f"is {status.state}; cancel that first."
+                    )
+            self.videos.delete(video)
+
+    def count_jobs(self) -> dict[str, list[JobStatus]]:
+        """The jobs of every uploaded video that has some, by its id."""
+        found: dict[str, list[JobStatus]] = {}
+        for status in self.engine.jobs():
+            if identity := self.videos.find_id(self.engine.request(status.id).source):
+                found.setdefault(identity, []).append(status)
+        return found
+
+    def _require_kept(self, request: JobRequest) -> None:
+        """Raise UnknownVideoError if the source is an uploaded video that was just removed."""
+        identity = self.videos.find_id(request.source)
+        if identity:
+            self.videos.get(identity)
+
+    def complete(self, request: JobRequest) -> JobRequest:
+        """The request as a job keeps it; SettingsError where this server does not take it."""
+        request = draw_seeds(request)
         check_limits(request, self.environment.limits)
         if request.goal is Goal.PROPAGATION:
             return request
@@ -44,7 +116,7 @@ class Service:
 
 def open_service(root: Path, environment: Environment) -> Service:
     """Open the jobs and videos under a folder, and begin to run what is queued."""
-    engine = JobEngine(root / "jobs", make_work(environment))
+    engine = JobEngine(root / _JOBS, make_work(environment))
     engine.start()
-    videos = VideoStore(root / "videos", lambda: environment.limits)
+    videos = VideoStore(root / _VIDEOS, lambda: environment.limits)
     return Service(environment, engine, videos, root)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,7 +29,7 @@ from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.video.streams import find_video_stream
-from fresco.workspace import digest, explain, read_json, write_json
+from fresco.workspace import digest, digest_content, explain, read_json, write_json
 
 FORMATS = (
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",
@@ -82,10 +84,12 @@ class StoredVideo:
     """Where it lies."""
     info: VideoInfo
     """What is in it."""
+    size: int
+    """Bytes of the file."""
 
 
 class VideoStore:
-    """Uploaded videos, one folder each.
+    """Uploaded videos, one folder each; the same file is kept once.
 
     Args:
         root: holds these folders and nothing else.
@@ -95,9 +99,15 @@ class VideoStore:
     def __init__(self, root: Path, limits: Callable[[], Limits]) -> None:
         self._root = root
         self._limits = limits
+        self._lock = threading.RLock()
+        self._added: Counter[str] = Counter()
+        """How often each video that is new in this process was added, less what was taken back."""
 
     def add(self, data: Readable, name: str) -> StoredVideo:
-        """Keep a video. It is read whole before it counts; a bad one leaves nothing."""
+        """Keep a video. It is read whole before it counts; a bad one leaves nothing.
+
+        A file that is here already gets the name that it has now.
+        """
         video = make_id()
         folder = self._root / video
         suffix = Path(name.replace("\\", "/")).suffix.lower()
@@ -105,16 +115,64 @@ class VideoStore:
         shown = _shown_name(name)
         try:
             folder.mkdir(parents=True)
-            _copy(data, path, self._limits().upload_megabytes)
-            info = _checked(path, shown)
-            write_json(folder / _FACTS, {"name": shown, "file": path.name, "info": _plain(info)})
+            content = _copy(data, path, self._limits().upload_megabytes)
+            with self._lock:
+                known = self._give_again(content, path, shown)
+            if known is None:
+                facts = {"name": shown, "file": path.name, "content": content,
+                         "info": _plain(_checked(path, shown))}
+                with self._lock:
+                    # Another request may have sent the same meanwhile.
+                    known = self._give_again(content, path, shown) or self._keep(video, facts)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise explain(error, folder) from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return StoredVideo(video, shown, path, info)
+        if known.id != video:
+            shutil.rmtree(folder, ignore_errors=True)
+        return known
+
+    def take_back(self, video: str) -> None:
+        """Undo one `add` whose request failed: the file goes unless it was here before, or
+        another request has added it too."""
+        with self._lock:
+            if video not in self._added:
+                return
+            self._added[video] -= 1
+            if self._added[video] > 0:
+                return
+            with contextlib.suppress(UnknownVideoError):
+                self.delete(video)
+
+    def _keep(self, video: str, facts: Mapping[str, Any]) -> StoredVideo:
+        write_json(self._root / video / _FACTS, facts)
+        self._added[video] = 1
+        return self.get(video)
+
+    def _give_again(self, content: str, path: Path, shown: str) -> StoredVideo | None:
+        """The video that has the same bytes as a new file, under its name of now; or None."""
+        size = path.stat().st_size
+        for folder in self._folders():
+            facts = read_json(folder / _FACTS)
+            if not isinstance(facts, Mapping) or not self._is_same(folder, facts, content, size):
+                continue
+            write_json(folder / _FACTS, {**facts, "name": shown, "content": content})
+            if folder.name in self._added:
+                self._added[folder.name] += 1
+            return self._read(folder.name)
+        return None
+
+    def _is_same(self, folder: Path, facts: Mapping[str, Any], content: str, size: int) -> bool:
+        kept = folder / str(facts["file"])
+        try:
+            if kept.stat().st_size != size:
+                return False
+            # Of a video of version 0.1 the content is not noted.
+            return content == (facts.get("content") or digest_content(kept))
+        except OSError:
+            return False
 
     def get(self, video: str) -> StoredVideo:
         """The video of that id."""
@@ -127,9 +185,11 @@ class VideoStore:
 
     def delete(self, video: str) -> None:
         """Remove the video of that id and what was found out about it."""
-        folder = self.get(video).path.parent
-        # Without its facts it no longer counts, whatever happens to the rest.
-        (folder / _FACTS).unlink(missing_ok=True)
+        with self._lock:
+            folder = self.get(video).path.parent
+            # Without its facts it no longer counts, whatever happens to the rest.
+            (folder / _FACTS).unlink(missing_ok=True)
+            self._added.pop(video, None)
         shutil.rmtree(folder, ignore_errors=True)
 
     def list_videos(self) -> tuple[StoredVideo, ...]:
@@ -137,6 +197,12 @@ class VideoStore:
         names = [path.name for path in self._folders()]
         found = [video for name in names if (video := self._read(name)) is not None]
         return tuple(sorted(found, key=lambda video: -_changed(video.path)))
+
+    def find_id(self, source: str) -> str:
+        """The id of the uploaded video that a job names as its source; empty: it is none."""
+        folder = Path(source).parent
+        here = is_id(folder.name) and folder.parent.absolute() == self._root.absolute()
+        return folder.name if here else ""
 
     def scan_folder(self, path: Path) -> Path:
         """Workspace of `detect` for a video; that of an uploaded one goes with it."""
@@ -157,7 +223,8 @@ class VideoStore:
         path = folder / str(facts["file"])
         if not path.is_file():
             return None
-        return StoredVideo(video, str(facts["name"]), path, _info(facts["info"], path))
+        info = _info(facts["info"], path)
+        return StoredVideo(video, str(facts["name"]), path, info, path.stat().st_size)
 
 
 def _changed(path: Path) -> float:
@@ -173,10 +240,12 @@ def _shown_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 
 
-def _copy(data: Readable, path: Path, megabytes: int) -> None:
-    left = megabytes * _MEGABYTE
+def _copy(data: Readable, path: Path, megabytes: int) -> str:
+    """Write the file up to a limit; the digest of its content, as of `digest_content`."""
+    left, sha = megabytes * _MEGABYTE, hashlib.sha256()
     with path.open("wb") as file:
         while block := data.read(_BLOCK):
+            sha.update(block)
             left -= len(block)
             if left < 0:
                 raise TooLargeError(
@@ -184,6 +253,7 @@ def _copy(data: Readable, path: Path, megabytes: int) -> None:
                     "shorter or more compressed video, or raise the limit in its settings."
                 )
             file.write(block)
+    return sha.hexdigest()
 
 
 def _checked(path: Path, shown: str) -> VideoInfo:

@@ -7,9 +7,11 @@ are imported late: where one of them cannot be loaded, the script in img2img sti
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,7 +20,9 @@ from modules import script_callbacks, shared
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.webui.script_arguments import PAGE
 from fresco.server.ports import Limits
+from fresco.webui.img2img.absent_images import allow_absent_images
 from fresco.webui.img2img.axes import add_axes
+from fresco.webui.widgets.serving import close_folders
 
 if TYPE_CHECKING:
     from fresco.server.api.access import Access
@@ -107,9 +111,12 @@ def add_tab() -> list[tuple[Any, str, str]]:
         return [(blocks, title, identity)]
 
 
-def add_api(_demo: Any, app: Any) -> None:
-    """The routes under /fresco."""
+def add_api(demo: Any, app: Any) -> None:
+    """The routes under /fresco, by which alone the files of jobs are had from then on."""
+    allow_absent_images(app)
     try:
+        if demo is not None:
+            close_folders(demo, service().folders)
         from fresco.server.api.routes import add_routes
 
         add_routes(app, service(), _access(app))
@@ -127,15 +134,27 @@ def _access(app: Any) -> Access:
     from fresco.server.api.access import Access
 
     listed = getattr(shared.cmd_opts, "api_auth", None)
-    if listed or not getattr(app, "auth", None):
+    if not getattr(app, "auth", None):
         return Access.of(listed)
     found = [
         item.dependency for route in app.routes if getattr(route, "path", "") == "/config"
         for item in route.dependencies if getattr(item.dependency, "__name__", "") == _LOGIN
     ]
+    if listed:
+        return dataclasses.replace(Access.of(listed), knows=_find_user(found))
     if not found:
         raise HostError(
             "The login of this WebUI cannot be used for the API of FRESCO; start the WebUI with "
             "--api-auth user:password."
         )
     return Access.of(None, *found)
+
+
+def _find_user(checks: Sequence[Callable[..., Any]]) -> Callable[[Any], bool] | None:
+    """Whether a request carries the cookie of somebody who logged in on the page; None where the
+    page's login is not as it is known."""
+    for check in checks:
+        user = inspect.signature(check).parameters.get("user")
+        if find := getattr(getattr(user, "default", None), "dependency", None):
+            return lambda connection: find(connection) is not None
+    return None

@@ -115,6 +115,29 @@ def test_notes_are_told_and_quiet_keeps_to_the_result(
     assert "scan" not in err
 
 
+def test_a_random_seed_is_drawn_kept_until_the_end_and_told(
+    calls: Calls, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped and started again, the same command has the same seed; then another."""
+    words = ["translate", str(clip), "--model", "m", "--seed", "-1"]
+
+    def stop(progress: Progress) -> None:
+        raise Cancelled("Stopped.")
+
+    calls.act = stop
+    assert main(words) == 130
+    first = calls.settings.sampling.seed
+    assert 0 <= first < 2**32
+    assert f"--seed is {first}, drawn at random" in capsys.readouterr().err
+    calls.act = lambda progress: None
+    assert main(words) == 0
+    assert calls.settings.sampling.seed == first
+    assert f"--seed is {first}, of the run that was stopped" in capsys.readouterr().err
+    assert load_config(clip.with_name("my clip_fresco.fresco-run.json")).settings == calls.settings
+    assert main(words) == 0
+    assert calls.settings.sampling.seed != first
+
+
 def test_propagate_and_compare_pass_their_paths_on(
     calls: Calls, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from fresco.guidance.ports import Host
 from fresco.hosts.options import HostOptions
-from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import State, dump_request, dump_status, load_request
 from fresco.server.jobs.runner import make_work
 from fresco.settings import SamplingSettings
@@ -98,9 +98,20 @@ def test_what_finished_jobs_made_is_found(server: Server) -> None:
     assert "all: begins" in server.engine.log(JOBS["done"])
 
 
-def test_a_finished_job_is_only_written_again(samples: Samples, server: Server) -> None:
+def test_a_finished_job_has_nothing_to_resume(samples: Samples, server: Server) -> None:
+    for name in ("done", "propagated"):
+        assert server.engine.status(JOBS[name]).result == "new"
+        with pytest.raises(JobConflictError, match="nothing to resume"):
+            server.engine.resume(JOBS[name])
+
+
+def test_a_finished_job_whose_result_is_gone_is_only_written_again(
+    samples: Samples, server: Server
+) -> None:
     before = samples.stored(f"jobs/{JOBS['done']}")
     before += samples.stored_frames(f"jobs/{JOBS['propagated']}")
+    for name in ("done", "propagated"):
+        (server.engine.folder(JOBS[name]) / "result.mp4").unlink()
     _hold_queue(server)
     assert server.resume("done") is State.DONE
     assert server.resume("propagated") is State.DONE

@@ -194,10 +194,11 @@ def test_weights_beside_the_tool_are_used_and_absent_ones_told(tmp_path: Path) -
     assert load_config(path).settings.flow.weights_dir == str(tmp_path / "model")
 
 
-def test_a_random_seed_is_no_seed(tmp_path: Path) -> None:
-    path = official(tmp_path, seed=-1)
-    assert load_config(path).settings.sampling.seed == 0
-    assert "seed (-1): a random seed cannot be repeated" in sentences(path)
+@pytest.mark.parametrize("seed", [-1, -7])
+def test_a_random_seed_stays_random(tmp_path: Path, seed: int) -> None:
+    path = official(tmp_path, seed=seed)
+    assert load_config(path).settings.sampling.seed == -1
+    assert "seed: sampling.seed is -1, a random one" in sentences(path)
 
 
 def test_missing_and_unknown_keys_are_told(tmp_path: Path) -> None:

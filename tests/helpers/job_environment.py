@@ -23,6 +23,8 @@ MODELS = {"tiny": 0, "tiny two": 1}
 """Name -> seed of the weights."""
 SAMPLERS = ("ddpm", "euler", "dpm++-2m")
 CONTROL = "tiny control"
+CANNY = "tiny canny"
+"""A ControlNet whose name tells what hints it wants."""
 
 
 TINY: Mapping[str, Any] = {
@@ -63,7 +65,7 @@ class TinyEnvironment:
         return "a test with diffusers"
 
     def offer(self) -> Offer:
-        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL,), ("canny",))
+        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"))
 
     def resolve(self, options: HostOptions) -> HostOptions:
         offer = self.offer()

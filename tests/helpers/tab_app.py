@@ -1,4 +1,5 @@
-"""The tab alone in plain gradio, as a program of its own: `python -m tests.helpers.tab_app DIR`."""
+"""The tab and its API in plain gradio, as a program of its own:
+`python -m tests.helpers.tab_app DIR [USER:PASSWORD]`."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from typing import Any
 import gradio as gr
 import gradio.routes
 
+from fresco.server.api.access import Access
+from fresco.server.api.routes import add_routes
 from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
+from fresco.webui.widgets.serving import close_folders
 from tests.helpers.job_environment import TinyEnvironment
 from tests.helpers.source import ROOT
 
@@ -28,8 +32,12 @@ def add_to_head(html: str) -> None:
     gradio.routes.templates.TemplateResponse = response
 
 
-def main(folder: Path) -> None:
-    """Serve the tab on a free port, say which, and stay until the input ends."""
+def main(folder: Path, accounts: str = "") -> None:
+    """Serve the tab on a free port, say which, and stay until the input ends.
+
+    Args:
+        accounts: users and passwords of the API, as of --api-auth.
+    """
     script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
     style = (ROOT / "style.css").read_text("utf-8")
     add_to_head(f"<style>{style}</style><script>{script}</script>")
@@ -38,9 +46,12 @@ def main(folder: Path) -> None:
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:
         tab.render()
     page.queue()
-    _, address, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False
+    app, address, _ = page.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False,
+        allowed_paths=[str(folder)],
     )
+    close_folders(page, service.folders)
+    add_routes(app, service, Access.of(accounts))
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
     sys.stdin.read()
@@ -48,4 +59,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -12,6 +12,7 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 T = TypeVar("T")
@@ -124,6 +125,14 @@ class TabPage:
         """Upload a video and wait for its keyframes."""
         self.upload(path)
         self.until("fresco.state().line.state === 'ready'")
+
+    def choose(self, name: str, choice: str) -> None:
+        """Choose in a dropdown of gradio by typing."""
+        field = self.element(f"#fresco_{name} input")
+        self.script("arguments[0].scrollIntoView({block: 'center'})", field)
+        field.click()
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(choice, Keys.ENTER)
 
     def put(self, **values: object) -> None:
         """Type into fields of gradio, by their ids; what is folded away can be set too."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -62,9 +64,61 @@ def test_a_restart_knows_it_without_reading_it_again(
     assert again.get(kept.id) == kept
 
 
-def test_the_newest_is_listed_first(store: VideoStore, clip: Path) -> None:
+def test_the_same_file_is_kept_once(store: VideoStore, clip: Path, tmp_path: Path) -> None:
+    """Under the name that it had last; other bytes of that name are another video."""
     data = clip.read_bytes()
-    kept = [store.add(io.BytesIO(data), f"{number}.mp4") for number in range(3)]
+    first = store.add(io.BytesIO(data), "a.mov")
+    again = VideoStore(tmp_path / "videos", Limits).add(io.BytesIO(data), "holiday.mov")
+    assert (again.id, again.path, again.name) == (first.id, first.path, "holiday.mov")
+    assert again.size == len(data)
+    other = write_clip(tmp_path / "other.mov", moving_texture(3, 32, 32))
+    assert store.add(io.BytesIO(other.read_bytes()), "holiday.mov").id != first.id
+    assert len(store.list_videos()) == len(list((tmp_path / "videos").iterdir())) == 2
+
+
+def test_the_same_file_sent_twice_at_once_is_kept_once(
+    store: VideoStore, clip: Path, tmp_path: Path
+) -> None:
+    data = clip.read_bytes()
+    with ThreadPoolExecutor(6) as pool:
+        kept = list(pool.map(lambda name: store.add(io.BytesIO(data), name), "abcdef"))
+    assert len({video.id for video in kept}) == 1
+    assert len(list((tmp_path / "videos").iterdir())) == 1
+
+
+def test_a_video_of_version_0_1_is_known_again(
+    store: VideoStore, clip: Path, tmp_path: Path
+) -> None:
+    kept = store.add(io.BytesIO(clip.read_bytes()), "a.mov")
+    facts = kept.path.with_name("clip.json")
+    values = json.loads(facts.read_text())
+    del values["content"]
+    facts.write_text(json.dumps(values))
+    again = VideoStore(tmp_path / "videos", Limits)
+    assert again.add(io.BytesIO(clip.read_bytes()), "a.mov").id == kept.id
+
+
+def test_what_a_failed_request_added_is_taken_back(
+    store: VideoStore, clip: Path, tmp_path: Path
+) -> None:
+    """But nothing that was here before, or that another request has added too."""
+    data = clip.read_bytes()
+    first = store.add(io.BytesIO(data), "a.mov")
+    store.add(io.BytesIO(data), "a.mov")
+    store.take_back(first.id)
+    assert store.list_videos()
+    store.take_back(first.id)
+    assert store.list_videos() == ()
+    kept = store.add(io.BytesIO(data), "a.mov")
+    restarted = VideoStore(tmp_path / "videos", Limits)
+    restarted.add(io.BytesIO(data), "a.mov")
+    restarted.take_back(kept.id)
+    assert restarted.get(kept.id)
+
+
+def test_the_newest_is_listed_first(store: VideoStore, tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", moving_texture(2 + n, 32, 32)) for n in range(3)]
+    kept = [store.add(io.BytesIO(path.read_bytes()), path.name) for path in clips]
     for age, item in enumerate(kept):
         os.utime(item.path, (1000 + age, 1000 + age))
     assert [item.name for item in store.list_videos()] == ["2.mp4", "1.mp4", "0.mp4"]

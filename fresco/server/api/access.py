@@ -23,6 +23,9 @@ class Access:
     """User and password of everybody who may come in."""
     dependencies: tuple[Callable[..., Any], ...] = ()
     """Dependencies of FastAPI that every route has besides, such as the login of gradio."""
+    knows: Callable[[HTTPConnection], bool] | None = None
+    """Whether somebody who gives no credentials is known otherwise, by the login of the page; they
+    may read, as the page shows them the results."""
 
     @classmethod
     def of(cls, listed: str | None, *dependencies: Callable[..., Any]) -> Access:
@@ -43,8 +46,12 @@ class Access:
         return cls(tuple(pairs), dependencies)
 
     def require(self, connection: HTTPConnection) -> None:
-        """Raise 401 unless the request carries the name and the password of somebody."""
-        if self.credentials and not self._known(connection.headers.get("authorization", "")):
+        """Raise 401 unless the request carries the name and the password of somebody, or reads
+        what the page shows to who asks."""
+        if not self.credentials or self._known(connection.headers.get("authorization", "")):
+            return
+        reads = connection.scope.get("method") in ("GET", "HEAD")
+        if not (reads and self.knows and self.knows(connection)):
             raise HTTPException(
                 401, "This server wants a user and password (HTTP basic); see --api-auth.",
                 {"WWW-Authenticate": 'Basic realm="FRESCO", charset="UTF-8"'},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fresco.planning.keyframes import KeyframePlan
+from fresco.server.jobs.job import JobStatus
 from fresco.server.videos import Detection, StoredVideo
 from fresco.video.index import VideoInfo
 
@@ -22,9 +24,10 @@ def describe_info(info: VideoInfo) -> dict[str, Any]:
     }
 
 
-def describe_video(video: StoredVideo) -> dict[str, Any]:
-    """An uploaded video."""
-    return {"id": video.id, "name": video.name, "info": describe_info(video.info)}
+def describe_video(video: StoredVideo, jobs: Iterable[JobStatus] = ()) -> dict[str, Any]:
+    """An uploaded video, and the jobs that need it."""
+    return {"id": video.id, "name": video.name, "bytes": video.size,
+            "jobs": [status.id for status in jobs], "info": describe_info(video.info)}
 
 
 def describe_detection(found: Detection) -> dict[str, Any]:

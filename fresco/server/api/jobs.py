@@ -66,10 +66,15 @@ class JobRoutes:
         """Take a job out of the queue, or stop it at its next step; what is finished is kept."""
         return Answer(dump_status(self._engine.cancel(job)))
 
-    def delete(self, job: str) -> Response:
+    def delete(
+        self, job: str,
+        video: bool = Query(False, description="Remove its uploaded video too, if no other job "
+                            "needs that."),
+    ) -> Response:
         """Remove a job that does not run, and what it made."""
-        self._engine.delete(job)
-        return Answer({"id": job, "deleted": True})
+        removed = self._service.delete_job(job, video=video)
+        told = {"video_deleted": removed or None} if video else {}
+        return Answer({"id": job, "deleted": True, **told})
 
     def listed(
         self, limit: int | None = Query(None, ge=1, description="Most jobs that are listed.")
@@ -155,6 +160,7 @@ def _change(
         own_keys=own_keys, preview=body.preview or known.preview,
         title=body.title or known.title, frame=known.frame if body.frame is None else body.frame,
         frame_seed=body.frame_seed if goal is Goal.KEYFRAME else known.frame_seed,
+        random_seed=known.random_seed and settings.sampling.seed == known.settings.sampling.seed,
     )
 
 

@@ -262,8 +262,8 @@ class ResumeBody(ApiModel):
     frame: whole(0, _MOST_FRAMES) = Field(
         None, description="Number of the keyframe of the goal keyframe."
     )
-    frame_seed: whole(0, 2**63 - 1) = Field(
-        None, description="Seed of the goal keyframe; left out: as of the others."
+    frame_seed: whole(-1, 2**63 - 1) = Field(
+        None, description="Seed of the goal keyframe; -1: a random one; left out: as of the others."
     )
     title: text(200) = Field(None, description="For people; empty: the video's name.")
 

@@ -30,7 +30,8 @@ class LocatedVideo:
 
 @contextmanager
 def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
-    """The video that a client names; one that came within the request is removed on an error."""
+    """The video that a client names; one that came within the request is taken back on an
+    error."""
     if body.path:
         path = require_path(service, "path", body.path)
         yield LocatedVideo(path, path.name)
@@ -43,7 +44,8 @@ def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
         try:
             yield LocatedVideo(video.path, video.name, {"video_id": video.id})
         except BaseException:
-            service.videos.delete(video.id)
+            if not service.count_jobs().get(video.id):
+                service.videos.take_back(video.id)
             raise
 
 

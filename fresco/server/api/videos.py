@@ -15,11 +15,10 @@ from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer
 from fresco.server.api.sources import limit_inline, open_video
 from fresco.server.api.upload import UploadedFile
-from fresco.server.jobs.engine import JobConflictError
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import check_limits
 from fresco.server.service import Service
-from fresco.server.videos import detect
+from fresco.server.videos import StoredVideo, detect
 
 
 class ServerRoutes:
@@ -60,26 +59,26 @@ class VideoRoutes:
         """Upload a video; the id in the answer names it from then on."""
         # Straight from the network to its place, up to the limit.
         file = UploadedFile(request)
-        return Answer(describe_video(self._videos.add(file, file.name)))
+        return self._answer(self._videos.add(file, file.name))
 
     def listed(self) -> Response:
-        """Uploaded videos, newest first."""
-        return Answer({"videos": [describe_video(each) for each in self._videos.list_videos()]})
+        """Uploaded videos, newest first, and how much room they take."""
+        jobs, kept = self._service.count_jobs(), self._videos.list_videos()
+        return Answer({
+            "videos": [describe_video(each, jobs.get(each.id, ())) for each in kept],
+            "count": len(kept), "bytes": sum(each.size for each in kept),
+        })
 
     def get(self, video: str) -> Response:
         """What is known about an uploaded video."""
-        return Answer(describe_video(self._videos.get(video)))
+        return self._answer(self._videos.get(video))
+
+    def _answer(self, video: StoredVideo) -> Response:
+        return Answer(describe_video(video, self._service.count_jobs().get(video.id, ())))
 
     def delete(self, video: str) -> Response:
         """Remove an uploaded video that no waiting or running job needs."""
-        kept = self._videos.get(video)
-        engine = self._service.engine
-        for status in engine.jobs():
-            if not status.state.ended and engine.request(status.id).source == str(kept.path):
-                raise JobConflictError(
-                    f"Video {video} is needed by job {status.id}; cancel that first."
-                )
-        self._videos.delete(video)
+        self._service.delete_video(video)
         return Answer({"id": video, "deleted": True})
 
     def keyframes(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008

@@ -6,9 +6,11 @@ how far it came, and the run in it goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,26 @@ from typing import Any
 from fresco.errors import Cancelled, FrescoError, WorkspaceError
 from fresco.memory import is_out_of_memory
 from fresco.progress import CancelToken, Progress
-from fresco.server.jobs.job import JobRequest, JobStatus, State
+from fresco.server.jobs.job import (
+    JobRequest,
+    JobStatus,
+    State,
+    list_request_notes,
+    with_seed,
+)
 from fresco.server.jobs.log import Say, open_log
 from fresco.server.jobs.progress import StageTracker
-from fresco.server.jobs.runner import Outcome, Work
+from fresco.server.jobs.runner import Outcome, Work, is_whole
 from fresco.server.jobs.store import JobStore
-from fresco.server.jobs.table import JobConflictError, JobTable, UnknownJobError
+from fresco.server.jobs.table import (
+    JobConflictError,
+    JobTable,
+    NothingToDoError,
+    UnknownJobError,
+)
 from fresco.workspace import explain
 
-__all__ = ["JobConflictError", "JobEngine", "UnknownJobError"]
+__all__ = ["JobConflictError", "JobEngine", "NothingToDoError", "UnknownJobError"]
 
 log = logging.getLogger("fresco")
 
@@ -87,7 +100,7 @@ class JobEngine:
         return self._store.folder(job)
 
     def outcome(self, job: str) -> Outcome:
-        """What a job has made by now."""
+        """What a job has made by now; the video before stays until there is another."""
         self._table.status(job)
         return self._store.outcome(job)
 
@@ -100,6 +113,10 @@ class JobEngine:
             return ""
         except OSError as error:
             raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    def unchanged(self) -> AbstractContextManager[object]:
+        """Within: no job is added, changed or removed by another thread."""
+        return self._table.changed
 
     # What may be asked for
 
@@ -116,6 +133,32 @@ class JobEngine:
             status = self._table.add(request)
             self._queue.append(status.id)
             return status
+
+    def submit_once(self, request: JobRequest, *, pressed: float = 0) -> tuple[JobStatus, bool]:
+        """Queue a job unless one with the same request waits or runs: that one, and whether it is
+        a new one.
+
+        Args:
+            pressed: seconds within which a request that only has another random seed is the same
+                press of a button.
+        """
+        with self._table.changed:
+            for status in self.jobs():
+                if not status.state.ended and self._is_same(status, request, pressed):
+                    self._store.drop_incoming(request)
+                    return status, False
+            return self.submit(request), True
+
+    def _is_same(self, status: JobStatus, request: JobRequest, pressed: float) -> bool:
+        known = self._table.request(status.id)
+        young = time.time() - status.created < pressed
+        if request.random_seed and known.random_seed and young:
+            request = with_seed(request, known.settings.sampling.seed)
+        if dataclasses.replace(request, own_keys=known.own_keys) != known:
+            return False
+        if request.own_keys == known.own_keys:
+            return True
+        return self._store.has_same_files(Path(request.own_keys), Path(known.own_keys))
 
     def cancel(self, job: str) -> JobStatus:
         """Take a job out of the queue, or stop it at its next step."""
@@ -150,6 +193,13 @@ class JobEngine:
             if not state.ended:
                 raise JobConflictError(f"Job {job} is {state.value}; it can be resumed once it "
                                        "has ended.")
+            known = self._table.request(job)
+            again = request in (None, known) and state is State.DONE
+            if again and is_whole(known, self._store.folder(job), self._store.outcome(job)):
+                raise NothingToDoError(
+                    f"Job {job} is finished and nothing of it is changed, so there is nothing to "
+                    "resume; what it made is kept. Change an option, or its goal, to make more."
+                )
             status = self._table.queue_again(job, request)
             self._queue.append(job)
             return status
@@ -251,7 +301,8 @@ class JobEngine:
         """Do a job: how it ended, and what to tell."""
         request, folder = self._table.request(job), self._store.folder(job)
         try:
-            self._store.forget_outcome(job)
+            self._store.age_outcome(job)
+            self._table.publish(job, to_disk=True, result=self._store.result(job))
             say(f"{request.goal.value}: begins")
             outcome = self._work(request, folder, Progress(tracker.report, self._token))
             self._store.write_outcome(job, outcome)
@@ -268,4 +319,7 @@ class JobEngine:
             return State.FAILED, {
                 "message": f"A fault of the program, see the log of the job: {error!r}"
             }
-        return State.DONE, {"message": "Finished.", "notes": outcome.notes}
+        return State.DONE, {
+            "message": "Finished.", "notes": (*list_request_notes(request), *outcome.notes),
+            "result": self._store.result(job),
+        }

@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.settings import FrescoSettings, from_dict, to_dict
+from fresco.hosts.options import ControlUnit, HostOptions, find_control_notes
+from fresco.settings import RANDOM_SEED, FrescoSettings, draw_seed, from_dict, to_dict
 
 
 class Goal(str, Enum):
@@ -83,6 +83,8 @@ class JobRequest:
     """Seed of the goal `keyframe`; None: that of the settings, which all keyframes have."""
     title: str = ""
     """For people; empty: the source's name."""
+    random_seed: bool = field(default=False, compare=False)
+    """Whether a random seed was asked for; that of the settings is the one that was drawn."""
 
     def __post_init__(self) -> None:
         if self.goal is Goal.PROPAGATION and not self.own_keys:
@@ -96,6 +98,30 @@ class JobRequest:
             )
 
 
+def list_request_notes(request: JobRequest) -> tuple[str, ...]:
+    """What a person should know of a request before it runs."""
+    seed = request.settings.sampling.seed
+    drawn = (f"sampling.seed is {seed}, drawn at random.",) if request.random_seed else ()
+    return (*drawn, *find_control_notes(request.host.control))
+
+
+def with_seed(request: JobRequest, seed: int) -> JobRequest:
+    """The request with another seed of all keyframes."""
+    sampling = dataclasses.replace(request.settings.sampling, seed=seed)
+    return dataclasses.replace(
+        request, settings=dataclasses.replace(request.settings, sampling=sampling)
+    )
+
+
+def draw_seeds(request: JobRequest) -> JobRequest:
+    """The request with a drawn seed for every random one, so that a resumed job is the same."""
+    if request.settings.sampling.seed == RANDOM_SEED:
+        request = dataclasses.replace(with_seed(request, draw_seed()), random_seed=True)
+    if request.frame_seed == RANDOM_SEED:
+        request = dataclasses.replace(request, frame_seed=draw_seed())
+    return request
+
+
 def _require_types(request: JobRequest) -> None:
     """Raise SettingsError if a request from a file holds what no front end would ask for."""
     texts = {name: getattr(request, name) for name in ("source", "own_keys", "title")}
@@ -104,6 +130,8 @@ def _require_types(request: JobRequest) -> None:
             raise SettingsError(f"{name} is {value!r}; give a text.")
     _require_whole("preview", request.preview, 1)
     _require_whole("frame", request.frame, -1)
+    if not isinstance(request.random_seed, bool):
+        raise SettingsError(f"random_seed is {request.random_seed!r}; give true or false.")
     if request.frame_seed is not None:
         _require_whole("frame_seed", request.frame_seed, 0)
 
@@ -136,6 +164,12 @@ def load_request(values: Mapping[str, Any]) -> JobRequest:
     return request
 
 
+NEW_RESULT = "new"
+"""The video is of the latest run."""
+EARLIER_RESULT = "earlier"
+"""The video is of a run before the latest, which has made none, or none yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """Where a job stands. Replaced whole, never edited."""
@@ -166,6 +200,8 @@ class JobStatus:
     """Seconds since 1970 of the end."""
     notes: tuple[str, ...] = ()
     """What a person should know of what was decided."""
+    result: str = ""
+    """The video there is: `NEW_RESULT`, `EARLIER_RESULT`, or empty."""
     version: int = 0
     """Raised with every change."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,20 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.settings import FrescoSettings, SamplingSettings
 from fresco.video.reader import VideoInfo, open_source
-from fresco.workspace import digest, digest_content, frame_name, read_json, write_json
+from fresco.workspace import (
+    digest,
+    digest_content,
+    explain,
+    frame_name,
+    read_json,
+    write_json,
+)
 
 log = logging.getLogger("fresco")
+
+_NEXT = "next"
+"""Folder of a job for the result of the run at work; what was there before stays till it is whole.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +44,7 @@ class Outcome:
     """What a job made."""
 
     output: Path | None
-    """The video, checked; None while there is none of the latest run."""
+    """The video, checked; None while there is none."""
     keys: Mapping[int, Path]
     """Translated keyframes at working size, by frame number."""
     report: Path | None
@@ -41,6 +53,8 @@ class Outcome:
     """Source, frame by frame and FRESCO side by side."""
     notes: tuple[str, ...]
     """What a person should know of what was decided."""
+    earlier: bool = False
+    """Whether output, report and comparison are of a run before the latest."""
 
 
 Work = Callable[[JobRequest, Path, Progress], Outcome]
@@ -53,17 +67,41 @@ def make_work(environment: Environment) -> Work:
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
         _info(request)  # a file that cannot be read is not yet the source to hold on to
         _require_same_source(Path(request.source), folder)
-        result = _run(environment, request, folder, progress)
+        makes_video = request.goal in (Goal.ALL, Goal.PROPAGATION)
+        place = _empty_folder(folder / _NEXT) if makes_video else folder
+        result = _run(environment, request, folder, place / "result.mp4", progress)
         _require_same_source(Path(request.source), folder)
-        output = None
-        if request.goal in (Goal.ALL, Goal.PROPAGATION):
-            output = result.output
-            _require_whole(output, request)
-        return Outcome(
-            output, find_keyframes(folder), result.report, result.comparison, result.notes
+        if not makes_video:
+            return Outcome(None, find_keyframes(folder), None, None, result.notes)
+        _require_whole(result.output, request)
+        _take_over(place, folder)
+        output, report, comparison = (
+            path and folder / path.name
+            for path in (result.output, result.report, result.comparison)
         )
+        return Outcome(output, find_keyframes(folder), report, comparison, result.notes)
 
     return work
+
+
+def _empty_folder(place: Path) -> Path:
+    """The folder, without what a run that was killed left in it."""
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, place) from error
+    return place
+
+
+def _take_over(place: Path, folder: Path) -> None:
+    """Move what a run made, now that it is whole, over what an earlier run of the job made."""
+    try:
+        for path in sorted(place.iterdir()):
+            path.replace(folder / path.name)
+        place.rmdir()
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 def check_limits(request: JobRequest, limits: Limits) -> None:
@@ -93,7 +131,7 @@ def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
 
 
 def _run(
-    environment: Environment, request: JobRequest, folder: Path, progress: Progress
+    environment: Environment, request: JobRequest, folder: Path, output: Path, progress: Progress
 ) -> RunResult:
     propagation = request.settings.propagation
     settings = dataclasses.replace(
@@ -104,7 +142,7 @@ def _run(
             cluster=propagation.cluster or environment.limits.cluster,
         ),
     )
-    source, output, workspace = Path(request.source), folder / "result.mp4", folder / "workspace"
+    source, workspace = Path(request.source), folder / "workspace"
     if request.goal is Goal.PROPAGATION:
         return propagate_keys(
             source, Path(request.own_keys), output, settings, progress, workspace=workspace
@@ -127,12 +165,29 @@ def _run(
 
 def find_keyframes(folder: Path) -> dict[int, Path]:
     """The keyframes that the job in this folder has by now."""
+    planned = _list_planned(folder)
+    return {number: path for number, path in planned.items() if path.exists()}
+
+
+def _list_planned(folder: Path) -> dict[int, Path]:
+    """The keyframes that the job in this folder shall have."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
     if not isinstance(plan, dict):
         return {}
     place = folder / "workspace" / Path(str(plan.get("folder"))).name
-    found = {number: place / frame_name(number) for number in plan.get("keyframes", ())}
-    return {number: path for number, path in found.items() if path.exists()}
+    return {number: place / frame_name(number) for number in plan.get("keyframes", ())}
+
+
+def is_whole(request: JobRequest, folder: Path, outcome: Outcome) -> bool:
+    """Whether all is still there that a finished job was asked for."""
+    if request.goal in (Goal.ALL, Goal.PROPAGATION):
+        return outcome.output is not None and not outcome.earlier
+    if request.goal is Goal.KEYFRAME:
+        return request.frame in outcome.keys
+    wanted = _list_planned(folder)
+    if request.goal is Goal.PREVIEW:
+        return 0 < min(request.preview, len(wanted)) <= len(outcome.keys)
+    return 0 < len(wanted) == len(outcome.keys)
 
 
 def _state(source: Path) -> dict[str, str]:

@@ -18,6 +18,8 @@ from typing import Any
 from fresco.errors import SettingsError, WorkspaceError
 from fresco.server.ids import is_id, make_id
 from fresco.server.jobs.job import (
+    EARLIER_RESULT,
+    NEW_RESULT,
     JobRequest,
     JobStatus,
     dump_request,
@@ -26,7 +28,7 @@ from fresco.server.jobs.job import (
     load_status,
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
-from fresco.workspace import Workspace, explain, read_json, write_json
+from fresco.workspace import Workspace, digest_content, explain, read_json, write_json
 
 log = logging.getLogger("fresco")
 
@@ -135,6 +137,21 @@ class JobStore:
         _move(keys, place / name)
         return dataclasses.replace(request, own_keys=str(self.folder(job) / name))
 
+    def drop_incoming(self, request: JobRequest) -> None:
+        """Remove the folder of `new_folder` that a request names, which becomes no job."""
+        keys = Path(request.own_keys)
+        if request.own_keys and keys.parent == self.root / _INCOMING:
+            shutil.rmtree(keys, ignore_errors=True)
+
+    def has_same_files(self, keys: Path, known: Path) -> bool:
+        """Whether a folder of `new_folder` holds the same files as that of a job."""
+        if keys.parent != self.root / _INCOMING:
+            return False
+        try:
+            return digest_content(keys) == digest_content(known)
+        except OSError:  # the folder of the job is somebody's own, and gone
+            return False
+
     def load(self) -> dict[str, StoredJob]:
         """Every job that can be read; the others are named in the log and left alone."""
         jobs: dict[str, StoredJob] = {}
@@ -154,7 +171,10 @@ class JobStore:
     def _read(self, folder: Path) -> StoredJob:
         written = (folder / "status.json").stat().st_mtime_ns
         request = load_request(_mapping(folder / "request.json"))
-        status = load_status(_mapping(folder / "status.json"))
+        known = _mapping(folder / "status.json")
+        status = load_status(known)
+        if "result" not in known:  # written by version 0.1
+            status = dataclasses.replace(status, result=self.result(folder.name))
         if status.id != folder.name:
             raise SettingsError(f"its status is that of job {status.id}; was it copied?")
         return StoredJob(request, status, written)
@@ -170,8 +190,14 @@ class JobStore:
         write_json(self.folder(status.id) / "status.json", dump_status(status))
 
     def write_outcome(self, job: str, outcome: Outcome) -> None:
-        """Keep what a run of the job made."""
+        """Keep what a run of the job made; a run without a video leaves the one before."""
         folder = self.folder(job)
+        before = self.outcome(job)
+        if outcome.output is None and before.output is not None:
+            outcome = dataclasses.replace(
+                outcome, output=before.output, report=before.report, comparison=before.comparison,
+                earlier=True,
+            )
 
         def inside(path: Path | None) -> str | None:
             return None if path is None else str(path.relative_to(folder))
@@ -179,18 +205,18 @@ class JobStore:
         write_json(folder / "outcome.json", {
             "output": inside(outcome.output), "report": inside(outcome.report),
             "comparison": inside(outcome.comparison), "notes": list(outcome.notes),
+            "earlier": outcome.earlier,
         })
 
-    def forget_outcome(self, job: str) -> None:
-        """A new run begins: what an earlier one made is no longer the outcome."""
+    def age_outcome(self, job: str) -> None:
+        """A new run begins: what there is from now on is of an earlier one."""
         path = self.folder(job) / "outcome.json"
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise explain(error, path) from error
+        known = read_json(path)
+        if isinstance(known, dict):
+            write_json(path, {**known, "earlier": True})
 
     def outcome(self, job: str) -> Outcome:
-        """What the latest run made, with the keyframes there are by now."""
+        """What the runs made: the latest video there is, and the keyframes there are by now."""
         folder = self.folder(job)
         known = read_json(folder / "outcome.json")
         known = known if isinstance(known, dict) else {}
@@ -201,8 +227,15 @@ class JobStore:
 
         return Outcome(
             existing("output"), find_keyframes(folder), existing("report"), existing("comparison"),
-            tuple(known.get("notes", ())),
+            tuple(known.get("notes", ())), bool(known.get("earlier", False)),
         )
+
+    def result(self, job: str) -> str:
+        """The `result` of a status."""
+        outcome = self.outcome(job)
+        if outcome.output is None:
+            return ""
+        return EARLIER_RESULT if outcome.earlier else NEW_RESULT
 
     def take_out(self, job: str) -> Path:
         """Take the folder of a job out of the list at one stroke; where it lies then."""

@@ -12,7 +12,13 @@ from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
 from fresco.server.ids import is_id
-from fresco.server.jobs.job import FOLLOWS, JobRequest, JobStatus, State
+from fresco.server.jobs.job import (
+    FOLLOWS,
+    JobRequest,
+    JobStatus,
+    State,
+    list_request_notes,
+)
 from fresco.server.jobs.store import JobStore
 
 log = logging.getLogger("fresco")
@@ -39,6 +45,10 @@ class _Job:
 
     request: JobRequest
     status: JobStatus
+
+
+class NothingToDoError(JobConflictError):
+    """What was asked for is there already."""
 
 
 class JobTable:
@@ -121,7 +131,7 @@ class JobTable:
             self._latest = max(time.time(), self._latest + 1e-5)
             status = JobStatus(
                 self._store.make_id(), State.QUEUED, _title(request), request.goal, self._latest,
-                version=1,
+                notes=list_request_notes(request), version=1,
             )
             self._jobs[status.id] = _Job(self._store.add(request, status), status)
             self.changed.notify_all()
@@ -141,7 +151,8 @@ class JobTable:
             known = self._jobs[job].request
             return self.change(
                 job, State.QUEUED, title=_title(known), goal=known.goal, stage="", done=0, total=0,
-                seconds_left=None, message="", started=None, ended=None, notes=(),
+                seconds_left=None, message="", started=None, ended=None,
+                notes=list_request_notes(known),
             )
 
     def change(self, job: str, state: State, **changes: Any) -> JobStatus:

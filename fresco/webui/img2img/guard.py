@@ -18,6 +18,7 @@ from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings
 from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
+from fresco.webui.img2img.console import report_shortly
 from fresco.webui.img2img.infotext import name_briefly
 from fresco.webui.img2img.request import Request
 
@@ -29,9 +30,9 @@ _UNPROCESSABLE = 422
 class CallRefused(HTTPException):
     """A request that cannot be done.
 
-    The WebUI's page shows the text of the error, with options as the page calls them. Its API
-    answers with `status_code` and `detail`, with options by group and name; of a `HTTPException`
-    it prints no traceback.
+    The WebUI's page shows the text of the error, with options as the page calls them; what it
+    prints of it is told in `console.py`. Its API answers with `status_code` and `detail`, with
+    options by group and name; of a `HTTPException` it prints no traceback.
     """
 
     def __init__(self, message: str) -> None:
@@ -47,7 +48,8 @@ CallRefused.__name__ = "FRESCO"
 
 
 class CallGuard:
-    """Replaces `p.init` and `p.sample`: raises what went wrong before, and guides the sampling."""
+    """Replaces `p.setup_prompts`, `p.init` and `p.sample`: raises what went wrong before, and
+    guides the sampling."""
 
     def __init__(self, p: Any, forget: Callable[[], None]) -> None:
         """
@@ -55,13 +57,17 @@ class CallGuard:
             forget: releases this guard after a failure, of which the script is not told.
         """
         self._error: Exception | None = None
+        self._by_page = not getattr(p, "is_api", False)
         self._forget = forget
         self._attempting = False
         self._call: GuidedCall | None = None
         self._patches = ExitStack()
         self._patches.callback(setattr, p, "image_mask", getattr(p, "image_mask", None))
+        # The first that the WebUI calls after `before_process`: other scripts, such as ControlNet,
+        # never meet a call that is refused.
+        self._patches.enter_context(replaced_method(p, "setup_prompts", self._checked))
         self._patches.enter_context(
-            replaced_method(p, "init", lambda previous: self._checked(p, previous))
+            replaced_method(p, "init", lambda previous: self._checked(self._encoded(p, previous)))
         )
         self._patches.enter_context(
             replaced_method(p, "sample", lambda previous: self._guided(p, previous))
@@ -99,19 +105,26 @@ class CallGuard:
 
     def _require_none(self) -> None:
         if isinstance(self._error, FrescoError):
-            raise _refused(self._error)
+            raise self._refuse(self._error)
         if self._error:
             raise self._error
 
-    def _checked(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
-        def init(*args: Any, **kwargs: Any) -> Any:
+    def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, unless something went wrong before."""
+        def method(*args: Any, **kwargs: Any) -> Any:
             try:
                 self._require_none()
-                return self.call.encode(p, lambda: previous(*args, **kwargs))
+                return previous(*args, **kwargs)
             except BaseException:
                 if not self._attempting:  # within a callback: the sampling raises it later
                     self._forget()
                 raise
+
+        return method
+
+    def _encoded(self, p: Any, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def init(*args: Any, **kwargs: Any) -> Any:
+            return self.call.encode(p, lambda: previous(*args, **kwargs))
 
         return init
 
@@ -124,7 +137,7 @@ class CallGuard:
             except FrescoError as error:
                 forget_conditionings(p)
                 self._forget()
-                raise _refused(error) from None
+                raise self._refuse(error) from None
             except BaseException:
                 forget_conditionings(p)
                 self._forget()
@@ -132,9 +145,10 @@ class CallGuard:
 
         return sample
 
-
-def _refused(error: FrescoError) -> CallRefused:
-    """The refusal without its cause: the WebUI prints all of it to the console, and the text says
-    what there is to know."""
-    log.debug("Refused.", exc_info=error)
-    return CallRefused(str(error))
+    def _refuse(self, error: FrescoError) -> CallRefused:
+        """The refusal, without its cause: its text says what there is to know."""
+        log.debug("Refused.", exc_info=error)
+        refusal = CallRefused(str(error))
+        if self._by_page:
+            report_shortly(refusal)
+        return refusal

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.server.jobs.engine import NothingToDoError
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
@@ -25,7 +26,7 @@ from fresco.video.reader import open_source
 from fresco.video.size import scale_frame
 from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.detections import Detections
-from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job
+from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job, name_next_step
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
 from fresco.workspace import read_image, read_json
 
@@ -61,9 +62,12 @@ class Answers:
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
             "cancel": lambda ask, _: dump_job(self._engine.cancel(_text(ask, "job"))),
-            "resume": lambda ask, _: dump_job(service.resume(_text(ask, "job"))),
-            "delete": lambda ask, _: self._engine.delete(_text(ask, "job")),
+            "resume": lambda ask, _: dump_job(service.resume_once(_text(ask, "job"))),
+            "delete": lambda ask, _: service.delete_job(
+                _text(ask, "job"), video=bool(ask.get("video"))),
             "again": self._again,
+            "videos": self._videos,
+            "delete_video": self._delete_video,
         }
 
     @property
@@ -84,6 +88,8 @@ class Answers:
             return json.dumps({"number": None, "error": f"The page asked {text[:80]!r}: {error}."})
         try:
             return json.dumps({"number": number, "value": ask(question, source)})
+        except NothingToDoError as error:
+            return json.dumps({"number": number, "value": {"said": describe_error(error)}})
         except Exception as error:
             return json.dumps({"number": number, "error": describe_error(error)})
 
@@ -122,8 +128,11 @@ class Answers:
         """All jobs, and what the selected one has made so far."""
         statuses = self._engine.jobs(_LISTED)
         chosen = str(question.get("job") or "")
-        listed = [dump_job(status) for status in statuses]
-        if not any(status.id == chosen for status in statuses):
+        uploads = self._service.count_jobs()
+        last = {jobs[0].id for jobs in uploads.values() if len(jobs) == 1}
+        listed = [{**dump_job(status), "upload": status.id in last} for status in statuses]
+        known = next((status for status in statuses if status.id == chosen), None)
+        if known is None:
             return {"jobs": listed, "chosen": None}
         request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
         first = request.settings.output.first_frame
@@ -135,7 +144,32 @@ class Answers:
             "comparison": _changed(outcome.comparison),
             "first": first, "last": first + self._length(outcome.output) - 1,
             "seed": request.settings.sampling.seed,
+            "next": name_next_step(known, request, has_video=outcome.output is not None),
         }}
+
+    # The uploads
+
+    def _videos(self, question: Question, source: str) -> dict[str, Any]:
+        """Uploaded videos, what room they take, and which jobs need them."""
+        jobs, kept = self._service.count_jobs(), self._service.videos.list_videos()
+        opened = self._service.videos.find_id(source) if source else ""
+        return {
+            "bytes": sum(video.size for video in kept),
+            "videos": [
+                {"id": video.id, "name": video.name, "bytes": video.size,
+                 "frames": video.info.frames, "jobs": len(jobs.get(video.id, ())),
+                 "open": video.id == opened}
+                for video in kept
+            ],
+        }
+
+    def _delete_video(self, question: Question, source: str) -> None:
+        """Remove an upload that is neither open in this tab nor needed by a job that goes on."""
+        video = _text(question, "video")
+        if source and self._service.videos.find_id(source) == video:
+            name = self._service.videos.get(video).name
+            raise SettingsError(f"{name} is open in this tab; open another video first.")
+        self._service.delete_video(video)
 
     def _length(self, video: Path | None) -> int:
         """Frames of a result; counted once."""
@@ -170,7 +204,7 @@ class Answers:
         changed = dataclasses.replace(
             request, goal=Goal.KEYFRAME, frame=number, frame_seed=int(question["seed"])
         )
-        return dump_job(self._service.resume(job, changed))
+        return dump_job(self._service.resume_once(job, changed))
 
 
 def _keys(question: Question, source: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.server.jobs.engine import UnknownJobError
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, with_seed
 from fresco.server.service import Service
-from fresco.settings import FrescoSettings
+from fresco.settings import RANDOM_SEED, FrescoSettings
 from fresco.video.folder import IMAGE_SUFFIXES
 from fresco.webui.tab.text import NO_VIDEO
 from fresco.webui.tab.values import list_entries, read_values
@@ -23,6 +23,8 @@ _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
 _OF_KEYFRAMES = {"keys", "key_prompts"}
 """Options that have no effect on finding keyframes."""
 _ANY_LENGTH = 10**9
+_PRESS = 2.0
+"""Seconds within which the same button counts as pressed once, where every press draws a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +67,39 @@ def translate_job(
     source = _given(source)
     settings, host = read_values(values, source.last)
     request = JobRequest(source.path, goal, settings, host, title=source.name)
-    if _continues(service, job, request):
-        status = service.resume(job, request)
+    if continued := _continue(service, job, request):
+        status = service.resume_once(job, continued)
         return status, f"Continues job {status.title}; what is finished is used again."
-    return service.submit(request), ""
+    return _submit(service, request)
 
 
-def _continues(service: Service, job: str, request: JobRequest) -> bool:
-    """Whether a request continues the selected job, so that its keyframes are used again."""
+def _submit(service: Service, request: JobRequest) -> tuple[JobStatus, str]:
+    status, fresh = service.submit_once(request, pressed=_PRESS)
+    return status, "" if fresh else f"Job {status.title} is {status.state} already."
+
+
+def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | None:
+    """The request that continues the selected job, so that its keyframes are used again; None: it
+    is another job.
+
+    A random seed continues what was begun with one, but asks for other images of the same goal.
+    """
     try:
         before, state = service.engine.request(job), service.engine.status(job).state
     except UnknownJobError:
-        return False
-    further = _REACH.get(before.goal, 9) <= _REACH[request.goal] or before.goal is Goal.KEYFRAME
+        return None
+    reach, asked = _REACH.get(before.goal, 9), _REACH[request.goal]
+    again = before.goal is Goal.KEYFRAME
+    if request.settings.sampling.seed == RANDOM_SEED:
+        if not (before.random_seed and (reach < asked or again)):
+            return None
+        drawn = with_seed(request, before.settings.sampling.seed)
+        request = dataclasses.replace(drawn, random_seed=True)
     same = dataclasses.replace(
         request, goal=before.goal, host=service.environment.resolve(request.host),
         frame=before.frame, frame_seed=before.frame_seed,
     )
-    return state.ended and further and same == before
+    return request if state.ended and (reach <= asked or again) and same == before else None
 
 
 def propagate_job(
@@ -97,7 +114,7 @@ def propagate_job(
         request = JobRequest(
             there.path, Goal.PROPAGATION, settings, own_keys=own, title=there.name
         )
-        return service.submit(request), ""
+        return _submit(service, request)
     try:
         before = service.engine.request(job)
     except UnknownJobError as error:
@@ -116,7 +133,7 @@ def propagate_job(
         before.settings, propagation=now.propagation, blend=now.blend, output=output
     )
     goal = before.goal if before.goal is Goal.PROPAGATION else Goal.ALL
-    status = service.resume(job, dataclasses.replace(before, goal=goal, settings=settings))
+    status = service.resume_once(job, dataclasses.replace(before, goal=goal, settings=settings))
     return status, f"Carries the keyframes of job {status.title} to every frame."
 
 

@@ -13,7 +13,7 @@ from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.estimate import bind_estimate
-from fresco.webui.tab.results import bind_answers, bind_results, make_results_section
+from fresco.webui.tab.results import bind_answers, make_results_section
 from fresco.webui.tab.run import bind_run, make_run_section
 from fresco.webui.tab.settings import (
     SettingControls,
@@ -45,7 +45,7 @@ def build_tab(service: Service) -> gr.Blocks:
                     controls.make("keyframes", "batch_size")
                     make_guidance_controls(controls)
                 with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
-                    make_controlnet_controls(controls, offer)
+                    make_controlnet_controls(controls, service.environment)
                 make_option_sections(controls)
                 _host_buttons(service.environment, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
@@ -53,11 +53,11 @@ def build_tab(service: Service) -> gr.Blocks:
                 estimate = gr.HTML(elem_id="fresco_estimate")
                 run = make_run_section()
                 gr.HTML('<div id="fresco_jobs"></div>')
+                gr.HTML('<div id="fresco_uploads"></div>')
                 _step(5, "Result")
-                video, files = make_results_section()
+                make_results_section()
         bind_source(service, detections, parts, controls, run, detect)
         bind_run(service, run, parts.source, controls)
-        bind_results(service, run.chosen, video, files)
         bind_estimate(service, estimate, controls)
         bind_answers(Answers(service, detections).answer, parts.source)
     return blocks

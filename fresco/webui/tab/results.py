@@ -1,55 +1,24 @@
-"""The tab's results: keyframes, video, comparison, measures and log of the selected job."""
+"""The tab's results, which the page fills, and the questions that it asks."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from fresco.server.service import Service
-from fresco.webui.tab.text import describe_error, render_note
 from fresco.webui.widgets.events import keep_unsaved, on
 
-
-def make_results_section() -> tuple[Any, Any]:
-    """What the page fills, and the video and files that gradio serves."""
-    gr.HTML('<div id="fresco_gallery"></div>')
-    gr.HTML('<div id="fresco_compare"></div>')
-    video = gr.Video(label="Result", elem_id="fresco_result", interactive=False, visible=False)
-    files = gr.File(
-        label="Files", file_count="multiple", interactive=False, elem_id="fresco_files",
-        visible=False,
-    )
-    gr.HTML('<div id="fresco_measures"></div>')
-    gr.HTML('<div id="fresco_log"></div>')
-    return video, files
+_PARTS = ("gallery", "compare", "result", "files", "measures", "log")
+"""Keyframes, before and after, video, files, measures and log of the selected job. The page has
+the video and the files from the routes of the API, which ask who it is."""
 
 
-def bind_results(service: Service, chosen: Any, video: Any, files: Any) -> None:
-    """The page presses a hidden button when the selected job has a new result."""
-    show = gr.Button("Show", visible=False, elem_id="fresco_show")
-    message = gr.HTML(elem_id="fresco_result_message")
-    on(show.click, _shower(service), [chosen], [video, files, message],
-       script="fresco.with_job")
-
-
-def _shower(service: Service) -> Callable[[str], tuple[Any, Any, str]]:
-    def show(job: str) -> tuple[Any, Any, str]:
-        try:
-            outcome = service.engine.outcome(job)
-            there = [str(path) for path in (outcome.output, outcome.comparison, outcome.report)
-                     if path and Path(path).is_file()]
-            output = str(outcome.output) if outcome.output and outcome.output.is_file() else None
-            return (gr.update(value=output, visible=output is not None),
-                    gr.update(value=there or None, visible=bool(there)), "")
-        except Exception as error:
-            hidden = gr.update(value=None, visible=False)
-            return hidden, hidden, render_note(describe_error(error), "bad")
-
-    return show
+def make_results_section() -> None:
+    """Places that the page fills."""
+    for part in _PARTS:
+        gr.HTML(f'<div id="fresco_{part}"></div>')
 
 
 def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:

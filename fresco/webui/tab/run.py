@@ -11,11 +11,12 @@ from typing import Any
 
 import gradio as gr
 
+from fresco.server.jobs.engine import NothingToDoError
 from fresco.server.jobs.job import Goal
 from fresco.server.service import Service
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, translate_job
 from fresco.webui.tab.settings import SettingControls
-from fresco.webui.tab.text import describe_error, render_note
+from fresco.webui.tab.text import describe_error
 from fresco.webui.widgets.events import get_path, keep_unsaved, on
 from fresco.webui.widgets.file import make_file_control
 
@@ -41,8 +42,6 @@ class RunParts:
     """External keyframes."""
     own_path: Any
     """Their folder on the server."""
-    message: Any
-    """What was decided, or what went wrong."""
 
 
 def make_run_section() -> RunParts:
@@ -54,7 +53,7 @@ def make_run_section() -> RunParts:
                 label, variant="primary" if goal is Goal.ALL else "secondary",
                 elem_id=f"fresco_run_{goal.value}", min_width=120,
             )
-    message = gr.HTML(elem_id="fresco_run_message")
+    gr.HTML('<div id="fresco_run_message"></div>')
     gr.HTML('<div id="fresco_progress"></div>')
     with gr.Row(elem_id="fresco_job_buttons"):
         for name in ("Cancel", "Resume"):
@@ -62,7 +61,7 @@ def make_run_section() -> RunParts:
             on(button.click, None, script=f"fresco.{name.lower()}")
         opener = gr.Button("Open in the tab", elem_id="fresco_open", min_width=120)
     chosen = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_chosen"))
-    return RunParts(buttons, chosen, opener, *_own_keys(), message)
+    return RunParts(buttons, chosen, opener, *_own_keys())
 
 
 def _own_keys() -> tuple[Any, Any]:
@@ -87,17 +86,17 @@ def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingCo
     inputs = [parts.chosen, source, parts.own_files, parts.own_path, *controls.all]
     for goal, button in parts.buttons.items():
         clicked = on(
-            button.click, _submitter(service, goal), inputs, [submitted, parts.message],
-            script="fresco.with_job",
+            button.click, _submitter(service, goal), inputs, [submitted], script="fresco.with_job",
         )
         on(clicked.then, None, [submitted],
            script="fresco.submitted")
 
 
-def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
+def _submitter(service: Service, goal: Goal) -> Callable[..., str]:
     def submit(
         job: str, source: LoadedClip | None, files: Any, folder: str, *values: Any
-    ) -> tuple[str, str]:
+    ) -> str:
+        """The job, and what was decided or went wrong: the page shows it while it is true."""
         try:
             if goal is Goal.PROPAGATION:
                 status, text = propagate_job(
@@ -105,9 +104,11 @@ def _submitter(service: Service, goal: Goal) -> Callable[..., tuple[str, str]]:
                 )
             else:
                 status, text = translate_job(service, job, goal, source, values)
-            return json.dumps({"job": status.id}), render_note(text)
+            return json.dumps({"job": status.id, "text": text, "kind": "note"})
+        except NothingToDoError as error:
+            return json.dumps({"job": job, "text": describe_error(error), "kind": "note"})
         except Exception as error:
-            return "", render_note(describe_error(error), "bad")
+            return json.dumps({"job": "", "text": describe_error(error), "kind": "bad"})
 
     return submit
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.server.ports import Offer
+from fresco.hosts.options import ControlUnit, choose_module, find_control_notes
+from fresco.server.ports import Environment, Offer
 from fresco.settings import PRESETS
-from fresco.webui.tab.text import HOST_LABELS
+from fresco.webui.tab.text import HOST_LABELS, render_note
 from fresco.webui.tab.values import (
     AS_SAMPLER,
     NO_CONTROL,
@@ -21,6 +22,8 @@ from fresco.webui.tab.values import (
 from fresco.webui.widgets.events import keep_unsaved, on
 from fresco.webui.widgets.setting import make_setting_control
 
+_NO_MODULE = "none"
+"""The preprocessor that gives the frame itself."""
 _PARTS = tuple(PRESETS["off"])
 """Options that a preset sets."""
 
@@ -90,8 +93,9 @@ def make_look_controls(controls: SettingControls, offer: Offer) -> None:
         controls.make("sampling", "seed", "added_prompt")
 
 
-def make_controlnet_controls(controls: SettingControls, offer: Offer) -> None:
+def make_controlnet_controls(controls: SettingControls, environment: Environment) -> None:
     """The host's ControlNet."""
+    offer = environment.offer()
     if not offer.control_models:
         gr.HTML(
             '<p class="fresco_hint">No ControlNet was found. Install it and put its models into '
@@ -124,8 +128,27 @@ def make_controlnet_controls(controls: SettingControls, offer: Offer) -> None:
                 )
         for name, control in make.items():
             controls.host[f"control {number} {name}"] = control
+        note = gr.HTML(elem_id=f"fresco_control_{number}_note")
+        _watch_unit(make["model"], make["module"], note, environment)
         for name in ("model", "module"):
             keep_unsaved(make[name])
+
+
+def _watch_unit(model: Any, module: Any, note: Any, environment: Environment) -> None:
+    """A ControlNet that is chosen brings its preprocessor; one left without is warned about."""
+    def choose(name: str, chosen: str) -> Any:
+        if chosen not in (None, _NO_MODULE):
+            return gr.update()
+        fitting = choose_module(name or "", environment.offer().control_modules)
+        return gr.update(value=fitting) if fitting else gr.update()
+
+    def warn(name: str, chosen: str) -> str:
+        unit = ControlUnit(name or "", chosen or _NO_MODULE)
+        return render_note("".join(find_control_notes([unit])), "bad")
+
+    chosen = on(model.input, choose, [model, module], [module])
+    for event in (chosen.then, model.change, module.change):
+        on(event, warn, [model, module], [note])
 
 
 def make_guidance_controls(controls: SettingControls) -> None:

@@ -26,7 +26,8 @@ from fresco.webui.widgets.file import FileControl, make_file_control
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
 """Texts that belong to one video; they are emptied when another is loaded."""
-_NO_TEXTS = ("",) * len(_TEXTS)
+_EMPTIED = (*("",) * len(_TEXTS), None)
+"""Those texts, and the box of the upload: what is open is shown beside it, and it takes another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,14 @@ def bind_source(
 
     shown = [parts.source, parts.facts, parts.message]
     texts = controls.named(*_TEXTS)
+    file = parts.upload.file
     for event, load, given in (
-        (parts.upload.taken, _upload_loader(service), parts.upload.file),
-        (parts.upload.file.upload, _upload_loader(service), parts.upload.file),
+        (parts.upload.taken, _upload_loader(service), file),
+        (file.upload, _upload_loader(service), file),
         (parts.load.click, _path_loader(service), parts.path),
         (parts.path.submit, _path_loader(service), parts.path),
     ):
-        loaded = on(event, load, [given], [*shown, *texts], script="fresco.loading")
+        loaded = on(event, load, [given], [*shown, *texts, file], script="fresco.loading")
         then_detect(loaded.then)
     then_detect(detect.click)
     opened = on(run.open.click, _job_opener(service), [run.chosen],
@@ -131,9 +133,9 @@ def _upload_loader(service: Service) -> Any:
                 raise SettingsError("The upload has not ended; wait, or choose the file again.")
             with path.open("rb") as data:
                 clip = service.videos.add(data, path.name)
-            return *_shown(str(clip.path), clip.name, clip.info), *_NO_TEXTS
+            return *_shown(str(clip.path), clip.name, clip.info), *_EMPTIED
         except Exception as error:
-            return _kept(error, len(_TEXTS))
+            return *_kept(error, len(_TEXTS)), None
 
     return load
 
@@ -147,9 +149,9 @@ def _path_loader(service: Service) -> Any:
             service.environment.require_allowed(path)
             with open_source(Path(path)) as opened:
                 info = opened.info
-            return *_shown(path, Path(path).name, info), *_NO_TEXTS
+            return *_shown(path, Path(path).name, info), *_EMPTIED
         except Exception as error:
-            return _kept(error, len(_TEXTS))
+            return *_kept(error, len(_TEXTS)), None
 
     return load
 

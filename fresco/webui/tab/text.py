@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from fresco.errors import FrescoError
-from fresco.server.jobs.job import JobStatus, dump_status
+from fresco.server.jobs.job import (
+    EARLIER_RESULT,
+    Goal,
+    JobRequest,
+    JobStatus,
+    State,
+    dump_status,
+)
 from fresco.server.ports import Check
 from fresco.settings import Entry, rename_options
 from fresco.video.index import VideoInfo
@@ -51,6 +58,23 @@ def dump_job(status: JobStatus) -> dict[str, Any]:
     """Where a job stands, for JSON, with labels in its sentences."""
     return {**dump_status(status), "message": with_labels(status.message),
             "notes": [with_labels(text) for text in status.notes]}
+
+
+def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -> str:
+    """What the shown video is not yet, and the button that goes on from here; empty: nothing."""
+    if not status.state.ended:
+        return "The video of the run before stays until there is a new one." if has_video else ""
+    old = "The video is still that of the run before. " if status.result == EARLIER_RESULT else ""
+    if status.state is not State.DONE:
+        return old and f"{old}Resume goes on from here."
+    if status.goal is Goal.KEYFRAME:
+        return (f"Keyframe {request.frame} is new. {old}Press Run propagation to carry it to every "
+                "frame.")
+    if status.goal is Goal.PREVIEW:
+        return f"{old}Press Run keyframes for the other keyframes, or Run all for the video."
+    if status.goal is Goal.KEYFRAMES:
+        return f"{old}Press Run propagation to carry the keyframes to every frame."
+    return ""
 
 
 def render_note(text: str, kind: str = "note") -> str:

@@ -44,7 +44,7 @@ def img2img(
     values = arguments(runner, alwayson_scripts)
     with closing(StableDiffusionProcessingImg2Img(**fields)) as p:
         made.append(p)
-        p.init_images = init_images
+        p.init_images, p.is_api = init_images, True
         p.scripts, p.script_args = runner, tuple(values)
         runner.run("setup", p)
         shared.state.begin("scripts_img2img")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,7 @@ def process_images(p: Any) -> Processed:
 
 
 def _process(p: Any) -> Processed:
-    seed, subseed = p.seed, p.subseed
+    seed, subseed = _fixed_seed(p.seed), _fixed_seed(p.subseed)
     if p.s_min_uncond is None:
         p.s_min_uncond = shared.opts.s_min_uncond
     if p.refiner_checkpoint not in (None, "", "None", "none", shared.CHECKPOINT):
@@ -70,6 +71,11 @@ def _process(p: Any) -> Processed:
     result.comments = "".join(f"{text}\n" for text in p.comments)
     p.scripts.run("postprocess", p, result)
     return result
+
+
+def _fixed_seed(seed: Any) -> Any:
+    """A seed for a random one."""
+    return int(random.randrange(4294967294)) if seed in (None, "", -1) else seed
 
 
 def _slices(p: Any, number: int, *names: str) -> None:

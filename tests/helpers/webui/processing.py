@@ -83,7 +83,7 @@ class StableDiffusionProcessing(Request):
         self.init_images: list[Image.Image] = []
         self.sampler: Any = None
         self.rng: Any = None
-        self.iteration = 0
+        self.iteration, self.is_api = 0, False
         self.color_corrections: list[Any] | None = None
         self.overlay_images: list[Any] | None = None
         self.prompts: list[str] = []

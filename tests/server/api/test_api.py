@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_keyframes_are_detected(server: ApiServer, video: str, clip: Path) -> No
     assert len(found["changes"]) == FRAMES
     inline = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
     again = server.json("POST", "keyframes", json=body | {"video": inline, "name": "b.mp4"})
-    assert again["video_id"] != video
+    assert again["video_id"] == video, "the same file is kept once"
     assert again["keyframes"] == found["keyframes"]
     on_server = server.json("POST", "keyframes", json=body | {"path": str(clip)})
     assert on_server["changes"] == found["changes"]
@@ -244,12 +245,72 @@ def test_cancel_resume_and_delete(server: ApiServer, video: str) -> None:
     server.refused(404, "POST", f"jobs/{began}/cancel")
 
 
-def test_an_uploaded_video_is_removed(server: ApiServer, clip: Path) -> None:
-    other = server.upload(clip)
+def test_an_uploaded_video_is_removed(server: ApiServer, tmp_path: Path) -> None:
+    other = server.upload(small_clip(tmp_path / "other.mp4", FRAMES + 1))
     assert server.json("DELETE", f"videos/{other}") == {"id": other, "deleted": True}
     server.refused(404, "GET", f"videos/{other}")
     server.refused(404, "DELETE", f"videos/{other}")
     assert other in server.refused(404, "POST", "jobs", json={"video_id": other})
+
+
+def test_uploads_are_counted_and_go_with_their_last_job(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    path = small_clip(tmp_path / "film.mp4", FRAMES + 2)
+    before = server.json("GET", "videos")
+    video = server.upload(path)
+    assert server.upload(path) == video
+    listed = server.json("GET", "videos")
+    assert listed["count"] == before["count"] + 1
+    assert listed["bytes"] == before["bytes"] + path.stat().st_size
+    body = {"video_id": video, "goal": "preview", "settings": SETTINGS}
+    jobs = [server.json("POST", "jobs", json=body | {"title": name})["id"] for name in "ab"]
+    for job in jobs:
+        server.ended(job)
+    known = server.json("GET", f"videos/{video}")
+    assert (known["bytes"], set(known["jobs"])) == (path.stat().st_size, set(jobs))
+    query = {"video": "true"}
+    kept = server.json("DELETE", f"jobs/{jobs[0]}", params=query)
+    assert kept == {"id": jobs[0], "deleted": True, "video_deleted": None}
+    assert server.json("GET", f"videos/{video}")["jobs"] == [jobs[1]]
+    gone = server.json("DELETE", f"jobs/{jobs[1]}", params=query)
+    assert gone["video_deleted"] == video
+    server.refused(404, "GET", f"videos/{video}")
+    on_server = server.json("POST", "jobs", json={"path": str(path), "goal": "preview",
+                                                 "settings": SETTINGS})["id"]
+    server.ended(on_server)
+    assert server.json("DELETE", f"jobs/{on_server}", params=query)["video_deleted"] is None
+    assert path.exists(), "no upload, so nobody else's file is touched"
+
+
+def test_a_random_seed_is_told_and_the_same_when_resumed(
+    server: ApiServer, video: str
+) -> None:
+    settings = SETTINGS | {"sampling": SETTINGS["sampling"] | {"seed": -1}}
+    body = {"video_id": video, "goal": "preview", "settings": settings}
+    queued = [server.json("POST", "jobs", json=body) for _ in range(2)]
+    assert queued[0]["id"] != queued[1]["id"], "other images are wanted"
+    seeds = [int(re.search(r"seed is (\d+), drawn", each["notes"][0])[1]) for each in queued]
+    job = queued[0]["id"]
+    assert server.ended(job)["notes"][0] == queued[0]["notes"][0]
+    first = server.json("GET", f"jobs/{job}/keyframes")
+    server.json("POST", f"jobs/{job}/resume", json={"goal": "keyframes"})
+    assert server.ended(job)["state"] == "done"
+    again = server.json("GET", f"jobs/{job}/keyframes")
+    assert again["images"][:len(first["images"])] == first["images"]
+    fixed = SETTINGS | {"sampling": SETTINGS["sampling"] | {"seed": seeds[0]}}
+    same = server.json("POST", "jobs", json=body | {"settings": fixed})["id"]
+    assert server.ended(same)["state"] == "done"
+    assert server.json("GET", f"jobs/{same}/keyframes")["images"] == first["images"]
+    assert "nothing to resume" in server.refused(409, "POST", f"jobs/{same}/resume")
+
+
+def test_the_same_job_is_queued_once(server: ApiServer, video: str) -> None:
+    body = {"video_id": video, "goal": "keyframes", "settings": SETTINGS}
+    blocker = server.json("POST", "jobs", json=body | {"title": "first"})["id"]
+    one, two = (server.json("POST", "jobs", json=body)["id"] for _ in range(2))
+    assert one == two != blocker
+    assert server.ended(one)["state"] == "done"
 
 
 @pytest.mark.parametrize(

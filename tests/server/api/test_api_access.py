@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import http.client
 import re
 from collections.abc import Iterator
@@ -144,6 +145,27 @@ def test_a_check_of_the_host_counts_besides(
         assert "user" in server.refused(401, "GET", "jobs", params=known)
         assert "cookie" in server.refused(401, "GET", "jobs?cookie=other", headers=name)
         assert server.json("GET", "jobs", params=known, headers=name) == {"jobs": []}
+
+
+def test_who_is_logged_in_on_the_page_may_read_but_not_change(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """The page shows the same; everything else wants the user and password of the API."""
+    access = dataclasses.replace(
+        Access.of("ann:word"), knows=lambda asked: asked.cookies.get("login") == "known"
+    )
+    with serving(tmp_path, make_environment(tmp_path_factory), access, idle=True) as server:
+        job = server.service.engine.submit(JobRequest("a.mp4")).id
+        login = {"cookies": {"login": "known"}}
+        assert server.json("GET", f"jobs/{job}", **login)["id"] == job
+        server.refused(404, "GET", f"jobs/{job}/video", **login)
+        for method, path in (("POST", f"jobs/{job}/cancel"), ("DELETE", f"jobs/{job}")):
+            server.refused(401, method, path, **login)
+        server.session.cookies.clear()
+        for wrong in ({}, {"cookies": {"login": "other"}}):
+            server.session.cookies.clear()
+            server.refused(401, "GET", f"jobs/{job}/video", **wrong)
+        assert server.json("GET", f"jobs/{job}", headers=basic("ann", "word"))["id"] == job
 
 
 @pytest.mark.parametrize("text", ["ann", "ann:", ":word", "a:b,c", ",", " "])

@@ -75,8 +75,9 @@ def test_broken_videos_are_refused(
 
 
 def test_a_video_of_another_ending_is_taken_for_what_it_is(
-    server: ApiServer, clip: Path
+    server: ApiServer, tmp_path: Path
 ) -> None:
+    clip = small_clip(tmp_path / "other.mp4", 3)
     for name in ("film.txt", "film", "../../../film.exe", "a" * 300 + ".mp4", "film.png"):
         known = server.json("POST", "videos", files={"video": (name, clip.read_bytes())})
         place = server.service.videos.get(known["id"]).path

@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import pytest
 from fresco.errors import Cancelled, SettingsError, VideoError
 from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, load_request
+from fresco.server.jobs.job import (
+    Goal,
+    JobRequest,
+    JobStatus,
+    State,
+    draw_seeds,
+    load_request,
+    with_seed,
+)
 from fresco.server.jobs.runner import Outcome
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
 
@@ -152,6 +161,83 @@ def test_a_job_can_be_resumed_with_another_goal(engine: JobEngine, bench: Bench)
     assert status.version > before.version
     assert ended(engine, job).goal is Goal.ALL
     assert engine.request(job).goal is Goal.ALL
+
+
+def test_a_finished_job_has_nothing_to_resume(engine: JobEngine, bench: Bench) -> None:
+    """Unless something of it is changed, or is gone."""
+    def act(folder: Path) -> Outcome:
+        (folder / "result.mp4").write_bytes(b"film")
+        return Outcome(folder / "result.mp4", {}, None, None, ())
+
+    bench.act = act
+    bench.gate.set()
+    engine.start()
+    request = JobRequest("a.mp4")
+    job = engine.submit(request).id
+    before = ended(engine, job)
+    for same in (None, request):
+        with pytest.raises(JobConflictError, match="nothing to resume; what it made is kept"):
+            engine.resume(job, same)
+    assert engine.status(job) == before
+    engine.resume(job, dataclasses.replace(request, title="The film"))
+    ended(engine, job)
+    (engine.folder(job) / "result.mp4").unlink()
+    engine.resume(job)
+    assert ended(engine, job).result == "new"
+
+
+def test_the_same_request_is_queued_once_while_it_waits_or_runs(
+    engine: JobEngine, bench: Bench
+) -> None:
+    request = JobRequest("a.mp4")
+    job, fresh = engine.submit_once(request)
+    assert fresh
+    assert engine.submit_once(request) == (job, False)
+    assert engine.submit_once(dataclasses.replace(request, goal=Goal.KEYFRAMES))[1]
+    engine.start()
+    bench.wait_begun()
+    again, fresh = engine.submit_once(request)
+    assert (again.id, again.state, fresh) == (job.id, State.RUNNING, False)
+    bench.gate.set()
+    ended(engine, job.id)
+    assert engine.submit_once(request)[1], "what has ended may be done once more"
+
+
+def test_two_presses_at_once_queue_one_job(engine: JobEngine) -> None:
+    requests = [JobRequest("a.mp4") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(engine.submit_once, requests))
+    assert len(engine.jobs()) == 1
+    assert [fresh for _, fresh in found].count(True) == 1
+
+
+def test_the_same_keyframes_sent_twice_are_one_job(engine: JobEngine) -> None:
+    def sent(data: bytes) -> JobRequest:
+        folder = engine.new_folder()
+        (folder / "000001.png").write_bytes(data)
+        return JobRequest("a.mp4", Goal.PROPAGATION, own_keys=str(folder))
+
+    first = engine.submit_once(sent(b"one"))[0]
+    second = sent(b"one")
+    assert engine.submit_once(second) == (first, False)
+    assert not Path(second.own_keys).exists(), "nothing of it is left"
+    assert engine.submit_once(sent(b"two"))[1]
+    assert len(engine.jobs()) == 2
+
+
+def test_a_random_seed_is_drawn_and_kept(engine: JobEngine) -> None:
+    request = from_random = with_seed(JobRequest("a.mp4"), -1)
+    drawn = [draw_seeds(request) for _ in range(3)]
+    seeds = [each.settings.sampling.seed for each in drawn]
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert len(set(seeds)) > 1
+    assert draw_seeds(drawn[0]) == drawn[0]
+    job = engine.submit_once(drawn[0])[0]
+    assert engine.submit_once(drawn[1], pressed=60) == (job, False), "one press"
+    assert engine.submit_once(drawn[1], pressed=0)[1], "another image is wanted"
+    assert engine.request(job.id).settings.sampling.seed == seeds[0]
+    again = dataclasses.replace(from_random, goal=Goal.KEYFRAME, frame=3, frame_seed=-1)
+    assert 0 <= (draw_seeds(again).frame_seed or -1) < 2**32
 
 
 def test_a_deletion_wakes_who_waits(engine: JobEngine) -> None:
@@ -311,6 +397,7 @@ def test_the_log_holds_what_the_job_logged_and_no_more(engine: JobEngine, bench:
     ({"source": "a", "goal": "keyframe"}, "no frame is named"),
     ({"source": "a", "goal": "keyframe", "frame": 3, "frame_seed": -1}, "frame_seed is -1"),
     ({"source": "a", "goal": "propagation"}, "there are no keyframes"),
+    ({"source": "a", "random_seed": 1}, "random_seed is 1"),
     ({"source": "a", "host": {"model": 1}}, "model is 1"),
     ({"source": "a", "host": {"control": [{"model": "m", "weight": 9}]}}, "control.weight"),
     ({"source": "a", "wings": 2}, "wings"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fresco.errors import WorkspaceError
+from fresco.errors import VideoError, WorkspaceError
 from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
 from fresco.server.jobs.job import Goal, JobRequest, State, load_status
@@ -228,22 +228,65 @@ def test_uploaded_keyframes_become_the_jobs_own(
     again.close()
 
 
-def test_the_outcome_is_of_the_latest_run(engine: JobEngine, bench: Bench, root: Path) -> None:
-    def act(folder: Path) -> Outcome:
-        (folder / "result.mp4").write_bytes(b"film")
-        return Outcome(folder / "result.mp4", {}, None, None, ("A note.",))
+def write_film(folder: Path) -> Outcome:
+    (folder / "result.mp4").write_bytes(b"film")
+    return Outcome(folder / "result.mp4", {}, None, None, ("A note.",))
 
-    bench.act = act
+
+def test_a_result_stays_until_there_is_another(
+    engine: JobEngine, bench: Bench, root: Path
+) -> None:
+    """Whatever a later run comes to, and over a restart; it is told that it is an earlier one."""
+    bench.act = write_film
+    bench.gate.set()
+    engine.start()
+    request = JobRequest("a.mp4")
+    job = engine.submit(request).id
+    status = ended(engine, job)
+    assert (status.notes, status.result) == (("A note.",), "new")
+    film = root / job / "result.mp4"
+    seen: list[tuple[Path | None, bool, str]] = []
+
+    def look(folder: Path) -> Outcome:
+        outcome = engine.outcome(job)
+        seen.append((outcome.output, outcome.earlier, engine.status(job).result))
+        return NOTHING
+
+    def fail(folder: Path) -> Outcome:
+        look(folder)
+        raise VideoError("a.mp4 is gone; put it back.")
+
+    for number, act in enumerate((look, fail)):
+        bench.act = act
+        engine.resume(job, dataclasses.replace(request, preview=2 + number))
+        status = ended(engine, job)
+        assert seen.pop() == (film, True, "earlier")
+        assert (status.result, engine.outcome(job).output) == ("earlier", film)
+    engine.close()
+    again = JobEngine(root, bench)
+    assert (again.status(job).result, again.outcome(job).output) == ("earlier", film)
+    bench.act = write_film
+    again.start()
+    again.resume(job)
+    assert ended(again, job).result == "new"
+    assert not again.outcome(job).earlier
+    again.close()
+
+
+def test_a_result_of_version_0_1_is_known(engine: JobEngine, bench: Bench, root: Path) -> None:
+    bench.act = write_film
     bench.gate.set()
     engine.start()
     job = engine.submit(JobRequest("a.mp4")).id
-    assert ended(engine, job).notes == ("A note.",)
-    assert engine.outcome(job).output == root / job / "result.mp4"
-    bench.act = lambda folder: NOTHING
-    engine.resume(job)
     ended(engine, job)
-    assert engine.outcome(job).output is None  # though the old file is still there
-    assert (root / job / "result.mp4").exists()
+    engine.close()
+    for name, added in (("status.json", "result"), ("outcome.json", "earlier")):
+        values = json.loads((root / job / name).read_text())
+        del values[added]
+        (root / job / name).write_text(json.dumps(values))
+    again = JobEngine(root, bench)
+    assert again.status(job).result == "new"
+    again.close()
 
 
 def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,18 @@ def test_infotext_has_what_differs_from_the_defaults(host: Host) -> None:
     assert text.count("FRESCO") == 4
     assert "Seed: 7" in text
     assert "FRESCO" not in host.img2img(frames(1)).infotext
+
+
+def test_a_random_seed_is_one_for_all_frames_and_told(host: Host) -> None:
+    """With it the same images come again."""
+    first = host.img2img(frames(4), QUICK, seed=-1)
+    seeds = {int(re.search(r"Seed: (\d+)", text)[1]) for text in first.infotexts}  # type: ignore[index]
+    assert len(seeds) == 1
+    again = host.img2img(frames(4), QUICK, seed=seeds.pop())
+    assert [image.tobytes() for image in again.images] == [
+        image.tobytes() for image in first.images
+    ]
+    assert host.img2img(frames(4), QUICK, seed=-1).infotexts != first.infotexts
 
 
 def test_arguments_by_position(host: Host) -> None:

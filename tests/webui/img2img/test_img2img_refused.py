@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.helpers.webui import shared
+from tests.helpers.webui import errors, shared
 from tests.helpers.webui.api import arguments
 from tests.helpers.webui.client import REQUEST, Host, Refused, script_arguments
 from tests.helpers.webui.double import DoubleHost
 from tests.helpers.webui.gradio_double import Checkbox
-from tests.helpers.webui.img2img import process_batch
+from tests.helpers.webui.img2img import call_by_page, process_batch
 from tests.helpers.webui.process_images import process_images
 from tests.helpers.webui.processing import StableDiffusionProcessingImg2Img
 from tests.helpers.webui.requests import QUICK, frames
@@ -31,7 +31,8 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
         host.img2img(given, options, **payload)
     if double:
         assert double.model.rows == []
-        assert not {"init", "sample", "fresco_guard"} & set(vars(double.made[-1]))
+        ours = {"init", "sample", "setup_prompts", "fresco_guard"}
+        assert not ours & set(vars(double.made[-1]))
     assert caught.value.status == UNPROCESSABLE
     assert caught.value.detail.endswith((".", "?"))
     return caught.value.detail
@@ -124,6 +125,59 @@ def test_the_page_is_told_by_its_own_labels(double: DoubleHost) -> None:
     assert caught.value.__cause__ is None
     kinds = [kind.__name__ for kind in type(caught.value).__mro__]
     assert "HTTPException" in kinds, "the WebUI's API prints a traceback of all others"
+
+
+def page_call(double: DoubleHost, options: dict[str, Any]) -> StableDiffusionProcessingImg2Img:
+    p = StableDiffusionProcessingImg2Img(**REQUEST)
+    p.scripts, p.init_images = double.runner, frames(3)
+    p.script_args = tuple(arguments(double.runner, script_arguments(options)))
+    return p
+
+
+def test_a_refusal_of_the_page_is_one_line_of_the_console(
+    double: DoubleHost, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both before anything is sampled and within the sampling; other errors are as ever."""
+    before = vars(errors)["report"], vars(errors)["display"]
+    said = call_by_page(page_call(double, {"min_interval": 40}))
+    assert said == f"FRESCO: {caplog.records[-1].getMessage().removeprefix('Refused: ')}"
+    assert "min interval is 40" in said
+    late = page_call(double, QUICK)
+    late.sampler_name, late.denoising_strength = "DDIM", 0.3
+    assert "raise the denoising strength" in call_by_page(late)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert capsys.readouterr() == ("", "")
+    assert (errors.report, errors.display) == before, "nothing is left behind"
+    other = page_call(double, QUICK)
+    other.refiner_checkpoint, other.width = None, "wide"
+    call_by_page(other)
+    assert "Traceback" in capsys.readouterr().err
+
+
+class Recorder(Script):
+    """Another script, such as ControlNet, which wants an image."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def title(self) -> str:
+        return "Recorder"
+
+    def show(self, is_img2img: bool) -> Any:
+        return AlwaysVisible
+
+    def process(self, p: Any, *args: Any) -> None:
+        self.seen.append("process")
+
+
+def test_other_scripts_never_meet_a_refused_call(double: DoubleHost) -> None:
+    """They would complain about images that are not there."""
+    script = Recorder()
+    double.add(script)
+    refusal(double, [], {"path": "/no/where.mp4"})
+    assert script.seen == []
+    double.img2img(frames(3), QUICK)
+    assert script.seen == ["process"]
 
 
 def test_composed_prompts(host: Host) -> None:

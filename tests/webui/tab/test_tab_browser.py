@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from numpy.typing import NDArray
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 from fresco.workspace import write_image
 from tests.helpers.clips import write_clip
+from tests.helpers.job_environment import CANNY
 from tests.helpers.source import ROOT
 from tests.helpers.tab_browser import (
     TabPage,
@@ -39,6 +41,8 @@ QUICK = {
     "keyframes_batch_size": 3, "guidance_optimization_iterations": 1,
 }
 FRAMES, CUT = 24, 12
+FOLDER: list[Path] = []
+"""Where the program that is tested keeps its files."""
 
 
 def two_shots() -> NDArray[np.uint8]:
@@ -62,7 +66,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         while not line.startswith("http"):
             line = program.stdout.readline()
             assert line, (folder / "log").read_text()
-        yield line.strip()
+        FOLDER[:] = [folder]
+        yield line.strip().rstrip("/")
         program.communicate()
 
 
@@ -105,6 +110,7 @@ def test_from_a_video_to_its_result(page: TabPage, clip: Path) -> None:
     assert job["state"] == "done", job["message"]
     page.until("document.querySelectorAll('#fresco_gallery img[src]').length === 4")
     page.until("document.querySelector('#fresco_result video')?.readyState >= 2")
+    assert "result.mp4" in page.element("#fresco_files").text
     assert page.script("return document.querySelector('#fresco_result video').duration") > 0
     page.script("const v = document.querySelector('#fresco_result video');"
                 "v.muted = true; v.playbackRate = 0.5; v.play()")
@@ -284,6 +290,130 @@ def test_cancel_and_resume(page: TabPage, clip: Path) -> None:
     delete_selected(page)
 
 
+def result_shown(page: TabPage) -> str:
+    """Address of the video that is shown and can be played."""
+    return page.until("document.querySelector('#fresco_result video')?.readyState >= 2"
+                      " && document.querySelector('#fresco_result video').src")
+
+
+def text_of(page: TabPage, identity: str) -> str:
+    return page.script(f"return document.querySelector('#fresco_{identity}').textContent")
+
+
+def test_a_result_stays_while_a_keyframe_is_translated_again(page: TabPage, clip: Path) -> None:
+    """And a finished job has nothing to resume; what comes next is named."""
+    page.open_clip(clip)
+    page.put(**QUICK, sampling_seed=11)
+    page.press("#fresco_run_all")
+    job = page.job_until("done", "failed")
+    assert job["state"] == "done", job["message"]
+    first = result_shown(page)
+    page.press("#fresco_resume")
+    page.until("document.querySelector('#fresco_progress').textContent"
+               ".includes('nothing to resume')")
+    assert page.job_until("done")["version"] == job["version"], "it was not queued"
+    assert result_shown(page) == first
+    page.press(f"#fresco_gallery [data-key='{CUT}']")
+    page.until(f"fresco.state().work.key === {CUT}")
+    page.press("#fresco_compare .fresco_again button")
+    page.until("fresco.state().work.jobs.find((job) => job.id === fresco.state().work.chosen)"
+               f".version > {job['version']}")
+    page.job_until("done")
+    page.until("document.querySelector('#fresco_progress').textContent"
+               ".includes('Press Run propagation to carry it')")
+    assert "nothing to resume" not in text_of(page, "progress"), "it goes with the state"
+    assert result_shown(page) == first, "the video before stays"
+    page.press("#fresco_run_propagation")
+    page.until(f"document.querySelector('#fresco_result video')?.src !== {first!r}")
+    assert page.job_until("done", "failed")["state"] == "done"
+    assert result_shown(page) != first
+    assert "Press Run" not in text_of(page, "progress")
+
+
+def test_a_double_click_queues_one_job(page: TabPage, clip: Path) -> None:
+    page.open_clip(clip)
+    page.put(**QUICK, sampling_seed=-1)
+    before = page.script("return fresco.state().work.jobs.map((job) => job.id)")
+    button = page.element("#fresco_run_preview")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", button)
+    ActionChains(page.driver).double_click(button).perform()
+    page.until(f"!{before!r}.includes(fresco.state().work.chosen) && fresco.state().work.chosen")
+    job = page.job_until("done", "failed")
+    assert job["state"] == "done", job["message"]
+    page.until("!document.querySelector('#fresco_run_preview').disabled")
+    after = page.script("return fresco.state().work.jobs.map((job) => job.id)")
+    assert len(after) == len(before) + 1
+    assert "Seed is" in text_of(page, "progress"), "the seed that was drawn"
+
+
+def test_a_message_goes_when_it_is_no_longer_true(page: TabPage, clip: Path) -> None:
+    page.press("#fresco_run_all")
+    page.until("document.querySelector('#fresco_run_message').textContent.includes('no video yet')")
+    page.open_clip(clip)
+    page.until("!document.querySelector('#fresco_run_message').textContent")
+    page.press("#fresco_run_all")
+    page.until("document.querySelector('#fresco_run_message').textContent || true")
+    page.press("#fresco_cancel")
+    page.job_until("cancelled", "done", "failed")
+
+
+def test_uploads_are_listed_and_deleted(
+    page: TabPage, clip: Path, tmp_path: Path
+) -> None:
+    other = write_clip(tmp_path / "other.mp4", square_frames(6))
+    page.open_clip(other)
+    page.open_clip(clip)
+    names = "[...document.querySelectorAll('#fresco_uploads .fresco_job_title')]"
+    page.until(f"{names}.some((name) => name.textContent === 'two shots.mp4')")
+    page.press("#fresco_uploads summary")
+    listed = page.script(f"return {names}.map((name) => name.textContent)")
+    assert sorted(listed) == ["other.mp4", "two shots.mp4"], "the same file is kept once"
+    head = text_of(page, "uploads")
+    size = (clip.stat().st_size + other.stat().st_size) / 1000
+    assert f"Uploads (2, {round(size)} kB)" in head
+    rows = {
+        name: page.script(
+            "return [...document.querySelectorAll('#fresco_uploads li')].find((row) =>"
+            " row.textContent.includes(arguments[0])).dataset.video", name)
+        for name in listed
+    }
+    opened = page.element(f"#fresco_uploads [data-video='{rows['two shots.mp4']}'] button")
+    assert not opened.is_enabled(), "it is open in this tab"
+    page.press(f"#fresco_uploads [data-video='{rows['other.mp4']}'] button")
+    page.press("#fresco_uploads .fresco_danger")
+    page.until(f"{names}.length === 1")
+
+
+def test_the_files_of_jobs_are_had_by_the_api_alone(page: TabPage, address: str) -> None:
+    """Gradio serves what lies in folders that it may, to everybody, but not those of jobs."""
+    result = page.until("fresco.state().work.jobs.length && fresco.state().work.jobs[0].id")
+    folder, = FOLDER
+    path = folder / "service" / "jobs" / result / "status.json"
+    assert path.is_file()
+    (folder / "open.txt").write_text("served")
+
+    def status(place: Path) -> int:
+        return requests.get(f"{address}/file={place}", timeout=20).status_code
+
+    assert status(folder / "open.txt") == 200
+    assert status(path) == 403
+    assert status(folder / "service" / "videos" / "x.mp4") == 403
+    assert requests.get(f"{address}/fresco/jobs/{result}", timeout=20).status_code == 200
+
+
+def test_a_controlnet_brings_its_preprocessor_or_is_warned_about(page: TabPage) -> None:
+    page.press("#fresco_section_control .label-wrap")
+    page.choose("control_1_model", CANNY)
+    module = "document.querySelector('#fresco_control_1_module input').value"
+    page.until(f"{module} === 'canny'")
+    assert text_of(page, "control_1_note").strip() == ""
+    page.choose("control_1_module", "none")
+    page.until("document.querySelector('#fresco_control_1_note').textContent"
+               ".includes('gets every frame itself as its hint')")
+    page.choose("control_1_model", "None")
+    page.until("!document.querySelector('#fresco_control_1_note').textContent.trim()")
+
+
 def delete_selected(page: TabPage) -> None:
     """A job goes only after it was asked for twice."""
     chosen = page.script("return fresco.state().work.chosen")
@@ -352,6 +482,13 @@ def test_check_installation(page: TabPage) -> None:
     page.press("#fresco_check")
     page.until("document.querySelectorAll('#fresco_checked tr').length > 4")
     assert "tiny models" in page.element("#fresco_checked").text
+    resize(page.driver, 360, 800, phone=True)
+    page.until("document.documentElement.clientWidth === 360")
+    table = page.element("#fresco_checked table")
+    page.script("arguments[0].scrollIntoView()", table)
+    screenshot(page.driver, PICTURES / "tab-check-phone.png", whole=False)
+    assert page.script("return document.documentElement.scrollWidth") <= 360
+    assert page.script("return arguments[0].getBoundingClientRect().right", table) <= 360
 
 
 def test_on_a_phone_and_in_the_dark(driver: Chrome, address: str, clip: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.job import Goal, JobStatus, State
+from fresco.server.jobs.engine import JobEngine, NothingToDoError
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
 from fresco.server.service import Service
@@ -25,7 +26,7 @@ from fresco.settings import FrescoSettings, from_dict
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, read_detection_settings, translate_job
-from fresco.webui.tab.text import describe_error, dump_job, with_labels
+from fresco.webui.tab.text import describe_error, dump_job, name_next_step, with_labels
 from fresco.webui.tab.values import (
     count_controls,
     list_entries,
@@ -34,7 +35,7 @@ from fresco.webui.tab.values import (
 )
 from fresco.workspace import write_image
 from tests.helpers.clips import write_clip
-from tests.helpers.job_environment import CONTROL, TinyEnvironment
+from tests.helpers.job_environment import CANNY, CONTROL, TinyEnvironment
 from tests.helpers.tiny_models import square_frames
 
 FRAMES = 8
@@ -81,6 +82,14 @@ def changed(**groups: Any) -> list[Any]:
 def test_labels_of_options_differ() -> None:
     labels = [entry.label for entry in list_entries()]
     assert len(set(labels)) == len(labels)
+
+
+def test_what_is_there_already_is_no_error(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any) -> None:
+        raise NothingToDoError("Job a is finished; sampling.seed is as it was.")
+
+    monkeypatch.setattr(Service, "resume_once", nothing)
+    assert page.ask("resume", job="a") == {"said": "Job a is finished; Seed is as it was."}
 
 
 def test_settings_come_back_from_their_controls() -> None:
@@ -166,6 +175,67 @@ def test_the_same_settings_continue_the_selected_job(service: Service, source: L
     assert new.id != first.id, "other settings are another job"
     back, _ = translate_job(service, first.id, Goal.PREVIEW, source, values_of())
     assert back.id != first.id, "a shorter goal would lose what is there"
+
+
+def test_the_same_press_twice_is_one_job(service: Service, source: LoadedClip) -> None:
+    """Also of a button that draws a seed, and of one that continues a job."""
+    for seed in (3, -1):
+        values = changed(sampling={"seed": seed})
+        first, text = translate_job(service, "", Goal.ALL, source, values)
+        again, told = translate_job(service, first.id, Goal.ALL, source, values)
+        assert (text, told) == ("", "Job square.mp4 is queued already.")
+        assert again.id == first.id
+        service.engine.cancel(first.id)
+    begun, _ = translate_job(service, "", Goal.KEYFRAMES, source, values_of())
+    service.engine.cancel(begun.id)
+    found = [propagate_job(service, begun.id, source, [], "", values_of()) for _ in range(2)]
+    assert [status.id for status, _ in found] == [begun.id] * 2
+    assert len(service.engine.jobs()) == 3
+
+
+def test_a_random_seed_continues_what_it_began_and_is_new_for_the_same_goal(
+    service: Service, source: LoadedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = changed(sampling={"seed": -1})
+    first, _ = translate_job(service, "", Goal.PREVIEW, source, values)
+    seed = service.engine.request(first.id).settings.sampling.seed
+    assert 0 <= seed < 2**32
+    assert first.notes == (f"sampling.seed is {seed}, drawn at random.",)
+    service.engine.cancel(first.id)
+    monkeypatch.setattr("fresco.webui.tab.jobs._PRESS", 0)
+    other, _ = translate_job(service, first.id, Goal.PREVIEW, source, values)
+    assert other.id != first.id, "other images are wanted"
+    further, text = translate_job(service, first.id, Goal.ALL, source, values)
+    assert further.id == first.id
+    assert "used again" in text
+    assert service.engine.request(first.id).settings.sampling.seed == seed
+
+
+def test_a_controlnet_without_its_preprocessor_is_told_before_the_run(
+    service: Service, source: LoadedClip
+) -> None:
+    for module, told in (("none", 1), ("canny", 0)):
+        host = HostOptions("tiny", "euler", "", (ControlUnit(CANNY, module),))
+        status, _ = translate_job(service, "", Goal.ALL, source, values_of(host=host))
+        assert status.state is State.QUEUED
+        assert len([note for note in status.notes if "itself as its hint" in note]) == told
+
+
+@pytest.mark.parametrize(("goal", "state", "result", "said"), [
+    (Goal.ALL, State.DONE, "new", ""),
+    (Goal.ALL, State.RUNNING, "earlier", "The video of the run before stays"),
+    (Goal.ALL, State.RUNNING, "", ""),
+    (Goal.ALL, State.FAILED, "earlier", "still that of the run before. Resume goes on"),
+    (Goal.KEYFRAME, State.DONE, "earlier", "Keyframe 3 is new. The video is still that of the run "
+     "before. Press Run propagation"),
+    (Goal.KEYFRAMES, State.DONE, "", "Press Run propagation"),
+    (Goal.PREVIEW, State.DONE, "", "Press Run keyframes"),
+])
+def test_the_next_step_is_named(goal: Goal, state: State, result: str, said: str) -> None:
+    status = JobStatus("a", state, "clip", goal, 0.0, result=result)
+    request = JobRequest("clip", goal, frame=3)
+    found = name_next_step(status, request, has_video=bool(result))
+    assert (said in found) if said else found == ""
 
 
 def test_propagation_takes_the_keyframes_of_the_selected_job(
@@ -292,7 +362,8 @@ def test_jobs_are_listed_cancelled_resumed_and_deleted(
     assert [entry["id"] for entry in listed["jobs"]] == [job]
     assert listed["chosen"] is None
     assert page.ask("cancel", job=job)["state"] == "cancelled"
-    assert page.ask("resume", job=job)["state"] == "queued"
+    for _ in range(2):  # pressed twice
+        assert page.ask("resume", job=job)["state"] == "queued"
     page.ask("cancel", job=job)
     again = page.ask("again", job=job, frame=0, seed=5)
     assert again["goal"] == "keyframe"
@@ -303,6 +374,51 @@ def test_jobs_are_listed_cancelled_resumed_and_deleted(
     for what in ("log", "report", "cancel", "resume", "delete"):
         with pytest.raises(SettingsError, match="no job"):
             page.ask(what, job="../../etc")
+
+
+def test_uploads_are_listed_and_deleted_unless_they_are_needed(
+    page: Page, service: Service, source: LoadedClip
+) -> None:
+    data = Path(source.path).read_bytes()
+    video = service.videos.add(io.BytesIO(data), "my clip.mp4")
+    clip = LoadedClip(str(video.path), video.name, FRAMES - 1)
+    jobs = [
+        translate_job(service, "", goal, clip, values_of())[0].id
+        for goal in (Goal.PREVIEW, Goal.ALL)
+    ]
+    listed = page.ask("videos")
+    assert listed == {"bytes": len(data), "videos": [{
+        "id": video.id, "name": "my clip.mp4", "bytes": len(data), "frames": FRAMES, "jobs": 2,
+        "open": False,
+    }]}
+    with pytest.raises(SettingsError, match=r"my clip\.mp4 is needed by job .* queued"):
+        page.ask("delete_video", video=video.id)
+    assert not any(job["upload"] for job in page.ask("jobs", job="")["jobs"])
+    page.source = clip.path
+    for job in jobs:
+        page.ask("cancel", job=job)
+    assert page.ask("videos")["videos"][0]["open"]
+    with pytest.raises(SettingsError, match="is open in this tab"):
+        page.ask("delete_video", video=video.id)
+    page.source = source.path
+    assert page.ask("delete", job=jobs[0], video=True) == "", "the other job needs it"
+    assert video.path.exists()
+    assert [job["upload"] for job in page.ask("jobs", job="")["jobs"]] == [True]
+    assert page.ask("delete", job=jobs[1], video=True) == video.id
+    assert page.ask("videos") == {"bytes": 0, "videos": []}
+    assert Path(source.path).exists()
+
+
+def test_a_job_of_an_upload_that_is_gone_is_refused(
+    service: Service, source: LoadedClip
+) -> None:
+    """It was deleted elsewhere while it was open here."""
+    video = service.videos.add(io.BytesIO(Path(source.path).read_bytes()), "a.mp4")
+    service.delete_video(video.id)
+    clip = LoadedClip(str(video.path), video.name, FRAMES - 1)
+    with pytest.raises(SettingsError, match="no video"):
+        translate_job(service, "", Goal.ALL, clip, values_of())
+    assert service.engine.jobs() == ()
 
 
 def test_keyframes_are_read_as_everywhere(page: Page) -> None:

@@ -1,0 +1,53 @@
+"""Refusals on the page are one line in the console, not a traceback.
+
+The WebUI reports whatever exception ends a call of its page by `modules.errors`, with all
+arguments of the call and a traceback (docs/webui-hosts.md, section 2.7).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from fresco.hosts.patching import replaced_method
+
+log = logging.getLogger("fresco")
+
+_REPORTERS = ("report", "display")
+"""Functions of the WebUI that print an exception: of a call of the page, and of a plot's cell."""
+_WAITING = 4
+"""Refusals that may wait for their report; older ones were reported by nobody."""
+
+_waiting: deque[ExitStack] = deque()
+
+
+def report_shortly(refusal: Exception) -> None:
+    """Let the WebUI report this one exception by its sentence; all others are as ever."""
+    errors = sys.modules.get("modules.errors")
+    patches = ExitStack()
+    for name in _REPORTERS:
+        if errors is not None and hasattr(errors, name):
+            patches.enter_context(replaced_method(errors, name, _shortened(refusal, patches)))
+    _waiting.append(patches)
+    while len(_waiting) > _WAITING:
+        _waiting.popleft().close()
+
+
+def _shortened(
+    refusal: Exception, patches: ExitStack
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def make(previous: Callable[..., Any]) -> Callable[..., Any]:
+        def report(*args: Any, **kwargs: Any) -> Any:
+            if sys.exc_info()[1] is not refusal:
+                return previous(*args, **kwargs)
+            patches.close()
+            log.warning("Refused: %s", refusal)
+            return None
+
+        return report
+
+    return make
