@@ -161,7 +161,8 @@ def keyframes(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="fresco-") as scratch, _progress(arguments) as progress:
         space = _workspace(arguments) or Path(scratch)
         clip, _, plans, notes = detect_keyframes(inputs.source, inputs.settings, progress, space)
-    text = json.dumps(_plans_as_json(inputs.source, plans, notes), indent=1) + "\n"
+    all_notes = (*clip.info.notes, *notes)  # those of the source were logged when it was read
+    text = json.dumps(_plans_as_json(inputs.source, plans, all_notes), indent=1) + "\n"
     if target:
         write_bytes(Path(target), text.encode())
     _log_notes(notes)

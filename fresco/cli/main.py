@@ -121,7 +121,8 @@ def _add_propagate(made: Any) -> None:
     )
     _add_common(parser)
     parser.add_argument("--keys", metavar="FOLDER", required=True, help="Images whose names "
-                        "hold their frame numbers, counted from 0, such as 000012.png.")
+                        "hold their frame numbers, counted from 0, such as 000012.png; for a "
+                        "folder of images as CLIP, the numbers of its images.")
     parser.add_argument("-o", "--output", metavar="PATH", help="The result: a video, or a folder "
                         "of images if the name has no suffix [default: CLIP_fresco.mp4].")
     add_flags(parser, "propagate")

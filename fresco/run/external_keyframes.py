@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fresco.errors import SettingsError
 from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
-from fresco.video.folder import IMAGE_SUFFIXES, decode_image
+from fresco.run.result import EXPORTED
+from fresco.video.folder import (
+    FRAMES_MARK,
+    FolderIndex,
+    decode_with_alpha,
+    describe_transparent,
+    find_images,
+)
+from fresco.video.numbering import find_number, number_images
 from fresco.video.size import scale_frame
 from fresco.workspace import Workspace, digest, digest_content, frame_name, write_image
 
@@ -30,33 +37,102 @@ class ImportedKeyframes:
     """What a person should know."""
 
 
-def list_external_keyframes(folder: Path, clip: Clip) -> dict[int, Path]:
-    """The images of a folder by frame number: the last number in each name."""
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """How the number in a keyframe's name becomes the number of a frame."""
+
+    by_image: Mapping[int, int] | None
+    """Frame of each number that the source's images have in their names; None: a number counts
+    frames from 0."""
+    note: str = ""
+    """What a person should know of it."""
+
+    def find(self, number: int) -> int | None:
+        """The frame of that number, or None if there is none."""
+        return number if self.by_image is None else self.by_image.get(number)
+
+
+def list_external_keyframes(
+    folder: Path, clip: Clip
+) -> tuple[dict[int, Path], tuple[str, ...]]:
+    """The images of a folder by frame number, with notes.
+
+    The last number in a name counts. Where the source is a folder of numbered images, it is the
+    number of one of these; else, and in a folder that this program made, it counts frames from 0.
+    """
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; give one with stylised keyframes.")
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        numbers = re.findall(r"\d+", path.stem)
-        if not numbers:
+    named: dict[int, Path] = {}
+    for path in find_images(folder)[0]:
+        number = find_number(path)
+        if number is None:
             raise SettingsError(
                 f"{path.name} in {folder} holds no frame number; name it such as 000012.png."
             )
-        number = int(numbers[-1])
-        if number in found:
+        if number in named:
             raise SettingsError(
-                f"{found[number].name} and {path.name} are both frame {number}; keep one."
+                f"{named[number].name} and {path.name} are both frame {number}; keep one."
             )
-        if number not in clip.numbers:
-            raise SettingsError(
-                f"{path.name} is frame {number}, outside the frames used, {clip.first} to "
-                f"{clip.last}; rename it or leave it out."
-            )
-        found[number] = path
-    if not found:
+        named[number] = path
+    if not named:
         raise SettingsError(f"{folder} holds no images; give PNG or JPEG keyframes.")
-    return dict(sorted(found.items()))
+    ours = any((folder / mark).exists() for mark in (FRAMES_MARK, EXPORTED))
+    numbering = _Numbering(None) if ours else _choose_numbering(sorted(named), clip)
+    found: dict[int, Path] = {}
+    for number, path in named.items():
+        frame = numbering.find(number)
+        if frame is None or frame not in clip.numbers:
+            raise _make_outside_error(path, frame, clip, numbering)
+        found[frame] = path
+    return dict(sorted(found.items())), (numbering.note,) if numbering.note else ()
+
+
+def _choose_numbering(numbers: Sequence[int], clip: Clip) -> _Numbering:
+    """By the names of the source's images if all keyframes have one there, else by position."""
+    index = clip.frames.index
+    files = [file for file, *_ in index.files] if isinstance(index, FolderIndex) else []
+    by_image = number_images(files) if len(files) > 1 else None
+    if by_image is None:
+        return _Numbering(None, _warn_of_counting_from_1(numbers, clip))
+    if all(frame == number for number, frame in by_image.items()):
+        return _Numbering(None)
+    known = [number in by_image for number in numbers]
+    lowest, highest = min(by_image), max(by_image)
+    if not all(known) and all(number in clip.numbers for number in numbers):
+        return _Numbering(None, (
+            f"The source's images have the numbers {lowest} to {highest} in their names, and not "
+            "all keyframes have one of these; so the numbers of the keyframes count frames from 0."
+        ))
+    first = files[by_image[numbers[0]]].name if known[0] else ""
+    return _Numbering(by_image, (
+        f"Keyframes belong to the source's images of the same number: {numbers[0]} is {first}, "
+        f"which is frame {by_image[numbers[0]]}."
+    ) if first else "")
+
+
+def _warn_of_counting_from_1(numbers: Sequence[int], clip: Clip) -> str:
+    """A note where names look as if they counted from 1."""
+    if numbers[0] != 1 or clip.first != 0 or clip.count == 1:
+        return ""
+    return (
+        "The first keyframe is number 1, and numbers count frames from 0, so it is the second "
+        "frame. If its name counts from 1, as the images of ffmpeg do, lower all numbers by one."
+    )
+
+
+def _make_outside_error(
+    path: Path, frame: int | None, clip: Clip, numbering: _Numbering
+) -> SettingsError:
+    if numbering.by_image is not None and frame is None:
+        numbers = numbering.by_image
+        return SettingsError(
+            f"{path.name} has a number that no image of the source has; theirs are {min(numbers)} "
+            f"to {max(numbers)}. Rename it or leave it out."
+        )
+    return SettingsError(
+        f"{path.name} is frame {frame}, outside the frames used, {clip.first} to "
+        f"{clip.last}, which are counted from 0; rename it or leave it out."
+    )
 
 
 def import_external_keyframes(
@@ -79,8 +155,10 @@ def import_external_keyframes(
         ends += [(key, end) for key, end in ((own[0], plan.keyframes[0]),
                                              (own[-1], plan.keyframes[-1])) if key != end]
         changed.append(dataclasses.replace(plan, keyframes=own, segments=plan_segments(own)))
+    transparent: list[str] = []
     for number, path in images.items():
-        image = decode_image(path)
+        image, see_through = decode_with_alpha(path)
+        transparent += [path.name] if see_through else []
         height, width = image.shape[:2]
         if (width, height) != clip.frames.size:
             notes.append(
@@ -88,4 +166,5 @@ def import_external_keyframes(
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
         write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))
+    notes += [describe_transparent(transparent)] if transparent else []
     return ImportedKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))

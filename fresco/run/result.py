@@ -27,7 +27,7 @@ from fresco.workspace import (
     write_json,
 )
 
-_EXPORTED = ".fresco-keys.json"
+EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""
 
 ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
@@ -96,7 +96,7 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     folder would show them. An image retouched there stays until its keyframe is translated again.
     """
     target = output.parent / f"{output.stem}-keys"
-    before = read_json(target / _EXPORTED) or {}
+    before = read_json(target / EXPORTED) or {}
     now: dict[str, str] = {}
     for name in (frame_name(number) for plan in plans for number in plan.keyframes):
         if read_image(folder / name) is None:
@@ -107,5 +107,5 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     for name in before.keys() - now.keys():
         if (target / name).exists() and digest_content(target / name) == before[name]:
             (target / name).unlink()
-    write_json(target / _EXPORTED, now)
+    write_json(target / EXPORTED, now)
     return target

@@ -165,14 +165,14 @@ def propagate_keys(
     if output.resolve() == keys_folder.resolve():
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
-    images = list_external_keyframes(keys_folder, clip)
+    images, notes = list_external_keyframes(keys_folder, clip)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run:
         plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
         estimator = _open_estimator(run, "cpu")
         keys = import_external_keyframes(clip, images, plans, run.workspace)
-        run.notes += keys.notes
+        run.notes += [*notes, *keys.notes]
         _write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.video.color import lay_over_black
 from fresco.video.index import VideoInfo
+from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
 
 logger = logging.getLogger("fresco")
 
@@ -30,18 +31,33 @@ DEFAULT_RATE = Fraction(24)
 
 _OWN_NAME = re.compile(r"\d{4,}\.png")
 
-_MARK = ".fresco-frames"
-"""File in a folder that `ImageFolderWriter` made: only such a folder is ever replaced."""
-
-
-def _split_numbers(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key by which frame2 comes before frame10."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+FRAMES_MARK = ".fresco-frames"
+"""File in a folder of images that this program made: their names count frames from 0, and
+`ImageFolderWriter` replaces no other folder."""
 
 
 def decode_image(path: Path) -> NDArray[np.uint8]:
     """An image file as RGB [H, W, 3]: 16 bits are scaled down, alpha is laid over black."""
+    return decode_with_alpha(path)[0]
+
+
+def decode_with_alpha(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    """An image file as `decode_image` gives it, and whether it has transparent parts."""
+    image = _read_image(path)
+    rgb = _to_rgb(image, path)
+    has_alpha = image.ndim == 3 and image.shape[2] == 4
+    return rgb, has_alpha and bool((image[..., 3] < np.iinfo(image.dtype).max).any())
+
+
+def describe_transparent(names: Sequence[str]) -> str:
+    """A note about images with transparent parts."""
+    if len(names) == 1:
+        return f"{names[0]} has transparent parts, which are laid over black."
+    return f"{len(names)} images have transparent parts, which are laid over black: {names[0]}, ..."
+
+
+def _read_image(path: Path) -> NDArray[np.generic]:
+    """An image file as OpenCV gives it."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -57,7 +73,7 @@ def decode_image(path: Path) -> NDArray[np.uint8]:
         raise VideoError(
             f"{path} is not an image that can be decoded ({data.size} bytes); replace or remove it."
         )
-    return _to_rgb(np.asarray(image), path)
+    return np.asarray(image)
 
 
 def _to_rgb(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
@@ -73,18 +89,29 @@ def _to_rgb(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _list_images(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> tuple[list[Path], int]:
+    """The images of a folder in natural order, and how many files it has.
+
+    Hidden files, such as the `._` files of macOS, are passed over.
+    """
     try:
         files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     except OSError as error:
         raise VideoError(f"{folder} cannot be listed ({error.strerror}).") from error
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(images, key=lambda path: sort_key(path.name)), len(files)
+
+
+def _list_frames(folder: Path) -> list[Path]:
+    """The images of a folder as frames."""
+    images, count = find_images(folder)
     if not images:
         raise VideoError(
-            f"{folder} holds {len(files)} files but no image; give a folder of "
+            f"{folder} holds {count} files but no image; give a folder of "
             f"{', '.join(sorted(IMAGE_SUFFIXES))} files, or a video file."
         )
-    return sorted(images, key=_split_numbers)
+    refuse_doubles(images)
+    return images
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +122,8 @@ class FolderIndex:
     """Each with its bytes and the time of its last change, ns, by which a changed one is known."""
     size: tuple[int, int]
     """Height and width of all."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about them."""
 
 
 def _read_state(file: Path) -> tuple[Path, int, int]:
@@ -108,16 +137,24 @@ def _read_state(file: Path) -> tuple[Path, int, int]:
 @lru_cache(maxsize=4)
 def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
     """Decode every image, once for files in one state: a run opens a folder many times."""
-    first = decode_image(files[0][0]).shape
-    for file, *_ in files[1:]:
-        shape = decode_image(file).shape
+    first: tuple[int, ...] = ()
+    transparent: list[str] = []
+    for file, *_ in files:
+        image, see_through = decode_with_alpha(file)
+        shape = image.shape
+        first = first or shape
         if shape != first:
             raise VideoError(
                 f"{file} is {shape[1]}x{shape[0]}, {files[0][0].name} is "
                 f"{first[1]}x{first[0]}; bring all images to one size."
             )
+        transparent += [file.name] if see_through else []
     logger.info("%s: %d images", files[0][0].parent, len(files))
-    return FolderIndex(files, (first[0], first[1]))
+    notes = find_numbering_notes([file for file, *_ in files])
+    notes += (describe_transparent(transparent),) if transparent else ()
+    for note in notes:
+        logger.warning("%s: %s", files[0][0].parent, note)
+    return FolderIndex(files, (first[0], first[1]), notes)
 
 
 class ImageFolder:
@@ -132,7 +169,7 @@ class ImageFolder:
         self, path: str | Path, *, rate: Fraction = DEFAULT_RATE, index: FolderIndex | None = None
     ) -> None:
         path = Path(path)
-        self._files = _list_images(path) if path.is_dir() else [path]
+        self._files = _list_frames(path) if path.is_dir() else [path]
         states = tuple(_read_state(file) for file in self._files)
         self.index = index if index and index.files == states else _index_once(states)
         height, width = self.index.size
@@ -141,6 +178,7 @@ class ImageFolder:
             path=str(path), width=width, height=height, rate=rate, frames=count,
             seconds=count / rate, has_sound=False, rotation=0,
             timestamps=tuple(number / rate for number in range(count)), variable_rate=False,
+            notes=self.index.notes,
         )
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -192,8 +230,8 @@ def check_folder_target(path: Path) -> None:
     if not path.is_dir():
         raise VideoError(f"{path} is a file; name a new folder for the images.")
     names = [entry.name for entry in path.iterdir()]
-    foreign = [name for name in names if name != _MARK and not _OWN_NAME.fullmatch(name)]
-    if names and _MARK not in names:
+    foreign = [name for name in names if name != FRAMES_MARK and not _OWN_NAME.fullmatch(name)]
+    if names and FRAMES_MARK not in names:
         foreign = names
     if foreign:
         raise VideoError(
@@ -222,7 +260,7 @@ class ImageFolderWriter:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir()
-            (self._part / _MARK).touch()
+            (self._part / FRAMES_MARK).touch()
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
         return self

@@ -12,7 +12,7 @@ import pytest
 
 from fresco.errors import VideoError
 from fresco.video import folder
-from fresco.video.folder import ImageFolderWriter, decode_image
+from fresco.video.folder import ImageFolderWriter, decode_image, decode_with_alpha
 from fresco.video.reader import open_source
 from tests.helpers.clips import moving_texture, texture
 from tests.helpers.tolerances import COLOR_MEAN
@@ -141,11 +141,11 @@ def test_a_folder_is_decoded_once_as_long_as_nothing_changes(
     files = [save(tmp_path / f"{k}.png", FRAMES[k]) for k in range(4)]
     seen: list[Path] = []
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path: Path) -> tuple[np.ndarray, bool]:
         seen.append(path)
-        return decode_image(path)
+        return decode_with_alpha(path)
 
-    monkeypatch.setattr(folder, "decode_image", counted)
+    monkeypatch.setattr(folder, "decode_with_alpha", counted)
     index = open_source(tmp_path).index
     assert len(seen) == 4
     open_source(tmp_path)
@@ -166,3 +166,27 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is a file"), ImageFolderWriter(tmp_path / "file"):
         pass
     assert (tmp_path / "holiday.jpg").exists()
+
+
+def test_one_image_in_two_kinds_of_file_is_refused(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "02.jpg"):
+        save(tmp_path / name, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(VideoError, match=r"02\.jpg and 2\.png .* same image"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("alpha", "transparent"), [(254, True), (255, False)])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_transparent_images_are_told(
+    tmp_path: Path, alpha: int, transparent: bool, depth: type, suffix: str
+) -> None:
+    """One pixel that lets through a little is enough."""
+    image = np.full((8, 8, 4), 255, depth) * depth(np.iinfo(depth).max // 255)
+    image[3, 3, 3] = alpha * (np.iinfo(depth).max // 255)
+    save(tmp_path / f"0{suffix}", image)
+    save(tmp_path / f"1{suffix}", image[..., :3])
+    with open_source(tmp_path) as source:
+        notes = [note for note in source.info.notes if "transparent" in note]
+    assert len(notes) == transparent
+    assert all(f"0{suffix} has" in note for note in notes)

@@ -22,6 +22,7 @@ from fresco.errors import SettingsError
 from fresco.server.api.models import ExternalKeyframes
 from fresco.server.encoded import decode_base64, strip_prefix
 from fresco.server.videos import MOST_PIXELS, TooLargeError
+from fresco.video.folder import FRAMES_MARK
 from fresco.workspace import write_bytes
 
 IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
@@ -87,9 +88,10 @@ def _find_suffix(name: str, data: bytes) -> str:
 
 
 def store_images(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write checked images; their names were made here."""
+    """Write checked images; their names were made here, and count frames from 0."""
     for name, data in files.items():
         write_bytes(folder / name, data)
+    write_bytes(folder / FRAMES_MARK, b"")
 
 
 def encode_image(path: Path) -> str:

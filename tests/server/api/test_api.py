@@ -198,7 +198,7 @@ def test_an_uploaded_folder_of_keyframes_goes_with_its_job(
         "video_id": video, "goal": "propagation", "settings": SETTINGS,
         "keyframes": {"0": make_image(), "5": make_image()}})["id"]
     folder = Path(server.service.engine.request(began).own_keys)
-    assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000005.png"]
+    assert sorted(path.name for path in folder.glob("*.png")) == ["000000.png", "000005.png"]
     server.ended(began)
     assert server.json("DELETE", f"jobs/{began}") == {"id": began, "deleted": True}
     assert not folder.exists()
