@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
+_LONGEST_SUFFIX = 16
 
 
 def digest(*values: Any) -> str:
@@ -65,11 +66,43 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
     return WorkspaceError(f"{path} cannot be written: {reason}.")
 
 
+def name_part(path: Path, tag: str) -> Path:
+    """A hidden path beside a file, for as long as it is written.
+
+    Its name is no longer than the file's own, so that whatever may have that name may be written;
+    only names shorter than the tag become longer. The suffix stays last: writers of images and
+    containers choose the format by it.
+    """
+    suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
+
+    def fits(name: str) -> bool:
+        # File systems count bytes of UTF-8, or units of UTF-16.
+        return all(
+            len(name.encode(code, "surrogatepass")) <= len(path.name.encode(code, "surrogatepass"))
+            for code in ("utf-8", "utf-16-le")
+        )
+
+    for length in range(len(path.stem), 0, -1):
+        name = f".{path.stem[:length]}.{tag}{suffix}"
+        if fits(name):
+            return path.with_name(name)
+    return path.with_name(f".{tag}{suffix}")
+
+
+def require_names(*paths: Path) -> None:
+    """WorkspaceError where the file system takes no name as long as one of these."""
+    for path in paths:
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise explain(error, path) from error
+
+
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` on success, removed on failure."""
-    # The suffix stays last: writers of images and containers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = name_part(path, secrets.token_hex(4))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

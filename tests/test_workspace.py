@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fresco import workspace
 from fresco.errors import WorkspaceError
@@ -52,6 +54,35 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(WorkspaceError, match="run"), workspace.Workspace(tmp_path / "run"):
         pass
+
+
+@given(
+    stem=st.text(st.sampled_from("aü字😀. "), min_size=1, max_size=250),
+    suffix=st.sampled_from(["", ".mp4", ".png", ".a suffix that is none at all"]),
+    tag=st.sampled_from(["12345.part", "0a1b2c3d"]),
+)
+def test_a_part_has_no_longer_name_than_the_file(stem: str, suffix: str, tag: str) -> None:
+    path = Path("folder") / f"x{stem}{suffix}"
+    part = workspace.name_part(path, tag)
+    assert part.parent == path.parent
+    assert part != path
+    assert part.name.startswith(".")
+    assert f".{tag}" in part.name
+    if suffix in (".mp4", ".png"):
+        assert part.suffix == suffix
+    for code in ("utf-8", "utf-16-le"):
+        shortest = len(f".{tag}{part.suffix}".encode(code))
+        assert len(part.name.encode(code)) <= max(len(path.name.encode(code)), shortest)
+
+
+def test_the_longest_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + ".json")
+    workspace.write_json(path, {"a": 1})
+    assert workspace.read_json(path) == {"a": 1}
+    assert len(list(tmp_path.iterdir())) == 1
+    workspace.require_names(path)
+    with pytest.raises(WorkspaceError, match="too long"):
+        workspace.require_names(path, tmp_path / ("ü" * 126 + ".json"))
 
 
 def test_images_and_tensors_come_back_exactly(tmp_path: Path) -> None:

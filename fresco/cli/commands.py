@@ -26,7 +26,7 @@ from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FrescoSettings
-from fresco.workspace import write_bytes
+from fresco.workspace import require_names, write_bytes
 
 if TYPE_CHECKING:
     from fresco.guidance.ports import Host
@@ -115,6 +115,7 @@ def translate(arguments: argparse.Namespace) -> None:
     from fresco.planning.prompts import list_prompts, refuse_composed
 
     refuse_composed(list_prompts(inputs.settings.sampling))
+    require_names(run_file_of(inputs.output))
     names: list[str] = []
 
     def load(settings: FrescoSettings) -> Host:

@@ -15,9 +15,23 @@ from fresco.run.compare import compare_videos
 from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
-from fresco.run.result import ImageLookup, read_stored, write_result
-from fresco.settings import image_settings, to_dict
+from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
+from fresco.settings import OutputSettings, image_settings, to_dict
 from fresco.workspace import digest
+
+_UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
+"""Ends of the names of what is written beside a result."""
+
+
+def list_companions(output: Path, settings: OutputSettings) -> tuple[Path, ...]:
+    """What is written beside a result."""
+    ends = (_UNGUIDED, _COMPARISON) if settings.compare else ()
+    ends += (_REPORT,) if settings.measures else ()
+    return tuple(_name_beside(output, end) for end in ends)
+
+
+def _name_beside(output: Path, end: str) -> Path:
+    return output.with_name(f"{output.stem}-{end}")
 
 
 def evaluate(
@@ -53,9 +67,10 @@ def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
 
 def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
     """Source, frame by frame and FRESCO side by side, beside the result."""
-    beside = run.output.with_name(f"{run.output.stem}-frame-by-frame.mp4")
-    write_result(run.clip, unguided, beside, run.settings.output, run.progress)
-    comparison = run.output.with_name(f"{run.output.stem}-comparison.mp4")
+    beside, comparison = (_name_beside(run.output, end) for end in (_UNGUIDED, _COMPARISON))
+    wanted = run.settings.output
+    writer = prepare_writer(run.clip, beside, wanted, run.workspace.root)
+    write_result(run.clip, unguided, writer, wanted, run.progress)
     compare_videos(
         [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
         comparison, run.progress, first_frames=[run.clip.first, 0, 0],
@@ -108,5 +123,5 @@ def _write_report(
         "settings": to_dict(run.settings),
         "notes": run.notes,
     }
-    path = run.output.with_name(f"{run.output.stem}-report.json")
+    path = _name_beside(run.output, _REPORT)
     return write_report(path, facts, {"frames": frames, "keyframes": keyframes})

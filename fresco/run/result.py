@@ -30,6 +30,9 @@ from fresco.workspace import (
 EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""
 
+Writer = VideoWriter | ImageFolderWriter
+"""Writes the frames of a result."""
+
 ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
 """Gives the image of a frame by its number in the source; None if it is absent or damaged."""
 
@@ -49,33 +52,48 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
     """The writer's arguments for the source's sound that belongs to frames `first` to `last`."""
     if not info.has_sound:
         return {}
+    sound = {"sound_from": Path(info.path), "clock_shifts": info.clock_shifts}
     if last - first + 1 == info.frames:
-        return {"sound_from": Path(info.path)}
-    span = info.timestamps[first], find_end(info, last)
-    return {"sound_from": Path(info.path), "sound_range": span}
+        return sound
+    return sound | {"sound_range": (info.timestamps[first], find_end(info, last))}
 
 
-def write_result(
-    clip: Clip, images: ImageLookup, output: Path, settings: OutputSettings, progress: Progress
-) -> tuple[str, ...]:
-    """Write every frame of the clip and return the writer's notes.
+def prepare_writer(
+    clip: Clip, output: Path, settings: OutputSettings, workspace: Path
+) -> Writer:
+    """The writer of the clip's result, tried out: place, container, sound.
+
+    What cannot be written is refused here, before any work.
 
     Args:
         output: a video file, or a folder of images when the name has no suffix.
+        workspace: folder where sound that must be encoded is kept.
     """
-    own = clip.info.width, clip.info.height
-    width, height = own if settings.source_size else clip.frames.size
+    width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
     times = clip.info.timestamps[clip.first:clip.last + 1]
     if output.suffix:
         sound = choose_sound(clip.info, clip.first, clip.last) if settings.sound else {}
-        writer = VideoWriter(
+        writer: Writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf,
-            pixel_aspect=clip.info.pixel_aspect, **sound,
+            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, **sound,
         )
     else:
         writer = ImageFolderWriter(output)
+    writer.rehearse()
+    return writer
+
+
+def _find_size(clip: Clip, settings: OutputSettings) -> tuple[int, int]:
+    return (clip.info.width, clip.info.height) if settings.source_size else clip.frames.size
+
+
+def write_result(
+    clip: Clip, images: ImageLookup, writer: Writer, settings: OutputSettings, progress: Progress
+) -> tuple[str, ...]:
+    """Write every frame of the clip by the writer of `prepare_writer`; the writer's notes."""
+    size = _find_size(clip, settings)
     with progress.stage("write", clip.count) as stage, writer:
         for number in clip.numbers:
             image = images(number)
@@ -84,9 +102,14 @@ def write_result(
                     f"The image of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
-            writer.write(scale_frame(image, (width, height)))
+            writer.write(scale_frame(image, size))
             stage.advance()
     return writer.notes
+
+
+def find_export(output: Path) -> Path:
+    """The folder beside a result that keyframes are exported into."""
+    return output.parent / f"{output.stem}-keys"
 
 
 def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) -> Path:
@@ -95,7 +118,7 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     Those of an earlier export that are no longer keyframes are removed, or a propagation from that
     folder would show them. An image retouched there stays until its keyframe is translated again.
     """
-    target = output.parent / f"{output.stem}-keys"
+    target = find_export(output)
     before = read_json(target / EXPORTED) or {}
     now: dict[str, str] = {}
     for name in (frame_name(number) for plan in plans for number in plan.keyframes):

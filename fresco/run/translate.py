@@ -26,11 +26,17 @@ from fresco.propagation.engine import Engine
 from fresco.run.batches import KeyframeRun, translate_shot
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
-from fresco.run.evaluate import evaluate
+from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
 from fresco.run.propagate import choose_engine, propagate_frames
 from fresco.run.redo import redo_keyframe
-from fresco.run.result import ImageLookup, export_keyframes, write_result
+from fresco.run.result import (
+    ImageLookup,
+    export_keyframes,
+    find_export,
+    prepare_writer,
+    write_result,
+)
 from fresco.run.scan import Scan, scan_clip
 from fresco.settings import (
     RANDOM_SEED,
@@ -40,7 +46,7 @@ from fresco.settings import (
     validated,
 )
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, digest, write_json
+from fresco.workspace import Workspace, digest, require_names, write_json
 
 PLAN_NAME = "plan.json"
 """File of the workspace that says which keyframes are in force, and where they lie."""
@@ -80,24 +86,30 @@ def translate(
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
     # What may be refused comes before what takes long.
-    if not only_keys:
+    if only_keys:
+        require_names(find_export(output))
+    else:
         check_target(output)
+        require_names(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
     with open_run(clip, settings, output, progress, workspace) as run:
+        writer = None if only_keys else prepare_writer(
+            clip, output, settings.output, run.workspace.root
+        )
         with log_stage("model"):
             host = host_factory()
         estimator = _open_estimator(run, host.device)
         plans, notes = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
         run.notes += notes
         keys = _translate_keyframes(run, plans, host, estimator, preview)
-        if only_keys:
+        if writer is None:
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run)
         images = propagate_frames(run, plans, keys.folder, estimator, engine)
         with log_stage("write"):
-            run.notes += write_result(clip, images, output, settings.output, progress)
+            run.notes += write_result(clip, images, writer, settings.output, progress)
         report, comparison = _evaluate(run, plans, keys, images, engine)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
 
@@ -169,6 +181,7 @@ def propagate_keys(
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run:
+        writer = prepare_writer(clip, output, settings.output, run.workspace.root)
         plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
         estimator = _open_estimator(run, "cpu")
         keys = import_external_keyframes(clip, images, plans, run.workspace)
@@ -176,7 +189,7 @@ def propagate_keys(
         _write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
-        run.notes += write_result(clip, frames, output, settings.output, progress)
+        run.notes += write_result(clip, frames, writer, settings.output, progress)
         return RunResult(output, run.workspace.root, notes=tuple(run.notes))
 
 

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from fresco.errors import FrescoError, HostError
 from fresco.server.jobs.job import JobStatus, State, load_status
 from fresco.server.multipart_body import MultipartBody
+from fresco.workspace import name_part
 
 if TYPE_CHECKING:
     import requests
@@ -237,7 +238,7 @@ class Client:
         return str(self._get(f"jobs/{_part(job)}/log")["log"])
 
     def _download(self, path: str, target: Path) -> Path:
-        part = target.with_name(f".{target.name}.part")
+        part = name_part(target, "part")
         with self._send("GET", path, stream=True) as answer:
             try:
                 with part.open("wb") as file:

@@ -242,6 +242,16 @@ def _swap_bytes(frame: VideoFrame) -> VideoFrame:
     return swapped
 
 
+def _read_nibbles(frame: VideoFrame) -> NDArray[np.uint8]:
+    """RGB of two pixels a byte, rgb4 or bgr4, which FFmpeg's scaler does not read."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    pairs = np.stack([rows >> 4, rows & 15], axis=2).reshape(len(rows), -1)
+    first, green, last = (pairs >> 3) * 255, (pairs >> 1 & 3) * 85, (pairs & 1) * 255
+    order = (first, green, last) if frame.format.name == "rgb4" else (last, green, first)
+    return np.stack(order, axis=2)[: frame.height, : frame.width].astype(np.uint8)
+
+
 def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
     kind = frame.format
@@ -251,6 +261,8 @@ def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     if kind.has_palette or seen_through:
         return lay_over_black(np.asarray(_convert(frame, "rgba").to_ndarray(), dtype=np.uint8))
     if kind.is_rgb:
+        if kind.is_bit_stream:
+            return _read_nibbles(frame)
         if kind.is_big_endian and len(frame.planes) == 1 and kind.components[0].bits < 8:
             frame = _swap_bytes(frame)
         return np.asarray(_convert(frame, "rgb24").to_ndarray(), dtype=np.uint8)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from fresco.errors import VideoError
 from fresco.video.color import lay_over_black
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
+from fresco.workspace import name_part
 
 logger = logging.getLogger("fresco")
 
@@ -252,7 +254,13 @@ class ImageFolderWriter:
         self.path = Path(path)
         self.notes: tuple[str, ...] = ()
         self._first, self._count = first, 0
-        self._part = self.path.with_name(f".{self.path.name}.part")
+        # Always the same name: what a run that was killed has left is removed by the next one.
+        self._part = name_part(self.path, f"{crc32(str(self.path.name).encode()):08x}.part")
+
+    def rehearse(self) -> None:
+        """Try the place, and leave nothing behind."""
+        self.__enter__()
+        shutil.rmtree(self._part, ignore_errors=True)
 
     def __enter__(self) -> ImageFolderWriter:
         check_folder_target(self.path)

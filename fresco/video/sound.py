@@ -1,123 +1,186 @@
-"""The source's sound in the result: packets copied as they are wherever the container allows it."""
+"""The packets of a file's sound, with timestamps that rise, and their way into an output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
-from fresco.video.streams import choose_sound_stream, explain_choice
+from fresco.video.streams import choose_sound_stream, explain_choice, open_container
+from fresco.video.timing import find_typical_length, repair_stamps
 
-COPIED = {
-    ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"}),
-    ".m4v": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
-    ".mov": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
-}
-"""Codecs copied as they are, by container: those that common players play; .mkv takes all."""
+_CLOCKS_RESTART = 0x200
+"""Flag of FFmpeg's formats whose timestamps may jump, such as MPEG streams."""
 
-_PCM_CONTAINERS = (".mov", ".mkv")
+_LONGEST_GAP = 10
+"""Seconds of a step forward above which such a clock counts as started again."""
+
+_IN_STEP = Fraction(1, 2)
+"""Seconds that the jumps of sound and video may differ and still be the same."""
 
 Time = Fraction | None
 
 
-def is_copied(codec: str, suffix: str) -> bool:
-    """Whether sound of this codec goes into a file of this ending without re-encoding."""
-    if codec.startswith("pcm_"):
-        return suffix in _PCM_CONTAINERS
-    return suffix == ".mkv" or codec in COPIED.get(suffix, ())
+@dataclass(frozen=True, slots=True)
+class SoundSource:
+    """Where the sound of a result comes from."""
+
+    path: Path
+    """A file; a silent one is fine."""
+    span: tuple[Time, Time] = (None, None)
+    """First and last second that are wanted, on the video's clock; None: all there is."""
+    shift: Fraction = Fraction(0)
+    """Second of that clock that becomes 0 in the result."""
+    clock_shifts: tuple[Fraction, ...] = ()
+    """Seconds that were added to the stored times of the video, part by part."""
+
+
+class SoundError(Exception):
+    """The sound cannot be read, encoded or written. The video is not touched by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundInfo:
+    """What there is to know of the sound that a player would choose."""
+
+    codec: str
+    notes: tuple[str, ...]
+    stamps: tuple[int, ...]
+    """Of every packet with data, in the stream's units, rising."""
+
+
+def read_sound_info(sound: SoundSource) -> SoundInfo | None:
+    """Read the packets of a file's sound once; None if there is no sound."""
+    with open_container(sound.path) as container:
+        stream = choose_sound_stream(container)
+        if stream is None:
+            return None
+        # Neither `channels` nor `layout` is asked for: PyAV 17.1 to 18.1 free a layout of a custom
+        # order twice, which ends the process.
+        codec = stream.codec_context.name if stream.codec_context else "of an unknown kind"
+        notes = explain_choice(container.streams.audio, stream, "sound")
+        stamps = _read_stamps(container, stream, sound.clock_shifts)
+    return SoundInfo(codec, notes, stamps)
+
+
+def _read_stamps(
+    container: InputContainer, stream: AudioStream, clock_shifts: Sequence[Fraction]
+) -> tuple[int, ...]:
+    """Rising timestamps of all packets: jumps back are carried on, in step with the video."""
+    stored: list[int | None] = []
+    lengths: list[int] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                stored.append(packet.pts if packet.pts is not None else packet.dts)
+                lengths.append(packet.duration or 0)
+    except av.FFmpegError as error:
+        # A file that is cut off has sound up to there.
+        if not stored:
+            raise SoundError(str(error.strerror or error)) from error
+    clock = Fraction(stream.time_base or Fraction(1, av.time_base))
+    typical = find_typical_length(stored, round(Fraction(1, 50) / clock))
+    lengths = [length or typical for length in lengths]
+    jumps = container.format.flags & _CLOCKS_RESTART
+    repaired = repair_stamps(
+        stored, lengths, longest_gap=round(_LONGEST_GAP / clock) if jumps else None
+    )
+    wanted = [round(shift / clock) for shift in clock_shifts]
+    changes = [0] * len(repaired.shifts)
+    if len(wanted) == len(changes):
+        near = _IN_STEP / clock
+        steps = [a - b for a, b in zip(wanted, repaired.shifts, strict=True)]
+        changes = [step if abs(step) <= near else 0 for step in steps]
+    parts = [*repaired.parts[1:], len(stored)]
+    stamps: list[int] = []
+    part = 0
+    for number, stamp in enumerate(repaired.stamps):
+        part += number >= parts[part]
+        placed = round(stamp) + changes[part]
+        stamps.append(max(placed, stamps[-1] + 1) if stamps else placed)
+    return tuple(stamps)
+
+
+def iterate_packets(
+    container: InputContainer, stream: AudioStream, stamps: Sequence[int]
+) -> Iterator[Any]:
+    """The packets of a stream that have data, with the timestamps of `read_sound_info`."""
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    # The timestamps first: behind the last one may be where the file is damaged.
+    for stamp, packet in zip(stamps, packets, strict=False):
+        packet.pts = packet.dts = stamp
+        yield packet
 
 
 class SoundCopy:
-    """Sound on its way from a source into an open output.
+    """Sound on its way from a file into an open output.
 
     Args:
-        source: open input; stays open until `pump` was called for the last time.
+        info: of `read_sound_info` for the same file.
+        stack: closes the file when the output is finished.
         output: output whose header is not yet written.
-        span: seconds of the source that are wanted; None at an end means all there is.
-        shift: seconds of the source that become 0 in the output.
     """
 
     def __init__(
-        self, source: InputContainer, output: OutputContainer, suffix: str, *,
-        span: tuple[Time, Time], shift: Fraction,
+        self, sound: SoundSource, info: SoundInfo, output: OutputContainer, stack: ExitStack
     ) -> None:
-        self.notes: tuple[str, ...] = ()
-        self._output, self._span, self._shift = output, span, shift
-        self._packets: Iterator[Any] = iter(())
-        self._waiting: Any = None
+        self._sound, self._output = sound, output
+        source = stack.enter_context(open_container(sound.path))
         stream = choose_sound_stream(source)
-        if stream is None:
-            return
-        codec = stream.codec_context.name
-        if is_copied(codec, suffix):
-            self._packets = self._copy_packets(source, stream, _add_copied_stream(output, stream))
-        else:
-            self._packets = self._encode_sound(source, stream)
-            self.notes += (f"The sound ({codec}) does not fit {suffix}; it was re-encoded as AAC.",)
-        self.notes += explain_choice(source.streams.audio, stream, "sound")
+        assert stream is not None  # `info` would be None
+        try:
+            target = _add_copied_stream(output, stream)
+        except (av.FFmpegError, ValueError) as error:
+            raise SoundError(str(error)) from error
+        self._packets = self._copy_packets(source, stream, target, info)
+        self._waiting: Any = None
+        self.seconds = Fraction(0)
+        """How far the sound was written."""
 
     def pump(self, until: Time) -> None:
         """Write the sound up to a time of the output; None: all of it."""
         while True:
             if self._waiting is None:
-                self._waiting = next(self._packets, None)
+                try:
+                    self._waiting = next(self._packets, None)
+                except av.FFmpegError as error:
+                    raise SoundError(str(error.strerror or error)) from error
             packet = self._waiting
             if packet is None:
                 return
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            if until is not None and stamp * Fraction(packet.time_base) > until:
+            time = packet.dts * Fraction(packet.time_base)
+            if until is not None and time > until:
                 return
             self._output.mux(packet)
+            self.seconds = time
             self._waiting = None
 
+    def stop(self) -> None:
+        """Write no more sound."""
+        self._packets, self._waiting = iter(()), None
+
     def _is_wanted(self, start: Fraction, end: Fraction) -> bool:
-        first, last = self._span
+        first, last = self._sound.span
         return (first is None or end > first) and (last is None or start < last)
 
     def _copy_packets(
-        self, source: InputContainer, stream: AudioStream, target: AudioStream
+        self, source: InputContainer, stream: AudioStream, target: AudioStream, info: SoundInfo
     ) -> Iterator[Any]:
-        for packet in source.demux(stream):
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if not packet.size or stamp is None:
-                continue
+        for packet in iterate_packets(source, stream, info.stamps):
             clock = Fraction(packet.time_base)
-            start = stamp * clock
+            start = packet.pts * clock
             if not self._is_wanted(start, start + max(1, packet.duration or 0) * clock):
                 continue
-            offset = round(self._shift / clock)
-            packet.pts = stamp - offset
-            packet.dts = (stamp if packet.dts is None else packet.dts) - offset
+            packet.pts = packet.dts = packet.pts - round(self._sound.shift / clock)
             packet.stream = target
             yield packet
-
-    def _encode_sound(self, source: InputContainer, stream: AudioStream) -> Iterator[Any]:
-        rate = stream.codec_context.sample_rate
-        target = self._output.add_stream("aac", rate=rate)
-        assert isinstance(target, AudioStream)
-        target.codec_context.bit_rate = 192_000
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        target.codec_context.layout = layout
-        return self._encode_packets(source, stream, target, av.AudioResampler("fltp", layout, rate))
-
-    def _encode_packets(
-        self, source: InputContainer, stream: AudioStream, target: AudioStream,
-        resampler: av.AudioResampler,
-    ) -> Iterator[Any]:
-        rate = target.codec_context.sample_rate
-        for frame in source.decode(stream):
-            start = (frame.pts or 0) * Fraction(frame.time_base or 0)
-            if not self._is_wanted(start, start + Fraction(frame.samples, frame.sample_rate)):
-                continue
-            for piece in resampler.resample(frame):
-                piece.pts = round((start - self._shift) * rate)
-                piece.time_base = Fraction(1, rate)
-                yield from target.encode(piece)
-        yield from target.encode(None)
 
 
 def _add_copied_stream(output: OutputContainer, template: AudioStream) -> AudioStream:
@@ -126,5 +189,3 @@ def _add_copied_stream(output: OutputContainer, template: AudioStream) -> AudioS
     # PyAV before 14 has the template as an argument of the general call.
     old_call: Any = output.add_stream
     return old_call(template=template)
-
-

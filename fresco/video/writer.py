@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -25,8 +30,9 @@ from fresco.errors import VideoError
 from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
-from fresco.video.sound import SoundCopy
-from fresco.video.streams import open_container
+from fresco.video.result_sound import open_sound
+from fresco.video.sound import SoundCopy, SoundError, SoundSource
+from fresco.workspace import name_part, require_names
 
 __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 
@@ -42,6 +48,13 @@ _FALLBACK_TICKS = 90_000
 
 _MKV_TICK = Fraction(1, 1000)
 """Matroska stores whole milliseconds."""
+
+_FILE_ERRORS = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EMFILE,
+    errno.ENFILE,
+})
+"""Errors that the place of a file gives; all others come from the container or the encoder."""
 
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
@@ -73,8 +86,17 @@ def _check_video_target(path: Path) -> None:
             f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(_FORMATS)}, "
             "or give a folder for images."
         )
+    require_names(path)
     if path.is_dir():
         raise VideoError(f"{path} is a folder; name a file.")
+
+
+class _Sound(Enum):
+    """How the sound is kept, the best first."""
+
+    COPIED = "copied"
+    ENCODED = "encoded"
+    LEFT_OUT = "left out"
 
 
 class VideoWriter:
@@ -89,6 +111,8 @@ class VideoWriter:
         crf: H.264 quality, 0..51, lower is better.
         sound_from: file whose sound is copied; a silent one is fine.
         sound_range: first and last second of the source's sound; None: all of it.
+        clock_shifts: seconds added to the source's stored times, part by part (`VideoInfo`).
+        scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
     """
 
@@ -97,6 +121,7 @@ class VideoWriter:
         timestamps: Sequence[Fraction] | None = None, end: Fraction | None = None, crf: int = 17,
         sound_from: str | Path | None = None,
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
+        clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
@@ -109,12 +134,15 @@ class VideoWriter:
         length = end - timestamps[-1] if timestamps and end is not None else 1 / self._rate
         self._last_length = max(1, round(length / self._clock))
         self._held = length > HELD / self._rate
-        self._sound_from = None if sound_from is None else Path(sound_from)
-        self._sound_range = sound_range
-        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._sound_source = _describe_sound(sound_from, sound_range, self._start, clock_shifts)
+        self._scratch = scratch
+        self._part = name_part(self.path, f"{os.getpid()}.part")
         self._stack = ExitStack()
         self._count = 0
         self._sound: SoundCopy | None = None
+        self._sound_kept: _Sound | None = None
+        """None until `rehearse` has found out."""
+        self._sound_notes: tuple[str, ...] = ()
         self._pad = (width % 2, height % 2)
         if any(self._pad):
             self._notes += (
@@ -125,7 +153,7 @@ class VideoWriter:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done that a person should know, in sentences."""
-        return self._notes + (self._sound.notes if self._sound else ())
+        return self._notes + self._sound_notes
 
     def _check_arguments(self) -> None:
         width, height = self._size
@@ -135,28 +163,77 @@ class VideoWriter:
         if self._rate <= 0:
             raise VideoError(f"The rate is {self._rate} frames a second; it must be above 0.")
 
-    def __enter__(self) -> VideoWriter:
+    def rehearse(self) -> None:
+        """Try place, container, encoder and all of the sound, and leave nothing behind.
+
+        What cannot be written is known before any work then. Where only the sound is at fault it
+        is left out, and a note says so.
+        """
+        if self._sound_kept is not None:
+            return
+        reasons: list[str] = []
+        for kept in _Sound:
+            try:
+                self._try(kept)
+            except SoundError as error:
+                reasons.append(str(error))
+                continue
+            self._sound_kept = kept
+            break
+        if self._sound_kept is _Sound.LEFT_OUT and self._sound_source is not None:
+            self._sound_notes = (f"The sound is left out: {reasons[-1].rstrip('.')}.",)
+        for note in self.notes:
+            logger.warning("%s: %s", self.path.name, note)
+
+    def _try(self, kept: _Sound) -> None:
+        """Write a file of sound alone and remove it."""
         try:
-            self._open()
+            self._open(kept)
+            self._output.start_encoding()
+            if self._sound is not None:
+                self._sound.pump(None)
+            self._stack.close()
+        except (OSError, av.FFmpegError) as error:
+            if kept is not _Sound.LEFT_OUT and error.errno not in _FILE_ERRORS:
+                raise SoundError(_find_reason(error)) from error
+            raise self._explain_unwritable(error) from error
+        finally:
+            self._discard()
+
+    def __enter__(self) -> VideoWriter:
+        self.rehearse()
+        assert self._sound_kept is not None
+        try:
+            self._open(self._sound_kept)
+        except SoundError as error:
+            self._discard()
+            raise VideoError(
+                f"The sound of {self.path.name} can no longer be read ({error}); start again."
+            ) from error
         except (OSError, av.FFmpegError) as error:
             self._discard()
             raise self._explain_unwritable(error) from error
         except BaseException:
             self._discard()
             raise
-        for note in self.notes:
-            logger.warning("%s: %s", self.path.name, note)
         return self
 
-    def _open(self) -> None:
+    def _open(self, kept: _Sound) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         suffix = self.path.suffix.lower()
         self._output = self._stack.enter_context(
             av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
         )
         self._stream = self._add_video_stream(self._output)
-        if self._sound_from is not None:
-            self._sound = self._open_sound(self._sound_from, suffix)
+        if self._sound_source is None or kept is _Sound.LEFT_OUT:
+            return
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="fresco-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        self._sound, self._sound_notes = open_sound(
+            self._sound_source, suffix, self._output, self._stack, self._scratch,
+            encode=kept is _Sound.ENCODED,
+        )
 
     def _add_video_stream(self, output: OutputContainer) -> VideoStream:
         stream = output.add_stream("libx264", rate=self._rate)
@@ -175,14 +252,21 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = BT709
         return stream
 
-    def _open_sound(self, path: Path, suffix: str) -> SoundCopy:
-        source = self._stack.enter_context(open_container(path))
-        span: tuple[Fraction | None, Fraction | None] = (None, None)
-        shift = self._start or Fraction(0)
-        if self._sound_range is not None:
-            first, last = (Fraction(second) for second in self._sound_range)
-            span, shift = (first, last), first
-        return SoundCopy(source, self._output, suffix, span=span, shift=shift)
+    def _pump_sound(self, until: Fraction | None) -> None:
+        """Write sound up to a time; where it alone fails, the video goes on without it."""
+        if self._sound is None:
+            return
+        try:
+            self._sound.pump(until)
+        except (SoundError, OSError, av.FFmpegError) as error:
+            if not isinstance(error, SoundError) and error.errno in _FILE_ERRORS:
+                raise
+            self._sound.stop()
+            note = (
+                f"The sound ends at {float(self._sound.seconds):.2f} s: {_find_reason(error)}."
+            )
+            self._sound_notes += (note,)
+            logger.warning("%s: %s", self.path.name, note)
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Write the next frame, RGB [H, W, 3] of the size given at the start."""
@@ -200,8 +284,7 @@ class VideoWriter:
         if hasattr(frame, "duration"):
             frame.duration = self._find_length(self._count)
         try:
-            if self._sound is not None:
-                self._sound.pump(stamp * self._clock)
+            self._pump_sound(stamp * self._clock)
             self._output.mux(self._stream.encode(frame))
         except (OSError, av.FFmpegError) as error:
             raise self._explain_unwritable(error) from error
@@ -238,8 +321,7 @@ class VideoWriter:
             if self._held:
                 rest[-1].duration = self._last_length  # the encoder forgets the frame's
             self._output.mux(rest)
-            if self._sound is not None:
-                self._sound.pump(None)
+            self._pump_sound(None)
             self._stack.close()
             self._check_result()
             self._part.replace(self.path)
@@ -281,11 +363,37 @@ class VideoWriter:
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    def _explain_unwritable(self, error: Exception) -> VideoError:
-        reason = getattr(error, "strerror", None) or str(error)
+    def _explain_unwritable(self, error: OSError | av.FFmpegError) -> VideoError:
+        reason = _find_reason(error)
+        if error.errno == errno.ENAMETOOLONG:
+            return VideoError(f"{self.path} cannot be written ({reason}); choose a shorter name.")
+        if error.errno in _FILE_ERRORS:
+            return VideoError(
+                f"{self.path} cannot be written ({reason}); check the space and the rights there."
+            )
+        width, height = self._size
         return VideoError(
-            f"{self.path} cannot be written ({reason}); check the space and the rights there."
+            f"{self.path} cannot be written: FFmpeg refuses {width}x{height} at {self._rate} "
+            f"frames a second in {self.path.suffix} ({reason}). Try another kind of file, such "
+            "as .mkv, or another size."
         )
+
+
+def _find_reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _describe_sound(
+    path: str | Path | None, span: tuple[Fraction | float, Fraction | float] | None,
+    start: Fraction | None, clock_shifts: tuple[Fraction, ...],
+) -> SoundSource | None:
+    """Where the sound comes from, and which second of it becomes 0."""
+    if path is None:
+        return None
+    if span is None:
+        return SoundSource(Path(path), shift=start or Fraction(0), clock_shifts=clock_shifts)
+    first, last = (Fraction(second) for second in span)
+    return SoundSource(Path(path), (first, last), first, clock_shifts)
 
 
 def _convert_to_ticks(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fresco.errors import Cancelled, SettingsError, VideoError
+from fresco.errors import Cancelled, FrescoError, SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.progress import CancelToken, Progress, StageStatus
@@ -278,6 +278,43 @@ def test_a_result_that_cannot_be_written_is_refused_before_all_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_and_places_are_tried_before_all_work(
+    clip: Path, settings: FrescoSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    fits = "x" * 251 + ".mp4"
+
+    def never() -> Any:
+        raise AssertionError("the model was loaded")
+
+    for output, words in (
+        (tmp_path / fits, "-frame-by-frame.mp4 cannot be written: the name is too long"),
+        (tmp_path / "file" / "r.mp4", "cannot be written"),
+    ):
+        with pytest.raises(FrescoError, match=words):
+            translate(clip, output, settings, never, Progress(), workspace=tmp_path / "space")
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["file"], ["file", "space"])
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_sound_that_cannot_be_kept_costs_no_frame(
+    settings: FrescoSettings, tmp_path: Path, first: int
+) -> None:
+    how = ClipOptions(codec="mpeg4", options={"b": "1M"}, sound=("adpcm_ima_wav",))
+    source = write_clip(tmp_path / "s.avi", moving_texture(8, 64, 80), how)
+    data = bytearray(source.read_bytes())
+    place = data.index(b"strf", data.index(b"auds")) + 8
+    data[place:place + 2] = b"\x34\xf2"  # the number of no codec
+    source.write_bytes(data)
+    for number in (first, 7):
+        write_image(tmp_path / "keys" / f"{number}.png", np.zeros((64, 80, 3), np.uint8))
+    part = from_dict({"output": {"first_frame": first}}, settings)
+    result = propagate_keys(source, tmp_path / "keys", tmp_path / "r.mp4", part, Progress())
+    with open_source(result.output) as written:
+        assert (written.info.frames, written.info.has_sound) == (8 - first, False)
+    assert any(note.startswith("The sound is left out") for note in result.notes)
+
+
 def test_keyframes_are_never_replaced_by_their_result(
     clip: Path, settings: FrescoSettings, tmp_path: Path
 ) -> None:
@@ -292,7 +329,8 @@ def test_keyframes_are_never_replaced_by_their_result(
 def test_a_file_cut_off_behind_the_frames_used_is_compared_too(
     clip: Path, settings: FrescoSettings, host: Host, tmp_path: Path
 ) -> None:
-    whole = write_clip(tmp_path / "whole.mkv", moving_texture(40, 64, 80))
+    how = ClipOptions(sound=("aac",))
+    whole = write_clip(tmp_path / "whole.mkv", moving_texture(40, 64, 80), how)
     broken = truncated(whole, tmp_path / "broken.mkv", 0.8)
     part = from_dict({"output": {"last_frame": 5}, "keyframes": {"detect_shots": False}}, settings)
     result = translate(broken, tmp_path / "r.mp4", part, lambda: host, Progress())

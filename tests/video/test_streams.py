@@ -35,7 +35,10 @@ def write_streams(path: Path, *streams: str, timecode: str = "", default: int = 
                 stream.width, stream.height = (64, 48) if kind == "video" else (32, 32)
                 stream.pix_fmt, stream.options = "yuv420p", X264
             if default >= 0:
-                stream.disposition = av.stream.Disposition(1 if number == default else 0)
+                try:
+                    stream.disposition = av.stream.Disposition(1 if number == default else 0)
+                except TypeError:
+                    pytest.skip("PyAV 17.0 writes no dispositions")
             made.append(stream)
         for kind, stream in zip(streams, made, strict=True):
             for frame in (sound if kind == "sound" else images)(stream):

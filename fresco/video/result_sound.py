@@ -1,0 +1,61 @@
+"""The source's sound in the result: copied as it is wherever the container allows it.
+
+What it does not allow is encoded as AAC first, into a file whose packets are copied then.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from av.container import OutputContainer
+
+from fresco.errors import VideoError
+from fresco.video.sound import SoundCopy, SoundError, SoundSource, read_sound_info
+from fresco.video.sound_encoder import encode_sound
+
+COPIED = {
+    ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"}),
+    ".m4v": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
+    ".mov": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
+}
+"""Codecs copied as they are, by container: those that common players play; .mkv is not limited."""
+
+_PCM_CONTAINERS = (".mov", ".mkv")
+
+
+def is_copied(codec: str, suffix: str, output: OutputContainer) -> bool:
+    """Whether sound of this codec goes into an output of this ending without re-encoding."""
+    if codec not in output.supported_codecs:
+        return False
+    if codec.startswith("pcm_"):
+        return suffix in _PCM_CONTAINERS
+    return suffix == ".mkv" or codec in COPIED.get(suffix, ())
+
+
+def open_sound(
+    sound: SoundSource, suffix: str, output: OutputContainer, stack: ExitStack, scratch: Path,
+    *, encode: bool = False,
+) -> tuple[SoundCopy | None, tuple[str, ...]]:
+    """The sound on its way into an output, and notes; None for a silent file.
+
+    Raises SoundError where the sound cannot be had.
+
+    Args:
+        scratch: folder where encoded sound is kept for the next time.
+        encode: encode what could be copied.
+    """
+    try:
+        info = read_sound_info(sound)
+        if info is None:
+            return None, ()
+        if not encode and is_copied(info.codec, suffix, output):
+            return SoundCopy(sound, info, output, stack), info.notes
+        encoded = SoundSource(encode_sound(sound, scratch))
+        known = read_sound_info(encoded)
+        if known is None:
+            raise SoundError("the encoder gave nothing")
+        note = f"The sound ({info.codec}) does not fit {suffix}; it was re-encoded as AAC."
+        return SoundCopy(encoded, known, output, stack), (note, *info.notes)
+    except VideoError as error:
+        raise SoundError(str(error)) from error
