@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.video.color import lay_over_black
+from fresco.video.image_header import count_images
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
 from fresco.workspace import name_part
@@ -128,6 +129,16 @@ class FolderIndex:
     """What a person should know about them."""
 
 
+def _describe_several(files: Sequence[Path]) -> tuple[str, ...]:
+    """A note about files of a folder that hold more than the one image that is a frame."""
+    found = [(file.name, count) for file in files if (count := count_images(file)) > 1]
+    if not found:
+        return ()
+    name, count = found[0]
+    more = f" {len(found)} files of the folder are such." if len(found) > 1 else ""
+    return (f"{name} holds {count} images; only its first is used, as one frame.{more}",)
+
+
 def _read_state(file: Path) -> tuple[Path, int, int]:
     try:
         found = file.stat()
@@ -154,6 +165,7 @@ def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
     logger.info("%s: %d images", files[0][0].parent, len(files))
     notes = find_numbering_notes([file for file, *_ in files])
     notes += (describe_transparent(transparent),) if transparent else ()
+    notes += _describe_several([file for file, *_ in files])
     for note in notes:
         logger.warning("%s: %s", files[0][0].parent, note)
     return FolderIndex(files, (first[0], first[1]), notes)

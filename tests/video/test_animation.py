@@ -113,3 +113,17 @@ def test_a_cut_off_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(VideoError, match=path.name), open_source(path) as source:
         list(source.frames())
+
+
+def test_several_images_in_a_file_of_a_folder_are_told(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(FRAMES[number]).save(tmp_path / f"{number:04d}.png")
+    assert not open_source(tmp_path).info.notes
+    for number in range(2):
+        write_images(tmp_path / f"{number:04d}.png", format="PNG")
+    with open_source(tmp_path) as source:
+        assert source.info.frames == 3
+        assert source.info.notes == (
+            "0000.png holds 5 images; only its first is used, as one frame. 2 files of the folder "
+            "are such.",
+        )
