@@ -84,5 +84,7 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
             f"give at most {info.frames - 1}."
         )
     size = working_size(info.width, info.height, settings.sampling.resolution)
-    cache_key = digest(digest_content(path), first, last, size)
+    # Mirrored sources were read as if they were not, up to 0.1: those keyframes do not fit.
+    mirrored = [True] if info.mirrored else []
+    cache_key = digest(digest_content(path), first, last, size, *mirrored)
     return Clip(info, first, last, WorkingFrames(str(path), size, end, index), cache_key)

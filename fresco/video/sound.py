@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,25 @@ class SoundInfo:
 
     codec: str
     notes: tuple[str, ...]
-    stamps: tuple[int, ...]
+    stamps: Sequence[int]
     """Of every packet with data, in the stream's units, rising."""
 
 
 def read_sound_info(sound: SoundSource) -> SoundInfo | None:
-    """Read the packets of a file's sound once; None if there is no sound."""
-    with open_container(sound.path) as container:
+    """Read the packets of a file's sound; None if there is no sound."""
+    try:
+        state = sound.path.stat()
+    except OSError as error:
+        raise SoundError(f"{sound.path} cannot be read ({error.strerror})") from error
+    return _read_once(sound.path.absolute(), sound.clock_shifts, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _read_once(
+    path: Path, clock_shifts: tuple[Fraction, ...], size: int, changed: int
+) -> SoundInfo | None:
+    """The same for a file in the state that size and time tell: a run asks several times."""
+    with open_container(path) as container:
         stream = choose_sound_stream(container)
         if stream is None:
             return None
@@ -66,13 +80,13 @@ def read_sound_info(sound: SoundSource) -> SoundInfo | None:
         # order twice, which ends the process.
         codec = stream.codec_context.name if stream.codec_context else "of an unknown kind"
         notes = explain_choice(container.streams.audio, stream, "sound")
-        stamps = _read_stamps(container, stream, sound.clock_shifts)
+        stamps = _read_stamps(container, stream, clock_shifts)
     return SoundInfo(codec, notes, stamps)
 
 
 def _read_stamps(
     container: InputContainer, stream: AudioStream, clock_shifts: Sequence[Fraction]
-) -> tuple[int, ...]:
+) -> Sequence[int]:
     """Rising timestamps of all packets: jumps back are carried on, in step with the video."""
     stored: list[int | None] = []
     lengths: list[int] = []
@@ -99,13 +113,12 @@ def _read_stamps(
         steps = [a - b for a, b in zip(wanted, repaired.shifts, strict=True)]
         changes = [step if abs(step) <= near else 0 for step in steps]
     parts = [*repaired.parts[1:], len(stored)]
-    stamps: list[int] = []
-    part = 0
+    stamps, part = array("q"), 0
     for number, stamp in enumerate(repaired.stamps):
         part += number >= parts[part]
         placed = round(stamp) + changes[part]
         stamps.append(max(placed, stamps[-1] + 1) if stamps else placed)
-    return tuple(stamps)
+    return stamps
 
 
 def iterate_packets(

@@ -2,7 +2,7 @@
 
 Decoding some sound damages the memory of the process: PyAV 17.1 to 18.1 free a channel layout of a
 custom order twice, which 6.1 and 7.1 PCM in MOV has. In a process of its own that ends no program.
-This module is both sides: `encode_sound` asks, and run as a program it answers.
+This module is both sides: `encode_sound` asks, and `main` answers in the other process.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ _PIECE = 1 << 16
 """Samples of silence made at once."""
 
 
+_PROGRAM = f"""
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from {__name__} import main
+main(sys.argv[2])
+"""
+"""What the other process runs."""
+
+
 def choose_rate(rate: int) -> int:
     """The rate of AAC that loses least of sound of a rate."""
     return next((each for each in _RATES if each >= rate), _RATES[-1])
@@ -87,14 +96,15 @@ def _dump(sound: SoundSource) -> list[Any]:
     return [first, last, str(sound.shift), [str(shift) for shift in sound.clock_shifts]]
 
 
+def _list_path() -> list[str]:
+    """Where the other process looks for modules: as here, and this package is a folder at least."""
+    return list(dict.fromkeys([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]))
+
+
 def _run_encoder(request: list[Any]) -> None:
-    # The package need not be installed: an extension of a WebUI is a folder.
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.Popen(
-        [sys.executable, "-m", __name__, json.dumps(request)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-c", _PROGRAM, json.dumps(_list_path()), json.dumps(request)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
     with done:
@@ -117,10 +127,10 @@ _kept: list[Any] = []
 """Layouts, which must not be freed (see above); the process ends without doing so."""
 
 
-def main(arguments: list[str]) -> None:
-    """Encode what the first argument asks for, and end the process."""
+def main(request: str) -> None:
+    """Encode what the request asks for, in JSON, and end the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    path, target, first, last, shift, clock_shifts = json.loads(arguments[0])
+    path, target, first, last, shift, clock_shifts = json.loads(request)
     span = tuple(None if time is None else Fraction(time) for time in (first, last))
     shifts = tuple(Fraction(each) for each in clock_shifts)
     code = 0
@@ -285,7 +295,3 @@ def _bring_to_known_layout(frame: AudioFrame) -> AudioFrame:
     if count not in _BY_COUNT:
         raise SoundError(f"its {count} channels ({frame.layout.name}) have no known places")
     return _make_frame(_read_planes(frame), frame, _BY_COUNT[count])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -78,6 +78,11 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise VideoError(
             f"{path} holds {_describe_contents(container)} but no video; give a video file."
         )
+    if stream.codec_context is None:
+        raise VideoError(
+            f"{path} holds video of a kind that PyAV {av.__version__} cannot decode; re-encode it "
+            "first."
+        )
     stream.thread_type = "AUTO"
     return stream
 
@@ -110,7 +115,8 @@ def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
     if bits is not None:
         return bool(bits & (_ATTACHED_PICTURE | _THUMBNAILS))
     # Where the bit is hidden: cover art is a still-image codec beside sound.
-    still = stream.codec_context.name in ("mjpeg", "png", "bmp")
+    name = stream.codec_context.name if stream.codec_context else ""
+    still = name in ("mjpeg", "png", "bmp")
     return still and bool(container.streams.audio) and stream.frames <= 1
 
 

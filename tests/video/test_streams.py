@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from fresco.errors import VideoError
+from fresco.video.decoding import FrameDecoder
+from fresco.video.index import index_video
 from fresco.video.reader import open_source
 from fresco.video.streams import read_disposition
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip, write_sound
@@ -132,6 +134,36 @@ def test_packets_without_an_image_are_told(tmp_path: Path) -> None:
         assert source.info.frames < COUNT - 1
         lost = COUNT - 1 - source.info.frames
         assert any(note.startswith(f"{lost} of {COUNT - 1} packets") for note in source.info.notes)
+
+
+def test_images_that_are_never_asked_for_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check itself: a reader that forgets what the decoder still holds does not pass."""
+    path = write_streams(tmp_path / "a.mp4", "video")
+    decode = FrameDecoder.decode
+    monkeypatch.setattr(
+        FrameDecoder, "decode", lambda self, packet: decode(self, packet) if packet.size else []
+    )
+    found = index_video(path).info
+    lost = COUNT - found.frames
+    assert lost > 0
+    assert f"{lost} of {COUNT} packets of the source give no image." in found.notes
+
+
+@pytest.mark.parametrize(("name", "codec", "mark"), [
+    ("a.mp4", "libx264", b"avc1"), ("a.avi", "mpeg4", b"FMP4"),
+])
+def test_video_of_an_unknown_kind_is_refused(
+    tmp_path: Path, name: str, codec: str, mark: bytes
+) -> None:
+    how = ClipOptions(codec=codec, options={"b": "1M"})
+    path = write_clip(tmp_path / name, moving_texture(5), how)
+    data = path.read_bytes()
+    assert mark in data
+    path.write_bytes(data.replace(mark, b"zq0z"))
+    with pytest.raises(VideoError, match="cannot decode"):
+        open_source(path)
 
 
 def test_the_stream_marked_as_default_is_the_video(tmp_path: Path) -> None:
