@@ -93,8 +93,11 @@ class Service:
     def count_jobs(self) -> dict[str, list[JobStatus]]:
         """The jobs of every uploaded video that has some, by its id."""
         found: dict[str, list[JobStatus]] = {}
+        requests = self.engine.requests()
         for status in self.engine.jobs():
-            if identity := self.videos.find_id(self.engine.request(status.id).source):
+            if status.id not in requests:  # deleted meanwhile
+                continue
+            if identity := self.videos.find_id(requests[status.id].source):
                 found.setdefault(identity, []).append(status)
         return found
 

@@ -85,6 +85,10 @@ class JobEngine:
         """What a job was asked to do."""
         return self._table.request(job)
 
+    def requests(self) -> dict[str, JobRequest]:
+        """What every job was asked to do, by its id."""
+        return self._table.requests()
+
     def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
         """All jobs, newest first."""
         self._take_over()
