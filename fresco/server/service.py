@@ -54,7 +54,7 @@ class Service:
         """As `resume`; a job that was just queued with that request is left as it is."""
         request = self.complete(request or self.engine.request(job))
         status = self.engine.status(job)
-        if not status.state.ended and self.engine.request(job) == request:
+        if status.state.going and self.engine.request(job) == request:
             return status
         return self.engine.resume(job, request)
 

@@ -148,7 +148,7 @@ class JobEngine:
         """
         with self._table.changed:
             for status in self.jobs():
-                if not status.state.ended and self._is_same(status, request, pressed):
+                if status.state.going and self._is_same(status, request, pressed):
                     self._store.drop_incoming(request)
                     return status, False
             return self.submit(request), True
