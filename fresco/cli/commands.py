@@ -116,6 +116,12 @@ def translate(arguments: argparse.Namespace) -> None:
 
     refuse_composed(list_prompts(inputs.settings.sampling))
     require_names(run_file_of(inputs.output))
+    sampling = inputs.settings.sampling
+    if sampling.control_model and sampling.control == "none":
+        log.warning(
+            "sampling.control_model is %r, but sampling.control is 'none': no ControlNet is used.",
+            sampling.control_model,
+        )
     names: list[str] = []
 
     def load(settings: FrescoSettings) -> Host:

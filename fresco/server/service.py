@@ -54,7 +54,7 @@ class Service:
         """As `resume`; a job that was just queued with that request is left as it is."""
         request = self.complete(request or self.engine.request(job))
         status = self.engine.status(job)
-        if not status.state.ended and self.engine.request(job) == request:
+        if status.state.going and self.engine.request(job) == request:
             return status
         return self.engine.resume(job, request)
 
@@ -93,8 +93,11 @@ class Service:
     def count_jobs(self) -> dict[str, list[JobStatus]]:
         """The jobs of every uploaded video that has some, by its id."""
         found: dict[str, list[JobStatus]] = {}
+        requests = self.engine.requests()
         for status in self.engine.jobs():
-            if identity := self.videos.find_id(self.engine.request(status.id).source):
+            if status.id not in requests:  # deleted meanwhile
+                continue
+            if identity := self.videos.find_id(requests[status.id].source):
                 found.setdefault(identity, []).append(status)
         return found
 

@@ -117,6 +117,9 @@ def add_api(demo: Any, app: Any) -> None:
     try:
         if demo is not None:
             close_folders(demo, service().folders)
+    except Exception:
+        log.exception("The route /file= of the page may serve the files of FRESCO's jobs.")
+    try:
         from fresco.server.api.routes import add_routes
 
         add_routes(app, service(), _access(app))

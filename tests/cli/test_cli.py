@@ -138,6 +138,17 @@ def test_a_random_seed_is_drawn_kept_until_the_end_and_told(
     assert calls.settings.sampling.seed != first
 
 
+def test_a_controlnet_that_is_named_and_not_used_is_told(
+    calls: Calls, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["translate", str(clip), "--model", "m", "--control-model", "canny"]
+    told = "--control-model is 'canny', but --control is 'none': no ControlNet is used."
+    assert main(words) == 0
+    assert told in capsys.readouterr().err
+    assert main([*words, "--control", "canny"]) == 0
+    assert told not in capsys.readouterr().err
+
+
 def test_propagate_and_compare_pass_their_paths_on(
     calls: Calls, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,20 +111,31 @@ class TabPage:
         return self.driver.find_element("css selector", selector)
 
     def press(self, selector: str) -> None:
-        """Press a button where it is seen."""
-        element = self.element(selector)
-        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
-        wait_until(self.driver, element.is_enabled, what=f"{selector} can be pressed")
-        element.click()
+        """Press a button where it is seen, once it can be pressed; the page may draw it anew."""
+        def pressed() -> bool:
+            element = self.element(selector)
+            self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+            if not element.is_enabled():
+                return False
+            element.click()
+            return True
+
+        wait_until(self.driver, pressed, what=f"{selector} can be pressed")
 
     def upload(self, path: Path | str, field: str = "upload") -> None:
-        """Choose a file."""
-        self.element(f"#fresco_{field} input[type=file]").send_keys(str(path))
+        """Choose a file; the box may be drawn anew after the one before."""
+        def chosen() -> bool:
+            self.element(f"#fresco_{field} input[type=file]").send_keys(str(path))
+            return True
+
+        wait_until(self.driver, chosen, what=f"a file can be chosen in {field}")
 
     def open_clip(self, path: Path) -> None:
         """Upload a video and wait for its keyframes."""
         self.upload(path)
-        self.until("fresco.state().line.state === 'ready'")
+        self.until("document.querySelector('#fresco_facts').textContent"
+                   f".includes({path.name!r})")
+        self.until("fresco.state().line.state === 'ready' && !fresco.state().line.reading")
 
     def choose(self, name: str, choice: str) -> None:
         """Choose in a dropdown of gradio by typing."""

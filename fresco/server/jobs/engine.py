@@ -85,6 +85,10 @@ class JobEngine:
         """What a job was asked to do."""
         return self._table.request(job)
 
+    def requests(self) -> dict[str, JobRequest]:
+        """What every job was asked to do, by its id."""
+        return self._table.requests()
+
     def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
         """All jobs, newest first."""
         self._take_over()
@@ -144,7 +148,7 @@ class JobEngine:
         """
         with self._table.changed:
             for status in self.jobs():
-                if not status.state.ended and self._is_same(status, request, pressed):
+                if status.state.going and self._is_same(status, request, pressed):
                     self._store.drop_incoming(request)
                     return status, False
             return self.submit(request), True

@@ -49,6 +49,11 @@ class State(str, Enum):
         """Whether nothing happens any more unless the job is resumed."""
         return self in (State.CANCELLED, State.FAILED, State.DONE)
 
+    @property
+    def going(self) -> bool:
+        """Whether the job comes to its end unless somebody stops it."""
+        return self in (State.QUEUED, State.RUNNING)
+
 
 FOLLOWS: Mapping[State, tuple[State, ...]] = {
     State.QUEUED: (State.RUNNING, State.CANCELLED),

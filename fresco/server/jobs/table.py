@@ -105,6 +105,13 @@ class JobTable:
         with self.changed:
             return self._known(job).request
 
+    def requests(self) -> dict[str, JobRequest]:
+        """What every job was asked to do."""
+        with self.changed:
+            if not self._store.held:
+                self.take_up()
+            return {job: known.request for job, known in self._jobs.items()}
+
     def statuses(self) -> list[JobStatus]:
         """All jobs, newest first."""
         with self.changed:

@@ -45,7 +45,7 @@ def _shortened(
             if sys.exc_info()[1] is not refusal:
                 return previous(*args, **kwargs)
             patches.close()
-            log.warning("Refused: %s", refusal)
+            log.warning("FRESCO: %s", refusal)
             return None
 
         return report

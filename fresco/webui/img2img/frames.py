@@ -52,7 +52,11 @@ def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrame
         with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
             path = Path(folder) / "video.mp4"
             path.write_bytes(request.data)
-            found, count = read_keyframes(path, request.settings)
+            try:
+                found, count = read_keyframes(path, request.settings)
+            except VideoError as error:
+                # The sender has no use for a path of the server.
+                raise VideoError(str(error).replace(str(path), "video")) from error
     else:
         found, count = read_keyframes(request.video or Path(request.path), request.settings)
     masks = collect_masks(request, found.numbers, count, found.images[0].size)

@@ -203,6 +203,29 @@ def test_the_same_request_is_queued_once_while_it_waits_or_runs(
     assert engine.submit_once(request)[1], "what has ended may be done once more"
 
 
+def test_a_job_that_is_being_cancelled_is_not_what_is_asked_for(root: Path) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def deaf(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
+        begun.set()
+        assert gate.wait(PATIENCE)
+        progress.token.check()
+        return NOTHING
+
+    engine = JobEngine(root, deaf)
+    engine.start()
+    request = JobRequest("a.mp4")
+    job = engine.submit(request).id
+    assert begun.wait(PATIENCE)
+    assert engine.cancel(job).state is State.CANCELLING
+    other, fresh = engine.submit_once(request)
+    assert fresh
+    gate.set()
+    assert ended(engine, job).state is State.CANCELLED
+    assert ended(engine, other.id).state is State.DONE
+    engine.close()
+
+
 def test_two_presses_at_once_queue_one_job(engine: JobEngine) -> None:
     requests = [JobRequest("a.mp4") for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,16 @@ def refusal(host: Host, given: Any, options: Any, **payload: Any) -> str:
     ({"keys": "0,1"}, "keyframes.keys cannot choose among the images of img2img (init_images)"),
     ({"path": "/no/where.mp4"}, "/no/where.mp4 does not exist"),
     ({"video": "***"}, "video is not base64"),
-    ({"video": "AAECAw=="}, "video.mp4"),
+    ({"video": "AAECAw=="}, "video cannot be"),
     ({"min_interval": 40}, "keyframes.min_interval is 40, above keyframes.max_interval"),
     (["yes"], "The first argument of FRESCO is 'yes'"),
     ([5], "The first argument of FRESCO is 5"),
     ([True, None, "", "ten"], "keyframes.min_interval is 'ten'"),
 ])
 def test_wrong_arguments(host: Host, options: Any, said: str) -> None:
-    assert said in refusal(host, frames(3), options)
+    detail = refusal(host, frames(3), options)
+    assert said in detail
+    assert tempfile.gettempdir() not in detail
 
 
 @pytest.mark.parametrize(("payload", "said"), [
@@ -140,7 +143,7 @@ def test_a_refusal_of_the_page_is_one_line_of_the_console(
     """Both before anything is sampled and within the sampling; other errors are as ever."""
     before = vars(errors)["report"], vars(errors)["display"]
     said = call_by_page(page_call(double, {"min_interval": 40}))
-    assert said == f"FRESCO: {caplog.records[-1].getMessage().removeprefix('Refused: ')}"
+    assert said == caplog.records[-1].getMessage()
     assert "min interval is 40" in said
     late = page_call(double, QUICK)
     late.sampler_name, late.denoising_strength = "DDIM", 0.3
