@@ -239,7 +239,7 @@ class SamplingSettings:
     )
     scheduler: str = _option(
         "ddpm",
-        "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m.",
+        "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m; dpm++-sde needs torchsde.",
         instead="name host.sampler and host.scheduler, see GET /fresco/models",
     )
     steps: int = _option(

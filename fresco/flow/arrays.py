@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.occlusion import find_occlusion, to_images
+from fresco.flow.occlusion import estimate_with_occlusion, to_images
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -42,11 +42,14 @@ def estimate_motion(
 ) -> FrameMotion:
     """Motion between two frames [H, W, 3] RGB, with occlusion (docs/method.md, section 4)."""
     images = to_images(np.stack([first, second]))
-    source, target = images[:1], images[1:]
-    forward, backward = (flow.cpu().float() for flow in estimator.estimate(source, target))
-    hidden = find_occlusion(source, target, forward, backward)
-    flows = [np.ascontiguousarray(flow[0].permute(1, 2, 0).numpy()) for flow in (forward, backward)]
-    masks = [mask[0].numpy() > 0 for mask in hidden]
+    found = estimate_with_occlusion(images[:1], images[1:], estimator)
+    flows = [
+        np.ascontiguousarray(flow[0].float().permute(1, 2, 0).numpy())
+        for flow in (found.forward, found.backward)
+    ]
+    masks = [
+        mask[0].numpy() > 0 for mask in (found.forward_occlusion, found.backward_occlusion)
+    ]
     return FrameMotion(flows[0], flows[1], masks[0], masks[1])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fresco.flow.occlusion import OccludedFlow, find_occlusion
+from fresco.flow.occlusion import OccludedFlow, judge_pairs
 from fresco.workspace import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class CachedEstimator:
         if stored is not None:
             return stored
         flows = (flow.half().float() for flow in self._estimator.estimate(source, target))
-        forward, backward = flows
-        masks = find_occlusion(source.float(), target.float(), forward, backward)
+        found = judge_pairs(source.float(), target.float(), *flows)
         write_tensors(path, {
-            "forward": forward.half(), "backward": backward.half(),
-            "forward_occlusion": masks[0].byte(), "backward_occlusion": masks[1].byte(),
+            "forward": found.forward.half(), "backward": found.backward.half(),
+            "forward_occlusion": found.forward_occlusion.byte(),
+            "backward_occlusion": found.backward_occlusion.byte(),
         })
-        return OccludedFlow(*(part.cpu() for part in (forward, backward, *masks)))
+        return OccludedFlow(*(part.cpu() for part in found))
 
     def _cache_key(self, source: Tensor, target: Tensor) -> str:
         sha = hashlib.sha256(self.fingerprint.encode())
@@ -80,7 +80,8 @@ def _read_pair(path: Path, like: Tensor) -> OccludedFlow | None:
         "forward": (1, 2, height, width), "backward": (1, 2, height, width),
         "forward_occlusion": (1, height, width), "backward_occlusion": (1, height, width),
     }
-    if {name: tuple(value.shape) for name, value in stored.items()} != shapes:
+    whole = {name: tuple(value.shape) for name, value in stored.items()} == shapes
+    if not whole or not all(bool(value.isfinite().all()) for value in stored.values()):
         log.warning("the stored flow %s is damaged and is estimated again", path)
         return None
     return OccludedFlow(*(stored[name].float() for name in shapes))

@@ -67,8 +67,20 @@ def _measure_length(flow: Tensor) -> Tensor:
     return torch.linalg.vector_norm(flow, dim=1)
 
 
+def _find_known(flow: Tensor) -> Tensor:
+    """Where a flow [N, 2, H, W] is a number: [N, 1, H, W] bool."""
+    return torch.isfinite(flow).all(dim=1, keepdim=True)
+
+
+def replace_unknown(flow: Tensor) -> Tensor:
+    """A flow [N, 2, H, W] with 0 wherever it is not finite, so that nothing computed from it is."""
+    return torch.where(_find_known(flow), flow, 0)
+
+
 def check_consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
     """Where a round trip misses: |f + warp(b, f)| > 0.01 (|f| + |b|) + 0.5, and the reverse.
+
+    A pixel whose flow is not finite, or leads to one whose flow is not, misses too.
 
     Args:
         forward, backward: [N, 2, H, W] pixels.
@@ -76,11 +88,13 @@ def check_consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor
     Returns:
         Masks [N, H, W] of the forward and the backward flow, 1 = occluded.
     """
-    lengths = _measure_length(forward) + _measure_length(backward)
-    allowed = RELATIVE_ERROR * lengths + ABSOLUTE_ERROR
-    missed_forward = _measure_length(forward + warp(backward, forward)) > allowed
-    missed_backward = _measure_length(backward + warp(forward, backward)) > allowed
-    return missed_forward.to(forward.dtype), missed_backward.to(forward.dtype)
+    there, back = replace_unknown(forward), replace_unknown(backward)
+    allowed = RELATIVE_ERROR * (_measure_length(there) + _measure_length(back)) + ABSOLUTE_ERROR
+    missed = []
+    for flow, known, other in ((there, forward, backward), (back, backward, forward)):
+        found = _measure_length(flow + warp(other, flow)) <= allowed  # not so for NaN
+        missed.append(~(found & _find_known(known)[:, 0]))
+    return missed[0].to(forward.dtype), missed[1].to(forward.dtype)
 
 
 def find_occlusion(
@@ -96,12 +110,22 @@ def find_occlusion(
         Masks [N, H, W] on the source's and on the target's pixels, 1 = occluded.
     """
     missed_forward, missed_backward = check_consistency(forward, backward)
+    forward, backward = replace_unknown(forward), replace_unknown(backward)
     off_source = (source - warp(target, forward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
     off_target = (target - warp(source, backward)).abs().mean(dim=1) > COLOUR_DIFFERENCE
     return (
         torch.maximum(missed_forward, off_source.to(missed_forward.dtype)),
         torch.maximum(missed_backward, off_target.to(missed_backward.dtype)),
     )
+
+
+def judge_pairs(source: Tensor, target: Tensor, forward: Tensor, backward: Tensor) -> OccludedFlow:
+    """Flow of pairs of images with its occlusion, see `find_occlusion`.
+
+    What an estimator gives that is not finite is occluded, and 0 from here on.
+    """
+    masks = find_occlusion(source, target, forward, backward)
+    return OccludedFlow(replace_unknown(forward), replace_unknown(backward), *masks)
 
 
 def occlusion(images: Tensor, forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +139,8 @@ def estimate_with_occlusion(
     """Flow of pairs of images [B, 3, H, W] in 0..255 with its occlusion."""
     if isinstance(estimator, OcclusionEstimator):
         return estimator.estimate_with_occlusion(source, target)
-    forward, backward = estimator.estimate(source, target)
-    return OccludedFlow(forward, backward, *find_occlusion(source, target, forward, backward))
+    flows = (flow.float() for flow in estimator.estimate(source, target))
+    return judge_pairs(source, target, *flows)
 
 
 def to_images(frames: NDArray[np.uint8]) -> Tensor:

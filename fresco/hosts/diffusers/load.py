@@ -18,7 +18,11 @@ from fresco.hosts.detection import describe, inspect_checkpoint, name_family, re
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.lora import merge_loras
 from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
-from fresco.hosts.diffusers.schedulers import create_scheduler, plan_timesteps
+from fresco.hosts.diffusers.schedulers import (
+    create_scheduler,
+    find_scheduler,
+    plan_timesteps,
+)
 from fresco.hosts.diffusers.single_file import write_configuration, write_tokenizer
 from fresco.memory import memory_errors
 from fresco.settings import SamplingSettings
@@ -35,6 +39,7 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     """The model of the settings as a host; `offline` never touches the network."""
     offline = is_offline(offline)
+    find_scheduler(settings.scheduler)  # a name that is refused, before a model is loaded
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     with _quiet():

@@ -8,6 +8,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.utils import is_torchsde_available
 from torch import Tensor
 
 from fresco.errors import HostError, SettingsError
@@ -44,14 +45,17 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Our name -> class of diffusers and what is changed of the model's own configuration."""
 
 _KARRAS = "-karras"
+_NEEDS_TORCHSDE = ("DPMSolverSDEScheduler",)
+"""Classes that draw their noise by the package torchsde, which diffusers does not bring along."""
 
 
-def create_scheduler(name: str, config: Any) -> Any:
-    """A scheduler by its name over the noise schedule of the model.
+def find_scheduler(name: str) -> tuple[Any, dict[str, Any]]:
+    """Class of diffusers, and what is changed of the model's configuration, of a scheduler's name.
+
+    Refuses what cannot be had; it needs no model, so it can be asked before one is loaded.
 
     Args:
         name: such as `ddpm`, `euler-a`, `DPM++ 2M Karras`
-        config: configuration of the model's own scheduler
     """
     wanted = "-".join(name.lower().replace("_", " ").split())
     plain = wanted.removesuffix(_KARRAS)
@@ -60,18 +64,28 @@ def create_scheduler(name: str, config: Any) -> Any:
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(SCHEDULERS)}."
         raise SettingsError(f"sampling.scheduler is {name!r}; {hint}")
     title, changes = SCHEDULERS[plain]
+    if title in _NEEDS_TORCHSDE and not is_torchsde_available():
+        raise HostError(
+            f"sampling.scheduler is {name!r}, which needs the package torchsde, and that is not "
+            'installed; install it (pip install "torchsde>=0.2.6"), or choose dpm++-2m-sde.'
+        )
     cls = getattr(diffusers, title)
     if wanted != plain:
         if "use_karras_sigmas" not in inspect.signature(cls.__init__).parameters:
             raise SettingsError(f"sampling.scheduler is {name!r}; {plain} has no Karras form.")
         changes = changes | {"use_karras_sigmas": True}
-    try:
-        return cls.from_config(config, **changes)
-    except ImportError as error:
-        raise HostError(
-            f"Scheduler {name} needs the package torchsde, which is not installed; install it or "
-            "choose dpm++-2m-sde."
-        ) from error
+    return cls, changes
+
+
+def create_scheduler(name: str, config: Any) -> Any:
+    """A scheduler by its name over the noise schedule of the model.
+
+    Args:
+        name: see `find_scheduler`
+        config: configuration of the model's own scheduler
+    """
+    cls, changes = find_scheduler(name)
+    return cls.from_config(config, **changes)
 
 
 def plan_timesteps(scheduler: Any, steps: int, strength: float) -> Tensor:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
+from diffusers.utils import is_torchsde_available
 
 from fresco.errors import HostError, SettingsError
+from fresco.hosts.diffusers import schedulers
 from fresco.hosts.diffusers.schedulers import (
     SCHEDULERS,
     create_scheduler,
     find_exact_sigma,
+    find_scheduler,
     plan_timesteps,
 )
 from fresco.hosts.noise import compute_model_sigmas, from_estimate, interpolate_sigmas, to_estimate
 from fresco.progress import Progress
+from tests.helpers.shared import ROOT
 from tests.helpers.tiny_models import tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 
@@ -86,15 +91,42 @@ def test_unknown_names_are_told() -> None:
         create_scheduler("ddpm-karras", BASE.config)
 
 
-def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import diffusers
+@pytest.mark.parametrize("name", ["dpm++-sde", "DPM++ SDE Karras"])
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(schedulers, "is_torchsde_available", lambda: False)
+    with pytest.raises(HostError, match=r"torchsde.*install"):
+        find_scheduler(name)
+    for other in NAMES:
+        find_scheduler(other)
 
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise ImportError
 
-    monkeypatch.setattr(diffusers.DPMSolverMultistepScheduler, "from_config", refuse)
-    with pytest.raises(HostError, match="torchsde"):
-        create_scheduler("dpm++-2m", BASE.config)
+@pytest.mark.skipif(is_torchsde_available(), reason="torchsde is installed, nothing is missing")
+def test_it_is_missing_where_diffusers_says_so() -> None:
+    """What needs the package is what diffusers puts a stand-in for."""
+    lost = {name for name, (title, _) in schedulers.SCHEDULERS.items()
+            if type(getattr(diffusers, title)) is not type}
+    for name in schedulers.SCHEDULERS:
+        if name in lost:
+            with pytest.raises(HostError, match="torchsde"):
+                find_scheduler(name)
+        else:
+            find_scheduler(name)
+    assert lost == {"dpm++-sde"}
+
+
+@pytest.mark.parametrize(("name", "error"), [("dpm++-sde", HostError), ("nothing", SettingsError)])
+def test_a_scheduler_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, name: str, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(schedulers, "is_torchsde_available", lambda: False)
+    with pytest.raises(error, match=r"sampling\.scheduler is"):
+        tiny_host(Path("no model lies here"), scheduler=name)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "dpm++-sde"])
+def test_docs_list_every_scheduler(name: str) -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    assert f"`{name.removesuffix('-karras')}`" in text
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
