@@ -10,6 +10,7 @@ Numbers are computed by the CPU's own kernels, so a result may be compared with 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.utils import _python_dispatch, backend_registration
 
 NAME = "strict"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = f"{Path(__file__).resolve().parents[2]}{os.sep}"
 
 _READS = frozenset({
     "_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "unique",
@@ -99,6 +100,12 @@ class _Backend:
 
     def manual_seed_all(self, seed: int) -> None:
         """The CPU's generator serves."""
+
+    def get_rng_state(self, device: Any = NAME) -> Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: Tensor, device: Any = NAME) -> None:
+        """The CPU's is set by whoever sets all."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16, torch.bfloat16]
@@ -202,9 +209,10 @@ def _find_place() -> str:
     """The innermost line of the package that is running."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT / "fresco"):
-            return f"{path.relative_to(ROOT)}:{frame.f_lineno} {frame.f_code.co_name}"
+        file = frame.f_code.co_filename
+        if file.startswith(f"{ROOT}fresco"):
+            place = file.removeprefix(ROOT).replace(os.sep, "/")
+            return f"{place}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return ""
 

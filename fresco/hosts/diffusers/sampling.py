@@ -18,7 +18,11 @@ from torch import Tensor
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
 from fresco.hosts.carry import make_carry, pick_ends, send_carry
-from fresco.hosts.diffusers.schedulers import find_exact_sigma, pick_step_options
+from fresco.hosts.diffusers.schedulers import (
+    draw_own_noise_on_cpu,
+    find_exact_sigma,
+    pick_step_options,
+)
 from fresco.hosts.noise import (
     from_estimate,
     interpolate_sigmas,
@@ -69,6 +73,7 @@ class Sampling:
         pinned = send_carry(carry, latents) if carry is not None else None
         times = send_timesteps(self.timesteps, latents.device)
         options = pick_step_options(self.scheduler, self.generator)
+        draw_own_noise_on_cpu(self.scheduler, latents)
         record: list[Tensor] = []
         for index, (t, sigma) in enumerate(zip(self.timesteps, sigmas, strict=True)):
             if pinned is not None:

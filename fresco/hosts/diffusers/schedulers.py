@@ -131,6 +131,27 @@ def find_exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> fl
     return float(sigmas[scheduler.begin_index if index is None else index])
 
 
+def draw_own_noise_on_cpu(scheduler: Any, like: Tensor) -> None:
+    """Let a scheduler that has a source of noise draw it on the CPU, as all others do.
+
+    Without it torchsde draws on the device, and every kind of device gets other images.
+
+    Args:
+        scheduler: its timesteps set, which forgets an earlier source.
+        like: latents.
+    """
+    if not hasattr(scheduler, "noise_sampler"):
+        return
+    from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
+
+    levels = scheduler.sigmas[scheduler.sigmas > 0]
+    draw = BrownianTreeNoiseSampler(
+        torch.zeros(like.shape, dtype=like.dtype), float(levels.min()), float(levels.max()),
+        scheduler.noise_sampler_seed,
+    )
+    scheduler.noise_sampler = lambda before, after: draw(before, after).to(like)
+
+
 def pick_step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     """Arguments of the scheduler's `step` that this kind of scheduler knows."""
     known = inspect.signature(scheduler.step).parameters

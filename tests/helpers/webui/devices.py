@@ -10,7 +10,9 @@ from torch import Tensor
 
 device: torch.device = torch.device("cpu")
 cpu = torch.device("cpu")
-dtype = dtype_vae = dtype_unet = torch.float32
+dtype = torch.float32
+dtype_vae: torch.dtype = torch.float32
+dtype_unet: torch.dtype = torch.float32
 
 
 def autocast(disable: bool = False) -> AbstractContextManager[None]:

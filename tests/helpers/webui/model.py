@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from typing import Any
@@ -54,6 +55,11 @@ class Autoencoder(nn.Module):
 class HijackedUNet(UNetModel):
     """The UNet as the WebUI patches it: sides need not be multiples of 64 pixels."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(
         self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, y: Tensor | None = None
     ) -> Tensor:
@@ -105,7 +111,9 @@ class LatentDiffusion(nn.Module):
     def apply_model(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         """The UNet's output, eps."""
         self.rows.append(len(x))
-        return self.model(x, t, **cond)
+        kind = self.model.diffusion_model.dtype
+        cast = {name: [part.to(kind) for part in parts] for name, parts in cond.items()}
+        return self.model(x.to(kind), t, **cast).float()
 
     def encode_first_stage(self, x: Tensor) -> Posterior:
         """[N, 3, H, W] in [-1, 1]."""
@@ -129,6 +137,15 @@ class LatentDiffusion(nn.Module):
 def _noise_of(text: str) -> Tensor:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     return torch.randn(_TOKENS, CONTEXT, generator=torch.Generator().manual_seed(seed))
+
+
+def place_model(device: torch.device, dtype: torch.dtype) -> LatentDiffusion:
+    """A copy of the small model on a device; the noise schedule stays in float32."""
+    model = copy.deepcopy(small_model())
+    model.alphas_cumprod = model.alphas_cumprod.to(device)
+    model.model.to(device, dtype)
+    model.first_stage_model.to(device, dtype)
+    return model
 
 
 @functools.cache

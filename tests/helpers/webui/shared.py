@@ -105,6 +105,7 @@ def reset(model: Any) -> None:
     global sd_model, device
     sd_model = model
     device = devices.device = model.alphas_cumprod.device
+    devices.dtype_unet = devices.dtype_vae = model.model.diffusion_model.dtype
     loaded_hypernetworks.clear()
     opts.__dict__.update(Options().__dict__)
     state.begin("")
