@@ -125,7 +125,8 @@ class StrictTensor(Tensor):
     """A tensor on the device."""
 
     inner: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    # No subclass's rules for functions, only for the operations below them.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> StrictTensor:

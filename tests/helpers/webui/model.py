@@ -108,6 +108,13 @@ class LatentDiffusion(nn.Module):
         self.rows: list[int] = []
         """Rows of every call of the UNet that the WebUI made."""
 
+    @property
+    def schedule(self) -> Tensor:
+        """`alphas_cumprod`, whose type a checker cannot see."""
+        kept = self.alphas_cumprod
+        assert isinstance(kept, Tensor)
+        return kept
+
     def apply_model(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Tensor:
         """The UNet's output, eps."""
         self.rows.append(len(x))
@@ -131,7 +138,7 @@ class LatentDiffusion(nn.Module):
         """[77 k, C]: noise that depends on the words."""
         words = prompt.split()
         parts = [" ".join(words[i:i + _WORDS]) for i in range(0, max(len(words), 1), _WORDS)]
-        return torch.cat([_noise_of(part) for part in parts]).to(self.alphas_cumprod.device)
+        return torch.cat([_noise_of(part) for part in parts]).to(self.schedule.device)
 
 
 def _noise_of(text: str) -> Tensor:
@@ -142,7 +149,7 @@ def _noise_of(text: str) -> Tensor:
 def place_model(device: torch.device, dtype: torch.dtype) -> LatentDiffusion:
     """A copy of the small model on a device; the noise schedule stays in float32."""
     model = copy.deepcopy(small_model())
-    model.alphas_cumprod = model.alphas_cumprod.to(device)
+    model.alphas_cumprod = model.schedule.to(device)
     model.model.to(device, dtype)
     model.first_stage_model.to(device, dtype)
     return model
