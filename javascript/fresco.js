@@ -10,9 +10,8 @@ var fresco = (() => {
     const POLL = 1000; /* ms between looks at a job that goes on */
     const IDLE = 5000; /* ms between looks while the tab is seen and nothing goes on */
     const LOST = 90000; /* ms after which a question counts as unanswered */
-    const REPEAT = 15000; /* ms after which one that changes nothing is asked again ... */
+    const REPEAT = 15000; /* ms after which it is asked again, and done once all the same ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
-    const CHANGING = ["cancel", "resume", "delete", "again", "delete_video"];
     const MOST_THUMBNAILS = 48; /* small images in one answer, as the program gives them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
@@ -67,7 +66,10 @@ var fresco = (() => {
     };
 
     /* Questions to the program, one at a time. */
-    const asking = { queue: [], now: null, number: 0, timer: 0, heard: false };
+    const asking = {
+        queue: [], now: null, number: 0, timer: 0, heard: false,
+        page: `${Date.now()}-${Math.random()}`, /* so that the program knows what it was asked */
+    };
 
     const ask = (what, values) => new Promise((resolve, reject) => {
         asking.number += 1;
@@ -79,8 +81,7 @@ var fresco = (() => {
         const trigger = find("ask");
         if (!trigger) return;
         asking.now = asking.queue.shift();
-        const { number, what } = asking.now;
-        if (!CHANGING.includes(what)) repeat(trigger, number);
+        repeat(trigger, asking.now.number);
         asking.timer = setTimeout(() => settle((question) => question.reject(
             new Error("The program does not answer; is it still running?"))), LOST);
         trigger.click();
@@ -100,7 +101,9 @@ var fresco = (() => {
     };
     const question = (values) => {
         const now = asking.now;
-        values[0] = now ? JSON.stringify({ ...now.values, ask: now.what, number: now.number }) : "";
+        values[0] = now ? JSON.stringify({
+            ...now.values, ask: now.what, number: now.number, page: asking.page,
+        }) : "";
         return values;
     };
     const answered = (text) => {

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ _LISTED = 100
 _LOG_END = 200_000
 """Characters of the end of a log that are shown."""
 
+_CHANGING = frozenset({"cancel", "resume", "delete", "again", "delete_video"})
+"""Questions that change something."""
+_REMEMBERED = 256
+"""Latest answers to such questions that are given again."""
+
 Question = Mapping[str, Any]
 
 
@@ -52,6 +59,9 @@ class Answers:
     def __init__(self, service: Service, detections: Detections) -> None:
         self._service = service
         self._lengths: dict[tuple[str, int], int] = {}
+        self._lock = threading.Lock()
+        self._given: dict[tuple[str, int], Future[str]] = {}
+        """Answers to questions that changed something, by page and number."""
         self._known: dict[str, Callable[[Question, str], Any]] = {
             "detection": lambda ask, _: detections.look(_text(ask, "id")),
             "thumbnails": self._thumbnails,
@@ -86,6 +96,22 @@ class Answers:
             number, ask = int(question["number"]), self._known[question["ask"]]
         except (KeyError, TypeError, ValueError) as error:
             return json.dumps({"number": None, "error": f"The page asked {text[:80]!r}: {error}."})
+        page = str(question.get("page") or "")
+        if not page or question["ask"] not in _CHANGING:
+            return self._answer(number, ask, question, source)
+        # A page that hears nothing asks again: whatever is asked for is done once.
+        with self._lock:
+            found = self._given.get((page, number))
+            mine = found or self._given.setdefault((page, number), Future())
+            for old in list(self._given)[:-_REMEMBERED]:
+                del self._given[old]
+        if found is None:
+            mine.set_result(self._answer(number, ask, question, source))
+        return mine.result()
+
+    def _answer(
+        self, number: int, ask: Callable[[Question, str], Any], question: Question, source: str
+    ) -> str:
         try:
             return json.dumps({"number": number, "value": ask(question, source)})
         except NothingToDoError as error:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_what_is_there_already_is_no_error(page: Page, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Service, "resume_once", nothing)
     assert page.ask("resume", job="a") == {"said": "Job a is finished; Seed is as it was."}
+
+
+def test_what_a_page_asks_again_is_done_once(
+    page: Page, service: Service, source: LoadedClip
+) -> None:
+    """It asks again when it hears nothing, also while the first is still being done."""
+    jobs = [
+        translate_job(service, "", goal, source, values_of())[0].id
+        for goal in (Goal.PREVIEW, Goal.ALL)
+    ]
+    question = {"number": 1, "ask": "delete", "job": jobs[0], "page": "a"}
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(
+            lambda _: page.answers.answer(json.dumps(question), page.source), range(4)
+        ))
+    assert set(said) == {json.dumps({"number": 1, "value": ""})}
+    assert [status.id for status in service.engine.jobs()] == [jobs[1]]
+    for other in ({"number": 2}, {"page": "b"}):
+        again = json.loads(page.answers.answer(json.dumps(question | other), page.source))
+        assert "no job" in again["error"]
 
 
 def test_settings_come_back_from_their_controls() -> None:
