@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -214,9 +214,24 @@ class Workspace:
             self._lock_file.close()
             self._lock_file = None
 
-    def folder(self, kind: str, cache_key: str) -> Path:
-        """The folder of artefacts of one kind made from inputs with that digest."""
-        path = self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}"
+    def name(self, kind: str, cache_key: str) -> str:
+        """Name of the folder of artefacts of one kind made from inputs with that digest."""
+        return f"{kind}-{cache_key[:_NAME_DIGITS]}"
+
+    def folder(
+        self, kind: str, cache_key: str, former: Callable[[], str | None] = lambda: None
+    ) -> Path:
+        """The folder of artefacts of one kind made from inputs with that digest.
+
+        Args:
+            former: the digest as an earlier version computed it, whose folder is used on; asked
+                only where it may be there.
+        """
+        path = self.root / self.name(kind, cache_key)
+        if not path.exists() and any(self.root.glob(f"{kind}-*")):
+            before = former()
+            if before and (old := self.root / self.name(kind, before)).is_dir():
+                return old
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -28,7 +28,7 @@ class ExactFlow:
     """The true motion of the scene: everything moves STEP pixels to the right."""
 
     name = "exact"
-    fingerprint = "exact"
+    fingerprint = former_fingerprint = "exact"
     note = "exact"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

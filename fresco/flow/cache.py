@@ -34,6 +34,7 @@ class CachedEstimator:
         self.name = estimator.name
         self.note = estimator.note
         self.fingerprint = f"{estimator.fingerprint} cached {VERSION}"
+        self.former_fingerprint = f"{estimator.former_fingerprint} cached {VERSION}"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""

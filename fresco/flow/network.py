@@ -95,10 +95,8 @@ class NetworkEstimator:
         self._network: nn.Module | None = None
         self.name = spec.name
         self.note = spec.note
-        self.fingerprint = (
-            f"{spec.name} {file_sha256(weights)} torch {torch.__version__} "
-            f"{self._device.type}"
-        )
+        self.fingerprint = f"{spec.name} {file_sha256(weights)} torch {torch.__version__}"
+        self.former_fingerprint = f"{self.fingerprint} {self._device.type}"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_network": None, "_architecture": self._spec.name}

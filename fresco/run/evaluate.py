@@ -16,7 +16,7 @@ from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
 from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
-from fresco.settings import OutputSettings, image_settings, to_dict
+from fresco.settings import OutputSettings, cache_settings, to_dict
 from fresco.workspace import digest
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
@@ -56,8 +56,9 @@ def evaluate(
 
 def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
     """Every frame translated by the host alone: what FRESCO is compared with."""
-    sampling = image_settings(run.settings, "sampling")
-    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint)
+    sampling, size = cache_settings(run.settings, "sampling"), run.settings.keyframes.batch_size
+    # The size of a group too: a frame's noise depends on its place in one.
+    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint, size)
     unguided = dataclasses.replace(keys, folder=run.workspace.folder("alone", key))
     with log_stage("frame by frame"), \
             run.progress.stage("frame by frame", run.clip.count) as stage:

@@ -16,6 +16,7 @@ from fresco.propagation.engine import ENGINES, Engine, FlowEngine
 from fresco.propagation.executor import count_cores, run_segments
 from fresco.propagation.segment import SegmentJob
 from fresco.run.context import RunContext, log_stage
+from fresco.run.former import FORMER_VERSION
 from fresco.run.result import ImageLookup, read_stored
 from fresco.settings import FrescoSettings
 from fresco.workspace import digest, frame_name
@@ -46,10 +47,11 @@ def propagate_frames(
         stage: name of the stage for `progress`.
     """
     segments = [[(part.first, part.last) for part in plan.segments] for plan in plans]
-    folder = run.workspace.folder("frames", digest(
-        __version__, keys.name, segments, ends, engine.digest_options(run.settings),
-        estimator.fingerprint,
-    ))
+    made_from = keys.name, segments, ends, engine.digest_options(run.settings)
+    folder = run.workspace.folder(
+        "frames", digest(__version__, *made_from, estimator.fingerprint),
+        lambda: digest(FORMER_VERSION, *made_from, estimator.former_fingerprint),
+    )
     with log_stage("propagation"):
         _propagate_segments(run, plans, keys, folder, estimator, engine, stage)
         if ends:

@@ -11,23 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fresco import __version__
 from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
-from fresco.guidance.freeu import VERSION as FREEU_VERSION
-from fresco.guidance.freeu import FreeU
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
 from fresco.propagation.engine import Engine
-from fresco.run.batches import KeyframeRun, translate_shot
+from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
+from fresco.run.keyframes import (
+    find_translated,
+    preview_keyframes,
+    translate_keyframes,
+    write_plan,
+)
 from fresco.run.propagate import choose_engine, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
@@ -42,14 +45,10 @@ from fresco.settings import (
     RANDOM_SEED,
     FrescoSettings,
     SamplingSettings,
-    image_settings,
     validated,
 )
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, digest, require_names, write_json
-
-PLAN_NAME = "plan.json"
-"""File of the workspace that says which keyframes are in force, and where they lie."""
+from fresco.workspace import Workspace, require_names
 
 log = logging.getLogger("fresco")
 
@@ -80,7 +79,7 @@ def translate(
     """Translate a video.
 
     Args:
-        preview: translate only the first keyframes, this many, and stop.
+        preview: translate the first keyframes, so many and no more, and stop.
         workspace: the folder of the run; None: beside the result.
     """
     settings = _require_drawn(validated(settings))
@@ -101,7 +100,10 @@ def translate(
         estimator = _open_estimator(run, host.device)
         plans, notes = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
         run.notes += notes
-        keys = _translate_keyframes(run, plans, host, estimator, preview)
+        if preview is None:
+            keys = translate_keyframes(run, plans, host, estimator)
+        else:
+            keys, plans = preview_keyframes(run, plans, host, estimator, preview)
         if writer is None:
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
@@ -149,16 +151,16 @@ def retranslate_keyframe(
             host = open_host(settings.sampling)
         estimator = _open_estimator(run, host.device)
         plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
-        folder = run.workspace.folder("keys", _digest_keyframes(run, plans, host, estimator))
+        keys, plans = find_translated(run, plans, host, estimator, frame)
         if seed is not None and seed != settings.sampling.seed:
             sampling = dataclasses.replace(settings.sampling, seed=seed)
-            settings, host = dataclasses.replace(settings, sampling=sampling), open_host(sampling)
-        keys = KeyframeRun(folder, clip.frames, settings, host, estimator, progress)
+            changed = dataclasses.replace(settings, sampling=sampling)
+            keys = dataclasses.replace(keys, settings=changed, host=open_host(sampling))
         with log_stage("keyframe"):
             redo_keyframe(keys, plans, frame, run.workspace.root.glob("frames-*"))
-        _write_plan(run, plans, folder)
+        write_plan(run, plans, keys.folder)
         return RunResult(
-            export_keyframes(folder, output, plans), run.workspace.root,
+            export_keyframes(keys.folder, output, plans), run.workspace.root,
             notes=(f"Keyframe {frame} was translated again; the result is not written yet.",),
         )
 
@@ -186,7 +188,7 @@ def propagate_keys(
         estimator = _open_estimator(run, "cpu")
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *keys.notes]
-        _write_plan(run, keys.plans, keys.folder)
+        write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
         run.notes += write_result(clip, frames, writer, settings.output, progress)
@@ -229,15 +231,6 @@ def _plan_keyframes(
     return plans, (*notes, *find_unused_key_prompts(chosen, settings.sampling))
 
 
-def _write_plan(run: RunContext, plans: tuple[KeyframePlan, ...], folder: Path) -> None:
-    """Say where the keyframes in force lie, for those who watch or come later."""
-    write_json(run.workspace.root / PLAN_NAME, {
-        "folder": folder.name,
-        "keyframes": [number for plan in plans for number in plan.keyframes],
-        "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
-    })
-
-
 def _open_estimator(run: RunContext, device: str) -> FlowEstimator:
     """The estimator of optical flow, which keeps its pairs in the workspace."""
     estimator = create_estimator(
@@ -251,35 +244,3 @@ def _choose_engine(run: RunContext) -> Engine:
     engine, note = choose_engine(run.settings)
     run.notes += [note] if note else []
     return engine
-
-
-def _digest_keyframes(
-    run: RunContext, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator
-) -> str:
-    """Digest of all that translated keyframes depend on."""
-    batches = [[batch.all for batch in plan.batches] for plan in plans]
-    options = image_settings(run.settings, "guidance", "sampling")
-    freeu = [FREEU_VERSION] if FreeU.of(run.settings.guidance).is_on else []
-    return digest(
-        __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
-        *freeu,
-    )
-
-
-def _translate_keyframes(
-    run: RunContext, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator,
-    preview: int | None,
-) -> KeyframeRun:
-    """Translate the keyframes of all shots, or the first ones for a preview."""
-    folder = run.workspace.folder("keys", _digest_keyframes(run, plans, host, estimator))
-    _write_plan(run, plans, folder)
-    keys = KeyframeRun(folder, run.clip.frames, run.settings, host, estimator, run.progress)
-    left = preview
-    total = sum(len(plan.keyframes) for plan in plans)
-    with log_stage("keyframes"), run.progress.stage("keyframes", total) as stage:
-        for plan in plans:
-            if left is not None and left <= 0:
-                break
-            translate_shot(keys, plan.batches, stage, wanted=left)
-            left = None if left is None else left - len(plan.keyframes)
-    return keys

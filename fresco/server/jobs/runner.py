@@ -12,8 +12,8 @@ from pathlib import Path
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.progress import Progress
+from fresco.run.keyframes import PLAN_NAME
 from fresco.run.translate import (
-    PLAN_NAME,
     RunResult,
     propagate_keys,
     retranslate_keyframe,
