@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
 _LONGEST_SUFFIX = 16
+_MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
+"""Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
+so many."""
 
 
 def digest(*values: Any) -> str:
@@ -47,6 +52,23 @@ def digest_content(path: Path) -> str:
             while block := file.read(_HASH_BLOCK):
                 sha.update(block)
     return sha.hexdigest()
+
+
+def list_state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells quickly whether a file, or a folder's files, may have changed."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = [(file.name, file.stat()) for file in files]
+    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+def digest_source(path: Path) -> str:
+    """`digest_content` of a source, read once as long as size and time of its files stay."""
+    return _digest_once(path.absolute(), list_state(path))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_once(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    return digest_content(path)
 
 
 def explain(error: OSError, path: Path) -> WorkspaceError:
@@ -241,6 +263,16 @@ class Workspace:
     def file(self, kind: str, cache_key: str, suffix: str) -> Path:
         """The file of one artefact made from inputs with that digest."""
         return self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}{suffix}"
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Whether so many bytes may lie in a folder for a while, beside what else a run writes."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return False
+    return size <= min(_MOST_KEPT, free // _SHARE_KEPT)
 
 
 def frame_name(frame: int) -> str:

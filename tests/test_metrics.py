@@ -29,6 +29,7 @@ class ExactFlow:
 
     name = "exact"
     fingerprint = former_fingerprint = "exact"
+    device = "cpu"
     note = "exact"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

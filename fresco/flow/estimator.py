@@ -30,6 +30,7 @@ class DisEstimator:
     """OpenCV's dense inverse search, medium preset, on grey images: no weights, CPU only."""
 
     name = "dis"
+    device = "cpu"
     fingerprint = f"dis medium opencv {cv2.__version__}"
     former_fingerprint = fingerprint
     note = (

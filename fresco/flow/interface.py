@@ -26,6 +26,11 @@ class FlowEstimator(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where it works."""
+        ...
+
+    @property
     def note(self) -> str:
         """One sentence for the user: which estimator this is and what it costs."""
         ...

@@ -94,6 +94,7 @@ class NetworkEstimator:
         self._device = torch.device(device)
         self._network: nn.Module | None = None
         self.name = spec.name
+        self.device = str(self._device)
         self.note = spec.note
         self.fingerprint = f"{spec.name} {file_sha256(weights)} torch {torch.__version__}"
         self.former_fingerprint = f"{self.fingerprint} {self._device.type}"

@@ -57,10 +57,17 @@ def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:
 
 
 def translate_keyframes(
-    run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator
+    run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator, *, all_frames: bool
 ) -> KeyframeRun:
-    """Translate the keyframes of all shots."""
+    """Translate the keyframes of all shots.
+
+    Args:
+        all_frames: the run goes on to all frames, so that the source is decoded for both at once.
+    """
     keys = open_keyframes(run, plans, host, estimator)
+    numbers = [number for plan in plans for number in plan.keyframes]
+    if all_frames and not all((keys.folder / frame_name(n)).exists() for n in numbers):
+        run.clip.frames.keep_all(run.clip.numbers, run.progress)
     _translate(run, plans, keys)
     return keys
 
@@ -89,6 +96,9 @@ def _translate(
     run: RunContext, plans: Plans, keys: KeyframeRun, *, wanted: int | None = None
 ) -> None:
     write_plan(run, plans, keys.folder)
+    numbers = [number for plan in plans for number in plan.keyframes][:wanted]
+    missing = [n for n in numbers if not (keys.folder / frame_name(n)).exists()]
+    run.clip.frames.keep_all(missing, run.progress)
     total = sum(len(plan.keyframes) for plan in plans)
     left = total if wanted is None else min(wanted, total)
     with log_stage("keyframes"), run.progress.stage("keyframes", left) as stage:

@@ -31,7 +31,7 @@ from fresco.run.keyframes import (
     translate_keyframes,
     write_plan,
 )
-from fresco.run.propagate import choose_engine, propagate_frames
+from fresco.run.propagate import choose_engine, find_motion, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
     ImageLookup,
@@ -75,12 +75,14 @@ class RunResult:
 def translate(
     source: Path, output: Path, settings: FrescoSettings, host_factory: HostFactory,
     progress: Progress, *, preview: int | None = None, workspace: Path | None = None,
+    scans: Path | None = None,
 ) -> RunResult:
     """Translate a video.
 
     Args:
         preview: translate the first keyframes, so many and no more, and stop.
         workspace: the folder of the run; None: beside the result.
+        scans: folder where the source may have been scanned before, see `detect_keyframes`.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
@@ -98,10 +100,10 @@ def translate(
         with log_stage("model"):
             host = host_factory()
         estimator = _open_estimator(run, host.device)
-        plans, notes = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
+        plans, notes = _plan_keyframes(clip, _scan(run, scans, keep=not only_keys), settings)
         run.notes += notes
         if preview is None:
-            keys = translate_keyframes(run, plans, host, estimator)
+            keys = translate_keyframes(run, plans, host, estimator, all_frames=not only_keys)
         else:
             keys, plans = preview_keyframes(run, plans, host, estimator, preview)
         if writer is None:
@@ -109,20 +111,21 @@ def translate(
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run)
-        images = propagate_frames(run, plans, keys.folder, estimator, engine)
+        motion = find_motion(run, estimator) if settings.output.measures else None
+        images = propagate_frames(run, plans, keys.folder, estimator, engine, motion=motion)
         with log_stage("write"):
             run.notes += write_result(clip, images, writer, settings.output, progress)
-        report, comparison = _evaluate(run, plans, keys, images, engine)
+        report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
 
 
 def _evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
-    engine: Engine,
+    engine: Engine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
     """Report and comparison; the result is there, so memory that runs out costs only these."""
     try:
-        return evaluate(run, plans, keys, images, engine)
+        return evaluate(run, plans, keys, images, engine, motion)
     except OutOfMemoryError as error:
         note = f"The result is whole, but report and comparison could not be made: {error}"
         log.warning("%s", note)
@@ -133,7 +136,7 @@ def _evaluate(
 def retranslate_keyframe(
     source: Path, output: Path, settings: FrescoSettings, frame: int,
     open_host: Callable[[SamplingSettings], Host], progress: Progress, *,
-    seed: int | None = None, workspace: Path | None = None,
+    seed: int | None = None, workspace: Path | None = None, scans: Path | None = None,
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
 
@@ -150,7 +153,7 @@ def retranslate_keyframe(
         with log_stage("model"):
             host = open_host(settings.sampling)
         estimator = _open_estimator(run, host.device)
-        plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
+        plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         keys, plans = find_translated(run, plans, host, estimator, frame)
         if seed is not None and seed != settings.sampling.seed:
             sampling = dataclasses.replace(settings.sampling, seed=seed)
@@ -167,11 +170,12 @@ def retranslate_keyframe(
 
 def propagate_keys(
     source: Path, keys_folder: Path, output: Path, settings: FrescoSettings, progress: Progress,
-    *, workspace: Path | None = None,
+    *, workspace: Path | None = None, scans: Path | None = None, device: str = "cpu",
 ) -> RunResult:
     """Carry external keyframes, painted by hand or by another tool, to every frame.
 
     Args:
+        device: where optical flow is estimated.
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
@@ -184,8 +188,8 @@ def propagate_keys(
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run:
         writer = prepare_writer(clip, output, settings.output, run.workspace.root)
-        plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
-        estimator = _open_estimator(run, "cpu")
+        plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
+        estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *keys.notes]
         write_plan(run, keys.plans, keys.folder)
@@ -203,6 +207,10 @@ def detect_keyframes(
     with Workspace(workspace) as space:
         scores = scan_clip(clip, space, progress)
     return clip, scores, *_plan_keyframes(clip, scores, settings)
+
+
+def _scan(run: RunContext, elsewhere: Path | None, *, keep: bool = False) -> Scan:
+    return scan_clip(run.clip, run.workspace, run.progress, elsewhere=elsewhere, keep=keep)
 
 
 def _require_drawn(settings: FrescoSettings) -> FrescoSettings:

@@ -28,6 +28,7 @@ class Still:
     """An estimator that sees no motion."""
 
     name = fingerprint = former_fingerprint = note = "still"
+    device = "cpu"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Zero flow."""
