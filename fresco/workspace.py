@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
 _LONGEST_SUFFIX = 16
+_MOST_DIGESTS = 64
+State = tuple[tuple[str, int, int], ...]
+"""Names of files with their sizes and times of change."""
+_digests: dict[tuple[Path, State], str] = {}
+"""Digests of sources by path and state."""
 _MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
 """Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
 so many."""
@@ -54,7 +58,7 @@ def digest_content(path: Path) -> str:
     return sha.hexdigest()
 
 
-def list_state(path: Path) -> tuple[tuple[str, int, int], ...]:
+def list_state(path: Path) -> State:
     """What tells quickly whether a file, or a folder's files, may have changed."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files]
@@ -63,12 +67,23 @@ def list_state(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 def digest_source(path: Path) -> str:
     """`digest_content` of a source, read once as long as size and time of its files stay."""
-    return _digest_once(path.absolute(), list_state(path))
+    state = list_state(path)  # before it is read: a file that changes meanwhile is another one
+    content = _digests.get((path.absolute(), state))
+    if content is None:
+        content = digest_content(path)
+        _remember(path, state, content)
+    return content
 
 
-@functools.lru_cache(maxsize=16)
-def _digest_once(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
-    return digest_content(path)
+def remember_digest(path: Path, content: str) -> None:
+    """Take the digest of a source from who has read all of it already, such as an upload."""
+    _remember(path, list_state(path), content)
+
+
+def _remember(path: Path, state: State, content: str) -> None:
+    while len(_digests) >= _MOST_DIGESTS:
+        _digests.pop(next(iter(_digests)), None)
+    _digests[path.absolute(), state] = content
 
 
 def explain(error: OSError, path: Path) -> WorkspaceError:

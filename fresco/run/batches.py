@@ -245,8 +245,10 @@ def _cut_evenly(count: int, size: int) -> list[int]:
 def _read_sizes(place: Path, count: int) -> list[int] | None:
     """The groups of an earlier, interrupted run, if they are of so many frames in all."""
     known = read_json(place)
-    whole = isinstance(known, list) and all(type(size) is int and size > 0 for size in known)
-    return known if whole and sum(known) == count else None
+    if not isinstance(known, list):
+        return None
+    sizes = [size for size in known if type(size) is int and size > 0]
+    return sizes if sizes == known and sum(sizes) == count else None
 
 
 def _fits(run: KeyframeRun, group: Sequence[int]) -> bool:

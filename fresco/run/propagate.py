@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +58,26 @@ def propagate_frames(
         lambda: digest(FORMER_VERSION, *made_from, estimator.former_fingerprint),
     )
     with log_stage("propagation"):
+        # Both ends of a stretch included: the motion from the keyframes is estimated too.
+        stretches = [stretch for shot in segments for stretch in shot] + [*map(_sort, ends)]
+        run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)
         _propagate_segments(run, plans, keys, folder, estimator, engine, stage, motion)
         if ends:
             _propagate_ends(run, ends, keys, folder, estimator, engine)
     key_numbers = {number for plan in plans for number in plan.keyframes}
     keyframes, between = read_stored(keys), read_stored(folder)
     return lambda number: (keyframes if number in key_numbers else between)(number)
+
+
+def _sort(end: tuple[int, int]) -> tuple[int, int]:
+    return min(end), max(end)
+
+
+def _list_unfinished(stretches: Iterable[tuple[int, int]], folder: Path) -> Iterator[int]:
+    """The frames of stretches of the clip of which a frame was not written yet."""
+    for first, last in stretches:
+        if not all((folder / frame_name(n)).exists() for n in range(first + 1, last)):
+            yield from range(first, last + 1)
 
 
 def _propagate_segments(
@@ -86,8 +100,6 @@ def _propagate_segments(
         for plan in plans for segment in plan.segments
     ]
     between = sum(len(job.interior) for job in jobs)
-    needed = [n for job in jobs if job.find_missing() for n in range(job.first, job.last + 1)]
-    run.clip.frames.keep_all(needed, run.progress)
     jobs, workers, preparation = _place_flow(run, jobs, flow, estimator.device)
     with run.progress.stage(stage_name, between) as stage:
         run_segments(

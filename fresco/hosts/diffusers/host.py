@@ -105,7 +105,7 @@ def _hash_parts(
         for name, weights in sorted(network.state_dict().items()):
             tensor = normalise(weights.detach()).cpu()
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
