@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import compose, estimate_motion, find_inside, remap
+from fresco.flow.arrays import FrameMotion, compose, estimate_motion, find_inside, remap
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -229,12 +229,14 @@ class Metrics:
         self._count, self._since_start = 0, 0
 
     def update(
-        self, source: Frame, results: Mapping[str, Frame], *, starts_shot: bool = False
+        self, source: Frame, results: Mapping[str, Frame], *, starts_shot: bool = False,
+        motion: FrameMotion | None = None,
     ) -> None:
         """Take the next frame of the source and of every result, [H, W, 3], of one size.
 
         Args:
             starts_shot: nothing is compared with frames before this one.
+            motion: the source's from the frame before to this one; None: it is estimated.
         """
         if set(results) != set(self._names):
             raise ValueError(f"results are {sorted(results)}; wanted {sorted(self._names)}")
@@ -246,7 +248,7 @@ class Metrics:
             self._motion, self._since_start = _Motion.still(*source.shape[:2]), 0
             self._pasts = {name: _Past(f, average_lab(f), f) for name, f in frames.items()}
         else:
-            self._follow(self._step(source, self._motion), frames)
+            self._follow(self._step(source, self._motion, motion), frames)
         for name, frame in frames.items():
             self._tallies[name].compare(frame, source)
         self._count += 1
@@ -263,10 +265,10 @@ class Metrics:
             border = self._count in self._borders
             self._pasts[name] = tally.follow(past, frame, motion, border=border)
 
-    def _step(self, source: Frame, before: _Motion) -> _Motion:
+    def _step(self, source: Frame, before: _Motion, known: FrameMotion | None) -> _Motion:
         """Motion of the next frame from that of the one before it."""
         past = self._pasts[_SOURCE]
-        pair = estimate_motion(past.previous, source, self._estimator)
+        pair = known or estimate_motion(past.previous, source, self._estimator)
         flow = pair.backward
         valid = ~pair.backward_occlusion & find_inside(flow)
         steady = valid & (remap(before.valid.astype(np.float32), flow) > WHOLE)

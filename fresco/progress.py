@@ -101,6 +101,11 @@ class Stage:
         """Units in all; 0 while unknown."""
         return self._total
 
+    def expect(self, total: int) -> None:
+        """Say how many units there are, where only the work itself finds out."""
+        self._total = total
+        self.say("")
+
     def say(self, message: str, *, finished: bool = False) -> None:
         """Report the present state with a message."""
         seconds = time.monotonic() - self._start

@@ -44,6 +44,11 @@ class Option:
     by_host: bool = False
     """Whether the host's fingerprint holds what the option leads to, such as the weights of the
     model that it names, instead of its value."""
+    needs: Callable[[FrescoSettings], bool] | None = None
+    """Whether the other options let it have an effect; None: it always has one."""
+    held: bool = False
+    """Whether cache keys hold what the option leads to, such as a model's weights or the size of
+    the frames, so that its value belongs into none."""
     file: bool = False
     """Whether it may name a file or folder of this machine."""
     one_clip: bool = False
@@ -71,8 +76,18 @@ _ALL = ("translate", "keyframes", "propagate")
 _keyframe = partial(_option, commands=("translate", "keyframes"), img2img=True)
 _guidance = partial(_option, img2img=True)
 _result = partial(_option, commands=_RUNS)
+
+
+def _optimizes(settings: FrescoSettings) -> bool:
+    return settings.guidance.spatial_optimization or settings.guidance.temporal_optimization
+
+
 _OF_UNITS = "give ControlNet units instead"
 _OF_SERVER = "it is a setting of the server"
+_canny = partial(
+    _option, low=0, high=255, instead=_OF_UNITS,
+    needs=lambda settings: settings.sampling.control == "canny",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +170,39 @@ class GuidanceSettings:
         "Subject mask of background smoothing: motion (no weights) or u2netp (4.6 MB).",
         choices=("motion", "u2netp"),
         label="Subject mask",
+        needs=lambda settings: settings.guidance.background_smoothing,
     )
-    optimization_iterations: int = _guidance(20, "Adam iterations a call.", low=1, high=200)
-    optimization_rate: float = _guidance(0.2, "Adam learning rate.", low=0.001, high=2.0)
+    optimization_iterations: int = _guidance(
+        20, "Adam iterations a call.", low=1, high=200, needs=_optimizes
+    )
+    optimization_rate: float = _guidance(
+        0.2, "Adam learning rate.", low=0.001, high=2.0, needs=_optimizes
+    )
     spatial_weight: float = _guidance(
-        100.0, "Weight of the spatial loss against the temporal one.", low=0.0, high=10000.0
+        100.0,
+        "Weight of the spatial loss against the temporal one.",
+        low=0.0,
+        high=10000.0,
+        needs=lambda settings: settings.guidance.spatial_optimization,
     )
     optimization_end: float = _guidance(
-        0.75, "Share of the noise schedule, from its start, that is optimised.", low=0.0, high=1.0
+        0.75,
+        "Share of the noise schedule, from its start, that is optimised.",
+        low=0.0,
+        high=1.0,
+        needs=_optimizes,
     )
     temporal_attention_end: float = _guidance(
-        0.65, "Share of the schedule with temporal-guided attention.", low=0.0, high=1.0
+        0.65,
+        "Share of the schedule with temporal-guided attention.",
+        low=0.0,
+        high=1.0,
+        needs=lambda settings: settings.guidance.temporal_attention,
     )
     plain_statistics: bool = _guidance(
-        False, "Restore plain feature statistics instead of the published ones (variance + 1)."
+        False,
+        "Restore plain feature statistics instead of the published ones (variance + 1).",
+        needs=_optimizes,
     )
     freeu_b1: float = _guidance(
         1.0,
@@ -201,6 +235,7 @@ class SamplingSettings:
         "Checkpoint: a .safetensors or .ckpt file, a diffusers folder, or a hub name.",
         file=True,
         by_host=True,
+        held=True,
         instead="name the checkpoint as host.model, see GET /fresco/models",
     )
     vae: str = _option(
@@ -208,6 +243,7 @@ class SamplingSettings:
         "Another VAE: a file, a folder, or a hub name.",
         file=True,
         by_host=True,
+        held=True,
         instead="choose the VAE in the server's settings",
     )
     lora: tuple[str, ...] = _option(
@@ -268,6 +304,7 @@ class SamplingSettings:
         low=64,
         high=4096,
         by_host=True,
+        held=True,
         commands=_RUNS,
     )
     control: str = _option(
@@ -281,15 +318,21 @@ class SamplingSettings:
         "ControlNet: a file, a diffusers folder, or a hub name.",
         file=True,
         by_host=True,
+        held=True,
         instead=_OF_UNITS,
     )
     control_weight: float = _option(
-        0.7, "Strength of ControlNet.", low=0.0, high=2.0, instead=_OF_UNITS
+        0.7,
+        "Strength of ControlNet.",
+        low=0.0,
+        high=2.0,
+        instead=_OF_UNITS,
+        needs=lambda settings: settings.sampling.control != "none",
     )
-    canny_low: int = _option(50, "Lower threshold of canny.", low=0, high=255, instead=_OF_UNITS)
-    canny_high: int = _option(100, "Upper threshold of canny.", low=0, high=255, instead=_OF_UNITS)
+    canny_low: int = _canny(50, "Lower threshold of canny.")
+    canny_high: int = _canny(100, "Upper threshold of canny.")
     device: str = _option(
-        "auto", "Device: auto, cpu, cuda, cuda:1, mps.", by_host=True, instead=_OF_SERVER
+        "auto", "Device: auto, cpu, cuda, cuda:1, mps.", by_host=True, held=True, instead=_OF_SERVER
     )
     dtype: str = _option(
         "auto",
@@ -602,6 +645,16 @@ def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
 def draw_seed() -> int:
     """A seed for a random one, to be kept with the run: with it the run is the same again."""
     return secrets.randbelow(_SEEDS)
+
+
+def cache_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
+    """The part of `image_settings` that a cache key needs: options that have an effect here."""
+    values = image_settings(settings, *groups)
+    for entry in entries():
+        needs, chosen = entry.option.needs, values.get(entry.group, {})
+        if entry.option.held or (needs is not None and not needs(settings)):
+            chosen.pop(entry.name, None)
+    return values
 
 
 _NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")

@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
 _LONGEST_SUFFIX = 16
+_MOST_DIGESTS = 64
+State = tuple[tuple[str, int, int], ...]
+"""Names of files with their sizes and times of change."""
+_digests: dict[tuple[Path, State], str] = {}
+"""Digests of sources by path and state."""
+_MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
+"""Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
+so many."""
 
 
 def digest(*values: Any) -> str:
@@ -47,6 +56,34 @@ def digest_content(path: Path) -> str:
             while block := file.read(_HASH_BLOCK):
                 sha.update(block)
     return sha.hexdigest()
+
+
+def list_state(path: Path) -> State:
+    """What tells quickly whether a file, or a folder's files, may have changed."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = [(file.name, file.stat()) for file in files]
+    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+def digest_source(path: Path) -> str:
+    """`digest_content` of a source, read once as long as size and time of its files stay."""
+    state = list_state(path)  # before it is read: a file that changes meanwhile is another one
+    content = _digests.get((path.absolute(), state))
+    if content is None:
+        content = digest_content(path)
+        _remember(path, state, content)
+    return content
+
+
+def remember_digest(path: Path, content: str) -> None:
+    """Take the digest of a source from who has read all of it already, such as an upload."""
+    _remember(path, list_state(path), content)
+
+
+def _remember(path: Path, state: State, content: str) -> None:
+    while len(_digests) >= _MOST_DIGESTS:
+        _digests.pop(next(iter(_digests)), None)
+    _digests[path.absolute(), state] = content
 
 
 def explain(error: OSError, path: Path) -> WorkspaceError:
@@ -214,9 +251,24 @@ class Workspace:
             self._lock_file.close()
             self._lock_file = None
 
-    def folder(self, kind: str, cache_key: str) -> Path:
-        """The folder of artefacts of one kind made from inputs with that digest."""
-        path = self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}"
+    def name(self, kind: str, cache_key: str) -> str:
+        """Name of the folder of artefacts of one kind made from inputs with that digest."""
+        return f"{kind}-{cache_key[:_NAME_DIGITS]}"
+
+    def folder(
+        self, kind: str, cache_key: str, former: Callable[[], str | None] = lambda: None
+    ) -> Path:
+        """The folder of artefacts of one kind made from inputs with that digest.
+
+        Args:
+            former: the digest as an earlier version computed it, whose folder is used on; asked
+                only where it may be there.
+        """
+        path = self.root / self.name(kind, cache_key)
+        if not path.exists() and any(self.root.glob(f"{kind}-*")):
+            before = former()
+            if before and (old := self.root / self.name(kind, before)).is_dir():
+                return old
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -226,6 +278,16 @@ class Workspace:
     def file(self, kind: str, cache_key: str, suffix: str) -> Path:
         """The file of one artefact made from inputs with that digest."""
         return self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}{suffix}"
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Whether so many bytes may lie in a folder for a while, beside what else a run writes."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return False
+    return size <= min(_MOST_KEPT, free // _SHARE_KEPT)
 
 
 def frame_name(frame: int) -> str:

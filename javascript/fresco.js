@@ -58,12 +58,6 @@ var fresco = (() => {
             waiting = setTimeout(() => act(...values), milliseconds);
         };
     };
-    const span = (seconds) => {
-        if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
-        const minutes = Math.floor(seconds / 60);
-        if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
-        return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-    };
 
     /* Questions to the program, one at a time. */
     const asking = {
@@ -139,9 +133,9 @@ var fresco = (() => {
         Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
     const frames = () => line.clip.last - line.clip.first + 1;
     const time = (number) => {
-        const seconds = number / line.clip.rate;
-        const minutes = Math.floor(seconds / 60);
-        return `${minutes}:${(seconds - 60 * minutes).toFixed(2).padStart(5, "0")}`;
+        const hundredths = Math.round(100 * number / line.clip.rate);
+        const minutes = Math.floor(hundredths / 6000);
+        return `${minutes}:${(hundredths % 6000 / 100).toFixed(2).padStart(5, "0")}`;
     };
     const fixed = (number) => line.clip.ends.includes(number);
     const words_text = (words) => Object.keys(words).map(Number).sort((a, b) => a - b)
@@ -938,8 +932,7 @@ var fresco = (() => {
         const share = job.state === "done" ? 100 : job.total ? 100 * job.done / job.total : 0;
         const stage = job.stage ? job.stage[0].toUpperCase() + job.stage.slice(1) : "";
         const count = job.total ? `${job.done} of ${job.total}` : "";
-        const left = job.seconds_left !== null && goes_on(job)
-            ? `about ${span(job.seconds_left)} left` : "";
+        const left = job.left && goes_on(job) ? `about ${job.left} left` : "";
         const waits = work.jobs.filter(goes_on).length;
         const text = {
             queued: waits > 1 ? `Queued, ${waits - 1} before or beside it` : "Queued",
@@ -947,7 +940,7 @@ var fresco = (() => {
             cancelling: "Cancelling",
             cancelled: "Cancelled",
             failed: "Failed",
-            done: job.started && job.ended ? `Done in ${span(job.ended - job.started)}` : "Done",
+            done: job.took ? `Done in ${job.took}` : "Done",
         }[job.state];
         fill(place,
             make("div", { class: `fresco_state fresco_state_${job.state}` },

@@ -28,7 +28,8 @@ class ExactFlow:
     """The true motion of the scene: everything moves STEP pixels to the right."""
 
     name = "exact"
-    fingerprint = "exact"
+    fingerprint = former_fingerprint = "exact"
+    device = "cpu"
     note = "exact"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from fresco.progress import format_seconds
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fresco.progress import Progress, StageStatus, format_seconds
+from tests.helpers.shared import ROOT
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -14,3 +19,26 @@ from fresco.progress import format_seconds
 ])
 def test_a_duration_is_rounded_to_what_people_need(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@given(st.floats(0, 1e6))
+def test_no_part_of_a_duration_reaches_the_next_one(seconds: float) -> None:
+    text = format_seconds(seconds)
+    parts = {unit: float(count) for count, unit in re.findall(r"([\d.]+) (s|min|h)", text)}
+    assert parts.get("s", 0) < 60
+    assert parts.get("min", 0) < 60
+    told = 3600 * parts.get("h", 0) + 60 * parts.get("min", 0) + parts.get("s", 0)
+    assert told == pytest.approx(seconds, abs=0.051 if seconds < 9 else 30.5)
+
+
+def test_the_page_has_no_words_for_durations_of_its_own() -> None:
+    page = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
+    assert not re.search(r"[`'\"} ](min|h) ?[`'\"$]", page)
+
+
+def test_the_total_may_be_found_out_on_the_way() -> None:
+    seen: list[StageStatus] = []
+    with Progress(seen.append).stage("batch") as stage:
+        stage.expect(3)
+        stage.advance(3)
+    assert [(status.done, status.total) for status in seen] == [(0, 0), (0, 3), (3, 3), (3, 3)]

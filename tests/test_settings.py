@@ -17,6 +17,7 @@ from fresco.settings import (
     FrescoSettings,
     GuidanceSettings,
     Option,
+    cache_settings,
     check_value,
     entries,
     from_dict,
@@ -153,6 +154,37 @@ def test_the_identity_of_a_run_leaves_out_what_changes_no_picture() -> None:
     seed = from_dict({"sampling": {"seed": 1}})
     assert image_settings(seed, "sampling") != image_settings(FrescoSettings(), "sampling")
     assert set(image_settings(seed, "sampling")) == {"sampling"}
+
+
+@pytest.mark.parametrize(("group", "name", "value", "beside"), [
+    ("sampling", "canny_low", 3, {"sampling": {"control": "canny", "control_model": "c"}}),
+    ("sampling", "canny_high", 70, {"sampling": {"control": "canny", "control_model": "c"}}),
+    ("sampling", "control_weight", 0.3, {"sampling": {"control": "hed", "control_model": "c"}}),
+    ("guidance", "saliency", "u2netp", {"guidance": {"background_smoothing": True}}),
+    ("guidance", "temporal_attention_end", 0.2, {"guidance": {"temporal_attention": True}}),
+    ("guidance", "spatial_weight", 2.0, {"guidance": {"spatial_optimization": True}}),
+    ("guidance", "optimization_iterations", 2, {"guidance": {"temporal_optimization": True}}),
+    ("guidance", "optimization_rate", 0.1, {"guidance": {"temporal_optimization": True}}),
+    ("guidance", "optimization_end", 0.1, {"guidance": {"temporal_optimization": True}}),
+    ("guidance", "plain_statistics", True, {"guidance": {"temporal_optimization": True}}),
+])
+def test_an_option_counts_for_a_cache_key_only_beside_what_it_needs(
+    group: str, name: str, value: Any, beside: dict[str, Any]
+) -> None:
+    off = from_dict({"guidance": dict(PRESETS["off"])})
+    for settings, counts in ((off, False), (from_dict(beside, off), True)):
+        changed = from_dict({group: {name: value}}, settings)
+        keys = [cache_settings(each, "guidance", "sampling") for each in (settings, changed)]
+        assert (keys[0] != keys[1]) is counts
+
+
+def test_what_the_weights_tell_is_in_no_cache_key() -> None:
+    named = from_dict({"sampling": {"model": "a", "vae": "b", "control_model": "c",
+                                    "device": "cuda", "resolution": 640}})
+    assert cache_settings(named, "sampling") == cache_settings(FrescoSettings(), "sampling")
+    for name, value in (("prompt", "a"), ("lora", ("a",)), ("seed", 1), ("dtype", "float32")):
+        changed = from_dict({"sampling": {name: value}})
+        assert cache_settings(changed, "sampling") != cache_settings(FrescoSettings(), "sampling")
 
 
 def test_messages_name_options_as_the_front_end_does() -> None:

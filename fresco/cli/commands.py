@@ -215,10 +215,20 @@ def propagate(arguments: argparse.Namespace) -> None:
     with _progress(arguments) as progress:
         result = propagate_keys(
             inputs.source, Path(arguments.keys), inputs.output, inputs.settings, progress,
-            workspace=_workspace(arguments),
+            workspace=_workspace(arguments), device=_find_device(),
         )
     _log_notes(result.notes)
     sys.stdout.write(f"{result.output}\n")
+
+
+def _find_device() -> str:
+    """Where a command that loads no model estimates flow: an accelerator if there is one."""
+    import torch
+
+    if hasattr(torch, "accelerator"):  # since torch 2.6
+        here = torch.accelerator.is_available()
+        return str(torch.accelerator.current_accelerator()) if here else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compare(arguments: argparse.Namespace) -> None:

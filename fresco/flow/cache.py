@@ -32,8 +32,10 @@ class CachedEstimator:
     def __init__(self, estimator: FlowEstimator, folder: Path) -> None:
         self._estimator, self._folder = estimator, folder
         self.name = estimator.name
+        self.device = estimator.device
         self.note = estimator.note
         self.fingerprint = f"{estimator.fingerprint} cached {VERSION}"
+        self.former_fingerprint = f"{estimator.former_fingerprint} cached {VERSION}"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""

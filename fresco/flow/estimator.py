@@ -30,7 +30,9 @@ class DisEstimator:
     """OpenCV's dense inverse search, medium preset, on grey images: no weights, CPU only."""
 
     name = "dis"
+    device = "cpu"
     fingerprint = f"dis medium opencv {cv2.__version__}"
+    former_fingerprint = fingerprint
     note = (
         "Flow by OpenCV DIS: no download, but it calls far more pixels occluded than a network "
         "(car clip: .239 against .073), so less is shared between frames."

@@ -21,6 +21,16 @@ class FlowEstimator(Protocol):
         ...
 
     @property
+    def former_fingerprint(self) -> str:
+        """The same as version 0.1 computed it, by which its results are found."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it works."""
+        ...
+
+    @property
     def note(self) -> str:
         """One sentence for the user: which estimator this is and what it costs."""
         ...

@@ -94,11 +94,10 @@ class NetworkEstimator:
         self._device = torch.device(device)
         self._network: nn.Module | None = None
         self.name = spec.name
+        self.device = str(self._device)
         self.note = spec.note
-        self.fingerprint = (
-            f"{spec.name} {file_sha256(weights)} torch {torch.__version__} "
-            f"{self._device.type}"
-        )
+        self.fingerprint = f"{spec.name} {file_sha256(weights)} torch {torch.__version__}"
+        self.former_fingerprint = f"{self.fingerprint} {self._device.type}"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_network": None, "_architecture": self._spec.name}

@@ -197,7 +197,16 @@ class Host(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes images: weights, scheduler, options, dtype."""
+        """Hash over everything that changes images: weights, scheduler, options, number format.
+
+        Not over names of files nor the device: a run goes on with a model that was renamed, and
+        on another machine.
+        """
+        ...
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The same as version 0.1 computed it, by which its keyframes are found."""
         ...
 
     @property
@@ -219,8 +228,8 @@ class Host(Protocol):
                ) -> BatchResult:
         """Translate one batch. `guide=None` is the host alone, frame by frame.
 
-        Advances `stage` by one for every model call. Raises OutOfMemoryError if the device has
-        not enough memory, HostError on NaN.
+        Tells `stage` how many units to expect, model calls or steps, and advances it by each.
+        Raises OutOfMemoryError if the device has not enough memory, HostError on NaN.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -192,6 +193,21 @@ def plan_batches(keys: Sequence[int], size: int) -> tuple[Batch, ...]:
 def plan_segments(keys: Sequence[int]) -> tuple[Segment, ...]:
     """One segment between every two neighbouring keyframes."""
     return tuple(Segment(a, b) for a, b in itertools.pairwise(keys))
+
+
+def cut_plans(plans: Sequence[KeyframePlan], count: int) -> tuple[KeyframePlan, ...]:
+    """The plans of the first keyframes alone, so many; nothing is propagated between them."""
+    cut: list[KeyframePlan] = []
+    for plan in plans:
+        keys = plan.keyframes[:max(0, count)]
+        count -= len(keys)
+        batches = [
+            dataclasses.replace(batch, frames=tuple(n for n in batch.frames if n in keys))
+            for batch in plan.batches if batch.frames[0] in keys
+        ]
+        if keys:
+            cut.append(KeyframePlan(keys, tuple(batches), ()))
+    return tuple(cut)
 
 
 def make_plan(

@@ -27,8 +27,9 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import torch
@@ -56,6 +57,8 @@ CLUSTER_GRACE = 10.0
 """Seconds that machines of a cluster have to see that they are to stop."""
 GRACE = 2.0
 """Seconds that a worker has to end what it started before it is killed itself."""
+_AHEAD = 2
+"""Segments prepared for every worker: one at work, one that waits."""
 ATTEMPTS = 2
 """A pool whose worker died is opened once more: another program may have used up the memory."""
 
@@ -212,41 +215,85 @@ class _Progress:
             self._stage.check()
 
 
-def _wait_for_all(waiting: dict[Future[None], SegmentJob], progress: _Progress) -> None:
-    """Wait for all, counting frames meanwhile; the first exception of any is raised."""
-    while waiting:
-        done, _ = wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
+class Preparation(Protocol):
+    """Work that this process does for segments, whoever works on them."""
+
+    def begin(self, job: SegmentJob, check: Callable[[], None]) -> None:
+        """Before a segment is handed out; `check` raises to stop."""
+        ...
+
+    def end(self, job: SegmentJob) -> None:
+        """After it was filled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One try to fill all segments."""
+
+    jobs: Sequence[SegmentJob]
+    progress: _Progress
+    preparation: Preparation | None
+    ahead: int
+    """Segments handed out at once where there is a preparation, whose files take room."""
+
+    def run(self, submit: Callable[[SegmentJob], Future[None]]) -> None:
+        """Hand out all jobs and wait for them; the first exception of any is raised."""
+        waiting: dict[Future[None], SegmentJob] = {}
+        for job in self.jobs:
+            if self.preparation is not None:
+                while len(waiting) >= self.ahead:
+                    self._wait(waiting)
+                self.preparation.begin(job, lambda: self._look(waiting))
+            waiting[submit(job)] = job
+        while waiting:
+            self._wait(waiting)
+
+    def _wait(self, waiting: dict[Future[None], SegmentJob]) -> None:
+        """Wait a little, counting frames; what is done is taken out."""
+        wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
+        self._look(waiting)
+
+    def _look(self, waiting: dict[Future[None], SegmentJob]) -> None:
+        done = [future for future in waiting if future.done()]
         # Only segments at work have a scratch folder: the others need no counting.
         busy = [job for future, job in waiting.items() if future in done or job.scratch.exists()]
         for future in done:
             future.result()
-            del waiting[future]
-        progress.look(busy)
+            job = waiting.pop(future)
+            if self.preparation is not None:
+                self.preparation.end(job)
+        self.progress.look(busy)
 
 
-def _run_on_this_machine(jobs: Sequence[SegmentJob], workers: int, progress: _Progress) -> None:
+def _run_on_this_machine(tried: _Round, workers: int) -> None:
     """Run all jobs on this machine; the first exception of any of them stops the others."""
     stop = CancelToken()
     with open_executor(workers) as pool:
         try:
             if workers == 1:
-                estimator = create_estimator(jobs[0].flow, jobs[0].device)
-                _wait_for_all({pool.submit(_work_in_thread, job, estimator, stop.check): job
-                          for job in jobs}, progress)
+                first = tried.jobs[0]
+                estimator = create_estimator(first.flow, first.device)
+                tried.run(lambda job: pool.submit(_work_in_thread, job, estimator, stop.check))
             else:
-                _wait_for_all({pool.submit(_work_in_process, job): job for job in jobs}, progress)
+                tried.run(lambda job: pool.submit(_work_in_process, job))
         except BaseException:
             stop.cancel()
             raise
 
 
-def _run_on_cluster(jobs: Sequence[SegmentJob], address: str, progress: _Progress) -> None:
+def _run_on_cluster(tried: _Round, address: str) -> None:
     """Run all jobs on a cluster whose machines see the same folders."""
-    stop = jobs[0].folder / f".stop-{secrets.token_hex(4)}"
+    stop = tried.jobs[0].folder / f".stop-{secrets.token_hex(4)}"
     with open_cluster(address) as pool:
-        waiting = {pool.submit(_work_on_cluster, job, stop): job for job in jobs}
+        waiting: list[Future[None]] = []
+
+        def submit(job: SegmentJob) -> Future[None]:
+            waiting.append(pool.submit(_work_on_cluster, job, stop))
+            return waiting[-1]
+
         try:
-            _wait_for_all(dict(waiting), progress)
+            tried.run(submit)
         except BaseException:
             with contextlib.suppress(OSError):
                 stop.touch()
@@ -262,7 +309,8 @@ def _share_cores(job: SegmentJob, threads: int) -> SegmentJob:
 
 
 def run_segments(
-    jobs: Sequence[SegmentJob], workers: int, stage: Stage, *, cluster: str = ""
+    jobs: Sequence[SegmentJob], workers: int, stage: Stage, *, cluster: str = "",
+    preparation: Preparation | None = None,
 ) -> None:
     """Fill all segments, `stage` advancing by every frame finished, those of before included.
 
@@ -270,6 +318,7 @@ def run_segments(
         jobs: segments of any number of shots; such without frames between their keys are fine.
         workers: processes; 0: as many as cores, 1: none but this one.
         cluster: address of a dask.distributed scheduler, whose workers take the processes' place.
+        preparation: what this process does for each segment before it is handed out.
     """
     # The longest first, so that none is left to a single process at the end.
     jobs = sorted((job for job in jobs if job.interior), key=lambda job: -len(job.interior))
@@ -284,10 +333,11 @@ def run_segments(
     jobs = [_share_cores(job, 1 if cluster else max(1, count_cores() // count)) for job in jobs]
     for attempt in range(1, ATTEMPTS + 1):
         try:
+            tried = _Round(jobs, progress, preparation, _AHEAD * (workers or count_cores()))
             if cluster:
-                _run_on_cluster(jobs, cluster, progress)
+                _run_on_cluster(tried, cluster)
             else:
-                _run_on_this_machine(jobs, count, progress)
+                _run_on_this_machine(tried, count)
         except Exception as error:
             if not isinstance(error, BrokenExecutor) and not is_out_of_memory(error):
                 raise

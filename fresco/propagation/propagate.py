@@ -20,9 +20,10 @@ from fresco.blending.selection import (
     weigh_sides,
 )
 from fresco.errors import PropagationError
-from fresco.flow.arrays import FrameMotion, Map, estimate_motion, remap
+from fresco.flow.arrays import Map, estimate_motion, remap
 from fresco.progress import never_stop
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
+from fresco.propagation.motion import give_pair, has_pair, store_pair, take_pair
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import Image, SegmentJob
@@ -82,18 +83,16 @@ def _store_source(
                 f"{first.shape[1]}x{first.shape[0]}; give frames of one size."
             )
         scratch.put("source", frame, image=image)
-        if not scratch.has("behind", frame):
-            _store_pair(scratch, frame, estimate_motion(before, image, estimator))
+        if not has_pair(scratch, frame) and not (
+            job.motion and take_pair(scratch, frame, job.motion)
+        ):
+            store_pair(scratch, frame, estimate_motion(before, image, estimator))
+        if job.motion:
+            give_pair(scratch, frame, job.motion)
         before = image
     assert first is not None
     assert before is not None
     return first, before
-
-
-def _store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
-    """Keep the pair (frame - 1, frame) under the later number."""
-    scratch.put("ahead", frame, flow=pair.forward, hidden=pair.forward_occlusion)
-    scratch.put("behind", frame, flow=pair.backward, hidden=pair.backward_occlusion)
 
 
 def _walk_segment(

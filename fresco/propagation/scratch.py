@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,18 +52,11 @@ class Scratch:
         Returns:
             The arrays as `get` will give them, so that an interruption changes nothing.
         """
-        small = {
-            key: value.astype(np.float16) if value.dtype == np.float32 else value
-            for key, value in arrays.items()
-        }
-        with write_atomically(self._path(name, frame)) as path:
-            np.savez(path, **small)  # pyright: ignore[reportArgumentType]
-        return _widen(small)
+        return save_arrays(self._path(name, frame), arrays)
 
     def get(self, name: str, frame: int) -> Arrays:
         """The arrays again; float16 comes back as float32."""
-        with np.load(self._path(name, frame), allow_pickle=False) as archive:
-            return _widen({key: archive[key] for key in archive.files})
+        return load_arrays(self._path(name, frame))
 
     def has(self, name: str, frame: int) -> bool:
         """Whether arrays were put there, now or before an interruption."""
@@ -73,8 +67,55 @@ class Scratch:
         return next((n for n, frame in enumerate(frames) if not self.has(name, frame)),
                     len(frames))
 
+    def give(self, name: str, frame: int, folder: Path) -> None:
+        """Leave arrays in another folder, which outlives this one."""
+        path = self._path(name, frame)
+        _link(path, folder / path.name)
+
+    def take(self, name: str, frame: int, folder: Path) -> bool:
+        """Bring arrays from another folder; False if they are not there."""
+        path = self._path(name, frame)
+        try:
+            _link(folder / path.name, path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _path(self, name: str, frame: int) -> Path:
         return self._folder / f"{name}-{frame:06d}.npz"
+
+
+def save_arrays(path: Path, arrays: Arrays) -> Arrays:
+    """Write arrays whole or not at all, float32 as float16; as `load_arrays` will give them."""
+    small = {
+        key: value.astype(np.float16) if value.dtype == np.float32 else value
+        for key, value in arrays.items()
+    }
+    with write_atomically(path) as temporary:
+        np.savez(temporary, **small)  # pyright: ignore[reportArgumentType]
+    return _widen(small)
+
+
+def load_arrays(path: Path) -> Arrays:
+    """Arrays of `save_arrays`; float16 comes back as float32."""
+    with np.load(path, allow_pickle=False) as archive:
+        return _widen({key: archive[key] for key in archive.files})
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the disk knows no links."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except FileExistsError:
+        return  # another process was faster
+    except OSError:
+        with write_atomically(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _widen(arrays: Arrays) -> Arrays:

@@ -50,6 +50,9 @@ class SegmentJob:
     """How the keys are carried."""
     device: str = "cpu"
     """Device of the flow estimator."""
+    motion: Path | None = None
+    """Folder of the motion between neighbouring frames, for all who need it; None: there is none.
+    """
 
     @property
     def interior(self) -> range:

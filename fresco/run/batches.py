@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +73,7 @@ class KeyframeRun:
 
     def sample(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:
         """One sampling, its result checked."""
-        sampling = self.settings.sampling
-        calls = max(1, round(sampling.steps * sampling.strength))
-        with self.progress.stage(name, calls) as stage:
+        with self.progress.stage(name) as stage:
             result = self.host.sample(request, guide, stage)
         if result.images.shape != request.frames.shape or result.images.dtype != np.uint8:
             raise HostError(
@@ -86,12 +84,23 @@ class KeyframeRun:
 
     def read_finished(self, batch: Batch) -> BatchCarry | None:
         """The carry of a batch that is done already, its images checked."""
-        tensors = read_tensors(self._carry_path(batch))
+        tensors = read_tensors(self.carry_path(batch))
         if tensors is None:
             return None
         if any(read_image(self.folder / frame_name(number)) is None for number in batch.frames):
             return None
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
+
+    def has_first(self, planned: Iterable[Sequence[Batch]], wanted: int) -> bool:
+        """Whether the batches of the shots that hold the first keyframes, so many, are done."""
+        batches = (batch for shot in planned for batch in _read_batches(self, shot))
+        for batch in batches:
+            if wanted <= 0:
+                break
+            if self.read_finished(batch) is None:
+                return False
+            wanted -= len(batch.frames)
+        return True
 
     def sample_guided(
         self, numbers: Sequence[int], carry: BatchCarry | None, name: str
@@ -110,9 +119,10 @@ class KeyframeRun:
             if number in batch.frames:
                 write_image(self.folder / frame_name(number), image)
         latents = {f"{call:05d}": pair for call, pair in enumerate(result.carry.latents)}
-        write_tensors(self._carry_path(batch), latents)
+        write_tensors(self.carry_path(batch), latents)
 
-    def _carry_path(self, batch: Batch) -> Path:
+    def carry_path(self, batch: Batch) -> Path:
+        """File of a batch's carry, which says that the batch is done."""
         return self.folder / f"carry-{batch.frames[0]:06d}-{batch.frames[-1]:06d}.safetensors"
 
 
@@ -235,8 +245,10 @@ def _cut_evenly(count: int, size: int) -> list[int]:
 def _read_sizes(place: Path, count: int) -> list[int] | None:
     """The groups of an earlier, interrupted run, if they are of so many frames in all."""
     known = read_json(place)
-    whole = isinstance(known, list) and all(type(size) is int and size > 0 for size in known)
-    return known if whole and sum(known) == count else None
+    if not isinstance(known, list):
+        return None
+    sizes = [size for size in known if type(size) is int and size > 0]
+    return sizes if sizes == known and sum(sizes) == count else None
 
 
 def _fits(run: KeyframeRun, group: Sequence[int]) -> bool:

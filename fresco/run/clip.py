@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.progress import Progress
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, digest_content
+from fresco.workspace import digest, digest_source, has_room, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +29,60 @@ class WorkingFrames:
     """Last frame that is ever asked for; a file cut off behind it will do. -1: its last."""
     index: SourceIndex | None = None
     """What is known of the source, so that a worker need not decode all of it again."""
+    kept: Path | None = None
+    """Folder of frames that were decoded for this run already; None: there is none."""
 
     def __call__(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
+        numbers = range(first, last + 1)
+        if not self._list_missing(numbers):
+            yield from map(self._load, numbers)
+            return
         with self._open() as source:
             for frame in source.frames(first, last):
                 yield scale_frame(frame, self.size)
 
     def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Single frames, as [N, H, W, 3] RGB."""
-        with self._open() as source:
-            return np.stack([scale_frame(source.frame(number), self.size) for number in numbers])
+        missing = self._list_missing(numbers)
+        found: dict[int, NDArray[np.uint8]] = {}
+        if missing:
+            with self._open() as source:
+                found = {n: scale_frame(source.frame(n), self.size) for n in missing}
+        return np.stack([found[n] if n in found else self._load(n) for n in numbers])
+
+    def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
+        """Keep a frame of the source [h, w, 3] for this run, at working size."""
+        if self.kept is not None:
+            with write_atomically(self._path(number)) as path:
+                np.save(path, scale_frame(frame, self.size))
+
+    def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:
+        """Keep frames for this run where there is room: the source is decoded once for all."""
+        missing = self._list_missing(sorted(set(numbers)))
+        if not missing or not self.has_room(len(missing)):
+            return
+        with progress.stage("frames", len(missing)) as stage, self._open() as source:
+            for number in missing:
+                self.keep(number, source.frame(number))
+                stage.advance()
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many frames may be kept: a bounded share of what the disk has free."""
+        width, height = self.size
+        return self.kept is not None and has_room(self.kept.parent, count * width * height * 3)
+
+    def _list_missing(self, numbers: Iterable[int]) -> list[int]:
+        if self.kept is None:
+            return list(numbers)
+        return [number for number in numbers if not self._path(number).exists()]
+
+    def _path(self, number: int) -> Path:
+        assert self.kept is not None
+        return self.kept / f"{number:06d}.npy"
+
+    def _load(self, number: int) -> NDArray[np.uint8]:
+        return np.load(self._path(number), allow_pickle=False)
 
     def _open(self) -> FrameSource:
         return open_source(self.path, last_frame=self.end, index=self.index)
@@ -58,6 +102,8 @@ class Clip:
     """Access to the frames, by number in the source."""
     cache_key: str
     """Digest of the source's bytes, the range and the working size."""
+    range_key: str = ""
+    """The same without the working size: what is found at the source's own size."""
 
     @property
     def count(self) -> int:
@@ -86,5 +132,8 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     size = working_size(info.width, info.height, settings.sampling.resolution)
     # Mirrored sources were read as if they were not, up to 0.1: those keyframes do not fit.
     mirrored = [True] if info.mirrored else []
-    cache_key = digest(digest_content(path), first, last, size, *mirrored)
-    return Clip(info, first, last, WorkingFrames(str(path), size, end, index), cache_key)
+    content = digest_source(path)
+    return Clip(
+        info, first, last, WorkingFrames(str(path), size, end, index),
+        digest(content, first, last, size, *mirrored), digest(content, first, last, *mirrored),
+    )

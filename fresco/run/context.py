@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,11 @@ from fresco.settings import FrescoSettings
 from fresco.workspace import Workspace
 
 log = logging.getLogger("fresco")
+
+
+_FRAMES, MOTION = "source", "motion"
+"""Kinds of folders that last as long as the run: frames of the source at working size, and motion
+between neighbouring ones."""
 
 
 @dataclass(slots=True)
@@ -51,7 +58,17 @@ def open_run(
         folder: of the workspace; None: beside the result.
     """
     with Workspace(folder or default_workspace(output)) as workspace:
+        # Absolute, for workers and machines of a cluster.
+        root = workspace.root.absolute()
+        frames = dataclasses.replace(
+            clip.frames, kept=root / workspace.name(_FRAMES, clip.cache_key)
+        )
+        clip = dataclasses.replace(clip, frames=frames)
         yield RunContext(clip, settings, workspace, progress, output)
+        # What was kept for the length of the run; an interrupted one goes on with it.
+        for kind in (_FRAMES, MOTION):
+            for place in root.glob(f"{kind}-*"):
+                shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

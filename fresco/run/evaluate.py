@@ -16,7 +16,7 @@ from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
 from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
-from fresco.settings import OutputSettings, image_settings, to_dict
+from fresco.settings import OutputSettings, cache_settings, to_dict
 from fresco.workspace import digest
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
@@ -36,28 +36,32 @@ def _name_beside(output: Path, end: str) -> Path:
 
 def evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
-    engine: Engine,
+    engine: Engine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
     """Write the report and the comparison that the settings ask for; the paths of both.
 
     Args:
         images: the frames of the result, which is written already.
         engine: that carried the keyframes.
+        motion: folder of the motion between neighbouring frames that it left; None: it left none.
     """
     wanted = run.settings.output
+    if wanted.measures or wanted.compare:
+        run.clip.frames.keep_all(run.clip.numbers, run.progress)
     unguided = _translate_unguided(run, keys) if wanted.compare else None
     comparison = _write_comparison(run, unguided) if unguided else None
     if not wanted.measures:
         return None, comparison
     results = {"fresco": images} | ({"frame_by_frame": unguided} if unguided else {})
-    others = _propagate_by_others(run, plans, keys, engine) if wanted.compare else {}
-    return _write_report(run, plans, keys, results, others, engine), comparison
+    others = _propagate_by_others(run, plans, keys, engine, motion) if wanted.compare else {}
+    return _write_report(run, plans, keys, results, others, engine, motion), comparison
 
 
 def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
     """Every frame translated by the host alone: what FRESCO is compared with."""
-    sampling = image_settings(run.settings, "sampling")
-    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint)
+    sampling, size = cache_settings(run.settings, "sampling"), run.settings.keyframes.batch_size
+    # The size of a group too: a frame's noise depends on its place in one.
+    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint, size)
     unguided = dataclasses.replace(keys, folder=run.workspace.folder("alone", key))
     with log_stage("frame by frame"), \
             run.progress.stage("frame by frame", run.clip.count) as stage:
@@ -80,7 +84,8 @@ def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
 
 
 def _propagate_by_others(
-    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: Engine
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: Engine,
+    motion: Path | None,
 ) -> dict[str, ImageLookup]:
     """The same keyframes carried by every other engine, under its name, for the metrics."""
     results: dict[str, ImageLookup] = {}
@@ -93,7 +98,8 @@ def _propagate_by_others(
             run.notes.append(f"Propagation by {name} is not compared: {error}")
             continue
         results[f"{name}_propagation"] = propagate_frames(
-            run, plans, keys.folder, keys.estimator, engine, stage=f"propagate by {name}"
+            run, plans, keys.folder, keys.estimator, engine, stage=f"propagate by {name}",
+            motion=motion,
         )
     return results
 
@@ -101,16 +107,20 @@ def _propagate_by_others(
 def _write_report(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun,
     results: dict[str, ImageLookup], others: dict[str, ImageLookup], engine: Engine,
+    motion: Path | None,
 ) -> Path:
     """Metrics of all frames, and of the keyframes, which no engine changes."""
-    # Not cached: the pairs of neighbouring frames of a long video would fill the disk.
+    # For pairs that propagation left not, or there was no room. Not cached: the pairs of
+    # neighbouring frames of a long video would fill the disk.
     named = dataclasses.replace(run.settings.flow, estimator=keys.estimator.name)
     estimator = create_estimator(named, keys.host.device)
     with log_stage("measures"):
         frames = measure_frames(
-            run.clip, plans, results | others, keys.host.reconstruct, estimator, run.progress
+            run.clip, plans, results | others, keys.host.reconstruct, estimator, run.progress,
+            motion=motion,
         )
-        keyframes = measure_keyframes(run.clip, plans, results, estimator, run.progress)
+        # The pairs of keyframes are those that guided them, which are cached.
+        keyframes = measure_keyframes(run.clip, plans, results, keys.estimator, run.progress)
     facts = {
         "source": run.clip.info.path,
         "frames": run.clip.count,

@@ -16,6 +16,7 @@ from fresco.memory import memory_errors, release_memory
 from fresco.metrics import DEFINITIONS, Metrics
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
+from fresco.propagation.motion import read_pair
 from fresco.run.clip import Clip
 from fresco.run.result import ImageLookup
 from fresco.workspace import write_json
@@ -77,8 +78,13 @@ def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
 def measure_frames(
     clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     reconstruct: Reconstruct, estimator: FlowEstimator, progress: Progress,
+    *, motion: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measures of every frame at working size: results, the source, and the VAE round trip."""
+    """Measures of every frame at working size: results, the source, and the VAE round trip.
+
+    Args:
+        motion: folder of the motion between neighbouring frames that is known already.
+    """
     names = [*results, "source", "vae"]
     measures = Metrics(estimator, names, borders=find_borders(clip, plans))
     starts = {plan.keyframes[0] for plan in plans}
@@ -89,7 +95,8 @@ def measure_frames(
                 number = next(numbers)
                 frames = _collect_images(results, number)
                 frames |= {"source": source, "vae": rebuilt}
-                measures.update(source, frames, starts_shot=number in starts)
+                known = read_pair(motion, number) if motion else None
+                measures.update(source, frames, starts_shot=number in starts, motion=known)
                 stage.advance()
     return measures.report()
 

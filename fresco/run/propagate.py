@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fresco import __version__
 from fresco.errors import PropagationError
+from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.planning.keyframes import KeyframePlan
 from fresco.propagation.ends import EndJob, propagate_end
 from fresco.propagation.engine import ENGINES, Engine, FlowEngine
-from fresco.propagation.executor import count_cores, run_segments
+from fresco.propagation.executor import count_cores, count_workers, run_segments
+from fresco.propagation.motion import BYTES_PER_PIXEL, estimate_pairs, forget_pairs
 from fresco.propagation.segment import SegmentJob
-from fresco.run.context import RunContext, log_stage
+from fresco.run.context import MOTION, RunContext, log_stage
+from fresco.run.former import FORMER_VERSION
 from fresco.run.result import ImageLookup, read_stored
-from fresco.settings import FrescoSettings
-from fresco.workspace import digest, frame_name
+from fresco.settings import FlowSettings, FrescoSettings
+from fresco.workspace import digest, frame_name, has_room
 
 log = logging.getLogger("fresco")
 
@@ -37,21 +41,27 @@ def choose_engine(settings: FrescoSettings) -> tuple[Engine, str]:
 def propagate_frames(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, estimator: FlowEstimator,
     engine: Engine, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
+    motion: Path | None = None,
 ) -> ImageLookup:
     """Carry keyframes to all frames; where the image of each frame is found.
 
     Args:
         keys: folder of the keyframes.
+        motion: folder where the motion between neighbouring frames is left for others.
         ends: pairs of a keyframe and the end of its shot on a side without another keyframe.
         stage: name of the stage for `progress`.
     """
     segments = [[(part.first, part.last) for part in plan.segments] for plan in plans]
-    folder = run.workspace.folder("frames", digest(
-        __version__, keys.name, segments, ends, engine.digest_options(run.settings),
-        estimator.fingerprint,
-    ))
+    made_from = keys.name, segments, ends, engine.digest_options(run.settings)
+    folder = run.workspace.folder(
+        "frames", digest(__version__, *made_from, estimator.fingerprint),
+        lambda: digest(FORMER_VERSION, *made_from, estimator.former_fingerprint),
+    )
     with log_stage("propagation"):
-        _propagate_segments(run, plans, keys, folder, estimator, engine, stage)
+        # Both ends of a stretch included: the motion from the keyframes is estimated too.
+        stretches = [stretch for shot in segments for stretch in shot] + [*map(_sort, ends)]
+        run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)
+        _propagate_segments(run, plans, keys, folder, estimator, engine, stage, motion)
         if ends:
             _propagate_ends(run, ends, keys, folder, estimator, engine)
     key_numbers = {number for plan in plans for number in plan.keyframes}
@@ -59,9 +69,20 @@ def propagate_frames(
     return lambda number: (keyframes if number in key_numbers else between)(number)
 
 
+def _sort(end: tuple[int, int]) -> tuple[int, int]:
+    return min(end), max(end)
+
+
+def _list_unfinished(stretches: Iterable[tuple[int, int]], folder: Path) -> Iterator[int]:
+    """The frames of stretches of the clip of which a frame was not written yet."""
+    for first, last in stretches:
+        if not all((folder / frame_name(n)).exists() for n in range(first + 1, last)):
+            yield from range(first, last + 1)
+
+
 def _propagate_segments(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, folder: Path,
-    estimator: FlowEstimator, engine: Engine, stage_name: str,
+    estimator: FlowEstimator, engine: Engine, stage_name: str, motion: Path | None,
 ) -> None:
     """Write every frame between two keyframes of a shot; what exists is left as it is."""
     # The choice was made once; workers must not choose for themselves.
@@ -74,13 +95,74 @@ def _propagate_segments(
         SegmentJob(
             segment.first, segment.last, keys / frame_name(segment.first),
             keys / frame_name(segment.last), frames, flow, run.settings.blend, folder, engine,
+            motion=motion,
         )
         for plan in plans for segment in plan.segments
     ]
     between = sum(len(job.interior) for job in jobs)
-    propagation = run.settings.propagation
+    jobs, workers, preparation = _place_flow(run, jobs, flow, estimator.device)
     with run.progress.stage(stage_name, between) as stage:
-        run_segments(jobs, propagation.workers, stage, cluster=propagation.cluster)
+        run_segments(
+            jobs, workers, stage, cluster=run.settings.propagation.cluster,
+            preparation=preparation,
+        )
+
+
+def _place_flow(
+    run: RunContext, jobs: list[SegmentJob], flow: FlowSettings, device: str
+) -> tuple[list[SegmentJob], int, _MotionAhead | None]:
+    """Where the flow of the segments is estimated: their jobs, workers, and what comes before.
+
+    On the CPU every worker estimates its own, on one thread each. Beside an accelerator this
+    process does it there for all: a worker with a context of its own on it would cost some 500 MB
+    of its memory. The engine that warps by flow asks for more than neighbours, and little else
+    takes it time: it works in this process.
+    """
+    propagation = run.settings.propagation
+    if device == "cpu" or not jobs:
+        return jobs, propagation.workers, None
+    alone = not propagation.cluster and (
+        isinstance(jobs[0].engine, FlowEngine)
+        or count_workers(propagation.workers, sum(1 for job in jobs if job.interior)) == 1
+    )
+    if alone:
+        return [dataclasses.replace(job, device=device) for job in jobs], 1, None
+    kept = jobs[0].motion
+    folder = kept or _name_motion(run, f"{flow.estimator} {device}")
+    ahead = _MotionAhead(create_estimator(flow, device), folder, forget=kept is None)
+    return [dataclasses.replace(job, motion=folder) for job in jobs], propagation.workers, ahead
+
+
+@dataclass(frozen=True, slots=True)
+class _MotionAhead:
+    """Estimates the motion of segments before they are handed out."""
+
+    estimator: FlowEstimator
+    folder: Path
+    forget: bool
+    """Whether nobody needs the motion of a segment that is filled."""
+
+    def begin(self, job: SegmentJob, check: Callable[[], None]) -> None:
+        """See `Preparation.begin`."""
+        if job.find_missing():
+            estimate_pairs(job, self.estimator, self.folder, check)
+
+    def end(self, job: SegmentJob) -> None:
+        """See `Preparation.end`."""
+        if self.forget:
+            forget_pairs(job, self.folder)
+
+
+def find_motion(run: RunContext, estimator: FlowEstimator) -> Path | None:
+    """Folder that keeps the motion between neighbouring frames for the run; None: no room."""
+    width, height = run.clip.frames.size
+    folder = _name_motion(run, estimator.fingerprint)
+    return folder if has_room(folder, run.clip.count * width * height * BYTES_PER_PIXEL) else None
+
+
+def _name_motion(run: RunContext, estimator: str) -> Path:
+    name = run.workspace.name(MOTION, digest(run.clip.cache_key, estimator))
+    return run.workspace.root.absolute() / name
 
 
 def _propagate_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fresco.planning.keyframes import ChangeScore
 from fresco.planning.shots import CutScore
@@ -25,20 +26,55 @@ class Scan:
     """Cut score of every frame against the one before; the first is 0."""
 
 
-def scan_clip(clip: Clip, workspace: Workspace, progress: Progress) -> Scan:
-    """Score every frame once; a later run of the same clip reads the file."""
-    path = workspace.file(f"scan{_VERSION}", clip.cache_key, ".json")
+def scan_clip(
+    clip: Clip, workspace: Workspace, progress: Progress, *, elsewhere: Path | None = None,
+    keep: bool = False,
+) -> Scan:
+    """Score every frame once; a later run of the same clip reads the file.
+
+    Args:
+        elsewhere: another folder where the clip may have been scanned.
+        keep: keep the frames for the run, which are decoded here anyway.
+    """
+    path = workspace.file(f"scan{_VERSION}", clip.range_key, ".json")
+    # Version 0.1 named it by the working size too, on which no score depends.
+    former = workspace.file(f"scan{_VERSION}", clip.cache_key, ".json")
+    for place in (path, former, *([elsewhere / path.name] if elsewhere else ())):
+        known = _read_scan(place, clip.count)
+        if known is not None:
+            if place.parent != path.parent:
+                _write_scan(path, known)
+            return known
+    scan = _score_frames(clip, progress, keep=keep and clip.frames.has_room(clip.count))
+    _write_scan(path, scan)
+    return scan
+
+
+def _read_scan(path: Path, count: int) -> Scan | None:
     known = read_json(path)
-    if isinstance(known, dict) and len(known.get("changes", ())) == clip.count:
+    if isinstance(known, dict) and len(known.get("changes", ())) == count:
         return Scan(tuple(known["changes"]), tuple(known["cuts"]))
+    return None
+
+
+def _write_scan(path: Path, scan: Scan) -> None:
+    write_json(path, {"changes": scan.changes, "cuts": scan.cuts})
+
+
+def _score_frames(clip: Clip, progress: Progress, *, keep: bool) -> Scan:
     change, cut = ChangeScore(), CutScore()
     changes: list[float] = []
     cuts: list[float] = []
-    source_file = open_source(clip.info.path, last_frame=clip.frames.end)
+    source_file = open_source(
+        clip.info.path, last_frame=clip.frames.end, index=clip.frames.index
+    )
     with progress.stage("scan", clip.count) as stage, source_file as source:
-        for frame in source.frames(clip.first, clip.last):
+        for number, frame in zip(
+            clip.numbers, source.frames(clip.first, clip.last), strict=True
+        ):
             changes.append(change.update(frame))
             cuts.append(cut.update(frame))
+            if keep:
+                clip.frames.keep(number, frame)
             stage.advance()
-    write_json(path, {"changes": changes, "cuts": cuts})
     return Scan(tuple(changes), tuple(cuts))

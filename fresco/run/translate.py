@@ -11,24 +11,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fresco import __version__
 from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
-from fresco.guidance.freeu import VERSION as FREEU_VERSION
-from fresco.guidance.freeu import FreeU
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
 from fresco.propagation.engine import Engine
-from fresco.run.batches import KeyframeRun, translate_shot
+from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
-from fresco.run.propagate import choose_engine, propagate_frames
+from fresco.run.keyframes import (
+    find_translated,
+    preview_keyframes,
+    translate_keyframes,
+    write_plan,
+)
+from fresco.run.propagate import choose_engine, find_motion, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
     ImageLookup,
@@ -42,14 +45,10 @@ from fresco.settings import (
     RANDOM_SEED,
     FrescoSettings,
     SamplingSettings,
-    image_settings,
     validated,
 )
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, digest, require_names, write_json
-
-PLAN_NAME = "plan.json"
-"""File of the workspace that says which keyframes are in force, and where they lie."""
+from fresco.workspace import Workspace, require_names
 
 log = logging.getLogger("fresco")
 
@@ -76,12 +75,14 @@ class RunResult:
 def translate(
     source: Path, output: Path, settings: FrescoSettings, host_factory: HostFactory,
     progress: Progress, *, preview: int | None = None, workspace: Path | None = None,
+    scans: Path | None = None,
 ) -> RunResult:
     """Translate a video.
 
     Args:
-        preview: translate only the first keyframes, this many, and stop.
+        preview: translate the first keyframes, so many and no more, and stop.
         workspace: the folder of the run; None: beside the result.
+        scans: folder where the source may have been scanned before, see `detect_keyframes`.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
@@ -99,28 +100,32 @@ def translate(
         with log_stage("model"):
             host = host_factory()
         estimator = _open_estimator(run, host.device)
-        plans, notes = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
+        plans, notes = _plan_keyframes(clip, _scan(run, scans, keep=not only_keys), settings)
         run.notes += notes
-        keys = _translate_keyframes(run, plans, host, estimator, preview)
+        if preview is None:
+            keys = translate_keyframes(run, plans, host, estimator, all_frames=not only_keys)
+        else:
+            keys, plans = preview_keyframes(run, plans, host, estimator, preview)
         if writer is None:
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run)
-        images = propagate_frames(run, plans, keys.folder, estimator, engine)
+        motion = find_motion(run, estimator) if settings.output.measures else None
+        images = propagate_frames(run, plans, keys.folder, estimator, engine, motion=motion)
         with log_stage("write"):
             run.notes += write_result(clip, images, writer, settings.output, progress)
-        report, comparison = _evaluate(run, plans, keys, images, engine)
+        report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
 
 
 def _evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
-    engine: Engine,
+    engine: Engine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
     """Report and comparison; the result is there, so memory that runs out costs only these."""
     try:
-        return evaluate(run, plans, keys, images, engine)
+        return evaluate(run, plans, keys, images, engine, motion)
     except OutOfMemoryError as error:
         note = f"The result is whole, but report and comparison could not be made: {error}"
         log.warning("%s", note)
@@ -131,7 +136,7 @@ def _evaluate(
 def retranslate_keyframe(
     source: Path, output: Path, settings: FrescoSettings, frame: int,
     open_host: Callable[[SamplingSettings], Host], progress: Progress, *,
-    seed: int | None = None, workspace: Path | None = None,
+    seed: int | None = None, workspace: Path | None = None, scans: Path | None = None,
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
 
@@ -148,28 +153,29 @@ def retranslate_keyframe(
         with log_stage("model"):
             host = open_host(settings.sampling)
         estimator = _open_estimator(run, host.device)
-        plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
-        folder = run.workspace.folder("keys", _digest_keyframes(run, plans, host, estimator))
+        plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
+        keys, plans = find_translated(run, plans, host, estimator, frame)
         if seed is not None and seed != settings.sampling.seed:
             sampling = dataclasses.replace(settings.sampling, seed=seed)
-            settings, host = dataclasses.replace(settings, sampling=sampling), open_host(sampling)
-        keys = KeyframeRun(folder, clip.frames, settings, host, estimator, progress)
+            changed = dataclasses.replace(settings, sampling=sampling)
+            keys = dataclasses.replace(keys, settings=changed, host=open_host(sampling))
         with log_stage("keyframe"):
             redo_keyframe(keys, plans, frame, run.workspace.root.glob("frames-*"))
-        _write_plan(run, plans, folder)
+        write_plan(run, plans, keys.folder)
         return RunResult(
-            export_keyframes(folder, output, plans), run.workspace.root,
+            export_keyframes(keys.folder, output, plans), run.workspace.root,
             notes=(f"Keyframe {frame} was translated again; the result is not written yet.",),
         )
 
 
 def propagate_keys(
     source: Path, keys_folder: Path, output: Path, settings: FrescoSettings, progress: Progress,
-    *, workspace: Path | None = None,
+    *, workspace: Path | None = None, scans: Path | None = None, device: str = "cpu",
 ) -> RunResult:
     """Carry external keyframes, painted by hand or by another tool, to every frame.
 
     Args:
+        device: where optical flow is estimated.
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
@@ -182,11 +188,11 @@ def propagate_keys(
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run:
         writer = prepare_writer(clip, output, settings.output, run.workspace.root)
-        plans, _ = _plan_keyframes(clip, scan_clip(clip, run.workspace, progress), settings)
-        estimator = _open_estimator(run, "cpu")
+        plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
+        estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *keys.notes]
-        _write_plan(run, keys.plans, keys.folder)
+        write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
         run.notes += write_result(clip, frames, writer, settings.output, progress)
@@ -201,6 +207,10 @@ def detect_keyframes(
     with Workspace(workspace) as space:
         scores = scan_clip(clip, space, progress)
     return clip, scores, *_plan_keyframes(clip, scores, settings)
+
+
+def _scan(run: RunContext, elsewhere: Path | None, *, keep: bool = False) -> Scan:
+    return scan_clip(run.clip, run.workspace, run.progress, elsewhere=elsewhere, keep=keep)
 
 
 def _require_drawn(settings: FrescoSettings) -> FrescoSettings:
@@ -229,15 +239,6 @@ def _plan_keyframes(
     return plans, (*notes, *find_unused_key_prompts(chosen, settings.sampling))
 
 
-def _write_plan(run: RunContext, plans: tuple[KeyframePlan, ...], folder: Path) -> None:
-    """Say where the keyframes in force lie, for those who watch or come later."""
-    write_json(run.workspace.root / PLAN_NAME, {
-        "folder": folder.name,
-        "keyframes": [number for plan in plans for number in plan.keyframes],
-        "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
-    })
-
-
 def _open_estimator(run: RunContext, device: str) -> FlowEstimator:
     """The estimator of optical flow, which keeps its pairs in the workspace."""
     estimator = create_estimator(
@@ -251,35 +252,3 @@ def _choose_engine(run: RunContext) -> Engine:
     engine, note = choose_engine(run.settings)
     run.notes += [note] if note else []
     return engine
-
-
-def _digest_keyframes(
-    run: RunContext, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator
-) -> str:
-    """Digest of all that translated keyframes depend on."""
-    batches = [[batch.all for batch in plan.batches] for plan in plans]
-    options = image_settings(run.settings, "guidance", "sampling")
-    freeu = [FREEU_VERSION] if FreeU.of(run.settings.guidance).is_on else []
-    return digest(
-        __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
-        *freeu,
-    )
-
-
-def _translate_keyframes(
-    run: RunContext, plans: tuple[KeyframePlan, ...], host: Host, estimator: FlowEstimator,
-    preview: int | None,
-) -> KeyframeRun:
-    """Translate the keyframes of all shots, or the first ones for a preview."""
-    folder = run.workspace.folder("keys", _digest_keyframes(run, plans, host, estimator))
-    _write_plan(run, plans, folder)
-    keys = KeyframeRun(folder, run.clip.frames, run.settings, host, estimator, run.progress)
-    left = preview
-    total = sum(len(plan.keyframes) for plan in plans)
-    with log_stage("keyframes"), run.progress.stage("keyframes", total) as stage:
-        for plan in plans:
-            if left is not None and left <= 0:
-                break
-            translate_shot(keys, plan.batches, stage, wanted=left)
-            left = None if left is None else left - len(plan.keyframes)
-    return keys

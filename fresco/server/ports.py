@@ -65,6 +65,11 @@ class Environment(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where optical flow is estimated for jobs that need no model."""
+        ...
+
+    @property
     def limits(self) -> Limits:
         """As its settings say now."""
         ...

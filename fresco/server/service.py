@@ -119,7 +119,7 @@ class Service:
 
 def open_service(root: Path, environment: Environment) -> Service:
     """Open the jobs and videos under a folder, and begin to run what is queued."""
-    engine = JobEngine(root / _JOBS, make_work(environment))
-    engine.start()
     videos = VideoStore(root / _VIDEOS, lambda: environment.limits)
+    engine = JobEngine(root / _JOBS, make_work(environment, videos.scan_folder))
+    engine.start()
     return Service(environment, engine, videos, root)

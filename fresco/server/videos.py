@@ -29,7 +29,14 @@ from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.video.streams import find_video_stream
-from fresco.workspace import digest, digest_content, explain, read_json, write_json
+from fresco.workspace import (
+    digest,
+    digest_content,
+    explain,
+    read_json,
+    remember_digest,
+    write_json,
+)
 
 FORMATS = (
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",
@@ -149,6 +156,7 @@ class VideoStore:
     def _keep(self, video: str, facts: Mapping[str, Any]) -> StoredVideo:
         write_json(self._root / video / _FACTS, facts)
         self._added[video] = 1
+        remember_digest(self._root / video / str(facts["file"]), str(facts["content"]))
         return self.get(video)
 
     def _give_again(self, content: str, path: Path, shown: str) -> StoredVideo | None:

@@ -162,7 +162,14 @@ class _Decoder:
 @lru_cache(maxsize=4)
 def _index_once(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
     """The index of a file in the state that size and time tell: a run opens a file many times."""
-    return replace(index_video(path, last_frame=last_frame), state=(size, changed))
+    index = replace(index_video(path, last_frame=last_frame), state=(size, changed))
+    if last_frame < 0:
+        _whole[path] = size, changed
+    return index
+
+
+_whole: dict[Path, tuple[int, int]] = {}
+"""States of files that were read to their end: their index is the same for every last frame."""
 
 
 class VideoReader:
@@ -186,7 +193,7 @@ class VideoReader:
             ) from error
         now = state.st_size, state.st_mtime_ns
         known = index if index and index.state == now else (
-            _index_once(self._path, last_frame, *now)
+            _index_once(self._path, -1 if _whole.get(self._path) == now else last_frame, *now)
         )
         self._index = replace(known, info=replace(known.info, path=str(path)))
         self._decoder: _Decoder | None = None

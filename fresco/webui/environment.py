@@ -14,7 +14,7 @@ from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.hosts.webui.controlnet import control_models, control_modules, find_controlnet
-from fresco.hosts.webui.open import open_host
+from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.server.ports import Check, Limits, Offer
@@ -34,6 +34,11 @@ class WebuiEnvironment:
     def name(self) -> str:
         """Program and version, as shown to the user."""
         return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
+
+    @property
+    def device(self) -> str:
+        """The WebUI's own."""
+        return find_device()
 
     @property
     def limits(self) -> Limits:

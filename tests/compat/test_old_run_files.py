@@ -11,7 +11,7 @@ import torch
 
 from fresco.cli.main import main
 from fresco.config.run_file import load_config, write_run_file
-from fresco.hosts.diffusers.host import ModelParts, compute_fingerprint
+from fresco.hosts.diffusers.host import ModelParts, compute_former_fingerprint
 from fresco.settings import SamplingSettings, entries, to_dict
 from tests.helpers.old_samples import Samples, holds
 from tests.helpers.recorded_run import Calls
@@ -82,5 +82,5 @@ def test_the_fingerprint_of_a_model_is_computed_as_before(recorded: SimpleNamesp
         layer.weight.copy_(torch.arange(6.0).reshape(2, 3))
         layer.bias.copy_(torch.tensor([0.5, -0.5]))
     parts = ModelParts(layer, layer, layer, None, {"beta_start": 0.00085, "beta_end": 0.012})
-    found = compute_fingerprint(parts, SamplingSettings(), torch.device("cpu"))
+    found = compute_former_fingerprint(parts, SamplingSettings(), torch.device("cpu"))
     assert found == recorded.small_parts

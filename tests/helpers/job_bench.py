@@ -72,7 +72,7 @@ def made(folder: Path) -> dict[str, bytes]:
     suffixes = (".png", ".safetensors", ".mp4", ".json")
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in suffixes]
     # What the engine notes of a run has times in it.
-    own = {"status.json", "request.json", "source.json", "outcome.json"}
+    own = {"status.json", "request.json", "source.json", "outcome.json", "stages.json"}
     return {
         str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in own
     }

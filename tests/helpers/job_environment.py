@@ -60,6 +60,8 @@ class TinyEnvironment:
             if not (folder / name / "model_index.json").exists():
                 build_tiny_pipeline(folder / name, seed)
 
+    device = "cpu"
+
     @property
     def name(self) -> str:
         return "a test with diffusers"

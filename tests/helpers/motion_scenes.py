@@ -27,7 +27,8 @@ def texture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 class Still:
     """An estimator that sees no motion."""
 
-    name = fingerprint = note = "still"
+    name = fingerprint = former_fingerprint = note = "still"
+    device = "cpu"
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Zero flow."""

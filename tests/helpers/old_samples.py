@@ -67,16 +67,20 @@ def holds(found: Any, stored: Any) -> bool:
 
 @dataclass
 class KnownHost:
-    """A host with the fingerprint of the one that the samples were made with."""
+    """A host whose former fingerprint is that of the one that the samples were made with."""
 
     host: Host
-    fingerprint: str
+    former_fingerprint: str
     sampled: list[int] = field(default_factory=list)
     """Frames of every batch that was translated."""
 
     @property
     def name(self) -> str:
         return self.host.name
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.host.fingerprint}, known"
 
     @property
     def model_sigmas(self) -> tuple[float, ...]:

@@ -111,7 +111,7 @@ def test_the_time_left_is_that_of_what_is_made(run: KeyframeRun) -> None:
     assert outer[2].seconds_left is not None
 
 
-def test_a_preview_keeps_whole_batches_that_the_run_reuses(run: KeyframeRun) -> None:
+def test_whole_batches_at_the_beginning_are_reused_by_the_run(run: KeyframeRun) -> None:
     batches = plan_batches(KEYS, 5)
     files = _translate(run, batches, wanted=1)
     assert _pictures(files) == [f"{key:06d}.png" for key in batches[0].frames]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fresco.run import translate
+from fresco.run import keyframes
 from fresco.settings import from_dict
 
 
@@ -16,8 +16,8 @@ def keys_named(monkeypatch: pytest.MonkeyPatch, version: int, **guidance: float)
     run: Any = SimpleNamespace(clip=SimpleNamespace(cache_key="clip"), settings=settings)
     host: Any = SimpleNamespace(fingerprint="host")
     estimator: Any = SimpleNamespace(fingerprint="flow")
-    monkeypatch.setattr(translate, "FREEU_VERSION", version)
-    return translate._digest_keyframes(run, (), host, estimator)
+    monkeypatch.setattr(keyframes, "FREEU_VERSION", version)
+    return keyframes.digest_keyframes(run, (), host, estimator)
 
 
 @pytest.mark.parametrize("factor", ["freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"])

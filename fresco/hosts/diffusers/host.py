@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Stage
-from fresco.settings import SamplingSettings, entries
+from fresco.settings import FrescoSettings, SamplingSettings, cache_settings, entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,54 @@ class ModelParts:
         return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
 
 
-def compute_fingerprint(parts: ModelParts, settings: SamplingSettings, device: torch.device) -> str:
-    """Hash over weights, configurations and options."""
-    digest = hashlib.sha256()
+_FORMER_OPTIONS = (
+    "scheduler", "steps", "strength", "guidance_scale", "seed", "control", "control_weight",
+    "canny_low", "canny_high", "dtype",
+)
+"""Options in the fingerprint of version 0.1."""
+
+
+def compute_fingerprint(parts: ModelParts, settings: SamplingSettings) -> str:
+    """Hash over weights, configurations and options.
+
+    The number format is the one asked for, and weights are hashed as float16: by default a device
+    has its own, and a run that is moved to another one goes on.
+    """
+    used = cache_settings(FrescoSettings(sampling=settings), "sampling")["sampling"]
     options = {
-        entry.name: getattr(settings, entry.name) for entry in entries()
-        if entry.group == "sampling" and not entry.option.by_host
+        entry.name: used[entry.name] for entry in entries()
+        if entry.name in used and entry.group == "sampling" and not entry.option.by_host
     }
+    return _hash_parts(parts, options, lambda tensor: (
+        tensor.half() if tensor.dtype == torch.float32 else tensor
+    ))
+
+
+def compute_former_fingerprint(
+    parts: ModelParts, settings: SamplingSettings, device: torch.device
+) -> str:
+    """The fingerprint as version 0.1 computed it."""
+    options = {name: getattr(settings, name) for name in _FORMER_OPTIONS}
+    return _hash_parts(parts, options | {"device": device.type}, lambda tensor: tensor)
+
+
+def _hash_parts(
+    parts: ModelParts, options: dict[str, Any], normalise: Callable[[Tensor], Tensor]
+) -> str:
+    digest = hashlib.sha256()
     # diffusers lists which values are its defaults in an order that differs between processes.
     schedule = {
         name: sorted(value) if name == "_use_default_values" else value
         for name, value in dict(parts.schedule).items()
     }
-    options |= {"device": device.type, "schedule": schedule}
-    digest.update(json.dumps(options, sort_keys=True, default=str).encode())
+    facts = options | {"schedule": schedule}
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     for network in parts.networks():
         digest.update(type(network).__name__.encode())
-        for name, tensor in sorted(network.state_dict().items()):
+        for name, weights in sorted(network.state_dict().items()):
+            tensor = normalise(weights.detach()).cpu()
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -90,7 +119,7 @@ class DiffusersHost:
         self._parts, self._settings, self._name = parts, settings, name
         self._preprocessor = preprocessor
         self._device = torch.device(parts.unet.device)
-        self._fingerprint = compute_fingerprint(parts, settings, self._device)
+        self._fingerprint = compute_fingerprint(parts, settings)
         self._adapter = DiffusersUNet(parts.unet)
         self._codec = LatentCodec(parts.vae)
         self._text = PromptEncoder(parts.tokenizer, parts.text_encoder)
@@ -106,6 +135,11 @@ class DiffusersHost:
     def fingerprint(self) -> str:
         """Hash over everything that changes images."""
         return self._fingerprint
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The same as version 0.1 computed it."""
+        return compute_former_fingerprint(self._parts, self._settings, self._device)
 
     @property
     def model_sigmas(self) -> tuple[float, ...]:
@@ -133,6 +167,7 @@ class DiffusersHost:
         settings = self._settings
         scheduler = self._make_scheduler()
         timesteps = plan_timesteps(scheduler, settings.steps, settings.strength)
+        stage.expect(len(timesteps))
         start = self._encode(request.frames)
         if not len(timesteps):
             return BatchResult(to_pixels(self._codec.decode(start)), BatchCarry(()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.options import HostOptions
-from fresco.hosts.patching import replaced_forward, replaced_method
+from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings, guided_batch, was_interrupted
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.model import WebuiModel
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
+from fresco.hosts.webui.steps import StepCounter
 from fresco.memory import memory_errors
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
@@ -60,7 +61,8 @@ class WebuiHost:
         with self._turn():
             model = self._model()
             self._opened = open_model(model)
-            self._fingerprint = self._hashed(model)
+            self._fingerprint = _hash(self._list_facts(model))
+            self._former_fingerprint = _hash(self._list_former_facts(model))
 
     @property
     def name(self) -> str:
@@ -71,6 +73,11 @@ class WebuiHost:
     def fingerprint(self) -> str:
         """Hash over everything that changes images."""
         return self._fingerprint
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The same as version 0.1 computed it."""
+        return self._former_fingerprint
 
     @property
     def model_sigmas(self) -> tuple[float, ...]:
@@ -144,10 +151,20 @@ class WebuiHost:
                 sd_models.reload_model_weights(info=info)
         return shared.sd_model
 
-    def _hashed(self, model: Any) -> str:
+    def _list_facts(self, model: Any) -> dict[str, Any]:
+        """All that changes images. Neither names of files that are hashed nor the device."""
+        info, vae = model.sd_checkpoint_info, sd_vae.get_loaded_vae_hash()
+        return {
+            **self._list_former_facts(model),
+            "checkpoint": info.sha256 or _file_state(info.filename)[1:],
+            "vae": vae or sd_vae.get_loaded_vae_name(),
+            "types": [str(devices.dtype_unet), str(devices.dtype_vae)],
+        }
+
+    def _list_former_facts(self, model: Any) -> dict[str, Any]:
         info = model.sd_checkpoint_info
         sampling = self._sampling
-        facts = {
+        return {
             "checkpoint": info.sha256 or _file_state(info.filename),
             "vae": [sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()],
             "options": {name: shared.opts.data.get(name) for name in _IMAGE_OPTIONS},
@@ -157,7 +174,6 @@ class WebuiHost:
             "sampling": [sampling.steps, sampling.strength, sampling.guidance_scale, sampling.seed],
             "types": [str(devices.dtype_unet), str(devices.dtype_vae), str(shared.device)],
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _processing(self, request: BatchRequest, model: Any) -> Any:
         count, height, width = request.frames.shape[:3]
@@ -180,6 +196,10 @@ class WebuiHost:
         return p
 
 
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _file_state(path: str) -> list[Any]:
     """What tells one file from another where hashing is switched off."""
     state = Path(path).stat()
@@ -193,9 +213,9 @@ class _BatchCall:
         self, p: Any, request: BatchRequest, guide: SamplingGuide | None, stage: Stage,
         open_model: Callable[[Any], WebuiModel], seed: int,
     ) -> None:
-        self._p, self._request, self._guide, self._stage = p, request, guide, stage
+        self._p, self._request, self._guide = p, request, guide
         self._open_model, self._seed = open_model, seed
-        self._shown = 0
+        self._counter = StepCounter(stage, lambda: shared.state.sampling_steps)
         self.record: list[torch.Tensor] = []
 
     def run(self) -> NDArray[np.uint8]:
@@ -230,7 +250,7 @@ class _BatchCall:
     def _guided(self, previous: Callable[..., Any]) -> Callable[..., Any]:
         def sample(*args: Any, **kwargs: Any) -> Any:
             p, frames = self._p, self._request.frames
-            with replaced_forward(p.sampler.model_wrap_cfg, self._counted):
+            with self._counter.counting(p.sampler):
                 if self._guide is None:
                     with per_frame_hints(p, frames):
                         return previous(*args, **kwargs)
@@ -244,25 +264,6 @@ class _BatchCall:
                 return result
 
         return sample
-
-    def _counted(self, previous: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            output = previous(*args, **kwargs)
-            self._tell()
-            return output
-
-        return forward
-
-    def _tell(self) -> None:
-        """The stage as far as the WebUI's own progress; samplers may call twice a step."""
-        sampling, state = self._stage, shared.state
-        steps = max(1, state.sampling_steps)
-        target = min(sampling.total, sampling.total * (state.sampling_step + 1) // steps)
-        if target > self._shown:
-            sampling.advance(target - self._shown)
-            self._shown = target
-        else:
-            sampling.check()
 
 
 def _heed_interruption() -> None:

@@ -28,7 +28,7 @@ from fresco.server.jobs.job import (
 from fresco.server.jobs.log import Say, open_log
 from fresco.server.jobs.progress import StageTracker
 from fresco.server.jobs.runner import Outcome, Work, is_whole
-from fresco.server.jobs.store import JobStore
+from fresco.server.jobs.store import JobStore, StagePace
 from fresco.server.jobs.table import (
     JobConflictError,
     JobTable,
@@ -107,6 +107,11 @@ class JobEngine:
         """What a job has made by now; the video before stays until there is another."""
         self._table.status(job)
         return self._store.outcome(job)
+
+    def stages(self, job: str) -> dict[str, StagePace]:
+        """How long the stages of a job took."""
+        self._table.status(job)
+        return self._store.stages(job)
 
     def log(self, job: str) -> str:
         """What was logged while the job ran."""
@@ -289,7 +294,9 @@ class JobEngine:
 
     def _run_job(self, job: str) -> None:
         with open_log(self._store.folder(job) / "log.txt") as say:
-            tracker = StageTracker(partial(self._table.publish, job), say)
+            tracker = StageTracker(
+                partial(self._table.publish, job), say, keep=partial(self._store.keep_stage, job)
+            )
             state, changes = self._attempt(job, tracker, say)
             tracker.flush()
             say(f"{state.value}: {changes['message']}")

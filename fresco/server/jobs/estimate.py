@@ -6,16 +6,17 @@ Time is known only from jobs that ran on this machine; without any, nothing is c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
+from fresco.hosts.options import HostOptions
 from fresco.progress import format_seconds
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import State
 from fresco.server.jobs.runner import find_keyframes
+from fresco.server.jobs.store import StagePace
 from fresco.settings import FrescoSettings
 
 _GIB = 1 << 30
@@ -50,10 +51,11 @@ _PASSES = 1
 _JOBS = 5
 """Latest finished jobs that are looked at."""
 
-_STAGE = re.compile(
-    r"INFO (keyframes|propagate|write|measure): "
-    r"(?:begins, (\d+)|done in ([\d.]+) s(?:, (\d+) made)?)"
-)
+_CALLED_TWICE = frozenset({
+    "heun", "dpm2", "dpm2 a", "dpm++ 2s a", "dpm++ sde", "restart",
+    "dpm2-a", "dpm++-sde",
+})
+"""Samplers of WebUIs and of diffusers, in small letters, that call the model twice a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,13 @@ class Workload:
     """ControlNets at work."""
     optimized: bool = True
     """Whether features are optimised."""
+    calls_per_step: int = 1
+    """Model calls of a step of the sampler."""
 
     @property
     def calls(self) -> float:
         """UNet calls of a batch."""
-        return max(1.0, self.steps * self.strength) + _PASSES
+        return max(1.0, self.steps * self.strength * self.calls_per_step) + _PASSES
 
     @property
     def key_work(self) -> float:
@@ -142,14 +146,21 @@ def count_memory(load: Workload) -> Memory:
 
 
 def count_workload(
-    settings: FrescoSettings, controls: int, size: tuple[int, int], keys: int, frames: int
+    settings: FrescoSettings, host: HostOptions, size: tuple[int, int], keys: int, frames: int
 ) -> Workload:
-    """A job with these settings and so many ControlNets, for frames of `size` (width, height)."""
+    """A job with these settings for frames of `size` (width, height)."""
     guidance, sampling = settings.guidance, settings.sampling
     return Workload(
         keys, frames, *size, settings.keyframes.batch_size, sampling.steps, sampling.strength,
-        controls, guidance.spatial_optimization or guidance.temporal_optimization,
+        len(host.control), guidance.spatial_optimization or guidance.temporal_optimization,
+        count_calls_per_step(host.sampler),
     )
+
+
+def count_calls_per_step(sampler: str) -> int:
+    """Model calls that a sampler makes in a step; a noise schedule behind its name is no matter."""
+    name = sampler.lower().removesuffix(" karras").removesuffix("-karras")
+    return 2 if name in _CALLED_TWICE else 1
 
 
 def measure_latest(engine: JobEngine) -> Rates:
@@ -167,30 +178,24 @@ def _rates_of_job(engine: JobEngine, job: str) -> Rates:
             size = image.size
     except (StopIteration, OSError):
         size = side, side  # only the scale counts
-    load = count_workload(request.settings, len(request.host.control), size, 0, 0)
-    return read_rates(engine.log(job), load)
+    load = count_workload(request.settings, request.host, size, 0, 0)
+    return read_rates(engine.stages(job), load)
 
 
-def read_rates(log: str, load: Workload) -> Rates:
-    """Rates of a finished job from its log: of every stage, the run in which it made most.
+def read_rates(stages: Mapping[str, StagePace], load: Workload) -> Rates:
+    """Rates of a finished job from the pace of its stages.
 
     Args:
-        load: of that job; how many keyframes and frames it had is read from the log.
+        load: of that job; how many keyframes and frames it had is that of its stages.
     """
-    totals: dict[str, int] = {}
-    most: dict[str, int] = {}
-    seconds: dict[str, float] = {}
-    for stage, total, took, told in _STAGE.findall(log):
-        if total:
-            totals[stage] = int(total)
-            continue
-        made = int(told) if told else totals.get(stage, 0)
-        if made and made >= most.get(stage, 0):
-            most[stage] = made
-            # As long as the whole stage would have taken, had nothing been there.
-            seconds[stage] = float(took) * totals[stage] / made
+    # As long as the whole stage would have taken, had nothing been there.
+    seconds = {
+        name: pace.seconds * pace.total / pace.made for name, pace in stages.items() if pace.made
+    }
     pixels = load.width * load.height
-    keys, frames = totals.get("keyframes", 0), totals.get("write", 0)
+    keys, frames = (
+        stages[name].total if name in stages else 0 for name in ("keyframes", "write")
+    )
     behind = sum(seconds.get(stage, 0.0) for stage in ("propagate", "write", "measure"))
     return Rates(
         seconds.get("keyframes", 0.0) / (keys * load.calls * pixels) if keys else 0.0,

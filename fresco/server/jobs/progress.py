@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fresco.progress import StageStatus
+from fresco.progress import StageStatus, format_seconds
 from fresco.server.jobs.log import Say
 
 _PUBLISHED = 0.1
@@ -28,9 +28,14 @@ class StageTracker:
     """Shows the outermost stage; the one at work within it is told in words."""
 
     def __init__(
-        self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic
+        self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic, *,
+        keep: Callable[[StageStatus], None] = lambda status: None,
     ) -> None:
-        self._publish, self._say, self._clock = publish, say, clock
+        """
+        Args:
+            keep: hears the last status of every outermost stage.
+        """
+        self._publish, self._say, self._clock, self._keep = publish, say, clock, keep
         self._open: dict[str, tuple[StageStatus, float]] = {}
         self._published = self._written = float("-inf")
 
@@ -43,7 +48,9 @@ class StageTracker:
         self._tell(turn=begins or status.finished)
         if status.finished:
             made = f", {status.made} made" if status.found else ""
-            self._say(f"{status.stage}: done in {status.seconds:.1f} s{made}")
+            self._say(f"{status.stage}: done in {format_seconds(status.seconds)}{made}")
+            if next(iter(self._open)) == status.stage:
+                self._keep(status)
             self._forget(status.stage)
 
     def flush(self) -> None:

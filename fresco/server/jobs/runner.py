@@ -12,8 +12,8 @@ from pathlib import Path
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.progress import Progress
+from fresco.run.keyframes import PLAN_NAME
 from fresco.run.translate import (
-    PLAN_NAME,
     RunResult,
     propagate_keys,
     retranslate_keyframe,
@@ -25,9 +25,10 @@ from fresco.settings import FrescoSettings, SamplingSettings
 from fresco.video.reader import VideoInfo, open_source
 from fresco.workspace import (
     digest,
-    digest_content,
+    digest_source,
     explain,
     frame_name,
+    list_state,
     read_json,
     write_json,
 )
@@ -61,15 +62,24 @@ Work = Callable[[JobRequest, Path, Progress], Outcome]
 """Does a job in its folder; done again in the same folder, it goes on where it was."""
 
 
-def make_work(environment: Environment) -> Work:
-    """The work of jobs in this environment, which has checked them when they were queued."""
+def make_work(
+    environment: Environment, find_scans: Callable[[Path], Path | None] = lambda source: None
+) -> Work:
+    """The work of jobs in this environment, which has checked them when they were queued.
+
+    Args:
+        find_scans: folder where a source may have been scanned before, for its timeline.
+    """
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
         _info(request)  # a file that cannot be read is not yet the source to hold on to
         _require_same_source(Path(request.source), folder)
         makes_video = request.goal in (Goal.ALL, Goal.PROPAGATION)
         place = _empty_folder(folder / _NEXT) if makes_video else folder
-        result = _run(environment, request, folder, place / "result.mp4", progress)
+        result = _run(
+            environment, request, folder, place / "result.mp4", progress,
+            find_scans(Path(request.source)),
+        )
         _require_same_source(Path(request.source), folder)
         if not makes_video:
             return Outcome(None, find_keyframes(folder), None, None, result.notes)
@@ -131,7 +141,8 @@ def _frames_used(info: VideoInfo, settings: FrescoSettings) -> int:
 
 
 def _run(
-    environment: Environment, request: JobRequest, folder: Path, output: Path, progress: Progress
+    environment: Environment, request: JobRequest, folder: Path, output: Path, progress: Progress,
+    scans: Path | None,
 ) -> RunResult:
     propagation = request.settings.propagation
     settings = dataclasses.replace(
@@ -145,7 +156,8 @@ def _run(
     source, workspace = Path(request.source), folder / "workspace"
     if request.goal is Goal.PROPAGATION:
         return propagate_keys(
-            source, Path(request.own_keys), output, settings, progress, workspace=workspace
+            source, Path(request.own_keys), output, settings, progress, workspace=workspace,
+            scans=scans, device=environment.device,
         )
 
     def opened(sampling: SamplingSettings) -> Host:
@@ -154,12 +166,12 @@ def _run(
     if request.goal is Goal.KEYFRAME:
         return retranslate_keyframe(
             source, output, settings, request.frame, opened, progress, seed=request.frame_seed,
-            workspace=workspace,
+            workspace=workspace, scans=scans,
         )
     preview = request.preview if request.goal is Goal.PREVIEW else None
     return translate(
         source, output, settings, lambda: opened(settings.sampling), progress, preview=preview,
-        workspace=workspace,
+        workspace=workspace, scans=scans,
     )
 
 
@@ -192,9 +204,7 @@ def is_whole(request: JobRequest, folder: Path, outcome: Outcome) -> bool:
 
 def _state(source: Path) -> dict[str, str]:
     """What tells quickly whether a source may have changed."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    known = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return {"path": str(source), "files": digest(known)}
+    return {"path": str(source), "files": digest(list_state(source))}
 
 
 def _require_same_source(source: Path, folder: Path) -> None:
@@ -206,12 +216,12 @@ def _require_same_source(source: Path, folder: Path) -> None:
         if isinstance(known, dict) and known.get("path") == str(source):
             if known.get("files") == state["files"]:
                 return
-            if digest_content(source) != known.get("content"):
+            if digest_source(source) != known.get("content"):
                 raise VideoError(
                     f"{source} has changed since the job began, so what is finished no longer "
                     "fits; put the old file back, or start a new job."
                 )
-        write_json(path, {**state, "content": digest_content(source)})
+        write_json(path, {**state, "content": digest_source(source)})
     except OSError as error:
         raise VideoError(
             f"{source} cannot be read ({error.strerror or error}); check the file."

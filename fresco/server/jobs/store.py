@@ -1,6 +1,6 @@
 """The folders of jobs on disk: one a job, read again after a restart, never deleted unasked.
 
-    ROOT/<id>/request.json status.json outcome.json log.txt workspace/ result.mp4 ...
+    ROOT/<id>/request.json status.json outcome.json stages.json log.txt workspace/ result.mp4 ...
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError, WorkspaceError
+from fresco.progress import StageStatus
 from fresco.server.ids import is_id, make_id
 from fresco.server.jobs.job import (
     EARLIER_RESULT,
@@ -36,6 +37,19 @@ _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
 """Names that `workspace.atomic` gives to files under way."""
 _DELETED = ".deleted-"
 _INCOMING = ".incoming"
+_STAGES = "stages.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePace:
+    """How long a stage took."""
+
+    total: int
+    """Units of the stage."""
+    made: int
+    """Those that were not there before."""
+    seconds: float
+    """Seconds for those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +221,31 @@ class JobStore:
             "comparison": inside(outcome.comparison), "notes": list(outcome.notes),
             "earlier": outcome.earlier,
         })
+
+    def keep_stage(self, job: str, status: StageStatus) -> None:
+        """Keep how long a stage of a job took; of several runs, the one that made most counts."""
+        stages = self.stages(job)
+        before = stages.get(status.stage)
+        if before is not None and before.made > status.made:
+            return
+        stages[status.stage] = StagePace(status.total, status.made, status.seconds)
+        try:
+            write_json(self.folder(job) / _STAGES, {
+                name: dataclasses.asdict(pace) for name, pace in stages.items()
+            })
+        except WorkspaceError as error:
+            log.warning("The pace of job %s is not known to later estimates: %s", job, error)
+
+    def stages(self, job: str) -> dict[str, StagePace]:
+        """How long the stages of a job took, by their names; a job of version 0.1 tells none."""
+        known = read_json(self.folder(job) / _STAGES)
+        try:
+            return {
+                str(name): StagePace(int(each["total"]), int(each["made"]), float(each["seconds"]))
+                for name, each in (known or {}).items()
+            }
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return {}  # damaged: the next stage begins it anew
 
     def age_outcome(self, job: str) -> None:
         """A new run begins: what there is from now on is of an earlier one."""

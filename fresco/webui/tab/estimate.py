@@ -41,7 +41,7 @@ def _estimator(service: Service) -> Callable[..., str]:
         else:
             width, height = known["size"]
             size = working_size(width, height, settings.sampling.resolution)
-            load = count_workload(settings, len(host.control), size, known["keys"], known["frames"])
+            load = count_workload(settings, host, size, known["keys"], known["frames"])
             lines = describe_estimate(load, measure_latest(service.engine))
         items = "".join(f"<li>{html.escape(with_labels(line))}</li>" for line in lines)
         return f'<ul class="fresco_notes">{items}</ul>'

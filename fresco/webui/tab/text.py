@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fresco.errors import FrescoError
+from fresco.progress import format_seconds
 from fresco.server.jobs.job import (
     EARLIER_RESULT,
     Goal,
@@ -55,9 +56,14 @@ def describe_error(error: BaseException) -> str:
 
 
 def dump_job(status: JobStatus) -> dict[str, Any]:
-    """Where a job stands, for JSON, with labels in its sentences."""
-    return {**dump_status(status), "message": with_labels(status.message),
-            "notes": [with_labels(text) for text in status.notes]}
+    """Where a job stands, for JSON, with labels in its sentences and durations in words."""
+    left, began, ended = status.seconds_left, status.started, status.ended
+    return {
+        **dump_status(status), "message": with_labels(status.message),
+        "notes": [with_labels(text) for text in status.notes],
+        "left": "" if left is None else format_seconds(left),
+        "took": format_seconds(ended - began) if began and ended else "",
+    }
 
 
 def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -> str:
@@ -88,7 +94,7 @@ def render_note(text: str, kind: str = "note") -> str:
 
 def format_timecode(seconds: float) -> str:
     """The length of a video as players show it: `4.2 s`, `1:23 min`, `1:02:03 h`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

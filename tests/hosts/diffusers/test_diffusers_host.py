@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -247,8 +249,37 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_defaults(host: Diffuser
     prints = {
         compute_fingerprint(
             dataclasses.replace(parts, schedule={**parts.schedule, "_use_default_values": order}),
-            SamplingSettings(), torch.device("cpu"),
+            SamplingSettings(),
         )
         for order in (names, names[::-1])
     }
     assert len(prints) == 1
+
+
+def test_the_fingerprint_is_that_of_weights_and_options_not_of_names_and_devices(
+    host: DiffusersHost, tiny_model: Path, tmp_path: Path
+) -> None:
+    renamed = shutil.copytree(tiny_model, tmp_path / "renamed")
+    for changes in ({"canny_low": 3}, {"device": "cpu:0"}, {"resolution": 640}):
+        assert tiny_host(renamed, **changes).fingerprint == host.fingerprint
+    for changes in ({"steps": 5}, {"dtype": "float32"}, {"scheduler": "ddim"}):
+        assert tiny_host(tiny_model, **changes).fingerprint != host.fingerprint
+    parts = host._parts
+    halved = dataclasses.replace(parts, vae=copy.deepcopy(parts.vae).half())  # as on CUDA
+    settings = host._settings
+    assert compute_fingerprint(halved, settings) == host.fingerprint
+    other = copy.deepcopy(parts.vae)
+    with torch.no_grad():
+        next(other.parameters()).view(-1)[0] += 1
+    assert compute_fingerprint(dataclasses.replace(parts, vae=other), settings) != host.fingerprint
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "heun", "dpm2", "dpm++-2s", "dpm2-a"])
+def test_the_stage_counts_every_call_of_every_scheduler(tiny_model: Path, scheduler: str) -> None:
+    """Schedulers of second order call the model twice a step, but for the last."""
+    seen: list[StageStatus] = []
+    with Progress(seen.append).stage("batch") as stage:
+        tiny_host(tiny_model, scheduler=scheduler).sample(tiny_request(), None, stage)
+    calls = 5 if scheduler in ("heun", "dpm2", "dpm2-a") else 3
+    assert seen[-1].done == seen[-1].total == calls
+    assert all(status.done <= status.total for status in seen)

@@ -287,7 +287,7 @@ def test_a_random_seed_is_told_and_the_same_when_resumed(
     server: ApiServer, video: str
 ) -> None:
     settings = SETTINGS | {"sampling": SETTINGS["sampling"] | {"seed": -1}}
-    body = {"video_id": video, "goal": "preview", "settings": settings}
+    body = {"video_id": video, "goal": "preview", "preview": 3, "settings": settings}
     queued = [server.json("POST", "jobs", json=body) for _ in range(2)]
     assert queued[0]["id"] != queued[1]["id"], "other images are wanted"
     seeds = [int(re.search(r"seed is (\d+), drawn", each["notes"][0])[1]) for each in queued]

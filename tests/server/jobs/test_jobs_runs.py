@@ -125,7 +125,8 @@ def test_a_job_makes_the_film_with_its_sound_and_report(whole: Whole, clip: Path
 def test_preview_then_keyframes_then_all_reuse_what_there_is(
     engine: JobEngine, request_all: JobRequest, whole: Whole
 ) -> None:
-    job = done(engine, engine.submit(dataclasses.replace(request_all, goal=Goal.PREVIEW))).id
+    asked = dataclasses.replace(request_all, goal=Goal.PREVIEW, preview=3)
+    job = done(engine, engine.submit(asked)).id
     folder = engine.folder(job)
     assert tuple(engine.outcome(job).keys) == KEYS[:3]  # the first batch
     assert engine.outcome(job).output is None

@@ -1,0 +1,87 @@
+"""Motion between neighbouring frames on disk, for all who need it: each pair is estimated once.
+
+Segments leave it here, and engines that carry the same keyframes and the measures take it. Pairs
+lie under the number of the later frame, in the form that a segment's scratch folder has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fresco.flow.arrays import FrameMotion, estimate_motion
+from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    from fresco.flow.interface import FlowEstimator
+    from fresco.propagation.segment import SegmentJob
+
+_SIDES = ("ahead", "behind")
+"""Names of a pair's two directions; the latter is written last: it says that both are there."""
+BYTES_PER_PIXEL = 10
+"""Of a pair: two flows of two halves, two masks."""
+
+
+def store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
+    """Keep the pair (frame - 1, frame) in a segment's scratch folder."""
+    for name, arrays in _list_arrays(pair):
+        scratch.put(name, frame, **arrays)
+
+
+def has_pair(scratch: Scratch, frame: int) -> bool:
+    """Whether a segment's scratch folder has that pair."""
+    return scratch.has(_SIDES[-1], frame)
+
+
+def take_pair(scratch: Scratch, frame: int, folder: Path) -> bool:
+    """Bring a pair from the folder of all to a segment's; False if it is not there."""
+    if not (folder / f"{_SIDES[-1]}-{frame:06d}.npz").exists():
+        return False
+    return all(scratch.take(name, frame, folder) for name in _SIDES)
+
+
+def give_pair(scratch: Scratch, frame: int, folder: Path) -> None:
+    """Leave a pair of a segment in the folder of all."""
+    for name in _SIDES:
+        scratch.give(name, frame, folder)
+
+
+def read_pair(folder: Path, frame: int) -> FrameMotion | None:
+    """The pair (frame - 1, frame) of the folder of all; None if it is not there."""
+    try:
+        ahead, behind = (load_arrays(folder / f"{name}-{frame:06d}.npz") for name in _SIDES)
+    except FileNotFoundError:
+        return None
+    return FrameMotion(ahead["flow"], behind["flow"], ahead["hidden"], behind["hidden"])
+
+
+def estimate_pairs(
+    job: SegmentJob, estimator: FlowEstimator, folder: Path, check: Callable[[], None]
+) -> None:
+    """Estimate the pairs of a segment into the folder of all, before the segment is worked on.
+
+    Args:
+        check: called once a frame; raises to stop.
+    """
+    before = None
+    for frame, image in job.read_source():
+        check()
+        if before is not None and read_pair(folder, frame) is None:
+            for name, arrays in _list_arrays(estimate_motion(before, image, estimator)):
+                save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
+        before = image
+
+
+def forget_pairs(job: SegmentJob, folder: Path) -> None:
+    """Remove the pairs of a segment from the folder of all."""
+    for frame in range(job.first + 1, job.last + 1):
+        for name in _SIDES:
+            (folder / f"{name}-{frame:06d}.npz").unlink(missing_ok=True)
+
+
+def _list_arrays(pair: FrameMotion) -> tuple[tuple[str, dict], ...]:
+    return (
+        (_SIDES[0], {"flow": pair.forward, "hidden": pair.forward_occlusion}),
+        (_SIDES[1], {"flow": pair.backward, "hidden": pair.backward_occlusion}),
+    )

@@ -1,0 +1,59 @@
+"""Cache keys as version 0.1 computed them, so that what it made is gone on with.
+
+They held more than the images depend on: where the model lies, the device, options without an
+effect. Nothing is written under such a key; a folder that has one is used on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from fresco.flow.interface import FlowEstimator
+from fresco.guidance.freeu import FreeU
+from fresco.guidance.ports import Host
+from fresco.planning.keyframes import KeyframePlan
+from fresco.run.context import RunContext
+from fresco.settings import FrescoSettings, image_settings
+from fresco.workspace import digest
+
+FORMER_VERSION = "0.1.0"
+_GUIDANCE = (
+    "spatial_attention", "cross_frame_attention", "temporal_attention", "spatial_optimization",
+    "temporal_optimization", "background_smoothing", "saliency", "optimization_iterations",
+    "optimization_rate", "spatial_weight", "optimization_end", "temporal_attention_end",
+    "plain_statistics", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2",
+)
+_SAMPLING = (
+    "model", "vae", "lora", "prompt", "added_prompt", "negative_prompt", "key_prompts",
+    "scheduler", "steps", "strength", "guidance_scale", "seed", "resolution", "control",
+    "control_model", "control_weight", "canny_low", "canny_high", "device", "dtype",
+)
+_KNOWN = {"guidance": _GUIDANCE, "sampling": _SAMPLING}
+"""Options that version 0.1 had."""
+
+
+def digest_former_keyframes(
+    run: RunContext, plans: Sequence[KeyframePlan], host: Host, estimator: FlowEstimator
+) -> str | None:
+    """Digest of all that translated keyframes depended on; None if version 0.1 had no such run."""
+    if _uses_new_options(run.settings) or FreeU.of(run.settings.guidance).is_on:
+        return None  # FreeU was another then
+    batches = [[batch.all for batch in plan.batches] for plan in plans]
+    found = image_settings(run.settings, *_KNOWN)
+    options = {
+        group: {name: found[group][name] for name in names} for group, names in _KNOWN.items()
+    }
+    return digest(
+        FORMER_VERSION, run.clip.cache_key, batches, options, host.former_fingerprint,
+        estimator.former_fingerprint,
+    )
+
+
+def _uses_new_options(settings: FrescoSettings) -> bool:
+    usual = FrescoSettings()
+    for group, names in _KNOWN.items():
+        ours, theirs = (dataclasses.asdict(getattr(each, group)) for each in (settings, usual))
+        if any(ours[name] != theirs[name] for name in ours if name not in names):
+            return True
+    return False
