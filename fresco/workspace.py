@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
 _LONGEST_SUFFIX = 16
+_PART = re.compile(r"\.(?:.+\.)?(?:[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL)
 
 
 def digest(*values: Any) -> str:
@@ -87,6 +89,11 @@ def name_part(path: Path, tag: str) -> Path:
         if fits(name):
             return path.with_name(name)
     return path.with_name(f".{tag}{suffix}")
+
+
+def is_part(path: Path) -> bool:
+    """Whether a name is one that `name_part` gave."""
+    return _PART.fullmatch(path.name) is not None
 
 
 def require_names(*paths: Path) -> None:
