@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ _digests: dict[tuple[Path, State], str] = {}
 _MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
 """Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
 so many."""
+_PART = re.compile(r"\.(?:.+\.)?(?:[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL)
 
 
 def digest(*values: Any) -> str:
@@ -124,6 +126,11 @@ def name_part(path: Path, tag: str) -> Path:
         if fits(name):
             return path.with_name(name)
     return path.with_name(f".{tag}{suffix}")
+
+
+def is_part(path: Path) -> bool:
+    """Whether a name is one that `name_part` gave."""
+    return _PART.fullmatch(path.name) is not None
 
 
 def require_names(*paths: Path) -> None:

@@ -68,6 +68,8 @@ def test_a_part_has_no_longer_name_than_the_file(stem: str, suffix: str, tag: st
     assert part != path
     assert part.name.startswith(".")
     assert f".{tag}" in part.name
+    assert workspace.is_part(part)
+    assert not workspace.is_part(path)
     if suffix in (".mp4", ".png"):
         assert part.suffix == suffix
     for code in ("utf-8", "utf-16-le"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,12 +28,10 @@ from fresco.server.jobs.job import (
     load_status,
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
-from fresco.workspace import Workspace, digest_content, explain, read_json, write_json
+from fresco.workspace import Workspace, digest_content, explain, is_part, read_json, write_json
 
 log = logging.getLogger("fresco")
 
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
-"""Names that `workspace.atomic` gives to files under way."""
 _DELETED = ".deleted-"
 _INCOMING = ".incoming"
 _STAGES = "stages.json"
@@ -105,7 +102,7 @@ class JobStore:
     def tidy_job(self, job: str) -> None:
         """Remove what was half written in a job when the program was killed."""
         for path in self.folder(job).rglob(".*"):
-            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+            if is_part(path) and path.is_file():
                 with contextlib.suppress(OSError):
                     path.unlink()
 

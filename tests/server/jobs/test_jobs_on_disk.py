@@ -17,6 +17,8 @@ from fresco.progress import Progress
 from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobError
 from fresco.server.jobs.job import Goal, JobRequest, State, load_status
 from fresco.server.jobs.runner import Outcome
+from fresco.server.jobs.store import JobStore
+from fresco.workspace import name_part
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
 
 
@@ -226,6 +228,24 @@ def test_uploaded_keyframes_become_the_jobs_own(
     assert not unused.exists()
     assert again.request(job) == engine.request(job)
     again.close()
+
+
+def test_what_was_half_written_goes_and_nothing_else(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    space = store.folder("job") / "workspace"
+    space.mkdir(parents=True)
+    whole = [store.folder("job") / name for name in (
+        "result.mp4", "status.json", ".fresco-keys.json", "workspace/000001.png", "log.txt",
+    )]
+    parts = [name_part(path, tag) for path, tag in zip(
+        whole, ("4711.part", "0a1b2c3d", "00ff00ff", "12345678", "1.part"), strict=True
+    )]
+    old = [space / ".000002.0a1b2c3d.png", store.folder("job") / ".result.99.part.mp4"]
+    for path in (*whole, *parts, *old):
+        path.touch()
+    store.tidy_job("job")
+    assert all(path.exists() for path in whole)
+    assert not any(path.exists() for path in (*parts, *old))
 
 
 def write_film(folder: Path) -> Outcome:
