@@ -175,10 +175,6 @@ class SoundCopy:
             self.seconds = time
             self._waiting = None
 
-    def stop(self) -> None:
-        """Write no more sound."""
-        self._packets, self._waiting = iter(()), None
-
     def _is_wanted(self, start: Fraction, end: Fraction) -> bool:
         first, last = self._sound.span
         return (first is None or end > first) and (last is None or start < last)

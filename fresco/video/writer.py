@@ -221,6 +221,7 @@ class VideoWriter:
     def _open(self, kept: _Sound) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         suffix = self.path.suffix.lower()
+        self._sound = None
         self._output = self._stack.enter_context(
             av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
         )
@@ -261,10 +262,10 @@ class VideoWriter:
         except (SoundError, OSError, av.FFmpegError) as error:
             if not isinstance(error, SoundError) and error.errno in _FILE_ERRORS:
                 raise
-            self._sound.stop()
             note = (
                 f"The sound ends at {float(self._sound.seconds):.2f} s: {_find_reason(error)}."
             )
+            self._sound = None
             self._sound_notes += (note,)
             logger.warning("%s: %s", self.path.name, note)
 

@@ -18,7 +18,7 @@ import pytest
 from fresco.errors import VideoError
 from fresco.video import sound_encoder
 from fresco.video.reader import open_source
-from fresco.video.sound import SoundSource, read_sound_info
+from fresco.video.sound import SoundCopy, SoundSource, read_sound_info
 from fresco.video.sound_encoder import choose_rate, encode_sound
 from fresco.video.writer import VideoWriter
 from tests.helpers.clips import ClipOptions, moving_texture, sound_packets, truncated, write_clip
@@ -184,6 +184,39 @@ def test_sound_of_an_unknown_kind_is_left_out(tmp_path: Path, target: str) -> No
             writer.write(frame)
     info = open_source(tmp_path / target).info
     assert (info.frames, info.has_sound) == (25, False)
+
+
+def test_sound_that_no_attempt_can_write_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused by the muxer when it is copied, and again when it was encoded."""
+    source = write_clip(tmp_path / "s.mp4", FRAMES, ClipOptions(sound=("aac",)))
+
+    def refuse(*_: object) -> None:
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    pump = SoundCopy.pump
+    monkeypatch.setattr(SoundCopy, "pump", refuse)
+    writer = written(tmp_path / "o.mp4", source)
+    assert writer.notes == ("The sound is left out: Invalid argument.",)
+    info = open_source(tmp_path / "o.mp4").info
+    assert (info.frames, info.has_sound) == (25, False)
+
+    def refuse_later(self: SoundCopy, until: Fraction | None) -> None:
+        if until is None or until > Fraction(1, 2):
+            raise av.error.ArgumentError(22, "Invalid argument")
+        pump(self, until)
+
+    monkeypatch.setattr(SoundCopy, "pump", pump)
+    writer = VideoWriter(tmp_path / "p.mp4", 64, 48, 25, sound_from=source)
+    writer.rehearse()
+    monkeypatch.setattr(SoundCopy, "pump", refuse_later)
+    with writer:
+        for frame in FRAMES:
+            writer.write(frame)
+    assert writer.notes == ("The sound ends at 0.47 s: Invalid argument.",)
+    info = open_source(tmp_path / "p.mp4").info
+    assert (info.frames, info.has_sound) == (25, True)
 
 
 def test_a_gap_is_silence(tmp_path: Path) -> None:
