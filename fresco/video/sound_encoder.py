@@ -42,9 +42,12 @@ _LAYOUTS = (
     "5.0(side)", "4.1", "5.1", "5.1(side)", "6.0", "6.0(front)", "hexagonal", "6.1", "6.1(back)",
     "6.1(front)", "7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)", "octagonal",
 )
-"""Layouts that FFmpeg mixes to stereo."""
+"""Layouts whose channels a file may have in another order."""
 
-_BY_COUNT = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_BY_COUNT = {
+    1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",
+    16: "hexadecagonal", 24: "22.2",
+}
 """What FFmpeg takes channels for that nothing is said about."""
 
 _PIECE = 1 << 16
@@ -283,7 +286,7 @@ def _make_silence(like: AudioFrame, samples: int) -> AudioFrame:
 
 def _bring_to_known_layout(frame: AudioFrame) -> AudioFrame:
     """The frame with its channels in an order that FFmpeg mixes to stereo."""
-    if frame.layout.name in _LAYOUTS:
+    if "channels" not in frame.layout.name:  # FFmpeg's name of a layout that is not one of its own
         return frame
     names = [channel.name for channel in frame.layout.channels]
     for layout in _LAYOUTS:

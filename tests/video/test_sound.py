@@ -137,9 +137,12 @@ def test_the_container_is_asked(tmp_path: Path, name: str, codec: str, target: s
     assert loudness(samples, rate, 0.2, 0.7) > 0.1
 
 
-@pytest.mark.parametrize("layout", ["6.1", "7.1", "5.1", "quad", "octagonal"])
-def test_many_channels_of_a_mov(tmp_path: Path, layout: str) -> None:
-    source = write_pcm(tmp_path / "s.mov", 16_000, layout=layout, loud=[0])
+@pytest.mark.parametrize(("name", "layout"), [
+    ("s.mov", "6.1"), ("s.mov", "7.1"), ("s.mov", "5.1"), ("s.mov", "octagonal"), ("s.mkv", "7.1"),
+    ("s.mkv", "hexadecagonal"),
+])
+def test_many_channels(tmp_path: Path, name: str, layout: str) -> None:
+    source = write_pcm(tmp_path / name, 16_000, layout=layout, loud=[0])
     written(tmp_path / "o.mp4", source)
     rate, samples = heard(tmp_path / "o.mp4")
     assert samples.shape[0] == 2
