@@ -23,7 +23,7 @@ from fresco.cli.flags import combined, given_flags, options_table
 from fresco.cli.seed import drawn_seed
 from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
 from fresco.errors import HostError, SettingsError, VideoError
-from fresco.planning.parsing import write_keys_inline
+from fresco.planning.parsing import split_lora, write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FrescoSettings
 from fresco.workspace import require_names, write_bytes
@@ -122,6 +122,8 @@ def translate(arguments: argparse.Namespace) -> None:
             "sampling.control_model is %r, but sampling.control is 'none': no ControlNet is used.",
             sampling.control_model,
         )
+    for text in inputs.settings.sampling.lora:
+        split_lora(text)
     names: list[str] = []
 
     def load(settings: FrescoSettings) -> Host:
