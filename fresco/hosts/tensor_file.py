@@ -100,6 +100,14 @@ def read_shapes(path: Path) -> Shapes:
     return TensorFile(path).shapes
 
 
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """What a .safetensors file says about itself; nothing where it cannot be read."""
+    try:
+        return _read_header(path)[1]
+    except WeightsError:
+        return {}
+
+
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
     """Shapes and metadata of a safetensors file; its size is checked against the header."""
     try:

@@ -18,7 +18,7 @@ from fresco.errors import HostError, WeightsError
 from fresco.hosts.detection import VAE, describe, name_family, require_size
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.layout import rename_control_key
-from fresco.hosts.diffusers.lora import ChosenLora, merge_loras
+from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
 from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
@@ -34,7 +34,7 @@ from fresco.hosts.diffusers.single_file import (
 )
 from fresco.hosts.tensor_file import TensorFile
 from fresco.memory import is_out_of_memory, memory_errors
-from fresco.planning.parsing import split_lora
+from fresco.planning.prompt_syntax import check_syntax
 from fresco.settings import SamplingSettings
 from fresco.weights import is_offline
 
@@ -54,7 +54,7 @@ _LIBRARY_ERRORS = (
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     """The model of the settings as a host; `offline` never touches the network."""
     offline = is_offline(offline)
-    find_scheduler(settings.scheduler)  # a name that is refused, before a model is loaded
+    loras = check_request(settings)
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     with _quiet():
@@ -64,7 +64,6 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
         _check_parts(loaded, settings.model)
         scheduler = create_scheduler(settings.scheduler, loaded.schedule)
         plan_timesteps(scheduler, settings.steps, settings.strength)
-        loras = [_choose_lora(text) for text in settings.lora]
         merge_loras(loaded.unet, loaded.text_encoder, loras)
         control, preprocessor = _load_control(settings, loaded, device, offline=offline)
     with memory_errors("while loading the model"):
@@ -79,6 +78,13 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     name = f"diffusers: {Path(settings.model).name}"
     log.info("Loaded %s on %s as %s.", name, device, dtype)
     return DiffusersHost(parts, settings, name=name, preprocessor=preprocessor)
+
+
+def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
+    """The LoRA files asked for, after all was refused that can be before anything is loaded."""
+    check_syntax(settings)
+    find_scheduler(settings.scheduler)
+    return choose_loras(settings)
 
 
 def pick_device(name: str) -> torch.device:
@@ -218,11 +224,6 @@ def _check_parts(loaded: LoadedParts, name: str) -> None:
         problem = f"has a text encoder of width {text} but a UNet for {unet.cross_attention_dim}"
     if problem:
         raise HostError(f"{name} {problem}; use a plain Stable Diffusion 1.x or 2.x checkpoint.")
-
-
-def _choose_lora(text: str) -> ChosenLora:
-    path, weight = split_lora(text)
-    return ChosenLora(path, weight, weight)
 
 
 def _load_vae(name: str, before: Any, *, offline: bool) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,14 @@ from fresco.hosts.detection import (
     name_family,
 )
 from fresco.hosts.diffusers.layout import rename_unet_key
-from fresco.hosts.tensor_file import TensorFile
+from fresco.hosts.tensor_file import TensorFile, read_metadata
+from fresco.planning.parsing import split_lora
+from fresco.planning.prompt_syntax import list_loras
+from fresco.settings import SamplingSettings
 
 log = logging.getLogger("fresco")
 
+_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
 _MATRIX = re.compile(
     r"^(?P<layer>.+?)(?:\.lora_(?P<one>down|up|mid|A|B)(?:\.default)?"
     r"|[._]lora(?:_linear_layer)?\.(?P<other>down|up))\.weight$"
@@ -55,6 +60,53 @@ class _Target:
     """Whether it is the text encoder's."""
 
 
+def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
+    """The LoRA files of the option, then those that the prompts name; all are there.
+
+    Raises:
+        HostError: a file is not there, or a name does not tell which is meant.
+    """
+    chosen = [ChosenLora(path, weight, weight) for path, weight in map(split_lora, settings.lora)]
+    for lora in chosen:
+        if not lora.path.is_file():
+            raise HostError(f"There is no LoRA file {lora.path}; check sampling.lora.")
+    tags = list_loras(settings)
+    files = _list_files(settings, tags[0].name) if tags else []
+    chosen += [ChosenLora(_find_file(tag.name, files, settings.lora_dir), tag.unet, tag.text)
+               for tag in tags]
+    return tuple(chosen)
+
+
+def _list_files(settings: SamplingSettings, name: str) -> list[Path]:
+    if not settings.lora_dir:
+        raise HostError(
+            f"A prompt names the LoRA {name}, but sampling.lora_dir is empty; name the folder that "
+            "holds it, or give its file as sampling.lora and take it out of the prompt."
+        )
+    folder = Path(settings.lora_dir).expanduser()
+    if not folder.is_dir():
+        raise HostError(f"sampling.lora_dir {folder} is not a folder; check it.")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+
+
+def _find_file(name: str, files: Sequence[Path], folder: str) -> Path:
+    """The file of that name, or the one whose training gave it that name."""
+    found = [path for path in files if path.stem == name] or [
+        path for path in files if path.suffix.lower() == ".safetensors"
+        and read_metadata(path).get("ss_output_name") == name
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        both = " and ".join(map(str, found[:2]))
+        raise HostError(f"A prompt names the LoRA {name}, which {both} are; rename one.")
+    close = difflib.get_close_matches(name, [path.stem for path in files], 1)
+    hint = f"did you mean {close[0]}?" if close else f"{len(files)} LoRA files are there."
+    raise HostError(
+        f"A prompt names the LoRA {name}, which is not in sampling.lora_dir {folder}; {hint}"
+    )
+
+
 def merge_loras(unet: Any, text_encoder: Any, loras: Iterable[ChosenLora]) -> None:
     """Add LoRA files to the weights of the UNet and the text encoder, for good."""
     targets: dict[str, _Target] | None = None
@@ -62,11 +114,10 @@ def merge_loras(unet: Any, text_encoder: Any, loras: Iterable[ChosenLora]) -> No
         file = _open_lora(lora.path, unet.config.cross_attention_dim)
         targets = _list_targets(unet, text_encoder) if targets is None else targets
         _merge(lora, file, targets)
+        log.info("LoRA %s, weight %g.", lora.path.name, lora.unet)
 
 
 def _open_lora(path: Path, context: int) -> TensorFile:
-    if not path.is_file():
-        raise HostError(f"There is no LoRA file {path}; check sampling.lora.")
     file = TensorFile(path)
     kind = describe(file.shapes)
     if find_lycoris_kind(file.shapes):

@@ -18,9 +18,10 @@ from fresco.errors import FrescoError, HostError, SettingsError, WeightsError
 from fresco.guidance.ports import BatchResult
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.layout import rename_unet_key
-from fresco.hosts.diffusers.lora import ChosenLora, merge_loras
+from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
 from fresco.planning.parsing import split_lora
 from fresco.progress import Progress
+from fresco.settings import SamplingSettings
 from tests.helpers.tiny_models import tiny_host, tiny_request
 
 
@@ -283,3 +284,64 @@ def test_a_lora_is_no_model(tiny_model: Path, tmp_path: Path) -> None:
     save_file({"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": torch.zeros(1)}, path)
     with pytest.raises(FrescoError, match=r"flux\.safetensors is a LoRA for Flux"):
         tiny_host(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three LoRA files, one of them named otherwise by its training, and two of one name."""
+    place = tmp_path / "loras"
+    for name, about in (("ink", {}), ("sub/oil", {"ss_output_name": "van gogh"}), ("a/x", {}),
+                        ("b/x", {})):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file({"x": torch.zeros(1)}, place / f"{name}.safetensors", about)
+    (place / "broken.safetensors").write_bytes(b"")
+    return place
+
+
+def test_loras_that_prompts_name_are_found(folder: Path) -> None:
+    ink, oil = folder / "ink.safetensors", folder / "sub" / "oil.safetensors"
+    chosen = choose_loras(SamplingSettings(
+        lora=(f"{ink}:0.3",), prompt="<lora:oil:0.5:0.25> a cat", added_prompt="<lora:van gogh>",
+        lora_dir=str(folder),
+    ))
+    assert chosen == (ChosenLora(ink, 0.3, 0.3), ChosenLora(oil, unet=0.25, text=0.5),
+                      ChosenLora(oil, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("inc", "names the LoRA inc, which is not in .*; did you mean ink"),
+    ("zzzzzzzz", "names the LoRA zzzzzzzz, which is not in .*5 LoRA files are there"),
+    ("x", r"names the LoRA x, which .*a/x\.safetensors and .*b/x\.safetensors are; rename one"),
+])
+def test_names_that_tell_no_file_are_refused(folder: Path, name: str, words: str) -> None:
+    with pytest.raises(HostError, match=words):
+        choose_loras(SamplingSettings(prompt=f"<lora:{name}:1>", lora_dir=str(folder)))
+
+
+def test_a_named_lora_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"LoRA ink, but sampling\.lora_dir is empty"):
+        choose_loras(SamplingSettings(prompt="<lora:ink>"))
+    with pytest.raises(HostError, match=r"sampling\.lora_dir .* is not a folder"):
+        choose_loras(SamplingSettings(prompt="<lora:ink>", lora_dir=str(tmp_path / "nowhere")))
+
+
+def test_a_lora_by_name_is_the_lora_by_file(
+    host: DiffusersHost, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The images and, but for the prompt's text, the weights are the same."""
+    path = lora_file(tmp_path / "style.safetensors", host.unet.unet)
+    by_file = tiny_host(tiny_model, lora=(f"{path}:0.5",))
+    by_name = tiny_host(tiny_model, prompt="a red car<lora:style:0.5>", lora_dir=str(tmp_path))
+    for ours, theirs in zip(by_name.unet.unet.state_dict().values(),
+                            by_file.unet.unet.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert by_name.fingerprint != host.fingerprint
+    with pytest.raises(SettingsError, match=r"\[a\|b\], which alternates"):
+        tiny_host(tiny_model, prompt="[a|b]")
+
+
+def test_folders_of_loras_and_embeddings_alone_change_nothing(
+    host: DiffusersHost, tiny_model: Path, folder: Path
+) -> None:
+    other = tiny_host(tiny_model, lora_dir=str(folder), embeddings_dir=str(folder))
+    assert other.fingerprint == host.fingerprint
