@@ -122,10 +122,13 @@ def _group(pieces: Iterable[Fragment | None]) -> tuple[tuple[Fragment, ...], ...
 
 def list_loras(settings: SamplingSettings) -> tuple[LoraTag, ...]:
     """The LoRAs that the prompts of all frames name, after `check_syntax`."""
-    return tuple(
-        _read_lora(match[2]) for text in (settings.prompt, settings.added_prompt)
-        for match in _NETWORK.finditer(_drop_comments(text))
-    )
+    return tuple(_read_lora(tag[2]) for tag in _list_tags(settings))
+
+
+def _list_tags(settings: SamplingSettings) -> list[re.Match[str]]:
+    """The tags of LoRAs in the prompts that all frames have."""
+    return [match for text in (settings.prompt, settings.added_prompt)
+            for match in _NETWORK.finditer(_drop_comments(text)) if match[1] in _LORAS]
 
 
 def check_syntax(settings: SamplingSettings) -> None:
@@ -136,6 +139,11 @@ def check_syntax(settings: SamplingSettings) -> None:
     """
     faults = [f"{name} holds {fault}" for name, text in list_prompts(settings).items()
               for fault in _find_faults(name, text)]
+    if not settings.lora_dir and (named := _list_tags(settings)):
+        faults.append(
+            f"{named[0][0]} names a LoRA, but sampling.lora_dir is empty; name the folder that "
+            "holds it, or give its file as sampling.lora and take it out of the prompt."
+        )
     if faults:
         raise SettingsError(" ".join(faults))
 

@@ -52,7 +52,7 @@ def test_words_and_weights(prompt: str, groups: list[list[tuple[str, float]]]) -
 
 
 def settings(prompt: str = "", **more: Any) -> SamplingSettings:
-    return SamplingSettings(prompt=prompt, **more)
+    return SamplingSettings(prompt=prompt, **{"lora_dir": "loras", **more})
 
 
 @pytest.mark.parametrize(("prompt", "words"), [
@@ -91,6 +91,12 @@ def test_all_faults_come_at_once() -> None:
 def test_loras_belong_into_the_prompt(option: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=rf"{option}.* holds <lora:x:1>, .* sampling\.prompt"):
         check_syntax(settings(**{option: value}))
+
+
+def test_a_named_lora_needs_a_folder() -> None:
+    with pytest.raises(SettingsError, match=r"<lora:x:1> names a LoRA, but sampling\.lora_dir is"):
+        check_syntax(settings("a <lora:x:1>", lora_dir=""))
+    check_syntax(settings("a # <lora:x:1>", lora_dir=""))
 
 
 @pytest.mark.parametrize("prompt", [

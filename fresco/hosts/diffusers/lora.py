@@ -61,7 +61,7 @@ class _Target:
 
 
 def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
-    """The LoRA files of the option, then those that the prompts name; all are there.
+    """The LoRA files of the option, then those that the prompts name, after `check_syntax`.
 
     Raises:
         HostError: a file is not there, or a name does not tell which is meant.
@@ -71,19 +71,14 @@ def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
         if not lora.path.is_file():
             raise HostError(f"There is no LoRA file {lora.path}; check sampling.lora.")
     tags = list_loras(settings)
-    files = _list_files(settings, tags[0].name) if tags else []
+    files = _list_files(settings.lora_dir) if tags else []
     chosen += [ChosenLora(_find_file(tag.name, files, settings.lora_dir), tag.unet, tag.text)
                for tag in tags]
     return tuple(chosen)
 
 
-def _list_files(settings: SamplingSettings, name: str) -> list[Path]:
-    if not settings.lora_dir:
-        raise HostError(
-            f"A prompt names the LoRA {name}, but sampling.lora_dir is empty; name the folder that "
-            "holds it, or give its file as sampling.lora and take it out of the prompt."
-        )
-    folder = Path(settings.lora_dir).expanduser()
+def _list_files(name: str) -> list[Path]:
+    folder = Path(name).expanduser()
     if not folder.is_dir():
         raise HostError(f"sampling.lora_dir {folder} is not a folder; check it.")
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)

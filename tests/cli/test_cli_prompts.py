@@ -23,7 +23,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("words", "code", "named"), [
     (["--prompt", "[cat:dog:0.5] <hypernet:x:1>"], 2, ["--prompt", "[cat:dog:0.5]", "<hypernet:x"]),
     (["--prompt", "a", "--negative-prompt", "[a|b]"], 2, ["--negative-prompt", "[a|b]"]),
-    (["--prompt", "<lora:style:0.8>"], 4, ["LoRA style", "--lora-dir", "--lora "]),
+    (["--prompt", "<lora:style:0.8> [a|b]"], 2, ["[a|b]", "<lora:style", "--lora-dir", "--lora "]),
     (["--prompt", "<lora:style:nan>"], 2, ["<lora:style:nan>", "is not a number"]),
     (["--lora", "style.safetensors:nan"], 2, ["--lora", "'nan' is not a number"]),
     (["--lora", "nowhere.safetensors"], 4, ["nowhere.safetensors", "--lora"]),
