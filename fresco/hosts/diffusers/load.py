@@ -362,8 +362,8 @@ def _load_control_file(file: TensorFile, unet: Any) -> Any:
     wanted = unet.config.cross_attention_dim
     if cross and (theirs := require_size(file, cross[0], 1)) != wanted:
         raise _make_family_error(name, theirs, wanted)
-    like: Any = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False)
-    control = build_empty(diffusers.ControlNetModel, like.config, file.path)
+    with torch.device("meta"):
+        control = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False)
     original = not any(key.startswith("controlnet_cond_embedding.") for key in shapes)
     prefix = "control_model." if any(key.startswith("control_model.") for key in shapes) else ""
     fill(control, file, {

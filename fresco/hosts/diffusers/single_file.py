@@ -69,9 +69,14 @@ def load_single_file(path: Path, *, with_vae: bool, offline: bool) -> LoadedPart
     sizes = measure_checkpoint(file, with_vae=with_vae)
     unet = build_empty(UNet2DConditionModel, _make_unet_configuration(sizes), path)
     text = _build_text_encoder(sizes, path)
-    fill(unet, file, {key: UNET + rename_unet_key(key) for key in unet.state_dict()})
-    fill(text, file, {key: f"{CLIP}{key.removeprefix('text_model.')}" for key in text.state_dict()})
+    of_unet = {key: UNET + rename_unet_key(key) for key in unet.state_dict()}
+    of_text = {key: f"{CLIP}{key.removeprefix('text_model.')}" for key in text.state_dict()}
+    # All are checked before the first is read, which takes longest.
+    check_tensors(unet, file, of_unet)
+    check_tensors(text, file, of_text)
     vae = load_vae_file(file, VAE, None) if with_vae else None
+    fill(unet, file, of_unet)
+    fill(text, file, of_text)
     with tempfile.TemporaryDirectory(prefix="fresco-") as name:
         folder = Path(name) / "tokenizer"
         write_tokenizer(folder, path, vocabulary=sizes.vocabulary, offline=offline)
@@ -144,8 +149,8 @@ def _build_text_encoder(sizes: Architecture, path: Path) -> Any:
     return model
 
 
-def fill(model: Any, file: TensorFile, names: Mapping[str, str]) -> None:
-    """Give a network the values of a file, after every name and shape was checked.
+def check_tensors(model: Any, file: TensorFile, names: Mapping[str, str]) -> None:
+    """Check that a file has every tensor of a network, each in its shape.
 
     Args:
         names: the file's name of each of the network's tensors, by the network's own.
@@ -166,11 +171,18 @@ def fill(model: Any, file: TensorFile, names: Mapping[str, str]) -> None:
             f"{file.path.name} has {file.name_in_file(name)} of shape {list(file.shapes[name])}, "
             f"where {list(shape)} is needed{others}; it is damaged or made for another model."
         )
+
+
+def fill(model: Any, file: TensorFile, names: Mapping[str, str]) -> Any:
+    """The network with the values of a file, checked as `check_tensors` does."""
+    check_tensors(model, file, names)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
     values = file.read(names.values())
     model.load_state_dict(
-        {key: values[name].reshape(wanted[key]).contiguous() for key, name in names.items()},
+        {key: values[name].reshape(shapes[key]).contiguous() for key, name in names.items()},
         assign=True,
     )
+    return model
 
 
 def _drop_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
