@@ -8,70 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
-}
-_UNET_ENDS = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
-}
-_PLACE = re.compile(
-    r"(down_blocks|up_blocks|mid_block)\.?(\d*)\.(resnets|attentions|downsamplers|upsamplers)"
-    r"\.(\d+)\.(.+)"
-)
-
-
-def _find_unet_place(side: str, stage: int, kind: str, index: int) -> str:
-    """Block of the original UNet; three layers a stage on the way down and up."""
-    if side == "mid_block":
-        return f"middle_block.{1 if kind == 'attentions' else 2 * index}"
-    if side == "down_blocks":
-        if kind == "downsamplers":
-            return f"input_blocks.{3 * stage + 3}.0.op"
-        return f"input_blocks.{3 * stage + index + 1}.{int(kind == 'attentions')}"
-    if kind == "upsamplers":
-        return f"output_blocks.{3 * stage + 2}.{1 if stage == 0 else 2}.conv"
-    return f"output_blocks.{3 * stage + index}.{int(kind == 'attentions')}"
-
-
-def rename_unet_key(key: str) -> str:
-    """A key of diffusers' UNet in the original layout."""
-    stem, end = key.rsplit(".", 1)
-    if stem in _UNET_ENDS:
-        return f"{_UNET_ENDS[stem]}.{end}"
-    match = _PLACE.match(key)
-    assert match, key
-    side, stage, kind, index, rest = match.groups()
-    place = _find_unet_place(side, int(stage or 0), kind, int(index))
-    if kind == "resnets":
-        layer, end = rest.rsplit(".", 1)
-        rest = f"{_RESNET[layer]}.{end}"
-    elif kind != "attentions":
-        rest = rest.removeprefix("conv.")
-    return f"{place}.{rest}"
-
-
-def _rename_vae_attention(key: str) -> str:
-    names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-    for theirs, ours in names.items():
-        key = key.replace(f".{theirs}.", f".{ours}.")
-    return key
-
-
-def rename_vae_key(key: str, stages: int) -> str:
-    """A key of diffusers' VAE in the original layout."""
-    key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
-    key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
-    key = _rename_vae_attention(key.replace("mid_block.attentions.0", "mid.attn_1"))
-    key = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", key)
-    key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
-
-    def mirrored(match: re.Match[str]) -> str:
-        return f"up.{stages - 1 - int(match[1])}."
-
-    key = re.sub(r"up_blocks\.(\d)\.", mirrored, key)
-    return key.replace(".resnets.", ".block.").replace("upsamplers.0", "upsample")
+from fresco.hosts.diffusers.layout import rename_control_key, rename_unet_key, rename_vae_key
 
 
 def _shape_vae_tensor(key: str, tensor: Tensor) -> Tensor:
@@ -86,23 +23,8 @@ def _load_weights(folder: Path) -> dict[str, Tensor]:
 
 def convert_control(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A ControlNet's weights in the original layout."""
-    result = {}
-    last = 7
-    for key, tensor in state.items():
-        stem, end = key.rsplit(".", 1)
-        parts = stem.split(".")
-        if parts[0] == "controlnet_cond_embedding":
-            place = {"conv_in": 0, "conv_out": 2 * last}.get(parts[1])
-            place = 2 * int(parts[2]) + 2 if place is None else place
-            name = f"input_hint_block.{place}.{end}"
-        elif parts[0] == "controlnet_down_blocks":
-            name = f"zero_convs.{parts[1]}.0.{end}"
-        elif parts[0] == "controlnet_mid_block":
-            name = f"middle_block_out.0.{end}"
-        else:
-            name = rename_unet_key(key)
-        result[f"control_model.{name}"] = tensor.contiguous()
-    return result
+    return {f"control_model.{rename_control_key(key)}": tensor.contiguous()
+            for key, tensor in state.items()}
 
 
 def write_ldm_file(folder: Path, path: Path, *, half: bool = False) -> Path:

@@ -252,6 +252,22 @@ class SamplingSettings:
         by_host=True,
         instead="write it into the prompt, such as <lora:name:0.8>",
     )
+    lora_dir: str = _option(
+        "",
+        "Folder of the LoRA files that prompts name, as in <lora:NAME:0.8>.",
+        images=False,
+        file=True,
+        by_host=True,
+        instead="the server has folders of its own",
+    )
+    embeddings_dir: str = _option(
+        "",
+        "Folder of textual inversions, which prompts name by their files' names.",
+        images=False,
+        file=True,
+        by_host=True,
+        instead="the server has folders of its own",
+    )
     prompt: str = _option("", "What the result should show.", by_host=True, label="Prompt")
     added_prompt: str = _option(
         "",

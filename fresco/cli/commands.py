@@ -112,6 +112,7 @@ def translate(arguments: argparse.Namespace) -> None:
             "sampling.model is empty; name a checkpoint: a .safetensors or .ckpt file, a diffusers "
             "folder, or a hub name."
         )
+    from fresco.planning.prompt_syntax import check_syntax
     from fresco.planning.prompts import list_prompts, refuse_composed
 
     refuse_composed(list_prompts(inputs.settings.sampling))
@@ -122,17 +123,18 @@ def translate(arguments: argparse.Namespace) -> None:
             "sampling.control_model is %r, but sampling.control is 'none': no ControlNet is used.",
             sampling.control_model,
         )
+    check_syntax(sampling)
+    try:
+        from fresco.hosts.diffusers.load import check_request, load_host
+    except ImportError as error:
+        raise HostError(
+            f"{error.name or error} is not installed, and a translation needs it; install it "
+            'by pip install -e ".[cli]".'
+        ) from error
+    check_request(sampling)
     names: list[str] = []
 
     def load(settings: FrescoSettings) -> Host:
-        try:
-            from fresco.hosts.diffusers.load import load_host
-        except ImportError as error:
-            raise HostError(
-                f"{error.name or error} is not installed, and a translation needs it; install it "
-                'by pip install -e ".[cli]".'
-            ) from error
-
         host = load_host(settings.sampling, offline=settings.flow.offline)
         names.append(host.name)
         return host

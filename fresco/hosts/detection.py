@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import struct
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from fresco.errors import HostError, WeightsError
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Tensor name -> shape."""
+from fresco.hosts.tensor_file import Shapes, TensorFile
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -33,18 +27,31 @@ _TRANSFORMERS = (("joint_blocks", "Stable Diffusion 3"), ("double_blocks", "Flux
 _SIGNS = (
     ("joint_blocks.", "Stable Diffusion 3"),
     ("double_blocks.", "Flux"),
-    ("lora_down", "a LoRA"),
-    ("lora_A", "a LoRA"),
-    ("lora.down", "a LoRA"),
+    ("single_transformer_blocks.", "Flux"),
+    ("lora_controlnet", "a Control-LoRA"),
     ("control_model.", "a ControlNet"),
     ("controlnet_cond_embedding.", "a ControlNet"),
+    ("input_hint_block.", "a ControlNet"),
+    ("ip_adapter.", "an IP-Adapter"),
+    ("motion_modules.", "a motion module of AnimateDiff"),
+    ("adapter.body.", "a T2I-Adapter"),
     ("emb_params", "a textual inversion"),
     ("string_to_param", "a textual inversion"),
     ("conditioner.embedders.", "SDXL"),
+    (".quant_state.", "a quantised model (bitsandbytes)"),
+    (".weight.absmax", "a quantised model (bitsandbytes)"),
 )
 """Part of a tensor's name -> what holds such tensors."""
-_HEADER_LIMIT = 100 << 20
-"""Longest header of a safetensors file, by its format."""
+LORA_DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight",
+             ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight")
+"""Ends of the names of a LoRA's first matrices, as training programs write them."""
+_LYCORIS = (
+    (r"\.hada_w[12]_", "LoHa"), (r"\.lokr_w[12]", "LoKr"), (r"\.oft_(blocks|diag)", "OFT"),
+    (r"\.dora_scale$", "DoRA"), (r"\.lora_magnitude_vector", "DoRA"), (r"\.on_input$", "IA3"),
+    (r"^lora_.*\.a[12]\.weight$", "GLoRA"), (r"^lora_.*\.(diff|diff_b)$", "full matrices"),
+    (r"^lora_.*\.[wb]_norm$", "norms"),
+)
+"""Pattern of a tensor's name -> the kind of LyCORIS network that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,49 +76,16 @@ class Architecture:
     """Tokens of a prompt, start and end included."""
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a .safetensors, .ckpt, .pt, .pth or .bin file."""
-    if path.suffix == ".safetensors":
-        return _read_safetensors_shapes(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"{path} cannot be read as weights ({reason}). It is damaged, or holds program code, "
-            "which is never run; use a .safetensors file."
-        ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    return {k: tuple(v.shape) for k, v in state.items() if isinstance(v, torch.Tensor)}
-
-
-def _read_safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """From the header alone; the file's size is checked against it."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < _HEADER_LIMIT else None
-        if not isinstance(header, dict):
-            raise ValueError("no header")
-        tensors = {k: v for k, v in header.items() if k != "__metadata__"}
-        end = 8 + length + max((v["data_offsets"][1] for v in tensors.values()), default=0)
-        if path.stat().st_size != end:
-            raise ValueError(f"{path.stat().st_size} bytes instead of {end}")
-        return {key: tuple(value["shape"]) for key, value in tensors.items()}
-    except (struct.error, ValueError, KeyError, TypeError, OSError) as error:
-        raise WeightsError(
-            f"{path} is not a readable .safetensors file ({error}). Fetch it again."
-        ) from error
-
-
 def describe(shapes: Shapes) -> str:
     """What a file is, in words; the kind that can be guided is `Stable Diffusion 1.x`."""
+    if network := _describe_added_network(shapes):
+        return network
     for sign, kind in _SIGNS:
         if any(sign in key for key in shapes):
             return kind
     if not any(key.startswith(UNET) for key in shapes):
         return _describe_part(shapes)
-    inputs = shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 0))[1]
+    inputs = _read_size(shapes, f"{UNET}input_blocks.0.0.weight", 1)
     if inputs in _INPUTS:
         return _INPUTS[inputs]
     if f"{UNET}label_emb.0.0.weight" in shapes:
@@ -122,57 +96,148 @@ def describe(shapes: Shapes) -> str:
                if not any(key.startswith(part) for key in shapes)]
     if missing:
         return f"a UNet without its {' and '.join(missing)}"
-    width = shapes[f"{CLIP}embeddings.token_embedding.weight"][1]
-    if _find_context(shapes) != width or inputs != 4:
+    width = _read_size(shapes, f"{CLIP}embeddings.token_embedding.weight", 1)
+    known = 0 not in (inputs, width, _find_context(shapes))  # else a tensor is wrong, not the kind
+    if known and (_find_context(shapes) != width or inputs != 4):
         return "a model of an unknown kind"
     return "Stable Diffusion 1.x"
+
+
+def _describe_added_network(shapes: Shapes) -> str:
+    """A LoRA or a relative of it, by the model it was made for; empty: something else."""
+    if not any(key.startswith(UNET) for key in shapes):
+        if kind := find_lycoris_kind(shapes):
+            return f"a LyCORIS network ({kind})"
+        if any(key.endswith(LORA_DOWN) for key in shapes):
+            return f"a LoRA for {_find_lora_family(shapes)}"
+    return ""
+
+
+def find_lycoris_kind(shapes: Shapes) -> str:
+    """The kind of LyCORIS network that changes weights otherwise than a LoRA; empty: none."""
+    return next((kind for pattern, kind in _LYCORIS
+                 if any(re.search(pattern, key) for key in shapes)), "")
+
+
+def _find_lora_family(shapes: Shapes) -> str:
+    """The model that a LoRA was made for."""
+    for signs, family in (
+        (("double_blocks", "single_blocks", "single_transformer_blocks"), "Flux"),
+        (("joint_blocks", "add_k_proj"), "Stable Diffusion 3"),
+        (("lora_te2_", "text_encoder_2."), "SDXL"),
+    ):
+        if any(sign in key for key in shapes for sign in signs):
+            return family
+    context = find_lora_context(shapes)
+    return "a model that its names do not tell" if context is None else name_family(context)
 
 
 def _describe_part(shapes: Shapes) -> str:
     """A file without a UNet of the original layout."""
     keys = list(shapes)
+    if any(key.startswith("model_ema.diffusion_model") for key in keys):
+        return "a checkpoint with the EMA weights of a UNet only, which are for going on training"
     if any("post_quant_conv" in key or key.startswith("decoder.") for key in keys):
         return "a VAE"
     if any(key.startswith("down_blocks.") for key in keys):
         return "a UNet without its VAE and text encoder"
+    if any(key.startswith(("text_model.", CLIP)) for key in keys):
+        return "a text encoder"
     return "not a diffusion model that FRESCO knows"
 
 
 def _find_context(shapes: Shapes) -> int:
     """Width of the text conditioning: columns of a cross-attention key projection."""
     ends = "attn2.to_k.weight"
-    return next((shape[1] for key, shape in shapes.items()
+    return next((_read_size(shapes, key, 1) for key in shapes
                  if key.startswith(UNET) and key.endswith(ends)), 0)
+
+
+def _read_size(shapes: Shapes, name: str, axis: int) -> int:
+    """A size of a tensor; 0 if there is none."""
+    shape = shapes.get(name, ())
+    return shape[axis] if axis < len(shape) else 0
 
 
 def inspect_checkpoint(path: Path) -> Architecture:
     """Sizes of a Stable Diffusion 1.x checkpoint; anything else is refused by name."""
-    shapes = read_shapes(path)
+    return measure_checkpoint(TensorFile(path))
+
+
+def measure_checkpoint(file: TensorFile, *, with_vae: bool = True) -> Architecture:
+    """Sizes of a Stable Diffusion 1.x checkpoint; anything else is refused by name.
+
+    Args:
+        with_vae: whether its VAE is needed; else the sizes of the VAE may be empty.
+    """
+    shapes = file.shapes
     kind = describe(shapes)
+    if not with_vae and kind == "a UNet without its VAE":
+        kind = "Stable Diffusion 1.x"
     if kind != "Stable Diffusion 1.x":
-        hint = ""
-        if kind == "Stable Diffusion 2.x":
-            hint = " A diffusers folder of it works, since that says what the model predicts."
+        hint = {
+            "Stable Diffusion 2.x": " A diffusers folder of it works, since that says what the "
+                                    "model predicts.",
+            "a UNet without its VAE": " Give its VAE as sampling.vae.",
+        }.get(kind, "")
         raise HostError(
-            f"{path.name} is {kind}; a single file must be a whole Stable Diffusion 1.x "
+            f"{file.path.name} is {kind}; a single file must be a whole Stable Diffusion 1.x "
             f"checkpoint.{hint}"
         )
+
+    def read(name: str, axis: int = 0) -> int:
+        return require_size(file, name, axis)
+
     layers = {key.removeprefix(f"{CLIP}encoder.layers.").partition(".")[0]
               for key in shapes if key.startswith(f"{CLIP}encoder.layers.")}
-    # The decoder's stages: an encoder's may be without residual blocks.
-    stages = range(_count(shapes, f"{VAE}decoder.up.{{}}.block.0.conv2.weight"))
-    tokens = shapes[f"{CLIP}embeddings.token_embedding.weight"]
+    vae_widths, vae_layers = measure_vae(file, VAE) if with_vae or _has_vae(shapes) else ((), 0)
     return Architecture(
-        widths=tuple(shapes[f"{UNET}input_blocks.{3 * stage + 1}.0.in_layers.2.weight"][0]
+        widths=tuple(read(f"{UNET}input_blocks.{3 * stage + 1}.0.in_layers.2.weight")
                      for stage in range(4)),
-        context=_find_context(shapes),
-        vae_widths=tuple(shapes[f"{VAE}decoder.up.{stage}.block.0.conv2.weight"][0]
-                         for stage in stages),
-        vae_layers=_count(shapes, f"{VAE}decoder.up.0.block.{{}}.conv2.weight") - 1,
-        vocabulary=tokens[0],
+        context=read(f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1),
+        vae_widths=vae_widths,
+        vae_layers=vae_layers,
+        vocabulary=read(f"{CLIP}embeddings.token_embedding.weight"),
         text_layers=len(layers),
-        text_inner=shapes[f"{CLIP}encoder.layers.0.mlp.fc1.weight"][0],
-        text_length=shapes[f"{CLIP}embeddings.position_embedding.weight"][0],
+        text_inner=read(f"{CLIP}encoder.layers.0.mlp.fc1.weight"),
+        text_length=read(f"{CLIP}embeddings.position_embedding.weight"),
+    )
+
+
+def _has_vae(shapes: Shapes) -> bool:
+    return any(key.startswith(VAE) for key in shapes)
+
+
+def measure_vae(file: TensorFile, prefix: str) -> tuple[tuple[int, ...], int]:
+    """Channels of a VAE's stages, and residual blocks of a stage of its encoder."""
+    shapes = file.shapes
+    # The decoder's stages: an encoder's may be without residual blocks.
+    stages = _count(shapes, f"{prefix}decoder.up.{{}}.block.0.conv2.weight")
+    if not stages:
+        raise make_missing_error(file, f"{prefix}decoder.up.0.block.0.conv2.weight")
+    widths = tuple(require_size(file, f"{prefix}decoder.up.{stage}.block.0.conv2.weight", 0)
+                   for stage in range(stages))
+    return widths, _count(shapes, f"{prefix}decoder.up.0.block.{{}}.conv2.weight") - 1
+
+
+def require_size(file: TensorFile, name: str, axis: int) -> int:
+    """A size of a tensor that a file must have."""
+    if name not in file.shapes:
+        raise make_missing_error(file, name)
+    if axis >= len(file.shapes[name]):
+        raise WeightsError(
+            f"{file.path.name} has {file.name_in_file(name)} of shape {list(file.shapes[name])}, "
+            f"which needs {axis + 1} or more dimensions; the file is damaged or of another kind."
+        )
+    return file.shapes[name][axis]
+
+
+def make_missing_error(file: TensorFile, name: str, more: int = 0) -> WeightsError:
+    """That a file is without a tensor that it must have."""
+    others = f" and {more} more of its tensors" if more else ""
+    return WeightsError(
+        f"{file.path.name} lacks {name}{others}; it is incomplete. Fetch it again, or use another "
+        "file."
     )
 
 
@@ -186,9 +251,9 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def find_lora_context(shapes: Shapes) -> int | None:
     """Width of the text conditioning that a LoRA was made for; None if it cannot be told."""
-    down = ("lora_down.weight", "lora_A.weight", "lora.down.weight")
     for key, shape in shapes.items():
-        if "attn2" in key and ("to_k" in key or "to_v" in key) and key.endswith(down):
+        cross = "attn2" in key and ("to_k" in key or "to_v" in key)
+        if cross and key.endswith(LORA_DOWN) and len(shape) > 1:
             return shape[1]
     return None
 

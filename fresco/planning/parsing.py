@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ _FILES = (".txt", ".json")
 """Endings of a text that is taken for a file's name."""
 _ANY_FRAME = 10**9
 """Above every frame number that is understood."""
+_WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""Endings of files of weights."""
 _NEGATIVE_MARK = "--neg"
 """Deforum's mark of a negative prompt inside a prompt."""
 
@@ -184,3 +187,28 @@ def _unquote(words: str) -> str:
         if whole and not set(pair) & set(inside):
             return inside.strip()
     return words
+
+
+def split_lora(text: str) -> tuple[Path, float]:
+    """A LoRA of the settings, FILE or FILE:WEIGHT, as path and weight.
+
+    Raises:
+        SettingsError: what stands behind the last colon is not a finite number.
+    """
+    path = Path(text).expanduser()
+    name, colon, weight = text.rpartition(":")
+    of_path = "/" in weight or "\\" in weight or weight.lower().endswith(_WEIGHT_FILES)
+    if not colon or not name or of_path or _is_file(path):
+        return path, 1.0
+    return Path(name).expanduser(), parse_weight(weight, f"sampling.lora is {text!r}")
+
+
+def parse_weight(word: str, where: str) -> float:
+    """A finite number, or SettingsError saying where it stands."""
+    try:
+        weight = float(word)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise SettingsError(f"{where}; its weight {word!r} is not a number. Give one such as 0.8.")
+    return weight

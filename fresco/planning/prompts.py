@@ -25,6 +25,13 @@ def compose_prompts(frames: Sequence[int], settings: SamplingSettings) -> tuple[
     )
 
 
+def list_composed(settings: SamplingSettings) -> tuple[str, ...]:
+    """Every prompt that any frame may have, and the negative one."""
+    numbers = sorted(map(parse_frame_number, settings.key_prompts))
+    free = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    return (*compose_prompts((free, *numbers), settings), settings.negative_prompt)
+
+
 def join_prompt(*parts: str) -> str:
     """Parts of a prompt joined by a comma; empty ones and commas at the seams are dropped."""
     stripped = (part.strip().strip(",").strip() for part in parts)

@@ -48,8 +48,9 @@ def decode_with_alpha(path: Path) -> tuple[NDArray[np.uint8], bool]:
     """An image file as `decode_image` gives it, and whether it has transparent parts."""
     image = _read_image(path)
     rgb = _to_rgb(image, path)
+    opaque = 255 if image.dtype == np.uint8 else 65535
     has_alpha = image.ndim == 3 and image.shape[2] == 4
-    return rgb, has_alpha and bool((image[..., 3] < np.iinfo(image.dtype).max).any())
+    return rgb, has_alpha and bool(np.any(image[..., 3] != opaque))
 
 
 def describe_transparent(names: Sequence[str]) -> str:
@@ -150,12 +151,12 @@ def _read_state(file: Path) -> tuple[Path, int, int]:
 @lru_cache(maxsize=4)
 def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
     """Decode every image, once for files in one state: a run opens a folder many times."""
-    first: tuple[int, ...] = ()
+    first: tuple[int, ...] | None = None
     transparent: list[str] = []
     for file, *_ in files:
         image, see_through = decode_with_alpha(file)
         shape = image.shape
-        first = first or shape
+        first = shape if first is None else first
         if shape != first:
             raise VideoError(
                 f"{file} is {shape[1]}x{shape[0]}, {files[0][0].name} is "
@@ -168,7 +169,8 @@ def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
     notes += _describe_several([file for file, *_ in files])
     for note in notes:
         logger.warning("%s: %s", files[0][0].parent, note)
-    return FolderIndex(files, (first[0], first[1]), notes)
+    height, width = (first or (0, 0))[:2]
+    return FolderIndex(files, (height, width), notes)
 
 
 class ImageFolder:

@@ -22,6 +22,8 @@ FILES = {
     "propagated/result.fresco-run.json": "propagated/result.mp4",
 }
 """Run file -> the result that it names."""
+NEWER = {("sampling", "lora_dir"), ("sampling", "embeddings_dir")}
+"""Options that version 0.1 did not have."""
 
 
 def as_json(value: object) -> object:
@@ -38,13 +40,15 @@ def test_a_run_file_gives_its_settings_its_clip_and_its_result(
     assert imported.source == samples.root / "clip.mp4"
     assert imported.output == samples.root / FILES[name]
     assert imported.report.ignored == ()
-    assert imported.report.defaulted == ()
+    assert [line.split()[0] for line in imported.report.defaulted] == [
+        f"{entry.group}.{entry.name}" for entry in entries() if entry.place in NEWER
+    ]
 
 
 def test_the_file_of_everything_has_no_default(samples: Samples) -> None:
     """So that an option which arrives elsewhere, or not at all, is seen above."""
     settings = load_config(samples.root / "everything.fresco-run.json").settings
-    for entry in entries():
+    for entry in (entry for entry in entries() if entry.place not in NEWER):
         assert getattr(getattr(settings, entry.group), entry.name) != entry.default
 
 

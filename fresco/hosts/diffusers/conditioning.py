@@ -23,8 +23,13 @@ class Conditioning:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """The frames of all parts, in order; parts have the same fields."""
-        tokens = torch.cat([part.tokens for part in parts])
+        """The frames of all parts, in order; parts have the same fields.
+
+        Where prompts differ in length, the last token of the shorter ones is repeated, as in the
+        WebUI.
+        """
+        longest = max(part.tokens.shape[1] for part in parts)
+        tokens = torch.cat([_lengthen(part.tokens, longest) for part in parts])
         pooled = [part.pooled for part in parts if part.pooled is not None]
         ids = [part.ids for part in parts if part.ids is not None]
         return cls(tokens, torch.cat(pooled) if pooled else None, torch.cat(ids) if ids else None)
@@ -37,3 +42,8 @@ class Conditioning:
                 "text_embeds": self.pooled.to(dtype), "time_ids": self.ids.to(dtype),
             }
         return arguments
+
+
+def _lengthen(tokens: Tensor, length: int) -> Tensor:
+    missing = length - tokens.shape[1]
+    return torch.cat([tokens, tokens[:, -1:].expand(-1, missing, -1)], dim=1) if missing else tokens

@@ -78,7 +78,9 @@ class Denoiser:
 
     def _evaluate_chunks(self, x: Tensor, t: Tensor, controlled: bool) -> list[Tensor]:
         chunks = self.chunks
-        if self.one_call and len(chunks) > 1:
+        # Prompts of other lengths than the negative ones have calls of their own, as in the WebUI.
+        lengths = {part.tokens.shape[1] for part in self._conditioning.values()}
+        if self.one_call and len(chunks) > 1 and len(lengths) == 1:
             try:
                 return list(self._evaluate(x, t, chunks, controlled).chunk(len(chunks)))
             except OutOfMemoryError as error:

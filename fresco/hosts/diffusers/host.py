@@ -32,6 +32,7 @@ from fresco.hosts.diffusers.text import PromptEncoder
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
+from fresco.planning.prompts import list_composed
 from fresco.progress import Stage
 from fresco.settings import FrescoSettings, SamplingSettings, cache_settings, entries
 
@@ -65,32 +66,37 @@ _FORMER_OPTIONS = (
 """Options in the fingerprint of version 0.1."""
 
 
-def compute_fingerprint(parts: ModelParts, settings: SamplingSettings) -> str:
+def compute_fingerprint(
+    parts: ModelParts, settings: SamplingSettings, *, syntax: str = ""
+) -> str:
     """Hash over weights, configurations and options.
 
     The number format is the one asked for, and weights are hashed as float16: by default a device
     has its own, and a run that is moved to another one goes on.
+
+    Args:
+        syntax: digest of what the syntax of the prompts leads to, embeddings included.
     """
     used = cache_settings(FrescoSettings(sampling=settings), "sampling")["sampling"]
     options = {
         entry.name: used[entry.name] for entry in entries()
         if entry.name in used and entry.group == "sampling" and not entry.option.by_host
     }
-    return _hash_parts(parts, options, lambda tensor: (
+    return _hash_parts(parts, options, syntax, lambda tensor: (
         tensor.half() if tensor.dtype == torch.float32 else tensor
     ))
 
 
 def compute_former_fingerprint(
-    parts: ModelParts, settings: SamplingSettings, device: torch.device
+    parts: ModelParts, settings: SamplingSettings, device: torch.device, *, syntax: str = ""
 ) -> str:
     """The fingerprint as version 0.1 computed it."""
     options = {name: getattr(settings, name) for name in _FORMER_OPTIONS}
-    return _hash_parts(parts, options | {"device": device.type}, lambda tensor: tensor)
+    return _hash_parts(parts, options | {"device": device.type}, syntax, lambda tensor: tensor)
 
 
 def _hash_parts(
-    parts: ModelParts, options: dict[str, Any], normalise: Callable[[Tensor], Tensor]
+    parts: ModelParts, options: dict[str, Any], syntax: str, normalise: Callable[[Tensor], Tensor]
 ) -> str:
     digest = hashlib.sha256()
     # diffusers lists which values are its defaults in an order that differs between processes.
@@ -106,6 +112,7 @@ def _hash_parts(
             tensor = normalise(weights.detach()).cpu()
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    digest.update(syntax.encode())
     return digest.hexdigest()
 
 
@@ -119,10 +126,13 @@ class DiffusersHost:
         self._parts, self._settings, self._name = parts, settings, name
         self._preprocessor = preprocessor
         self._device = torch.device(parts.unet.device)
-        self._fingerprint = compute_fingerprint(parts, settings)
+        self._text = PromptEncoder(
+            parts.tokenizer, parts.text_encoder, embeddings_dir=settings.embeddings_dir
+        )
+        self._syntax = self._text.digest(list_composed(settings))
+        self._fingerprint = compute_fingerprint(parts, settings, syntax=self._syntax)
         self._adapter = DiffusersUNet(parts.unet)
         self._codec = LatentCodec(parts.vae)
-        self._text = PromptEncoder(parts.tokenizer, parts.text_encoder)
         self._model_sigmas = compute_model_sigmas(self._make_scheduler().alphas_cumprod)
         self._one_call = True
 
@@ -139,7 +149,9 @@ class DiffusersHost:
     @property
     def former_fingerprint(self) -> str:
         """The same as version 0.1 computed it."""
-        return compute_former_fingerprint(self._parts, self._settings, self._device)
+        return compute_former_fingerprint(
+            self._parts, self._settings, self._device, syntax=self._syntax
+        )
 
     @property
     def model_sigmas(self) -> tuple[float, ...]:

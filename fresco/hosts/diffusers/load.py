@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from transformers import CLIPTextModel
 
 from fresco.errors import HostError, WeightsError
-from fresco.hosts.detection import describe, inspect_checkpoint, name_family, read_shapes
+from fresco.hosts.detection import VAE, describe, name_family, require_size
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
-from fresco.hosts.diffusers.lora import merge_loras
+from fresco.hosts.diffusers.layout import rename_control_key
+from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
 from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
     find_scheduler,
     plan_timesteps,
 )
-from fresco.hosts.diffusers.single_file import write_configuration, write_tokenizer
-from fresco.memory import memory_errors
+from fresco.hosts.diffusers.single_file import (
+    LoadedParts,
+    build_empty,
+    fill,
+    load_single_file,
+    load_vae_file,
+)
+from fresco.hosts.tensor_file import TensorFile
+from fresco.memory import is_out_of_memory, memory_errors
+from fresco.planning.prompt_syntax import check_syntax
 from fresco.settings import SamplingSettings
 from fresco.weights import is_offline
 
@@ -34,35 +44,47 @@ _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
+_LATENT_CHANNELS = 4
+_LIBRARY_ERRORS = (
+    OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError,
+)
+"""What diffusers and transformers raise on files that they cannot take."""
 
 
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     """The model of the settings as a host; `offline` never touches the network."""
     offline = is_offline(offline)
-    find_scheduler(settings.scheduler)  # a name that is refused, before a model is loaded
+    loras = check_request(settings)
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     with _quiet():
-        pipe = _load_pipeline(settings.model, offline=offline)
+        loaded = _load_parts(settings, offline=offline)
         if settings.vae:
-            pipe.register_modules(vae=_load_vae(settings.vae, pipe, offline=offline))
-        _check_pipeline(pipe, settings.model)
-        scheduler = create_scheduler(settings.scheduler, pipe.scheduler.config)
+            loaded = replace(loaded, vae=_load_vae(settings.vae, loaded.vae, offline=offline))
+        _check_parts(loaded, settings.model)
+        scheduler = create_scheduler(settings.scheduler, loaded.schedule)
         plan_timesteps(scheduler, settings.steps, settings.strength)
-        merge_loras(pipe, settings.lora)
-        control, preprocessor = _load_control(settings, pipe, device, offline=offline)
+        merge_loras(loaded.unet, loaded.text_encoder, loras)
+        control, preprocessor = _load_control(settings, loaded, device, offline=offline)
     with memory_errors("while loading the model"):
-        for part in (pipe.unet, pipe.vae, pipe.text_encoder, control):
+        for part in (loaded.unet, loaded.vae, loaded.text_encoder, control):
             if part is not None:
                 # Not part.to: diffusers logs a warning about layers that these networks lack.
                 torch.nn.Module.to(part, device=device, dtype=dtype)
                 part.eval().requires_grad_(False)
     parts = ModelParts(
-        pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler.config, control
+        loaded.unet, loaded.vae, loaded.text_encoder, loaded.tokenizer, loaded.schedule, control
     )
     name = f"diffusers: {Path(settings.model).name}"
     log.info("Loaded %s on %s as %s.", name, device, dtype)
     return DiffusersHost(parts, settings, name=name, preprocessor=preprocessor)
+
+
+def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
+    """The LoRA files asked for, after all was refused that can be before anything is loaded."""
+    check_syntax(settings)
+    find_scheduler(settings.scheduler)
+    return choose_loras(settings)
 
 
 def pick_device(name: str) -> torch.device:
@@ -118,14 +140,15 @@ def _quiet() -> Iterator[None]:
                 each.enable_progress_bar()
 
 
-def _load_pipeline(model: str, *, offline: bool) -> Any:
-    """A StableDiffusionPipeline in float32 on the CPU."""
+def _load_parts(settings: SamplingSettings, *, offline: bool) -> LoadedParts:
+    """The parts of a Stable Diffusion model, in float32 on the CPU."""
+    model = settings.model
     if not model:
         raise HostError("sampling.model is empty; name a checkpoint, a folder or a hub name.")
     path = Path(model).expanduser()
     with memory_errors("while loading the model"):
         if path.is_file():
-            return _load_single_file(path, offline=offline)
+            return load_single_file(path, with_vae=not settings.vae, offline=offline)
         if path.is_dir():
             return _load_folder(path)
         if path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~")):
@@ -133,20 +156,7 @@ def _load_pipeline(model: str, *, offline: bool) -> Any:
         return _load_hub(model, offline=offline)
 
 
-def _load_single_file(path: Path, *, offline: bool) -> Any:
-    sizes = inspect_checkpoint(path)
-    with tempfile.TemporaryDirectory(prefix="fresco-") as name:
-        folder = Path(name)
-        write_configuration(folder, sizes)
-        write_tokenizer(
-            folder / "tokenizer", path, vocabulary=sizes.vocabulary, offline=offline
-        )
-        return diffusers.StableDiffusionPipeline.from_single_file(
-            str(path), config=str(folder), local_files_only=True
-        )
-
-
-def _load_folder(path: Path) -> Any:
+def _load_folder(path: Path) -> LoadedParts:
     if not (path / "model_index.json").is_file():
         raise HostError(
             f"{path} holds no model_index.json; a model is a diffusers folder or a single file."
@@ -155,7 +165,7 @@ def _load_folder(path: Path) -> Any:
     return _from_pretrained(str(path), str(path), local=True)
 
 
-def _load_hub(name: str, *, offline: bool) -> Any:
+def _load_hub(name: str, *, offline: bool) -> LoadedParts:
     try:
         config = diffusers.DiffusionPipeline.load_config(name, local_files_only=offline)
     except (OSError, ValueError) as error:
@@ -168,15 +178,23 @@ def _load_hub(name: str, *, offline: bool) -> Any:
     return _from_pretrained(name, name, local=offline)
 
 
-def _from_pretrained(source: str, name: str, *, local: bool) -> Any:
-    try:
-        return diffusers.StableDiffusionPipeline.from_pretrained(
-            source, local_files_only=local, safety_checker=None, feature_extractor=None,
-            requires_safety_checker=False,
+def _from_pretrained(source: str, name: str, *, local: bool) -> LoadedParts:
+    parts: dict[str, Any] = {}
+    for part, kind in (("unet", diffusers.UNet2DConditionModel),
+                       ("vae", diffusers.AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        # Apart, since a pipeline does not say what it fills by chance.
+        network = _load_network(
+            kind, source, f"The {part} of model {name}", local=local, subfolder=part
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise HostError(f"Model {name} cannot be loaded: {reason} Check its files.") from error
+        parts[part] = torch.nn.Module.float(network)
+    with _library_errors(f"Model {name}"):
+        pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(
+            source, local_files_only=local, safety_checker=None, feature_extractor=None,
+            requires_safety_checker=False, **parts,
+        )
+    return LoadedParts(
+        pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler.config
+    )
 
 
 def _check_class(config: Any, name: str) -> None:
@@ -188,9 +206,11 @@ def _check_class(config: Any, name: str) -> None:
         )
 
 
-def _check_pipeline(pipe: Any, name: str) -> None:
+def _check_parts(loaded: LoadedParts, name: str) -> None:
     """Refuse what loads but would be sampled wrongly."""
-    unet, prediction = pipe.unet.config, pipe.scheduler.config.get("prediction_type", "epsilon")
+    unet = loaded.unet.config
+    prediction = loaded.schedule.get("prediction_type", "epsilon")
+    text = loaded.text_encoder.config.hidden_size
     problem = ""
     if unet.in_channels != 4:
         problem = f"has {unet.in_channels} input channels, as inpainting or depth models have"
@@ -200,85 +220,156 @@ def _check_pipeline(pipe: Any, name: str) -> None:
         problem = f"needs conditioning of type {unet.addition_embed_type}, as SDXL does"
     elif prediction not in _PREDICTIONS:
         problem = f"predicts {prediction!r}"
-    elif pipe.text_encoder.config.hidden_size != unet.cross_attention_dim:
-        problem = (f"has a text encoder of width {pipe.text_encoder.config.hidden_size} but a UNet "
-                   f"for {unet.cross_attention_dim}")
+    elif text != unet.cross_attention_dim:
+        problem = f"has a text encoder of width {text} but a UNet for {unet.cross_attention_dim}"
     if problem:
         raise HostError(f"{name} {problem}; use a plain Stable Diffusion 1.x or 2.x checkpoint.")
 
 
-def _load_vae(name: str, pipe: Any, *, offline: bool) -> Any:
-    """Another VAE of four latent channels."""
+def _load_vae(name: str, before: Any, *, offline: bool) -> Any:
+    """Another VAE of four latent channels.
+
+    Args:
+        before: the model's own VAE, or None.
+    """
     path = Path(name).expanduser()
-    try:
-        if path.is_file():
-            kind = describe(read_shapes(path))
-            if kind not in ("a VAE", "Stable Diffusion 1.x"):
-                raise HostError(
-                    f"sampling.vae {path.name} is {kind}; give a VAE of Stable Diffusion 1.x."
-                )
-            with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
-                pipe.vae.save_config(folder)
-                vae = diffusers.AutoencoderKL.from_single_file(
-                    str(path), config=folder, local_files_only=True
-                )
-        else:
-            inner = {"subfolder": "vae"} if (path / "model_index.json").is_file() else {}
-            vae = diffusers.AutoencoderKL.from_pretrained(
-                name, local_files_only=offline or path.is_dir(), **inner
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise HostError(f"sampling.vae {name} cannot be loaded: {reason}") from error
+    if path.is_file():
+        return _load_vae_file(TensorFile(path), before)
+    inner = {"subfolder": "vae"} if (path / "model_index.json").is_file() else {}
+    vae = _load_network(
+        diffusers.AutoencoderKL, name, f"sampling.vae {name}", local=offline or path.is_dir(),
+        **inner,
+    )
     channels = dict(vae.config)["latent_channels"]
-    if channels != 4:
-        raise HostError(
-            f"sampling.vae {name} has {channels} latent channels; Stable Diffusion 1.x "
-            "has 4. Use a VAE made for it."
-        )
+    if channels != _LATENT_CHANNELS:
+        raise _make_latent_error(name, channels)
     return vae
 
 
+def _load_vae_file(file: TensorFile, before: Any) -> Any:
+    shapes, name = file.shapes, file.path.name
+    prefix = VAE if any(key.startswith(VAE) for key in shapes) else ""
+    kind = describe(shapes)
+    if not prefix and kind != "a VAE":
+        raise HostError(f"sampling.vae {name} is {kind}; give a VAE of Stable Diffusion 1.x.")
+    if any(key.startswith("decoder.up_blocks.") for key in shapes):
+        return _load_renamed_vae(file, before)
+    channels = require_size(file, f"{prefix}decoder.conv_in.weight", 1)
+    if channels != _LATENT_CHANNELS:
+        raise _make_latent_error(name, channels)
+    return load_vae_file(file, prefix, None if before is None else before.config)
+
+
+def _load_renamed_vae(file: TensorFile, before: Any) -> Any:
+    """A VAE's file with the names of diffusers, whose configuration lies beside it or is known."""
+    if (file.path.parent / "config.json").is_file():
+        return _load_vae(str(file.path.parent), before, offline=True)
+    if before is None:
+        raise HostError(
+            f"sampling.vae {file.path.name} has the names of diffusers but no config.json beside "
+            "it; give its folder instead."
+        )
+    vae = build_empty(diffusers.AutoencoderKL, before.config, file.path)
+    fill(vae, file, {key: key for key in vae.state_dict()})
+    return vae
+
+
+def _make_latent_error(name: str, channels: int) -> HostError:
+    return HostError(
+        f"sampling.vae {name} has {channels} latent channels; Stable Diffusion 1.x has "
+        f"{_LATENT_CHANNELS}. Use a VAE made for it."
+    )
+
+
+def _load_network(kind: Any, source: str, what: str, *, local: bool, **options: Any) -> Any:
+    """A network from a folder or the hub, whole.
+
+    Args:
+        what: the network, for messages.
+    """
+    if issubclass(kind, CLIPTextModel):
+        # transformers names a tensor of another shape in its report only.
+        options["ignore_mismatched_sizes"] = True
+    with _library_errors(what):
+        network, report = kind.from_pretrained(
+            source, local_files_only=local, output_loading_info=True, **options
+        )
+    _refuse_missing(report, what)
+    return network
+
+
+@contextmanager
+def _library_errors(what: str) -> Iterator[None]:
+    """Within: whatever a library raises on a file says what cannot be loaded, in one sentence."""
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0].partition(" If you want to")[0].rstrip(".")
+        raise HostError(
+            f"{what} cannot be loaded: {reason or type(error).__name__}. Check its files."
+        ) from error
+
+
+def _refuse_missing(report: Mapping[str, Any], what: str) -> None:
+    """Refuse a network of which the library found only a part; it fills the rest by chance."""
+    wrong = sorted(report.get("mismatched_keys") or ())
+    if wrong:
+        tensor, found, needed = wrong[0]
+        raise WeightsError(
+            f"{what} has {tensor} of shape {list(found)}, where {list(needed)} is needed; it is "
+            "damaged or made for another model."
+        )
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        others = f" and {len(missing) - 1} more of its tensors" if len(missing) > 1 else ""
+        raise WeightsError(
+            f"{what} lacks {missing[0]}{others}; it is incomplete. Fetch it again."
+        )
+
+
 def _load_control(
-    settings: SamplingSettings, pipe: Any, device: torch.device, *, offline: bool
+    settings: SamplingSettings, loaded: LoadedParts, device: torch.device, *, offline: bool
 ) -> tuple[Any, Preprocessor | None]:
     """The ControlNet and its preprocessor, or (None, None)."""
     if settings.control == "none":
         return None, None
     name = settings.control_model
     path = Path(name).expanduser()
-    try:
-        if path.is_file():
-            control = _load_control_file(path, pipe)
-        else:
-            control = diffusers.ControlNetModel.from_pretrained(
-                name, local_files_only=offline or path.is_dir()
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise HostError(f"ControlNet {name} cannot be loaded: {reason}") from error
-    _check_control(control, pipe.unet, name)
+    if path.is_file():
+        control = _load_control_file(TensorFile(path), loaded.unet)
+    else:
+        control = _load_network(
+            diffusers.ControlNetModel, name, f"ControlNet {name}", local=offline or path.is_dir()
+        )
+    _check_control(control, loaded.unet, name)
     return control, create_preprocessor(settings, device, offline=offline)
 
 
-def _load_control_file(path: Path, pipe: Any) -> Any:
-    shapes = read_shapes(path)
+def _load_control_file(file: TensorFile, unet: Any) -> Any:
+    """A ControlNet in one file, in the original layout or in that of diffusers."""
+    shapes, name = file.shapes, file.path.name
     kind = describe(shapes)
     if kind != "a ControlNet":
-        raise HostError(f"control_model {path.name} is {kind}; give a ControlNet.")
-    if not any(key.startswith("control_model.") for key in shapes):
-        raise WeightsError(
-            f"{path.name} has the keys of diffusers but no configuration; give its folder instead."
+        raise HostError(f"control_model {name} is {kind}; give a ControlNet.")
+    if "difference" in shapes:
+        raise HostError(
+            f"control_model {name} holds the difference of a ControlNet to its model; give a whole "
+            "one."
         )
-    text = next((s for k, s in shapes.items() if k.endswith("attn2.to_k.weight")), (0, 0))[1]
-    wanted = pipe.unet.config.cross_attention_dim
-    if text != wanted:
-        raise _make_family_error(path.name, text, wanted)
-    with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
-        diffusers.ControlNetModel.from_unet(pipe.unet).save_config(folder)
-        return diffusers.ControlNetModel.from_single_file(
-            str(path), config=folder, local_files_only=True
-        )
+    cross = [key for key in shapes if key.endswith("attn2.to_k.weight")]
+    wanted = unet.config.cross_attention_dim
+    if cross and (theirs := require_size(file, cross[0], 1)) != wanted:
+        raise _make_family_error(name, theirs, wanted)
+    with torch.device("meta"):
+        control = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False)
+    original = not any(key.startswith("controlnet_cond_embedding.") for key in shapes)
+    prefix = "control_model." if any(key.startswith("control_model.") for key in shapes) else ""
+    fill(control, file, {
+        key: prefix + rename_control_key(key) if original else key for key in control.state_dict()
+    })
+    return control
 
 
 def _check_control(control: Any, unet: Any, name: str) -> None:

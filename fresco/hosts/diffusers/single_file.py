@@ -1,4 +1,4 @@
-"""A checkpoint in one file: its configuration and tokenizer, without any network."""
+"""A checkpoint in one file: its networks and tokenizer, without any download."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ import gzip
 import importlib.util
 import json
 import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fresco.errors import HostError
-from fresco.hosts.detection import Architecture
+import torch
+import yaml
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from fresco.errors import HostError, WeightsError
+from fresco.hosts.detection import (
+    CLIP,
+    UNET,
+    VAE,
+    Architecture,
+    make_missing_error,
+    measure_checkpoint,
+    measure_vae,
+)
+from fresco.hosts.diffusers.layout import rename_unet_key, rename_vae_key
+from fresco.hosts.tensor_file import TensorFile
 
 _HUB_TOKENIZERS = (
     "openai/clip-vit-large-patch14",
@@ -25,50 +43,190 @@ _MERGES = 49152 - 256 - 2
 _MARKS = ("<|startoftext|>", "<|endoftext|>")
 
 
-def write_configuration(folder: Path, sizes: Architecture) -> None:
-    """The configuration of a Stable Diffusion 1.x model of these sizes, as diffusers reads it."""
-    _write(folder / "model_index.json", {
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [None, None],
-        "safety_checker": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "scheduler": ["diffusers", "DDPMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    })
-    _write(folder / "unet" / "config.json", {
-        "_class_name": "UNet2DConditionModel",
-        "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": sizes.widths,
+@dataclass(frozen=True, slots=True)
+class LoadedParts:
+    """The parts of a model before they go to their device."""
+
+    unet: Any
+    """UNet2DConditionModel."""
+    vae: Any
+    """AutoencoderKL; None where another one is given."""
+    text_encoder: Any
+    """CLIPTextModel."""
+    tokenizer: Any
+    """CLIPTokenizer."""
+    schedule: Any
+    """Configuration of the model's own scheduler."""
+
+
+def load_single_file(path: Path, *, with_vae: bool, offline: bool) -> LoadedParts:
+    """A Stable Diffusion 1.x checkpoint in float32 on the CPU, every tensor checked.
+
+    Args:
+        with_vae: whether its VAE is used.
+    """
+    file = TensorFile(path)
+    sizes = measure_checkpoint(file, with_vae=with_vae)
+    unet = build_empty(UNet2DConditionModel, _make_unet_configuration(sizes), path)
+    text = _build_text_encoder(sizes, path)
+    of_unet = {key: UNET + rename_unet_key(key) for key in unet.state_dict()}
+    of_text = {key: f"{CLIP}{key.removeprefix('text_model.')}" for key in text.state_dict()}
+    # All are checked before the first is read, which takes longest.
+    check_tensors(unet, file, of_unet)
+    check_tensors(text, file, of_text)
+    vae = load_vae_file(file, VAE, None) if with_vae else None
+    fill(unet, file, of_unet)
+    fill(text, file, of_text)
+    with tempfile.TemporaryDirectory(prefix="fresco-") as name:
+        folder = Path(name) / "tokenizer"
+        write_tokenizer(folder, path, vocabulary=sizes.vocabulary, offline=offline)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    schedule = _SCHEDULE | {"prediction_type": _find_prediction(file)}
+    scheduler: Any = DDPMScheduler.from_config(schedule)
+    return LoadedParts(unet, vae, text, tokenizer, scheduler.config)
+
+
+def _find_prediction(file: TensorFile) -> str:
+    """What a checkpoint predicts, by its mark or by the yaml beside it, as the WebUI reads them."""
+    if "v_pred" in file.shapes:
+        return "v_prediction"
+    beside = file.path.with_suffix(".yaml")
+    try:
+        about = yaml.safe_load(beside.read_text("utf-8")) if beside.is_file() else {}
+        of_model = about["model"]["params"].get("parameterization", "eps") if about else "eps"
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise HostError(
+            f"{beside} is not a configuration of Stable Diffusion; mend it or move it away."
+        ) from error
+    return "v_prediction" if of_model == "v" else "epsilon"
+
+
+def load_vae_file(file: TensorFile, prefix: str, before: Mapping[str, Any] | None) -> Any:
+    """The VAE of a file of the original layout, its tensors named with this prefix.
+
+    Args:
+        before: configuration of the VAE that it replaces, which counts where the sizes agree;
+            None: that of Stable Diffusion 1.x.
+    """
+    widths, layers = measure_vae(file, prefix)
+    sizes = {"block_out_channels": list(widths), "layers_per_block": layers}
+    same = before is not None and sizes == {
+        "block_out_channels": list(before["block_out_channels"]),
+        "layers_per_block": before["layers_per_block"],
+    }
+    configuration = before if before is not None and same else _make_vae_configuration(sizes)
+    vae = build_empty(AutoencoderKL, configuration, file.path)
+    stages = len(widths)
+    fill(vae, file, {key: prefix + rename_vae_key(key, stages) for key in vae.state_dict()})
+    return vae
+
+
+def build_empty(kind: Any, configuration: Mapping[str, Any], path: Path) -> Any:
+    """A network of diffusers without values, to be filled from a file."""
+    try:
+        with torch.device("meta"):
+            return kind.from_config(dict(configuration))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise WeightsError(
+            f"{path.name} has tensors of sizes that no {kind.__name__} has ({error}); it is "
+            "damaged or of another kind."
+        ) from error
+
+
+def _build_text_encoder(sizes: Architecture, path: Path) -> Any:
+    configuration = CLIPTextConfig(**_make_text_configuration(sizes))
+    try:
+        with torch.device("meta"):
+            model = CLIPTextModel(configuration)
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path.name} has a text encoder of sizes that no CLIP has ({error}); it is damaged "
+            "or of another kind."
+        ) from error
+    for module in model.modules():  # not in any file
+        if getattr(module, "position_ids", None) is not None:
+            module.position_ids = torch.arange(sizes.text_length)[None]
+    return model
+
+
+def check_tensors(model: Any, file: TensorFile, names: Mapping[str, str]) -> None:
+    """Check that a file has every tensor of a network, each in its shape.
+
+    Args:
+        names: the file's name of each of the network's tensors, by the network's own.
+
+    Raises:
+        WeightsError: a tensor is missing or has another shape; the sentence names it.
+    """
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    missing = [name for name in names.values() if name not in file.shapes]
+    if missing:
+        raise make_missing_error(file, missing[0], len(missing) - 1)
+    wrong = [(name, wanted[key]) for key, name in names.items()
+             if _drop_ones(file.shapes[name]) != _drop_ones(wanted[key])]
+    if wrong:
+        name, shape = wrong[0]
+        others = f", and {len(wrong) - 1} more that do not fit" if len(wrong) > 1 else ""
+        raise WeightsError(
+            f"{file.path.name} has {file.name_in_file(name)} of shape {list(file.shapes[name])}, "
+            f"where {list(shape)} is needed{others}; it is damaged or made for another model."
+        )
+
+
+def fill(model: Any, file: TensorFile, names: Mapping[str, str]) -> Any:
+    """The network with the values of a file, checked as `check_tensors` does."""
+    check_tensors(model, file, names)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    values = file.read(names.values())
+    model.load_state_dict(
+        {key: values[name].reshape(shapes[key]).contiguous() for key, name in names.items()},
+        assign=True,
+    )
+    return model
+
+
+def _drop_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its trailing sizes of one: a 1x1 convolution is a linear layer."""
+    kept = list(shape)
+    while len(kept) > 1 and kept[-1] == 1:
+        kept.pop()
+    return tuple(kept)
+
+
+_SCHEDULE = {
+    "_class_name": "DDPMScheduler",
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "num_train_timesteps": 1000, "prediction_type": "epsilon",
+    "steps_offset": 1, "timestep_spacing": "leading", "variance_type": "fixed_small",
+}
+"""The noise schedule that Stable Diffusion 1.x was trained with."""
+
+
+def _make_unet_configuration(sizes: Architecture) -> dict[str, Any]:
+    """A UNet of Stable Diffusion 1.x."""
+    return {
+        "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": list(sizes.widths),
         "cross_attention_dim": sizes.context, "in_channels": 4, "out_channels": 4,
         "layers_per_block": 2, "norm_eps": 1e-5, "norm_num_groups": 32, "sample_size": 64,
         "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
         "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    })
-    stages = len(sizes.vae_widths)
-    _write(folder / "vae" / "config.json", {
-        "_class_name": "AutoencoderKL",
-        "act_fn": "silu", "block_out_channels": sizes.vae_widths, "in_channels": 3,
-        "out_channels": 3, "latent_channels": 4, "layers_per_block": sizes.vae_layers,
+    }
+
+
+def _make_vae_configuration(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """A VAE of Stable Diffusion 1.x."""
+    stages = len(sizes["block_out_channels"])
+    return {
+        "act_fn": "silu", "in_channels": 3, "out_channels": 3, "latent_channels": 4,
         "norm_num_groups": 32, "sample_size": 512, "scaling_factor": 0.18215,
         "down_block_types": ["DownEncoderBlock2D"] * stages,
-        "up_block_types": ["UpDecoderBlock2D"] * stages,
-    })
-    _write(folder / "text_encoder" / "config.json", _make_text_configuration(sizes))
-    _write(folder / "scheduler" / "scheduler_config.json", {
-        "_class_name": "DDPMScheduler",
-        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-        "clip_sample": False, "num_train_timesteps": 1000, "prediction_type": "epsilon",
-        "steps_offset": 1, "timestep_spacing": "leading", "variance_type": "fixed_small",
-    })
+        "up_block_types": ["UpDecoderBlock2D"] * stages, **sizes,
+    }
 
 
 def _make_text_configuration(sizes: Architecture) -> dict[str, Any]:
     """CLIP's text model; heads are 64 wide in the original, at least four in smaller ones."""
     return {
-        "architectures": ["CLIPTextModel"], "model_type": "clip_text_model",
         "hidden_act": "quick_gelu", "hidden_size": sizes.context,
         "intermediate_size": sizes.text_inner, "max_position_embeddings": sizes.text_length,
         "num_attention_heads": max(4, sizes.context // 64), "num_hidden_layers": sizes.text_layers,
@@ -141,8 +299,6 @@ def _finish_tokenizer(folder: Path) -> None:
 
 def _save_from_hub(folder: Path, *, offline: bool) -> bool:
     """Save the hub's tokenizer, from its cache or, unless offline, from the network."""
-    from transformers import CLIPTokenizer
-
     tries = [(name, True) for name in _HUB_TOKENIZERS]
     for name, local in [*tries, *([] if offline else [(_HUB_TOKENIZERS[0], False)])]:
         for inner in ("", "tokenizer"):

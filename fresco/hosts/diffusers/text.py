@@ -1,28 +1,90 @@
-"""Prompts to conditioning, by the text encoder of Stable Diffusion 1.x and 2.x."""
+"""Prompts to conditioning, by the text encoder of Stable Diffusion 1.x and 2.x.
+
+Prompts are read as the WebUI reads them: weights, BREAK, embeddings, and as many chunks of the
+encoder's length as the words need.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from fresco.errors import HostError
 from fresco.hosts.diffusers.conditioning import Conditioning
+from fresco.hosts.diffusers.embeddings import Embeddings
+from fresco.planning.prompt_syntax import Fragment, read_fragments
 
-log = logging.getLogger("fresco")
+_COMMA = ",</w>"
+"""CLIP's token of a comma."""
+_BACKTRACK = 20
+"""Tokens at the end of a chunk that move on to the next one, back to a comma; the WebUI's own."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """What is never parted: a token, or the vectors of an embedding."""
+
+    token: int
+    weight: float
+    vectors: Tensor | None = None
+
+    def __len__(self) -> int:
+        return 1 if self.vectors is None else len(self.vectors)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """As many tokens as the encoder reads at once, without its marks of begin and end."""
+
+    items: list[_Item] = field(default_factory=list)
+    last_comma: int = -1
+    """Place of the last comma among the items."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.items))
 
 
 class PromptEncoder:
     """CLIP conditioning, computed once for each distinct prompt."""
 
-    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
+    def __init__(self, tokenizer: Any, text_encoder: Any, *, embeddings_dir: str = "") -> None:
         self._tokenizer, self._model = tokenizer, text_encoder
+        most = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+        self._length: int = most - 2  # begin and end
+        self._comma = tokenizer.get_vocab().get(_COMMA, -1)
+        self._embeddings = Embeddings(embeddings_dir, tokenizer, text_encoder.config.hidden_size)
         self._known: dict[str, Conditioning] = {}
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The conditioning of N frames from their prompts."""
         return Conditioning.concatenate([self._encode_one(prompt) for prompt in prompts])
+
+    def digest(self, prompts: Iterable[str]) -> str:
+        """Digest of what the syntax of prompts leads to; empty where all are plain words."""
+        sha = hashlib.sha256()
+        plain = True
+        for prompt in prompts:
+            chunks = self._split(prompt)
+            plain = plain and self._is_plain(chunks, prompt)
+            for chunk in chunks:
+                for item in chunk.items:
+                    sha.update(f"{item.token} {item.weight} ".encode())
+                    if item.vectors is not None:
+                        sha.update(item.vectors.numpy().tobytes())
+                sha.update(b"chunk ")
+        return "" if plain else sha.hexdigest()
+
+    def _is_plain(self, chunks: Sequence[_Chunk], prompt: str) -> bool:
+        ids = self._tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        return len(chunks) == 1 and all(i.vectors is None and i.weight == 1
+                                        for i in chunks[0].items) \
+            and [i.token for i in chunks[0].items] == list(ids)
 
     def _encode_one(self, prompt: str) -> Conditioning:
         if prompt not in self._known:
@@ -31,15 +93,110 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _run(self, prompt: str) -> Conditioning:
-        length = self._tokenizer.model_max_length
-        ids = self._tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
-        whole = self._tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(whole) > length:
-            lost = self._tokenizer.decode(whole[length - 1 : -1])
-            log.warning(
-                "A prompt has %d tokens, the model reads %d: %r is left out.",
-                len(whole) - 2, length - 2, lost,
-            )
-        return Conditioning(self._model(ids.to(self._model.device))[0])
+        """Chunk by chunk, side by side along the tokens."""
+        return Conditioning(
+            torch.cat([self._encode_chunk(chunk) for chunk in self._split(prompt)], dim=1)
+        )
+
+    def _split(self, prompt: str) -> list[_Chunk]:
+        """The chunks of a prompt; a BREAK ends one, however short it is."""
+        groups = read_fragments(prompt)
+        chunks: list[_Chunk] = []
+        for left, group in zip(reversed(range(len(groups))), groups, strict=True):
+            chunk = _Chunk()
+            for item in self._list_items(group):
+                fitted = True
+                while (full := self._make_room(chunk, item)) is not None:
+                    chunks.append(full)
+                    fitted = False
+                if fitted and item.token == self._comma and item.vectors is None:
+                    chunk.last_comma = len(chunk.items)
+                chunk.items.append(item)
+            if chunk.items or left or not chunks:
+                chunks.append(chunk)
+        return chunks
+
+    def _list_items(self, group: Iterable[Fragment]) -> Iterator[_Item]:
+        for fragment in group:
+            ids = self._tokenizer(
+                fragment.text, add_special_tokens=False, truncation=False, verbose=False
+            ).input_ids
+            place = 0
+            while place < len(ids):
+                found = self._embeddings.find(ids, place)
+                vectors, count = found or (None, 1)
+                item = _Item(ids[place], fragment.weight, vectors)
+                if len(item) > self._length:
+                    raise HostError(
+                        f"An embedding in {fragment.text!r} has {len(item)} vectors; the text "
+                        f"encoder reads {self._length} tokens at once. Use a smaller one."
+                    )
+                yield item
+                place += count
+
+    def _make_room(self, chunk: _Chunk, item: _Item) -> _Chunk | None:
+        """The chunk before this item where the item is too much for it; `chunk` goes on after it.
+
+        Words that follow a comma near the end move along.
+        """
+        if len(chunk) + len(item) <= self._length:
+            return None
+        keep = len(chunk.items)
+        after_comma = chunk.last_comma + 1
+        moved = sum(map(len, chunk.items[after_comma:]))
+        if (chunk.last_comma >= 0 and item.token != self._comma and len(chunk) == self._length
+                and moved < _BACKTRACK):
+            keep = after_comma
+        full = _Chunk(chunk.items[:keep])
+        chunk.items, chunk.last_comma = chunk.items[keep:], -1
+        return full
+
+    def _encode_chunk(self, chunk: _Chunk) -> Tensor:
+        """[1, tokens, C] of one chunk, weights applied."""
+        tokenizer = self._tokenizer
+        ids, weights = [tokenizer.bos_token_id], [1.0]
+        vectors: list[tuple[int, Tensor]] = []
+        for item in chunk.items:
+            if item.vectors is not None:
+                vectors.append((len(ids), item.vectors))
+            ids += [item.token] * len(item)
+            weights += [item.weight] * len(item)
+        missing = self._length + 1 - len(ids)
+        ids += [tokenizer.eos_token_id] + [tokenizer.pad_token_id] * missing
+        weights += [1.0] * (1 + missing)
+        device = self._model.device
+        with self._replacing(vectors):
+            encoded = self._model(torch.tensor([ids], device=device))[0]
+        if all(weight == 1 for weight in weights):
+            return encoded
+        return _apply_weights(encoded, torch.tensor(weights, device=device))
+
+    @contextmanager
+    def _replacing(self, vectors: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
+        """Within: the encoder sees these vectors in the place of tokens."""
+        if not vectors:
+            yield
+            return
+
+        def replace(module: Any, inputs: Any, embedded: Tensor) -> Tensor:
+            embedded = embedded.clone()
+            for place, values in vectors:
+                embedded[:, place:place + len(values)] = values.to(embedded)
+            return embedded
+
+        handle = self._model.get_input_embeddings().register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _apply_weights(encoded: Tensor, weights: Tensor) -> Tensor:
+    """Each token times its weight, the mean of all restored, as the WebUI does by default."""
+    weighted = encoded * weights[None, :, None]
+    result = weighted * (encoded.mean() / weighted.mean())
+    if not bool(torch.isfinite(result).all()):
+        raise HostError(
+            "The weights of a prompt give no finite conditioning; use weights nearer to 1."
+        )
+    return result

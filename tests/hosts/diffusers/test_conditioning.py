@@ -65,3 +65,27 @@ def test_a_unet_of_sdxls_kind_is_denoised_as_by_hand(sdxl_unet: UNet2DConditionM
 
     away, towards = evaluate(negative), evaluate(positive)
     torch.testing.assert_close(found, away + SCALE * (towards - away), atol=1e-5, rtol=0)
+
+
+def test_prompts_of_two_lengths_have_calls_of_their_own(
+    sdxl_unet: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot stand in one call without a change to the shorter one."""
+    torch.manual_seed(2)
+    x, t = torch.randn(FRAMES, 4, 8, 8), torch.tensor(500)
+    short, long = random_conditioning(FRAMES), random_conditioning(FRAMES)
+    long = Conditioning(torch.cat([long.tokens, torch.randn(FRAMES, 5, 32)], 1), long.pooled,
+                        long.ids)
+    lengths: list[int] = []
+    monkeypatch.setattr(
+        sdxl_unet, "forward",
+        lambda *args, forward=sdxl_unet.forward, **given: (
+            lengths.append(given["encoder_hidden_states"].shape[1]), forward(*args, **given)
+        )[1],
+    )
+    denoiser = Denoiser(DiffusersUNet(sdxl_unet), long, short, scale=SCALE)
+    found = denoiser(x, t)
+    assert lengths == [5, 10]
+    alone = [Denoiser(DiffusersUNet(sdxl_unet), each, each, scale=1)(x, t)
+             for each in (short, long)]
+    assert torch.equal(found, alone[0] + SCALE * (alone[1] - alone[0]))

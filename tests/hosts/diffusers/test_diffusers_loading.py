@@ -22,7 +22,6 @@ from fresco.errors import FrescoError, HostError, SettingsError, WeightsError
 from fresco.guidance.ports import BatchResult
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import pick_device
-from fresco.hosts.diffusers.lora import split_weight
 from fresco.progress import Progress
 from tests.helpers.tiny_models import tiny_host, tiny_request
 
@@ -231,58 +230,6 @@ def test_tokenizer_of_another_size_is_refused(
     (folder / "vocab.json").write_text(json.dumps(tokens | {"surplus": len(tokens)}))
     with pytest.raises(HostError, match="knows 790 tokens, the tokenizer found has 791"):
         tiny_host(path)
-
-
-def lora_file(path: Path, unet: UNet2DConditionModel, context: int = 64) -> Path:
-    """A LoRA of rank 2 on a cross-attention layer, in the layout of most training scripts."""
-    name = "lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_attn2_to_v"
-    generator = torch.Generator().manual_seed(3)
-    down = torch.randn(2, context, generator=generator)
-    up = torch.randn(32, 2, generator=generator)
-    save_file({
-        f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up,
-        f"{name}.alpha": torch.tensor(1.0),
-    }, path)
-    return path
-
-
-def test_lora_is_merged_with_its_weight(host: DiffusersHost, tiny_model: Path, tmp_path: Path
-                                        ) -> None:
-    """W + weight * alpha / rank * up down, and no layer of peft is left."""
-    path = lora_file(tmp_path / "style.safetensors", host.unet.unet)
-    merged = tiny_host(tiny_model, lora=(f"{path}:0.5",))
-    place = "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_v.weight"
-    before, after = (h.unet.unet.state_dict()[place] for h in (host, merged))
-    parts = load_file(path)
-    name = next(iter(parts)).partition(".")[0]
-    change = parts[f"{name}.lora_up.weight"] @ parts[f"{name}.lora_down.weight"]
-    assert torch.allclose(after, before + 0.5 * 0.5 * change, atol=1e-5)
-    assert list(merged.unet.unet.state_dict()) == list(host.unet.unet.state_dict())
-    assert merged.fingerprint != host.fingerprint
-    assert levels_apart(sample(merged), sample(host)) > 0
-
-
-def test_lora_of_another_architecture_is_refused(
-    host: DiffusersHost, tiny_model: Path, tmp_path: Path
-) -> None:
-    path = lora_file(tmp_path / "xl.safetensors", host.unet.unet, context=2048)
-    with pytest.raises(HostError, match=r"xl.safetensors is made for SDXL"):
-        tiny_host(tiny_model, lora=(str(path),))
-
-
-def test_file_that_is_no_lora_is_refused(tiny_model: Path, tiny_file: Path) -> None:
-    with pytest.raises(HostError, match=r"is Stable Diffusion 1\.x; give a LoRA file"):
-        tiny_host(tiny_model, lora=(str(tiny_file),))
-
-
-@pytest.mark.parametrize(("text", "path", "weight"), [
-    ("a.safetensors", "a.safetensors", 1.0),
-    ("a.safetensors:0.5", "a.safetensors", 0.5),
-    ("a:b.safetensors", "a:b.safetensors", 1.0),
-    ("a.safetensors:-1", "a.safetensors", -1.0),
-])
-def test_lora_text(text: str, path: str, weight: float) -> None:
-    assert split_weight(text) == (Path(path), weight)
 
 
 @pytest.fixture(scope="module")
