@@ -97,12 +97,3 @@ def test_what_ends_with_its_parent_ends_when_the_parent_is_gone_before_it_looks(
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )
     assert (child.returncode, child.stdout) == (1, "finished\n")
-
-
-def test_nothing_ends_while_the_parent_lives() -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", "import os, time\nfrom fresco.processes import end_with_parent\n"
-         "end_with_parent(os.getppid())\ntime.sleep(1.2)\nprint('alive')"],
-        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
-    )
-    assert (child.returncode, child.stdout) == (0, "alive\n")

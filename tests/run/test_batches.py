@@ -153,9 +153,6 @@ def test_memory_that_ends_while_the_guide_is_built_shrinks_the_batch_too(
     assert "Out of memory with a batch of 5 frames" in caplog.text
     again = _translate(dataclasses.replace(run, host=_Narrow(run.host, 0)), plan_batches(KEYS, 5))
     assert again == files
-    none = dataclasses.replace(run, estimator=_NarrowFlow(2), folder=run.folder / "none")
-    with pytest.raises(HostError, match="3 frames, the smallest"):
-        _translate(none, plan_batches(KEYS, 5))
 
 
 @pytest.mark.parametrize("short", ["flow", "model"])
@@ -221,21 +218,20 @@ class _ShortLater(_Narrow):
         return super().sample(request, guide, stage)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
 def test_frame_by_frame_resumes_in_the_groups_it_began_with(
-    run: KeyframeRun, tmp_path: Path, stop_after: int
+    run: KeyframeRun, tmp_path: Path
 ) -> None:
     """Five frames at once, then two: whatever was done before the stop, the images are the same."""
     files: list[dict[str, bytes]] = []
-    for name, stop in (("whole", 10**6), ("stopped", stop_after)):
+    for name, stop in (("whole", 10**6), ("stopped", 2)):
         folder = tmp_path / name
         folder.mkdir()
         host = _ShortLater(run.host, full=1, stop_after=stop)
         alone = dataclasses.replace(run, folder=folder, host=host)
         with contextlib.suppress(Cancelled), run.progress.stage("alone", 9) as stage:
             translate_unguided(alone, KEYS, stage)
-        assert host.sizes == ([5, 2, 2] if stop > 3 else [5, 2, 2][:stop])
-        resumed = _ShortLater(run.host, full=0 if stop == 1 else 10)
+        assert host.sizes == [5, 2, 2][:stop]
+        resumed = _ShortLater(run.host, full=10)
         with run.progress.stage("alone", 9) as stage:
             translate_unguided(dataclasses.replace(alone, host=resumed), KEYS, stage)
         files.append({path.name: path.read_bytes() for path in folder.glob("*.png")})
