@@ -269,7 +269,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
     if not path.stat().st_size:
         raise VideoError(f"{shown} is empty (0 bytes); send the file again.")
     try:
-        _probe(path, shown)
+        probe_video(path, shown)
         with open_source(path) as source:
             return source.info
     except VideoError as error:
@@ -281,7 +281,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
         ) from error
 
 
-def _probe(path: Path, shown: str) -> None:
+def probe_video(path: Path, shown: str) -> None:
     """Refuse lists of other files and enormous frames before anything of it is decoded."""
     allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:

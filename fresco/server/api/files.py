@@ -29,7 +29,7 @@ IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 """Formats of external keyframes and their endings."""
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
+_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})\s*)?-\s*(?:(\d{1,18})\s*)?", re.ASCII)
 
 
 def decode_file(name: str, text: str, most_megabytes: int) -> bytes:

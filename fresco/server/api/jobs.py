@@ -103,7 +103,9 @@ class JobRoutes:
         keys = self._engine.outcome(job).keys
         wanted = sorted(keys)
         if numbers.strip():
-            wanted = list(parse_keys(models.require_numbers(numbers), _ANY_FRAME))
+            wanted = list(parse_keys(
+                models.require_numbers(numbers), _ANY_FRAME, read_files=False
+            ))
         images = [encode_image(_require_file(keys.get(number), job, f"keyframe {number}"))
                   for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": images})

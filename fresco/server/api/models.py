@@ -42,7 +42,10 @@ from fresco.settings import Entry, FrescoSettings, check_pairs, check_value, ent
 
 _M = TypeVar("_M", bound=ApiModel)
 
-_KEYS = re.compile(r"\s*(?:key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII)
+_KEYS = re.compile(
+    # No \s* before the list of what may follow, which would be tried in every length.
+    r"(?:\s*key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII
+)
 """Keyframes themselves; any other text may name a file of the server."""
 _MOST_UNITS = 16
 _MOST_FRAMES = 10**9
