@@ -51,7 +51,11 @@ class Origins:
             return
         headers = connection.headers
         host = headers.get("host", "").lower()
-        if not guarded and host and not self._knows(_strip_port(host), further):
+        site = headers.get("sec-fetch-site", "").lower()
+        # A browser says so of an address that it trusts: encrypted, or of its own machine. Nobody
+        # but the name's owner can have the certificate, so its name does not lead here by a trick.
+        trusted = site in ("same-origin", "none")
+        if not (guarded or trusted or not host or self._knows(_strip_port(host), further)):
             raise HTTPException(
                 403, f"This server does not know itself as {host[:200]!r}. If it is one of its "
                 f"names, put http://{host[:200]} into {_SETTING}; or start the WebUI with a login."
@@ -59,8 +63,7 @@ class Origins:
         origin = headers.get("origin", "").lower()
         if origin and (_normalize(origin) in further or self._matches(origin)):
             return
-        site = headers.get("sec-fetch-site", "").lower()
-        if site in ("same-origin", "none") or _is_opened(connection, site):
+        if trusted or _is_opened(connection, site):
             return
         own = {host, headers.get("x-forwarded-host", "").partition(",")[0].strip().lower()} - {""}
         foreign = bool(site) if not origin else not _is_own(origin, own)
