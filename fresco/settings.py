@@ -39,6 +39,9 @@ class Option:
     """Largest value allowed."""
     choices: tuple[str, ...] = ()
     """Words allowed; empty means any."""
+    letters: int = 20_000
+    """Most letters of a text, also of each text of a list or mapping. No tokenizer takes more
+    than a thousand words."""
     images: bool = True
     """Whether another value gives other images, and so belongs into cache keys."""
     by_host: bool = False
@@ -104,6 +107,7 @@ class KeyframeSettings:
     keys: str = _keyframe(
         "",
         "Keyframes by hand, such as 0,11,23, or a file of them; empty: automatic.",
+        letters=200_000,
         one_clip=True,
         label="Keyframes by hand",
     )
@@ -524,6 +528,8 @@ def entries() -> Iterator[Entry]:
             yield Entry(group.name, item.name, type(default), default, item.metadata["option"])
 
 
+_MOST_PARTS = 100_000
+"""Texts of one list or mapping: one for every frame of an hour."""
 _KINDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text",
     tuple: "a list of texts", dict: "a mapping of texts",
@@ -560,10 +566,11 @@ def check_value(entry: Entry, value: Any) -> Any:
         raise SettingsError(
             f"{name} is {value!r}, a {type(value).__name__}; give {_KINDS[entry.type]}."
         )
+    _check_lengths(name, value, option.letters)
     if wrong := [part for part in _parts(value) if not isinstance(part, str)]:
         raise SettingsError(f"{name} holds {wrong[0]!r}, a {type(wrong[0]).__name__}; give texts.")
     if entry.type is float:
-        value = float(value)
+        value = _to_float(value)
         if not math.isfinite(value):
             raise SettingsError(f"{name} is {value}; give a finite number.")
     if option.choices and value not in option.choices:
@@ -573,6 +580,24 @@ def check_value(entry: Entry, value: Any) -> Any:
     if too_low or too_high:
         raise SettingsError(f"{name} is {value}; give {range_text(option)}.")
     return value
+
+
+def _check_lengths(name: str, value: Any, most: int) -> None:
+    """Raise SettingsError where a text, or one of a list or mapping, is too long to be meant, or
+    where they are too many."""
+    parts = _parts(value)
+    if len(parts) > _MOST_PARTS:
+        raise SettingsError(f"{name} holds {len(parts)} texts; give at most {_MOST_PARTS}.")
+    for text in (value, *parts):
+        if isinstance(text, str) and len(text) > most:
+            raise SettingsError(f"{name} has {len(text)} letters; give at most {most}.")
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
 
 
 def range_text(option: Option) -> str:

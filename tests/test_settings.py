@@ -65,6 +65,25 @@ def test_every_option_refuses_other_values_by_name(entry: Entry) -> None:
         assert str(caught.value).startswith(f"{entry.group}.{entry.name} ")
 
 
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.type in (str, tuple, dict)
+                                   and not e.option.choices], ids=entry_id)
+def test_texts_without_end_are_refused(entry: Entry) -> None:
+    """Their length is told, not their letters."""
+    long = "a" * (entry.option.letters + 1)
+    for value in {str: [long], tuple: [[long], ["a"] * 100_001], dict: [{"0": long}]}[entry.type]:
+        with pytest.raises(SettingsError, match="give at most") as caught:
+            from_dict({entry.group: {entry.name: value}})
+        assert len(str(caught.value)) < 200
+    fits: Any = long[:-1]
+    assert check_value(entry, {str: fits, tuple: (fits,), dict: {"0": fits}}[entry.type])
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.type is float], ids=entry_id)
+def test_numbers_beyond_floats_are_refused(entry: Entry) -> None:
+    with pytest.raises(SettingsError, match="finite"):
+        from_dict({entry.group: {entry.name: 10**400}})
+
+
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.type in (int, float)], ids=entry_id)
 def test_both_ends_of_a_range_are_allowed(entry: Entry) -> None:
     for end in (entry.option.low, entry.option.high):

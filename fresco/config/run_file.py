@@ -31,6 +31,10 @@ _RERENDER_KEYS = frozenset(
      "control_strength", "ddim_steps", "freeu_args", "loose_cfattn", "style_update_freq"}
 )
 _GROUPS = frozenset(entry.group for entry in entries())
+_MOST_BYTES = 1 << 24
+"""Of a file; the longest run file, with words for thousands of frames, has some megabytes."""
+_MOST_NODES = 200_000
+"""Values of a YAML file, each counted as often as aliases repeat it."""
 
 
 def load_config(path: Path) -> ImportedRun:
@@ -61,7 +65,14 @@ def load_config(path: Path) -> ImportedRun:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise SettingsError(
+                f"{path} is larger than {_MOST_BYTES} bytes, so it is not a configuration; give a "
+                "YAML or JSON file."
+            )
+        text = data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist; give a YAML or JSON file.") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -84,12 +95,59 @@ def _parsed_yaml(text: str, path: Path) -> Any:
             f"{path} is YAML, and PyYAML is not installed; install it, or give a JSON file."
         ) from error
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            _refuse_endless(node, path)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested too deep; flatten it.") from error
+    except ValueError as error:  # a number of thousands of digits, a date that does not exist
+        raise SettingsError(f"{path} holds a value that cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         why = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise SettingsError(f"{path} is broken YAML{line}: {why}.") from error
+
+
+def _refuse_endless(root: Any, path: Path) -> None:
+    """Raise SettingsError where aliases make a small file hold without end.
+
+    Args:
+        root: of the tree of nodes that PyYAML makes, in which an alias is its anchor's own node.
+    """
+    sizes: dict[int, int] = {}
+
+    def measure(node: Any) -> int:
+        if id(node) in sizes:
+            if not sizes[id(node)]:
+                raise SettingsError(f"{path} holds a value that holds itself by an alias; write "
+                                    "it out.")
+            return sizes[id(node)]
+        sizes[id(node)] = 0  # begun
+        size = 1
+        for part in _list_parts(node):
+            size += measure(part)
+            if size > _MOST_NODES:
+                raise SettingsError(
+                    f"{path} holds more than {_MOST_NODES} values, each counted as often as an "
+                    "alias repeats it; write it out without aliases."
+                )
+        sizes[id(node)] = size
+        return size
+
+    if root is not None:
+        measure(root)
+
+
+def _list_parts(node: Any) -> list[Any]:
+    """The nodes within a node of YAML: keys and values of a mapping, items of a list."""
+    if not isinstance(node.value, list):
+        return []
+    return [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
 
 
 def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ _PREFIX = re.compile(r"^\s*key(?:frame)?s?\s*[:=]", re.IGNORECASE)
 _KEYS_ONLY = re.compile(r"^[\d\s,;_|+-]+$")
 _ENTRY = re.compile(
     r"""(?:
-        (?:^|\n)[ \t]*,?[ \t]*(?P<q1>["']?)(?P<line>-?\w+)(?P=q1)    # a line of its own
+        (?:^|\n)[ \t]*(?:,[ \t]*)?(?P<q1>["']?)(?P<line>-?\w+)(?P=q1)    # a line of its own
         | [|;]\s*(?P<q2>["']?)(?P<mark>-?\d+)(?P=q2)                  # after a bar or semicolon
         | ,\s*(?P<q3>["'])(?P<comma>-?\d+)(?P=q3)                     # after a comma, in quotes
     )[ \t]*:[ \t]*""",
     re.VERBOSE,
 )
+_WORDS = re.compile(r"^\s*(?:\{|[\"']?\d+[\"']?\s*:)")
+"""How words for single keyframes begin when they are written out."""
 _LISTS = ("keyframes", "keys", "key_ind")
 """Names under which a JSON object may hold a list of keyframes."""
 _FILES = (".txt", ".json")
@@ -30,11 +33,38 @@ _ANY_FRAME = 10**9
 """Above every frame number that is understood."""
 _WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """Endings of files of weights."""
+_MOST_BYTES = 1 << 20
+"""Of a file of keyframes or their words; the longest useful one is far below."""
+_DEPTH = 16
+"""Levels of JSON; keyframes and their words need two."""
 _NEGATIVE_MARK = "--neg"
 """Deforum's mark of a negative prompt inside a prompt."""
 
 
-def parse_keys(text: str, frames: int, *, first: int = 0) -> tuple[int, ...]:
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A text, and how errors speak of it.
+
+    What a file holds is never quoted: who names a file to a server need not be who may read it.
+    """
+
+    content: str
+    where: str
+    """The text itself, or the path of the file that holds it."""
+    is_file: bool = False
+
+    def name_word(self, place: int, word: object) -> str:
+        """Words for the word at a place, counted from 1."""
+        return f"Entry {place}" if self.is_file else repr(word)
+
+    def read_number(self, place: int, word: object) -> int:
+        """The frame number that a word is."""
+        return _read_number(word, self.name_word(place, word), self.where)
+
+
+def parse_keys(
+    text: str, frames: int, *, first: int = 0, read_files: bool = True
+) -> tuple[int, ...]:
     """Keyframes by hand, rising, each once.
 
     Understands `0,11,23`, `0 11 23`, `0_12_30`, `keyframe:0,5,10`, one a line, a JSON list, a
@@ -44,16 +74,22 @@ def parse_keys(text: str, frames: int, *, first: int = 0) -> tuple[int, ...]:
         text: what was written.
         frames: keyframes must be below it.
         first: keyframes must not be below it.
+        read_files: take a text that is the path of a file for that file.
     """
-    content, where = _read_content(text, _KEYS_ONLY)
-    words = _split_keys(content, where)
+    written = _read_content(text, _KEYS_ONLY) if read_files else _Written(text, repr(text))
+    words = _split_keys(written.content, written.where)
     if not words:
-        raise SettingsError(f"{where} names no keyframe; give frame numbers such as 0,11,23.")
-    keys = {parse_frame_number(word, where) for word in words}
+        raise SettingsError(
+            f"{written.where} names no keyframe; give frame numbers such as 0,11,23."
+        )
+    keys: dict[int, int] = {}
+    for place, word in enumerate(words, 1):
+        keys.setdefault(written.read_number(place, word), place)
     for key in sorted(keys):
         if not first <= key < frames:
+            name = f"Entry {keys[key]}" if written.is_file else f"Keyframe {key}"
             raise SettingsError(
-                f"Keyframe {key} in {where} is outside the frames used, {first} to {frames - 1}; "
+                f"{name} in {written.where} is outside the frames used, {first} to {frames - 1}; "
                 "leave it out or use more frames."
             )
     return tuple(sorted(keys))
@@ -68,30 +104,57 @@ def write_keys_inline(text: str) -> str:
 
 def parse_frame_number(word: object, where: str = "sampling.key_prompts") -> int:
     """A frame number, or SettingsError naming the word and where it stands."""
+    return _read_number(word, repr(word), where)
+
+
+def _read_number(word: object, name: str, where: str) -> int:
     whole = re.fullmatch(r"\s*\d{1,9}\s*", str(word), re.ASCII)
     if isinstance(word, bool) or not whole:
         raise SettingsError(
-            f"{word!r} in {where} is not a frame number; give whole numbers from 0, such as 38."
+            f"{name} in {where} is not a frame number; give whole numbers from 0, such as 38."
         )
     return int(str(word))
 
 
-def _read_content(text: str, inline: re.Pattern[str]) -> tuple[str, str]:
-    """What was written or what the file it names holds, and words for where that stands."""
-    path = Path(text.strip()).expanduser()
+def _read_content(text: str, inline: re.Pattern[str]) -> _Written:
+    """What was written, or what the file it names holds."""
+    path = _find_path(text)
     if not inline.match(text) and _is_file(path):
-        try:
-            return path.read_text(encoding="utf-8-sig"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path} cannot be read as text: {error}.") from error
+        return _Written(_read_file(path), str(path), is_file=True)
     if path.suffix.lower() in _FILES and "\n" not in text and '"' not in text:
         raise SettingsError(f"{path} does not exist; give the path of a text or JSON file.")
-    return text, repr(text)
+    return _Written(text, repr(text))
+
+
+def _find_path(text: str) -> Path:
+    path = Path(text.strip())
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~ of a user who is not there
+        return path
+
+
+def _read_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise SettingsError(
+                f"{path} is larger than {_MOST_BYTES} bytes, so it is not a list of keyframes; "
+                "give a text or JSON file."
+            )
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} cannot be read as text; save it as UTF-8.") from error
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read as text ({error.strerror}); check its rights."
+        ) from error
 
 
 def find_named_file(keys: str) -> Path | None:
     """The file that a text of keyframes names instead of holding them; it need not be there."""
-    path = Path(keys.strip()).expanduser()
+    path = _find_path(keys)
     if not keys.strip() or _KEYS_ONLY.match(keys):
         return None
     named = _is_file(path) or (path.suffix.lower() in _FILES and "\n" not in keys)
@@ -123,39 +186,69 @@ def _split_keys(content: str, where: str) -> list[object]:
 def read_json_text(content: str, where: str) -> Any:
     """JSON of a text; SettingsError names the line that is broken."""
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except json.JSONDecodeError as error:
         raise SettingsError(
             f"{where} is broken JSON at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from error
+    except RecursionError as error:
+        raise _too_deep(where) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise SettingsError(f"{where} holds a number that is too long; shorten it.") from error
+    if not _is_shallow(value, _DEPTH):
+        raise _too_deep(where)
+    return value
 
 
-def parse_key_prompts(text: str) -> dict[str, str]:
+def _too_deep(where: str) -> SettingsError:
+    return SettingsError(f"{where} is nested deeper than {_DEPTH} levels; flatten it.")
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other at most so many levels deep."""
+    if not isinstance(value, list | dict):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
+
+
+def parse_key_prompts(text: str, *, read_files: bool = True) -> dict[str, str]:
     """Words for single keyframes, by frame number.
 
     Understands `38: closed eyes` (one a line, or with | or ; between), JSON `{"38": "..."}`,
     the schedules of Deforum and AnimateDiff, and the path of a text or JSON file of these.
+
+    Args:
+        read_files: take a text that is the path of a file for that file.
     """
-    content, where = _read_content(text, re.compile(r"^\s*(?:\{|[\"']?\d+[\"']?\s*:)"))
-    if content.lstrip().startswith("{"):
-        value = read_json_text(content, where)
+    written = _read_content(text, _WORDS) if read_files else _Written(text, repr(text))
+    if written.content.lstrip().startswith("{"):
+        value = read_json_text(written.content, written.where)
         pairs: Iterable[tuple[object, object]] = value.items()
     else:
-        pairs = _split_entries(content, where)
-    return check_key_prompts(dict(pairs), where)
+        pairs = _split_entries(written.content, written.where)
+    return _check_words(dict(pairs), written)
 
 
 def check_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, str]:
     """Words by frame number after each number and text was checked."""
+    return _check_words(pairs, _Written("", where))
+
+
+def _check_words(pairs: Mapping[Any, object], written: _Written) -> dict[str, str]:
     result: dict[str, str] = {}
-    for frame, words in pairs.items():
-        number = parse_frame_number(frame, where)
+    for place, (frame, words) in enumerate(pairs.items(), 1):
+        number = written.read_number(place, frame)
+        name = f"Entry {place} in {written.where}"
+        if not written.is_file:
+            name = f"Frame {number} in {written.where} has {words!r}"
         if not isinstance(words, str):
-            raise SettingsError(f"Frame {number} in {where} has {words!r}; give it words.")
+            raise SettingsError(f"{name}{' is not a text' if written.is_file else ''}; give it "
+                                "words.")
         if _NEGATIVE_MARK in words:
             raise SettingsError(
-                f"Frame {number} in {where} has {words!r}; {_NEGATIVE_MARK} is not understood. "
-                "Negative words are for all frames: sampling.negative_prompt."
+                f"{name}{' holds ' + _NEGATIVE_MARK if written.is_file else ''}; {_NEGATIVE_MARK} "
+                "is not understood. Negative words are for all frames: sampling.negative_prompt."
             )
         result[str(number)] = words.strip()
     return result

@@ -71,6 +71,11 @@ def die_with_programs(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(1)
 
 
+MOST_THREADS = 256
+"""Threads of one process at most, whatever the machine says it has; the result does not depend on
+them."""
+
+
 @dataclass(frozen=True, slots=True)
 class SynthesisOptions:
     """How the program works."""
@@ -90,7 +95,7 @@ def build_command(program: Path, options: SynthesisOptions) -> list[str]:
     return [
         str(program), "-sequence", "-quality", options.quality,
         "-searchvoteiters", str(SEARCH_VOTE_ROUNDS), "-patchmatchiters", str(SWEEPS),
-        "-threads", str(options.threads),
+        "-threads", str(max(1, min(options.threads, MOST_THREADS))),
     ]
 
 

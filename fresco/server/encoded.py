@@ -4,10 +4,69 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import IO, Any
 
 from fresco.errors import SettingsError
 from fresco.settings import Entry
+
+_BLOCK = 1 << 20
+"""Letters that are decoded at once, a multiple of 4."""
+
+
+class EncodedFile:
+    """A file that a client sent in base64; its letters wait on the disk."""
+
+    def __init__(self, spool: IO[bytes], start: int, length: int) -> None:
+        self._spool, self._start, self._length = spool, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"a text of {self._length} letters"
+
+    def grow(self, letters: int) -> None:
+        """So many more letters have come."""
+        self._length += letters
+
+    def letters(self) -> str:
+        """The text as it was sent."""
+        self._spool.seek(self._start)
+        return self._spool.read(self._length).decode("ascii")
+
+    def open(self, name: str) -> DecodedFile:
+        """Its bytes, decoded as they are read.
+
+        Args:
+            name: what the client calls it, for errors.
+        """
+        self._spool.seek(self._start)
+        head = self._spool.read(min(self._length, 256))
+        skipped = head.index(b",") + 1 if head.startswith(b"data:") else 0
+        return DecodedFile(self._spool, self._start + skipped, self._length - skipped, name)
+
+
+class DecodedFile:
+    """The bytes of base64, decoded as they are read."""
+
+    def __init__(self, spool: IO[bytes], start: int, length: int, name: str) -> None:
+        self._spool, self._place, self._end = spool, start, start + length
+        self._name = name
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, as many as are decoded at once; nothing at the end."""
+        self._spool.seek(self._place)
+        letters = self._spool.read(min(_BLOCK, self._end - self._place))
+        self._place += len(letters)
+        if self._place < self._end and letters.endswith(b"="):
+            raise self._refuse("it ends before its end")
+        try:
+            return base64.b64decode(letters, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise self._refuse(str(error)) from error
+
+    def _refuse(self, why: str) -> SettingsError:
+        return SettingsError(f"{self._name} is not base64 ({why}); encode the file's bytes.")
 
 
 def strip_prefix(text: str) -> str:

@@ -110,10 +110,13 @@ class VideoStore:
         self._added: Counter[str] = Counter()
         """How often each video that is new in this process was added, less what was taken back."""
 
-    def add(self, data: Readable, name: str) -> StoredVideo:
+    def add(self, data: Readable | Path, name: str) -> StoredVideo:
         """Keep a video. It is read whole before it counts; a bad one leaves nothing.
 
         A file that is here already gets the name that it has now.
+
+        Args:
+            data: its bytes, or a file on the same disk that is moved.
         """
         video = make_id()
         folder = self._root / video
@@ -122,7 +125,7 @@ class VideoStore:
         shown = _shown_name(name)
         try:
             folder.mkdir(parents=True)
-            content = _copy(data, path, self._limits().upload_megabytes)
+            content = self._take(data, path)
             with self._lock:
                 known = self._give_again(content, path, shown)
             if known is None:
@@ -181,6 +184,13 @@ class VideoStore:
             return content == (facts.get("content") or digest_content(kept))
         except OSError:
             return False
+
+    def _take(self, data: Readable | Path, path: Path) -> str:
+        """Bring a file to its place; the digest of its content."""
+        if isinstance(data, Path):
+            data.replace(path)
+            return digest_content(path)
+        return _copy(data, path, self._limits().upload_megabytes)
 
     def get(self, video: str) -> StoredVideo:
         """The video of that id."""
@@ -248,6 +258,14 @@ def _shown_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 
 
+def too_large(megabytes: int) -> TooLargeError:
+    """The error of an upload above the limit."""
+    return TooLargeError(
+        f"The upload is larger than {megabytes} MB, the limit of this server; send a shorter or "
+        "more compressed video, or raise the limit in its settings."
+    )
+
+
 def _copy(data: Readable, path: Path, megabytes: int) -> str:
     """Write the file up to a limit; the digest of its content, as of `digest_content`."""
     left, sha = megabytes * _MEGABYTE, hashlib.sha256()
@@ -256,10 +274,7 @@ def _copy(data: Readable, path: Path, megabytes: int) -> str:
             sha.update(block)
             left -= len(block)
             if left < 0:
-                raise TooLargeError(
-                    f"The upload is larger than {megabytes} MB, the limit of this server; send a "
-                    "shorter or more compressed video, or raise the limit in its settings."
-                )
+                raise too_large(megabytes)
             file.write(block)
     return sha.hexdigest()
 
@@ -269,7 +284,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
     if not path.stat().st_size:
         raise VideoError(f"{shown} is empty (0 bytes); send the file again.")
     try:
-        _probe(path, shown)
+        probe_video(path, shown)
         with open_source(path) as source:
             return source.info
     except VideoError as error:
@@ -281,7 +296,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
         ) from error
 
 
-def _probe(path: Path, shown: str) -> None:
+def probe_video(path: Path, shown: str) -> None:
     """Refuse lists of other files and enormous frames before anything of it is decoded."""
     allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:

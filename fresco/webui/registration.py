@@ -26,6 +26,7 @@ from fresco.webui.widgets.serving import close_folders
 
 if TYPE_CHECKING:
     from fresco.server.api.access import Access
+    from fresco.server.api.origins import Origins
     from fresco.server.service import Service
 
 log = logging.getLogger("fresco")
@@ -63,6 +64,10 @@ def add_settings() -> None:
         "fresco_cluster": (
             "", "Scheduler of a dask.distributed cluster that propagates, such as "
             "tcp://host:8786; empty: this machine"
+        ),
+        "fresco_origins": (
+            "", "Further addresses of this WebUI, such as https://sd.example.org behind a proxy, "
+            "with commas; pages of other addresses cannot use FRESCO's API"
         ),
         "fresco_offline": (False, "Never download weights; use what there is"),
     }
@@ -137,20 +142,21 @@ def _access(app: Any) -> Access:
     from fresco.server.api.access import Access
 
     listed = getattr(shared.cmd_opts, "api_auth", None)
+    origins = _origins()
     if not getattr(app, "auth", None):
-        return Access.of(listed)
+        return Access.of(listed, origins=origins)
     found = [
         item.dependency for route in app.routes if getattr(route, "path", "") == "/config"
         for item in route.dependencies if getattr(item.dependency, "__name__", "") == _LOGIN
     ]
     if listed:
-        return dataclasses.replace(Access.of(listed), knows=_find_user(found))
+        return dataclasses.replace(Access.of(listed, origins=origins), knows=_find_user(found))
     if not found:
         raise HostError(
             "The login of this WebUI cannot be used for the API of FRESCO; start the WebUI with "
             "--api-auth user:password."
         )
-    return Access.of(None, *found)
+    return Access.of(None, *found, origins=origins)
 
 
 def _find_user(checks: Sequence[Callable[..., Any]]) -> Callable[[Any], bool] | None:
@@ -161,3 +167,26 @@ def _find_user(checks: Sequence[Callable[..., Any]]) -> Callable[[Any], bool] | 
         if find := getattr(getattr(user, "default", None), "dependency", None):
             return lambda connection: find(connection) is not None
     return None
+
+
+_TUNNELS = {
+    "share": (".gradio.live", ".gradio.app"),
+    "ngrok": (".ngrok.io", ".ngrok.app", ".ngrok.dev", ".ngrok-free.app", ".ngrok-free.dev"),
+}
+"""Ends of the names under which a flag of the WebUI publishes it."""
+
+
+def _origins() -> Origins:
+    """Pages that may use the API: those of the setting, and those of the WebUI's own flags."""
+    from fresco.server.api.origins import Origins, split_origins
+
+    flags = shared.cmd_opts
+
+    def further() -> tuple[str, ...]:
+        listed = (shared.opts.data.get("fresco_origins"), getattr(flags, "cors_allow_origins", ""))
+        return split_origins(",".join(text for text in listed if text))
+
+    hosts = [end for flag, ends in _TUNNELS.items() if getattr(flags, flag, None) for end in ends]
+    named = getattr(flags, "server_name", None)
+    pattern = getattr(flags, "cors_allow_origins_regex", None)
+    return Origins(further, pattern or "", (*hosts, *([named.lower()] if named else ())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,46 @@ def test_broken_files_name_the_line(tmp_path: Path, name: str, content: bytes, n
         load_config(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+REPEATED = "settings: {}\na0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)
+)
+MERGED = "settings: {}\na0: &a0 {x: 1, y: 2}\n" + "\n".join(
+    f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(("content", "named"), [
+    (REPEATED, "without aliases"), (MERGED, "without aliases"), ("a: &a [*a]", "holds itself"),
+    ("a: &a {b: *a}", "holds itself"), ("a: " + "[" * 5000, "nested too deep"),
+    ("a: " + "[" * 300 + "]" * 300, "nested too deep|neither"), ("a: " + "9" * 5000, "be read"),
+    ("a: 2026-13-45", "be read"),
+])
+def test_small_files_without_end_are_refused(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    begun = time.process_time()
+    with pytest.raises(SettingsError, match=named):
+        load_config(path)
+    assert time.process_time() - begun < 5
+
+
+def test_aliases_that_end_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("keyframes: {min_interval: &few 3, max_interval: *few}\n"
+                    "base: &base {steps: 7}\nsampling:\n  <<: *base\n  prompt: a dog\n")
+    settings = load_config(path).settings
+    assert (settings.keyframes.min_interval, settings.keyframes.max_interval) == (3, 3)
+    assert (settings.sampling.steps, settings.sampling.prompt) == (7, "a dog")
+
+
+def test_what_is_too_large_to_be_a_configuration_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(SettingsError, match="larger than"):
+        load_config(path)
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

@@ -31,10 +31,15 @@ with warnings.catch_warnings():
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.middleware.gzip import GZipMiddleware
 
+    from fresco.server.api import body as bodies
     from fresco.server.api.access import Access
+    from fresco.server.api.json_body import JsonBody
+    from fresco.server.api.origins import Origins, split_origins
     from fresco.server.api.routes import add_routes
+    from fresco.server.api.upload import UploadedFile
 
-__all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "add_routes"]
+__all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "JsonBody", "Origins", "UploadedFile",
+           "add_routes", "bodies", "split_origins"]
 
 SETTINGS: dict[str, Any] = dict(TINY)
 ENDED = ("cancelled", "failed", "done")

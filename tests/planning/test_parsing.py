@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,81 @@ def test_key_prompts_survive_both_ways_of_writing(words: dict[str, str]) -> None
 def test_wrong_key_prompts_are_named(text: str, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         parse_key_prompts(text)
+
+
+LONG = 60_000
+
+
+@pytest.mark.parametrize("text", [
+    " " * LONG + "x", "0" + " " * LONG + "x", "key" + " " * LONG + "x", "," * LONG + "x",
+    "1: a\n" + " " * LONG + "x", "1: a|" + " " * LONG + "x", "1: a" + "\n," * (LONG // 2) + " x",
+    "1: a\n" + "9" * LONG, "1" + " " * LONG + ": a", '"' * LONG, ("\n" + " " * 300) * 200 + "x",
+])
+def test_no_text_takes_long_to_be_read(text: str) -> None:
+    """The time is linear in the length; where it is quadratic, some of these take minutes."""
+    begun = time.process_time()
+    for parse in (lambda: parse_keys(text, 9), lambda: parse_key_prompts(text)):
+        with contextlib.suppress(SettingsError):
+            parse()
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 100_000, "[" * 30 + "]" * 30, "[" + "9" * 5000 + "]", '{"a":' * 2000,
+    '{"keys": ' + "[" * 900 + "]" * 900 + "}",
+])
+def test_json_without_end_is_refused(text: str) -> None:
+    for parse in (lambda: parse_keys(text, 9), lambda: parse_key_prompts(text)):
+        with pytest.raises(SettingsError):
+            parse()
+
+
+SECRETS = [
+    "hunter2 rest", "77341", "0 77341", "[77341]", '["hunter2"]', '{"keys": ["hunter2"]}',
+    '{"77341": 5}', '{"3": "hunter2 --neg"}', '{"hunter2": "3"}', "hunter2: 3", "3: hunter2 --neg",
+    "3: [hunter2", "{hunter2", '{"keys": "hunter2"}',
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+@pytest.mark.parametrize("name", ["secret", "secret.txt", "secret.json"])
+def test_errors_never_quote_a_file(tmp_path: Path, text: str, name: str) -> None:
+    """Who names a file to a server need not be who may read it."""
+    path = tmp_path / name
+    path.write_text(text)
+    for parse in (lambda: parse_keys(str(path), 9), lambda: parse_key_prompts(str(path))):
+        try:
+            parse()
+        except SettingsError as error:
+            told = str(error)
+            assert str(path) in told
+            assert not {"hunter2", "77341"} & set(told.replace("'", " ").replace('"', " ").split())
+            assert "hunter2" not in told
+
+
+def test_errors_say_where_in_a_file_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("0, 5\nx, 7")
+    with pytest.raises(SettingsError, match=r"Entry 3 in .*keys\.txt is not a frame number"):
+        parse_keys(str(path), 9)
+    path.write_text("0, 5, 90")
+    with pytest.raises(SettingsError, match=r"Entry 3 in .*keys\.txt is outside .* 0 to 8"):
+        parse_keys(str(path), 9)
+
+
+def test_a_client_names_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text("0 2")
+    with pytest.raises(SettingsError, match="not a frame number"):
+        parse_keys(str(path), 9, read_files=False)
+    path.write_text("0: a")
+    with pytest.raises(SettingsError, match="names no frame"):
+        parse_key_prompts(str(path), read_files=False)
+
+
+def test_a_file_too_large_for_a_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(SettingsError, match="larger than"):
+        parse_keys(str(path), 9)

@@ -1,4 +1,5 @@
-"""Who may use the API: HTTP basic against the WebUI's own list, and checks of others besides."""
+"""Who may use the API: HTTP basic against the WebUI's own list, checks of others besides, and
+which pages."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ import base64
 import binascii
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
 
 from fresco.errors import SettingsError
+from fresco.server.api.origins import Origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,13 @@ class Access:
     knows: Callable[[HTTPConnection], bool] | None = None
     """Whether somebody who gives no credentials is known otherwise, by the login of the page; they
     may read, as the page shows them the results."""
+    origins: Origins = field(default_factory=Origins)
+    """Pages whose requests are taken."""
 
     @classmethod
-    def of(cls, listed: str | None, *dependencies: Callable[..., Any]) -> Access:
+    def of(
+        cls, listed: str | None, *dependencies: Callable[..., Any], origins: Origins | None = None
+    ) -> Access:
         """From the text of `--api-auth`, such as `user:password,other:word`."""
         pairs: list[tuple[str, str]] = []
         for item in (listed or "").split(","):
@@ -43,11 +49,14 @@ class Access:
                 pairs.append((user, password))
         if listed and not pairs:
             raise SettingsError("--api-auth names nobody; give user:password, or leave it away.")
-        return cls(tuple(pairs), dependencies)
+        return cls(tuple(pairs), dependencies, origins or Origins())
 
     def require(self, connection: HTTPConnection) -> None:
-        """Raise 401 unless the request carries the name and the password of somebody, or reads
-        what the page shows to who asks."""
+        """Raise 403 for the page of another site, and 401 unless the request carries the name and
+        the password of somebody, or reads what the page shows to who asks."""
+        self.origins.require(
+            connection, guarded=bool(self.credentials or self.dependencies)
+        )
         if not self.credentials or self._known(connection.headers.get("authorization", "")):
             return
         reads = connection.scope.get("method") in ("GET", "HEAD")

@@ -21,31 +21,51 @@ from fresco.server.api.pydantic_shim import (
     list_fields,
     make_schema,
 )
+from fresco.server.encoded import EncodedFile
 from fresco.server.jobs.job import Goal
 
 _M = TypeVar("_M", bound=ApiModel)
 
 _LARGEST = 1 << 63
-_DEPTH = 16
+MOST_LEVELS = 16
 """Levels of JSON; the deepest body has 4."""
+_LETTERS = 1000
+"""Most letters of a text that says nothing else."""
 
 
 class WrongValueError(ValueError):
     """A value is wrong. The text follows the name of the field: ` is 3; give a text.`"""
 
 
-def text(most: int = 0) -> Any:
+def text(most: int = _LETTERS) -> Any:
     """Type of a text, without the spaces around it; of at most so many letters."""
-    schema = {"type": "string", "maxLength": most} if most else {"type": "string"}
-
     def check(value: object) -> str:
+        if isinstance(value, EncodedFile):
+            value = read_letters(value, most)
         if not isinstance(value, str):
             raise WrongValueError(f" is {value!r}; give a text.")
-        if most and len(value.strip()) > most:
+        if len(value.strip()) > most:
             raise WrongValueError(f" has {len(value.strip())} letters; give at most {most}.")
         return value.strip()
 
-    return checked(check, schema)
+    return checked(check, {"type": "string", "maxLength": most})
+
+
+def read_letters(value: EncodedFile, most: int) -> str:
+    """A text that only looks like a file."""
+    if len(value) > most:
+        raise WrongValueError(f" has {len(value)} letters; give at most {most}.")
+    return value.letters()
+
+
+def encoded() -> Any:
+    """Type of a file in base64."""
+    def check(value: object) -> str | EncodedFile:
+        if not isinstance(value, str | EncodedFile):
+            raise WrongValueError(f" is {value!r}; give a text.")
+        return value.strip() if isinstance(value, str) else value
+
+    return checked(check, {"type": "string"})
 
 
 def whole(low: int, high: int) -> Any:
@@ -116,8 +136,8 @@ def read_item(model: type[_M], place: int, item: object) -> _M:
 
 def refuse_broken(value: Any, depth: int = 0) -> None:
     """Texts that no file can hold and no path may, and numbers beyond every range."""
-    if depth > _DEPTH:
-        raise SettingsError(f"The request is nested deeper than {_DEPTH} levels; flatten it.")
+    if depth > MOST_LEVELS:
+        raise SettingsError(f"The request is nested deeper than {MOST_LEVELS} levels; flatten it.")
     if isinstance(value, str):
         if "\0" in value or not _can_encode(value):
             raise SettingsError(

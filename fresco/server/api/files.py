@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -20,8 +20,8 @@ from starlette.datastructures import Headers
 
 from fresco.errors import SettingsError
 from fresco.server.api.models import ExternalKeyframes
-from fresco.server.encoded import decode_base64, strip_prefix
-from fresco.server.videos import MOST_PIXELS, TooLargeError
+from fresco.server.encoded import EncodedFile, decode_base64
+from fresco.server.videos import MOST_PIXELS, Readable, TooLargeError
 from fresco.video.folder import FRAMES_MARK
 from fresco.workspace import write_bytes
 
@@ -29,69 +29,93 @@ IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 """Formats of external keyframes and their endings."""
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
+_ROOM = 300
+"""Bytes of what may stand before base64."""
+_MOST_PIXELS = 1 << 31
+"""Of all external keyframes of a request: a thousand in full HD, decoded within a quarter of a
+minute."""
+_RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})\s*)?-\s*(?:(\d{1,18})\s*)?", re.ASCII)
 
 
-def decode_file(name: str, text: str, most_megabytes: int) -> bytes:
-    """Bytes of base64, with or without `data:video/mp4;base64,` before it.
+def open_file(name: str, sent: str | EncodedFile, most_megabytes: int) -> Readable:
+    """The bytes of base64, with or without `data:video/mp4;base64,` before it.
 
     Args:
         name: what the client calls it, for errors.
         most_megabytes: of the bytes.
     """
-    text = strip_prefix(text)
-    if len(text) * 3 // 4 > most_megabytes * _MEGABYTE:
+    if len(sent) * 3 // 4 > most_megabytes * _MEGABYTE + _ROOM:
         raise TooLargeError(
             f"{name} is larger than {most_megabytes} MB; upload it by POST /fresco/videos, or "
             "send less."
         )
-    data = decode_base64(name, text, "encode the file's bytes.")
+    if isinstance(sent, EncodedFile):
+        return sent.open(name)
+    data = decode_base64(name, sent, "encode the file's bytes.")
     if not data:
         raise SettingsError(f"{name} is empty; send a file's bytes in base64.")
-    return data
+    return io.BytesIO(data)
 
 
-def check_images(keys: ExternalKeyframes, most_megabytes: int) -> dict[str, bytes]:
-    """File name -> bytes of external keyframes, after each was decoded."""
-    files: dict[str, bytes] = {}
-    left = most_megabytes * _MEGABYTE
-    for number, text in keys.images.items():
-        data = decode_file(f"keyframes.{number}", text, most_megabytes)
-        left -= len(data)
+def _read_whole(file: Readable) -> bytes:
+    parts: list[bytes] = []
+    while block := file.read():
+        parts.append(block)
+    return b"".join(parts)
+
+
+def store_images(keys: ExternalKeyframes, folder: Path, most_megabytes: int) -> None:
+    """Write external keyframes into a folder, under names made here.
+
+    All headers are looked at before the first image is decoded, and each image is decoded before
+    it is written.
+    """
+    left, pixels = most_megabytes * _MEGABYTE, _MOST_PIXELS
+    for number, sent in keys.images.items():
+        name = f"keyframes.{number}"
+        data = _read_whole(open_file(name, sent, most_megabytes))
+        _, width, height = _read_header(name, data)
+        left, pixels = left - len(data), pixels - width * height
         if left < 0:
             raise TooLargeError(
                 f"keyframes are larger than {most_megabytes} MB together; send JPEGs, or fewer."
             )
-        files[f"{number:06d}{_find_suffix(f'keyframes.{number}', data)}"] = data
-    return files
+        if pixels < 0:
+            raise TooLargeError(
+                f"keyframes hold more than {_MOST_PIXELS} pixels together; send fewer, or scale "
+                "them down."
+            )
+    for number, sent in keys.images.items():
+        name = f"keyframes.{number}"
+        data = _read_whole(open_file(name, sent, most_megabytes))
+        kind, _, _ = _read_header(name, data)
+        _require_whole(name, kind, data)
+        write_bytes(folder / f"{number:06d}{IMAGE_FORMATS[kind]}", data)
+    # Their names count frames from 0.
+    write_bytes(folder / FRAMES_MARK, b"")
 
 
-def _find_suffix(name: str, data: bytes) -> str:
-    """The ending for an image, after it was decoded."""
+def _read_header(name: str, data: bytes) -> tuple[str, int, int]:
+    """Format, width and height of an image; what is larger than the limit is never decoded."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
             kind, (width, height) = image.format or "", image.size
     except Exception as error:  # Pillow raises of every kind on broken headers
         raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
-    # By its header alone: what is larger is never decoded.
     if width * height > MOST_PIXELS:
         raise SettingsError(
             f"{name} is {width}x{height}; at most {MOST_PIXELS} pixels are read. Scale it down."
         )
+    return kind, width, height
+
+
+def _require_whole(name: str, kind: str, data: bytes) -> None:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:
         raise SettingsError(f"{name} is a damaged {kind}; save it again.")
-    return IMAGE_FORMATS[kind]
-
-
-def store_images(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write checked images; their names were made here, and count frames from 0."""
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    write_bytes(folder / FRAMES_MARK, b"")
 
 
 def encode_image(path: Path) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from fastapi import Body, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fresco.errors import SettingsError
@@ -34,7 +34,7 @@ class JobRoutes:
         self._service, self._engine = service, service.engine
         self._events = Events(service.engine)
 
-    def submit(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
+    def submit(self, payload: Any) -> Response:
         """Queue a job."""
         body = models.read_body(models.JobBody, payload)
         settings, goal = models.merge_settings(body.settings), body.goal or Goal.ALL
@@ -47,11 +47,9 @@ class JobRoutes:
             status = self._service.submit(_change(request, body, goal, settings, folder))
         return Answer({**place.answer, **dump_status(status)})
 
-    def resume(
-        self, job: str, payload: dict[str, Any] | None = Body(None)  # noqa: B008
-    ) -> Response:
+    def resume(self, payload: Any, job: str) -> Response:
         """Queue an ended job again, perhaps with another goal or other settings."""
-        if not payload:
+        if payload is None or payload == {}:
             return Answer(dump_status(self._service.resume(job)))
         known = self._engine.request(job)
         body = models.read_body(models.ResumeBody, payload)
@@ -103,7 +101,9 @@ class JobRoutes:
         keys = self._engine.outcome(job).keys
         wanted = sorted(keys)
         if numbers.strip():
-            wanted = list(parse_keys(models.require_numbers(numbers), _ANY_FRAME))
+            wanted = list(parse_keys(
+                models.require_numbers(numbers), _ANY_FRAME, read_files=False
+            ))
         images = [encode_image(_require_file(keys.get(number), job, f"keyframe {number}"))
                   for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": images})

@@ -15,14 +15,16 @@ from typing import Any, TypeVar
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit
-from fresco.planning.parsing import check_key_prompts, parse_frame_number
+from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse_keys
 from fresco.planning.prompts import list_prompts, refuse_composed
 from fresco.server.api.fields import (
     WrongValueError,
     choice,
+    encoded,
     nested,
     number,
     read_item,
+    read_letters,
     read_object,
     refuse_broken,
     text,
@@ -36,16 +38,23 @@ from fresco.server.api.pydantic_shim import (
     list_given,
     make_schema,
 )
-from fresco.server.encoded import restore_integer
+from fresco.server.encoded import EncodedFile, restore_integer
 from fresco.server.jobs.job import Goal
 from fresco.settings import Entry, FrescoSettings, check_pairs, check_value, entries
 
 _M = TypeVar("_M", bound=ApiModel)
 
-_KEYS = re.compile(r"\s*(?:key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII)
+_KEYS = re.compile(
+    # No \s* before the list of what may follow, which would be tried in every length.
+    r"(?:\s*key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII
+)
 """Keyframes themselves; any other text may name a file of the server."""
 _MOST_UNITS = 16
 _MOST_FRAMES = 10**9
+_MOST_IMAGES = 10_000
+"""External keyframes of one request."""
+_PATH = 4096
+"""Letters of a path, the most that Linux takes."""
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -82,14 +91,14 @@ class NamedImageBody(ApiModel):
     name: text() = Field(
         "", description="Holds the frame number last, such as 000012.png."
     )
-    image: text() = Field("", description="PNG or JPEG in base64.")
+    image: encoded() = Field("", description="PNG or JPEG in base64.")
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalKeyframes:
     """Stylised keyframes that a client brings."""
 
-    images: Mapping[int, str]
+    images: Mapping[int, str | EncodedFile]
     """Base64 by frame number."""
     folder: str = ""
     """Or a folder on the server."""
@@ -105,14 +114,17 @@ def _read_units(value: object) -> tuple[ControlUnit, ...]:
 
 
 def _read_keyframes(value: object) -> ExternalKeyframes:
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= _PATH:
         return ExternalKeyframes({}, value.strip())
-    pairs: list[tuple[int, str]] = []
+    pairs: list[tuple[int, str | EncodedFile]] = []
+    if isinstance(value, Mapping | list) and len(value) > _MOST_IMAGES:
+        raise WrongValueError(f" holds {len(value)} images; give at most {_MOST_IMAGES}.")
     if isinstance(value, Mapping):
         for key, image in value.items():
-            if not isinstance(image, str):
+            if not isinstance(image, str | EncodedFile):
                 raise WrongValueError(f".{key} is {image!r}; give a text.")
-            pairs.append((parse_frame_number(key, "keyframes"), image.strip()))
+            image = image.strip() if isinstance(image, str) else image
+            pairs.append((parse_frame_number(key, "keyframes"), image))
     elif isinstance(value, list):
         pairs = [_read_named_image(place, item) for place, item in enumerate(value)]
     if not pairs:
@@ -126,7 +138,7 @@ def _read_keyframes(value: object) -> ExternalKeyframes:
     return ExternalKeyframes(dict(pairs))
 
 
-def _read_named_image(place: int, item: object) -> tuple[int, str]:
+def _read_named_image(place: int, item: object) -> tuple[int, str | EncodedFile]:
     named = read_item(NamedImageBody, place, item)
     numbers = re.findall(r"\d{1,9}", named.name.rpartition(".")[0] or named.name, re.ASCII)
     if not numbers:
@@ -145,6 +157,8 @@ def require_numbers(text: str) -> str:
         raise SettingsError(
             f"keyframes.keys is {text!r}; give frame numbers such as 0,11,23, or nothing."
         )
+    if text.strip():
+        parse_keys(text, _MOST_FRAMES, read_files=False)
     return text
 
 
@@ -157,7 +171,7 @@ _FURTHER: Mapping[tuple[str, str], Callable[[Any], object]] = {
 
 def _check_option(entry: Entry, value: object) -> object:
     """The value; SettingsError where it is wrong, or reaches what a client must not reach."""
-    value = check_value(entry, restore_integer(entry, value))
+    value = check_value(entry, restore_integer(entry, _read_option(entry, value)))
     if entry.option.instead and value != entry.default:
         raise SettingsError(
             f"{entry.group}.{entry.name} is {value!r}, which the API does not take; "
@@ -166,6 +180,19 @@ def _check_option(entry: Entry, value: object) -> object:
     if further := _FURTHER.get(entry.place):
         further(value)
     return value
+
+
+def _read_option(entry: Entry, value: object) -> object:
+    """The value; of texts that only look like files, their letters."""
+    most = entry.option.letters
+    if isinstance(value, EncodedFile):
+        try:
+            return read_letters(value, most)
+        except WrongValueError as error:
+            raise SettingsError(f"{entry.group}.{entry.name}{error}") from error
+    if isinstance(value, Mapping):
+        return {name: _read_option(entry, item) for name, item in value.items()}
+    return [_read_option(entry, item) for item in value] if isinstance(value, list) else value
 
 
 def _option_schema(entry: Entry) -> dict[str, Any]:
@@ -217,8 +244,10 @@ class VideoBody(ApiModel):
     """A video, named by exactly one of the first three fields."""
 
     video_id: text() = Field("", description="The id that POST /fresco/videos answered.")
-    video: text() = Field("", description="A video file in base64; large ones are better uploaded.")
-    path: text() = Field(
+    video: encoded() = Field(
+        "", description="A video file in base64; large ones are better uploaded."
+    )
+    path: text(_PATH) = Field(
         "", description="A video, or a folder of images, on the server, where it allows that."
     )
     name: text() = Field("", description="Name of the file in `video`, for people.")
@@ -275,8 +304,10 @@ class JobBody(ResumeBody, VideoBody):
 # Reading
 
 
-def read_body(model: type[_M], payload: Mapping[str, Any]) -> _M:
+def read_body(model: type[_M], payload: Any) -> _M:
     """What a client sent, checked; SettingsError names what is wrong and what to do."""
+    if payload is None:
+        raise SettingsError("The request has no body; send a JSON object, see /fresco/schema.")
     refuse_broken(payload)
     try:
         body = read_object(model, payload)

@@ -11,23 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
 
 from fresco.errors import FrescoError, SettingsError, VideoError
 from fresco.server.api.access import Access
 from fresco.server.jobs.engine import JobConflictError, UnknownJobError
-from fresco.server.ports import Limits
 from fresco.server.videos import TooLargeError, UnknownVideoError
 
-INLINE_MEGABYTES = 256
-"""Most of a file within JSON, which is held in memory; larger ones are uploaded."""
-_BASE64 = 4 / 3
-"""Bytes of text for a byte of a file."""
-_MEGABYTE = 1_000_000
-_ROOM = 1 << 20
-"""Bytes of a body besides the file in it."""
-_DRAINED = 64 * _MEGABYTE
-"""Bytes read and thrown away above the limit, since most clients listen only after sending."""
 _LONGEST = 2000
 """Letters of an error; the value it names may be a whole file."""
 
@@ -54,23 +43,24 @@ class MissingError(SettingsError):
     """A job has not made this."""
 
 
-def make_route_class(access: Access, limits: Callable[[], Limits]) -> type[APIRoute]:
+def make_route_class(access: Access) -> type[APIRoute]:
     """The class of the API's routes."""
 
     class GuardedRoute(APIRoute):
-        """Asks who it is before the first byte of a body is read."""
+        """Asks who it is before the first byte of a body is read.
+
+        No route has a body that FastAPI reads: it would read all of it before it asks for the
+        login of the host, which is one of its dependencies.
+        """
 
         def get_route_handler(self) -> Handler:
             """The route's own handler between these checks."""
             handle = super().get_route_handler()
-            upload = self.path.endswith("/videos")
 
             async def guarded(request: Request) -> Response:
                 access.require(request)
-                most = _limit_bytes(limits(), upload=upload)
-                counted = _count(request, most)
                 try:
-                    return await handle(Request(request.scope, counted))
+                    return await handle(request)
                 except RequestValidationError as error:
                     raise HTTPException(422, _explain(error)) from error
                 except ClientDisconnect as error:
@@ -94,33 +84,6 @@ def shorten(text: str) -> str:
     """A text that can be sent, and read."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def _limit_bytes(limits: Limits, *, upload: bool) -> int:
-    if upload:
-        return limits.upload_megabytes * _MEGABYTE + _ROOM
-    return int(min(limits.upload_megabytes, INLINE_MEGABYTES) * _MEGABYTE * _BASE64) + _ROOM
-
-
-def _count(request: Request, most: int) -> Receive:
-    """The body's messages up to a number of bytes; then 413, however long it says it is."""
-    seen = 0
-
-    async def receive() -> Message:
-        nonlocal seen
-        message = await request.receive()
-        seen += len(message.get("body", b""))
-        if seen <= most:
-            return message
-        while message.get("more_body") and seen < most + _DRAINED:
-            message = await request.receive()
-            seen += len(message.get("body", b""))
-        raise HTTPException(
-            413, f"The request is larger than {most} bytes, the limit of this server; upload a "
-            "video by POST /fresco/videos, shorten it, or raise the limit in the settings."
-        )
-
-    return receive
 
 
 def _explain(error: RequestValidationError) -> str:

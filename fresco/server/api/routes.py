@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from fresco.server.api import models, upload
 from fresco.server.api.access import Access
+from fresco.server.api.endpoints import Lanes, take_json, take_json_of_job, take_upload
 from fresco.server.api.jobs import JobRoutes
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer, make_route_class
@@ -21,7 +22,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     """Put the API's routes into the host's application."""
     router = APIRouter(
         prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
-        route_class=make_route_class(access, lambda: service.environment.limits),
+        route_class=make_route_class(access),
         dependencies=[Depends(dependency) for dependency in access.dependencies],
     )
     server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)
@@ -45,17 +46,21 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/events", jobs.events),
     ):
         router.add_api_route(path, handler, methods=[method], responses=_ERRORS)
-    plain = "application/json"
-    for path, handler, kind, payload in (
-        ("/videos", videos.add, "multipart/form-data", upload.SCHEMA),
-        ("/keyframes", videos.keyframes, plain, make_schema(models.DetectionBody)),
-        ("/jobs", jobs.submit, plain, make_schema(models.JobBody)),
-        ("/jobs/{job}/resume", jobs.resume, plain, make_schema(models.ResumeBody)),
+    plain, lanes = "application/json", Lanes(service)
+    for path, handler, take, kind, payload in (
+        ("/videos", videos.add, take_upload, "multipart/form-data", upload.SCHEMA),
+        ("/keyframes", videos.keyframes, take_json, plain, make_schema(models.DetectionBody)),
+        ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
+        ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,
+         make_schema(models.ResumeBody)),
     ):
-        # The body is any object to FastAPI: models.read_body says in one sentence what is wrong.
+        lane = lanes.detections if path == "/keyframes" else (
+            lanes.uploads if take is take_upload else lanes.requests)
+        # FastAPI reads no body (see route.py), and knows of it only what it shows.
         body = {"requestBody": {"content": {kind: {"schema": payload}}}}
         router.add_api_route(
-            path, handler, methods=["POST"], openapi_extra=body, responses=_ERRORS
+            path, take(service, lane, handler), methods=["POST"], openapi_extra=body,
+            name=handler.__name__, description=handler.__doc__, responses=_ERRORS,
         )
     app.include_router(router)
 
@@ -70,6 +75,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     401: _error("No, or a wrong, user and password."),
     404: _error("There is no such job, video or file."),
     409: _error("The state of the job does not allow it."),
+    403: _error("Asked by the page of another site, or under an unknown name of this server."),
+    408: _error("The request did not come in time."),
     413: _error("Larger than the limits of this server."),
+    415: _error("The body is not of the type that the route takes."),
     422: _error("A value is wrong; the detail says which, and what to do."),
+    503: _error("The server cannot do it now: too many requests, a full disk."),
 }

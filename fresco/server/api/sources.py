@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fresco.errors import SettingsError
-from fresco.server.api.files import check_images, decode_file, store_images
+from fresco.server.api.files import open_file, store_images
 from fresco.server.api.models import ExternalKeyframes, VideoBody
-from fresco.server.api.route import INLINE_MEGABYTES
 from fresco.server.service import Service
+
+INLINE_MEGABYTES = 256
+"""Most of a file within JSON; larger ones are uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
         video = service.videos.get(body.video_id)
         yield LocatedVideo(video.path, video.name, {"video_id": video.id})
     else:
-        data = decode_file("video", body.video, limit_inline(service))
-        video = service.videos.add(io.BytesIO(data), body.name)
+        file = open_file("video", body.video, limit_inline(service))
+        video = service.videos.add(file, body.name)
         try:
             yield LocatedVideo(video.path, video.name, {"video_id": video.id})
         except BaseException:
@@ -64,10 +65,9 @@ def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: st
             raise SettingsError(f"keyframes is {keys.folder!r}, which is not a folder; name one.")
         yield str(path)
     else:
-        files = check_images(keys, limit_inline(service))
         folder = service.engine.new_folder()
         try:
-            store_images(files, folder)
+            store_images(keys, folder, limit_inline(service))
             yield str(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,23 +1,25 @@
-"""The file in a form, read from the network as it is asked for.
+"""The file in a form, written to its place as it comes.
 
 Starlette's own forms (`request.form()`) hold texts in memory, of any length before Starlette 0.40,
 and write the file to a temporary folder before it can be copied. Here every block goes straight to
-its place; `route.py` counts them up to the limit.
+the disk that keeps it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-import anyio.from_thread
-from starlette.requests import Request
-
 from fresco.errors import SettingsError
+from fresco.server.videos import too_large
+from fresco.workspace import explain
 
 SCHEMA: dict[str, Any] = {
     "type": "object", "required": ["video"],
@@ -28,54 +30,91 @@ SCHEMA: dict[str, Any] = {
 _FIELD = "video"
 _MOST_HEADERS = 1 << 16
 """Bytes of all headers within a form."""
+_MOST_OTHER = 1 << 20
+"""Bytes of a form besides its file."""
+_LONGEST_HEADER = 4096
+"""Bytes of a header that is parsed; old parsers take long over long ones."""
+_MEGABYTE = 1_000_000
+_PLACE = ".incoming-"
+"""Start of the name of a file that is being received."""
+_ABANDONED = 3600
+"""Seconds after which a file that does not grow belongs to a server that was killed; a request
+ends after a minute without data."""
 
 
 class UploadedFile:
-    """The file of the field `video`. Only in a thread of the server's pool."""
+    """The file of the field `video`; a sink of `body.Lane`.
 
-    def __init__(self, request: Request) -> None:
+    Args:
+        content_type: of the request.
+        folder: on the disk that keeps videos.
+        megabytes: of the file at most.
+    """
+
+    def __init__(self, content_type: str, folder: Path, megabytes: int) -> None:
         self.name = ""
-        self._stream = request.stream()
-        self._blocks: deque[bytes] = deque()
+        self.path = folder / f"{_PLACE}{secrets.token_hex(8)}"
+        self._left, self._megabytes = megabytes * _MEGABYTE, megabytes
+        self._other = _MOST_OTHER
         self._header: list[bytes] = [b"", b""]
         self._part: dict[bytes, bytes] = {}
         self._headers = 0
-        self._here = self._found = self._whole = self._over = False
-        self._parser = self._make_parser(request.headers.get("content-type", ""))
-        while not self._found and not self._over:
-            self._pull()
+        self._here = self._found = self._whole = False
+        self._parser = self._make_parser(content_type)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(folder)
+            self._file = _open(self.path)
+        except OSError as error:
+            raise explain(error, folder) from error
+
+    def __enter__(self) -> UploadedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the file unless it was moved."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def write(self, data: bytes) -> None:
+        """The next bytes of the request."""
+        if self._whole:
+            return
+        try:
+            with _explain_errors():
+                self._parser.write(data)
+        except OSError as error:
+            raise explain(error, self.path.parent) from error
+        if not self._here:
+            self._other -= len(data)
+        if self._other < 0:
+            raise SettingsError(
+                f"The form holds more than {_MOST_OTHER} bytes besides a file in its field "
+                f"{_FIELD!r}; send the video alone."
+            )
+
+    def finish(self) -> None:
+        """Raise SettingsError unless the file has come whole."""
         if not self._found:
             raise SettingsError(
                 f"The form has no file in its field {_FIELD!r}; send the video there."
             )
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, as many as came at once; nothing at the end."""
-        while not self._blocks and not self._over:
-            self._pull()
-        return self._blocks.popleft() if self._blocks else b""
-
-    def _pull(self) -> None:
-        """The next bytes of the request, through the loop of the server."""
-        data = anyio.from_thread.run(self._next)
-        if data:
-            with _explain_errors():
-                self._parser.write(data)
-            return
-        self._over = True
         if not self._whole:
             raise SettingsError("The form ends before its last line; send the file again.")
-
-    async def _next(self) -> bytes:
-        return await anext(self._stream, b"")
+        try:
+            self._file.close()
+        except OSError as error:
+            raise explain(error, self.path.parent) from error
 
     def _make_parser(self, content_type: str) -> Any:
         multipart = _multipart()
-        kind, options = multipart.parse_options_header(content_type)
+        kind, options = _read_header(content_type.encode("latin-1", "replace"))
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise SettingsError(
-                f"The body is {content_type or 'of no type'}; send a form (multipart/form-data) "
-                f"with the file in its field {_FIELD!r}."
+                f"The body is {content_type[:200] or 'of no type'}; send a form "
+                f"(multipart/form-data) with the file in its field {_FIELD!r}."
             )
         with _explain_errors():
             return multipart.MultipartParser(options[b"boundary"], {
@@ -99,7 +138,7 @@ class UploadedFile:
     def _end_header(self) -> None:
         name, value = self._header
         if name.lower() == b"content-disposition":
-            _, self._part = _multipart().parse_options_header(value)
+            _, self._part = _read_header(value)
         self._header = [b"", b""]
 
     def _end_headers(self) -> None:
@@ -111,11 +150,33 @@ class UploadedFile:
             self.name = unquote(_decode(coded).rpartition("'")[2]) if coded else _decode(plain)
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
-        if self._here and end > start:
-            self._blocks.append(data[start:end])
+        if self._here:
+            self._left -= end - start
+            if self._left < 0:
+                raise too_large(self._megabytes)
+            self._file.write(data[start:end])
 
     def _end(self) -> None:
         self._whole = True
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("xb")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed servers have left half received."""
+    for path in folder.glob(f"{_PLACE}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - _ABANDONED:
+                path.unlink()
+
+
+def _read_header(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """A header's value and its options."""
+    if len(value) > _LONGEST_HEADER:
+        raise SettingsError(f"A header of the form is above {_LONGEST_HEADER} bytes; shorten it.")
+    return _multipart().parse_options_header(value)
 
 
 def _decode(name: bytes | None) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from fastapi import Body, Request, Response
+from fastapi import Response
 
 from fresco import __version__
 from fresco.progress import Progress
@@ -14,7 +15,6 @@ from fresco.server.api.answers import describe_detection, describe_video
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer
 from fresco.server.api.sources import limit_inline, open_video
-from fresco.server.api.upload import UploadedFile
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import check_limits
 from fresco.server.service import Service
@@ -55,11 +55,9 @@ class VideoRoutes:
     def __init__(self, service: Service) -> None:
         self._service, self._videos = service, service.videos
 
-    def add(self, request: Request) -> Response:
+    def add(self, path: Path, name: str) -> Response:
         """Upload a video; the id in the answer names it from then on."""
-        # Straight from the network to its place, up to the limit.
-        file = UploadedFile(request)
-        return self._answer(self._videos.add(file, file.name))
+        return self._answer(self._videos.add(path, name))
 
     def listed(self) -> Response:
         """Uploaded videos, newest first, and how much room they take."""
@@ -81,7 +79,7 @@ class VideoRoutes:
         self._service.delete_video(video)
         return Answer({"id": video, "deleted": True})
 
-    def keyframes(self, payload: dict[str, Any] = Body(...)) -> Response:  # noqa: B008
+    def keyframes(self, payload: Any) -> Response:
         """Detect shots and keyframes of a video, and how much it changes from frame to frame."""
         body = models.read_body(models.DetectionBody, payload)
         settings = models.merge_settings(body.settings)

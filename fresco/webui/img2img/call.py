@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from fresco.errors import SettingsError
 from fresco.guidance.ports import BatchCarry
 from fresco.hosts.webui.batch import (
     encode_batch,
@@ -29,6 +31,17 @@ from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.refusals import refuse_unsupported
 from fresco.webui.img2img.request import Request
 
+_LISTS = (".txt", ".json")
+"""Endings of files that may hold keyframes. No other file is opened for a client."""
+
+
+def _require_list(path: Path | None) -> None:
+    if path is not None and path.suffix.lower() not in _LISTS:
+        raise SettingsError(
+            f"keyframes.keys is {str(path)!r}; give frame numbers such as 0,11,23, or a file of "
+            f"them that ends with {' or '.join(_LISTS)}."
+        )
+
 
 class GuidedCall:
     """FRESCO's part in one call of `process_images`."""
@@ -38,6 +51,7 @@ class GuidedCall:
         for path in (request.path, request.masks_path, listed):
             if path:
                 require_allowed(str(path))
+        _require_list(listed)
         refuse_unsupported(p, masked=request.has_masks)
         self._request = request
         self._frames = collect_frames(request, p.init_images)

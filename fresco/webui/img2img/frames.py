@@ -16,6 +16,7 @@ from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
+from fresco.server.videos import probe_video
 from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
 from fresco.webui.img2img.masks import collect_masks
@@ -53,6 +54,7 @@ def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrame
             path = Path(folder) / "video.mp4"
             path.write_bytes(request.data)
             try:
+                probe_video(path, "video")
                 found, count = read_keyframes(path, request.settings)
             except VideoError as error:
                 # The sender has no use for a path of the server.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import UnidentifiedImageError
 from PIL.Image import Image, fromarray
 from PIL.Image import open as open_image
 
@@ -34,10 +33,9 @@ def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Si
     if not request.masks:
         return ()
     _require_count(len(request.masks), count)
-    masks = [_read_mask(data, place) for place, data in enumerate(request.masks)]
-    for mask in masks:
-        require_size(mask.size, size)
-    return tuple(masks if len(masks) == 1 else [masks[number] for number in numbers])
+    masks = [_open_mask(data, place, size) for place, data in enumerate(request.masks)]
+    wanted = (0,) if len(masks) == 1 else numbers
+    return tuple(_decode(masks[place], place) for place in wanted)
 
 
 def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tuple[Image, ...]:
@@ -66,13 +64,26 @@ def require_size(mask: Size, frames: Size) -> None:
         )
 
 
-def _read_mask(data: bytes, place: int) -> Image:
+def _open_mask(data: bytes, place: int, size: Size) -> Image:
+    """A mask of which only the header was read: a small file can name a size that fills the
+    memory."""
     try:
         mask = open_image(io.BytesIO(data))
-        mask.load()
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # Pillow raises of every kind on broken or enormous images
         raise SettingsError(
-            f"masks[{place}] cannot be read as an image ({len(data)} bytes); send a PNG."
+            f"masks[{place}] cannot be read as an image ({len(data)} bytes); send a PNG of the "
+            "frames' size."
+        ) from error
+    require_size(mask.size, size)
+    return mask
+
+
+def _decode(mask: Image, place: int) -> Image:
+    try:
+        mask.load()
+    except Exception as error:
+        raise SettingsError(
+            f"masks[{place}] is a damaged image ({mask.format}); save it again."
         ) from error
     return mask
 

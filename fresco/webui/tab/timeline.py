@@ -81,12 +81,14 @@ def import_keys(text: str, first: int, last: int) -> tuple[tuple[int, ...], dict
         value = read_json_text(text, "the keyframes")
         if isinstance(value, Mapping) and "keyframes" in value:
             words = check_key_prompts(dict(value.get("prompts") or {}), "the keyframes")
-            keys = parse_keys(json.dumps(value["keyframes"]), last + 1, first=first)
+            keys = parse_keys(
+                json.dumps(value["keyframes"]), last + 1, first=first, read_files=False
+            )
             return keys, words
     if re.search(r"\d[\"']?\s*:\s*\S", text):
-        words = parse_key_prompts(text)
+        words = parse_key_prompts(text, read_files=False)
         return parse_keys(",".join(words), last + 1, first=first), words
-    return parse_keys(text, last + 1, first=first), {}
+    return parse_keys(text, last + 1, first=first, read_files=False), {}
 
 
 def import_words(text: str) -> dict[str, str]:
@@ -94,7 +96,7 @@ def import_words(text: str) -> dict[str, str]:
     if not text.strip():
         return {}
     require_written(text, "Words for keyframes")
-    return parse_key_prompts(text)
+    return parse_key_prompts(text, read_files=False)
 
 
 def require_written(text: str, what: str) -> None:

@@ -329,6 +329,9 @@ def test_the_same_job_is_queued_once(server: ApiServer, video: str) -> None:
         ("bytes=a-b", 200, slice(None)),
         ("pages=0-1", 200, slice(None)),
         ("bytes=" + "9" * 400 + "-", 200, slice(None)),
+        ("bytes = 1 - 5 ", 206, slice(1, 6)),
+        ("bytes=" + " " * 20_000 + "x", 200, slice(None)),
+        ("bytes=-" + " " * 20_000 + "x", 200, slice(None)),
     ],
 )
 def test_parts_of_a_video(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.broken_videos import huge_png
 from tests.helpers.webui.client import Host, Refused
 from tests.helpers.webui.requests import NONE, QUICK, frames, pixels
 
@@ -30,6 +31,11 @@ def text_of(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def png_header(side: int) -> str:
+    """A PNG that names a size and holds no pixel."""
+    return base64.b64encode(huge_png(side)[:60]).decode()
 
 
 def saved(masks: list[Image.Image], folder: Path) -> str:
@@ -139,6 +145,9 @@ def test_colours_are_corrected_within_each_mask(host: Host) -> None:
     ([text_of(band(0))], {"inpaint_full_res": True}, "Inpaint area is Only masked"),
     (["***"], {}, "masks[0] is not base64"),
     (["AAECAw=="], {}, "masks[0] cannot be read as an image (4 bytes)"),
+    ([png_header(8000)], {}, "The mask is 8000x8000, the frames are 64x64"),
+    ([png_header(50_000)], {}, "masks[0] cannot be read as an image"),
+    ([png_header(64)], {}, "masks[0] is a damaged image (PNG)"),
     ([text_of(band(0)), 3], {}, "masks[1] is int; give a text."),
     ([text_of(band(0)), ""], {}, "masks[1] is empty"),
     (3, {}, "masks is int; give a text."),

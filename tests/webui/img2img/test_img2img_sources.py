@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.helpers.broken_videos import broken_videos, huge_png
 from tests.helpers.clips import ClipOptions, moving_texture, truncated, write_clip
 from tests.helpers.webui import shared
 from tests.helpers.webui.client import Host, Refused
@@ -92,6 +93,36 @@ def test_lists_of_keys_are_read_only_where_a_reachable_webui_serves(
     assert "hunter2" not in said
     answer = double.img2img([], by_bytes(clip) | {"keys": str(served / "keys.txt")})
     assert len(answer.images) == 2
+
+
+@pytest.mark.parametrize("name", ["secret", "secret.txt", "secret.json", "secret.env"])
+def test_no_word_of_a_file_is_told(
+    double: DoubleHost, tmp_path: Path, name: str
+) -> None:
+    """Also where only this machine can ask, since other users and pages may."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_texture(3))
+    (tmp_path / name).write_text("hunter2 is the word\n")
+    said = refusal(double, by_bytes(clip) | {"keys": str(tmp_path / name)})
+    assert name in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("data", [
+    b"ffconcat version 1.0\nfile clip.mp4\n", b"#EXTM3U\n#EXTINF:1,\nclip.mp4\n",
+    huge_png(16), b"<?xml version='1.0'?><MPD><Period/></MPD>",
+])
+def test_a_program_sends_a_video_and_nothing_else(
+    double: DoubleHost, tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "clip").write_bytes(data)
+    assert "video" in refusal(double, by_bytes(tmp_path / "clip"))
+
+
+def test_frames_above_every_size_are_not_decoded(double: DoubleHost, tmp_path: Path) -> None:
+    good = write_clip(tmp_path / "good.mp4", moving_texture(24))
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(broken_videos(good, tmp_path)["huge header.ivf"])
+    assert "pixels are read" in refusal(double, by_bytes(path))
 
 
 def test_range_behind_the_end(host: Host, tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def test_settings_section(double: DoubleHost) -> None:
     known = shared.opts.data_labels
     assert {name for name in known if known[name].section == ("fresco", "FRESCO")} == {
         "fresco_cluster", "fresco_jobs_dir", "fresco_most_frames", "fresco_most_resolution",
-        "fresco_offline", "fresco_upload_megabytes", "fresco_weights_dir", "fresco_workers",
+        "fresco_offline", "fresco_origins", "fresco_upload_megabytes", "fresco_weights_dir",
+        "fresco_workers",
     }
 
 

@@ -1,0 +1,135 @@
+"""Bodies of requests: taken from the network without a thread, and never whole in memory.
+
+A slow client holds nothing but a file: threads only write what has come, and do the work once all
+of it has come. They are not those of the server's own pool, so whatever is sent here, the other
+pages of the program around still answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+BLOCK = 1 << 16
+"""Bytes that are taken at once."""
+BLOCK_SECONDS = 60.0
+"""Seconds in which a block must have come: about 1 kB/s, below the slowest of today's lines."""
+_DRAINED = 64_000_000
+"""Bytes of a refused body that are read and thrown away, since most clients listen only after
+sending."""
+
+_T = TypeVar("_T")
+
+
+class Sink(Protocol):
+    """Takes a body, block by block, in a thread."""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes."""
+        ...
+
+
+class Incoming:
+    """The body of a request on its way."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def take_block(self) -> bytes:
+        """The next bytes: a block of them, unless they are the last."""
+        parts: list[bytes] = []
+        size = 0
+        with anyio.move_on_after(BLOCK_SECONDS):
+            while size < BLOCK and not self.ended:
+                parts.append(await self._take())
+                size += len(parts[-1])
+            return b"".join(parts)
+        raise HTTPException(
+            408, f"Less than {BLOCK} bytes of the request came within {BLOCK_SECONDS:g} seconds; "
+            "send it again over a faster connection."
+        )
+
+    async def drain(self) -> None:
+        """Read on for a while, so that a client that sends hears why it was refused."""
+        left = _DRAINED
+        with anyio.move_on_after(BLOCK_SECONDS), suppress(ClientDisconnect):
+            while left > 0 and not self.ended:
+                left -= len(await self._take()) or 1
+
+    async def _take(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise ClientDisconnect
+        self.ended = not message.get("more_body")
+        return message.get("body", b"")
+
+
+class Lane:
+    """Requests of one kind that have a body.
+
+    Args:
+        requests: at once; further ones are refused.
+        threads: of those that work at once; further ones wait without a thread.
+    """
+
+    def __init__(self, requests: int, threads: int) -> None:
+        self._left, self._threads = requests, threads
+        self._limiters: tuple[anyio.CapacityLimiter, anyio.CapacityLimiter] | None = None
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Within: the request counts. 503 where there are too many."""
+        if self._left <= 0:
+            raise HTTPException(
+                503, "The server takes no more requests of this kind at the moment; ask again in "
+                "some seconds.", {"Retry-After": "10"},
+            )
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
+
+    async def receive(self, body: Incoming, sink: Sink, most: int) -> None:
+        """Give a body to `sink`; 413 where it is longer than `most` bytes, however long it says
+        it is, and 408 where it does not come."""
+        taken = 0
+        while not body.ended:
+            block = await body.take_block()
+            taken += len(block)
+            if taken > most:
+                raise HTTPException(
+                    413, f"The request is larger than {most} bytes, the limit of this server; "
+                    "upload a video by POST /fresco/videos, shorten it, or raise the limit in the "
+                    "settings."
+                )
+            await self.run_shortly(partial(sink.write, block))
+
+    async def run_shortly(self, work: Callable[[], _T]) -> _T:
+        """Do what is soon done, in a thread."""
+        writing, _ = self._find_limiters()
+        return await anyio.to_thread.run_sync(work, limiter=writing)
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Do the work of a request whose body has come, in a thread."""
+        _, working = self._find_limiters()
+        return await anyio.to_thread.run_sync(work, limiter=working)
+
+    def _find_limiters(self) -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:
+        """Of threads that write blocks and of those that work. Made here, as they belong to the
+        loop of the server."""
+        if self._limiters is None:
+            self._limiters = (
+                anyio.CapacityLimiter(self._threads), anyio.CapacityLimiter(self._threads)
+            )
+        return self._limiters

@@ -1,0 +1,121 @@
+"""Endpoints of the routes that take a body: identity, then the body, then the work in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+
+from fresco.errors import FrescoError
+from fresco.server.api.body import Incoming, Lane
+from fresco.server.api.json_body import MOST_PLAIN, JsonBody
+from fresco.server.api.sources import limit_inline
+from fresco.server.api.upload import UploadedFile
+from fresco.server.service import Service
+
+_BASE64 = 4 / 3
+"""Bytes of text for a byte of a file."""
+_MEGABYTE = 1_000_000
+_ROOM = 1 << 20
+"""Bytes of a body besides the file in it."""
+
+
+class Lanes:
+    """One lane for each kind of request, so that none keeps another from its turn.
+
+    The numbers: a person or a program has one request under way; checks of videos and detection
+    keep a core busy each.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.uploads = Lane(32, 4)
+        self.requests = Lane(32, 4)
+        self.detections = Lane(16, 2)
+        self.service = service
+
+
+def take_upload(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
+    """An endpoint whose handler takes a file and its name."""
+    async def endpoint(request: Request) -> Response:
+        megabytes = service.environment.limits.upload_megabytes
+        kind = request.headers.get("content-type", "")
+        folder = service.root / "videos"
+        async with _open(request, lane) as body:
+            with ExitStack() as stack:
+                opened = await lane.run_shortly(partial(UploadedFile, kind, folder, megabytes))
+                file = stack.enter_context(opened)
+                await lane.receive(body, file, megabytes * _MEGABYTE + 2 * _ROOM)
+
+                def work() -> Response:
+                    file.finish()
+                    return handler(file.path, file.name)
+
+                return await lane.run(work)
+
+    return endpoint
+
+
+def take_json(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
+    """An endpoint whose handler takes an object."""
+    async def endpoint(request: Request) -> Response:
+        return await _take(service, lane, handler, request)
+
+    return endpoint
+
+
+def take_json_of_job(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
+    """An endpoint whose handler takes an object and the id of a job."""
+    async def endpoint(request: Request, job: str) -> Response:
+        return await _take(service, lane, partial(handler, job=job), request)
+
+    return endpoint
+
+
+async def _take(
+    service: Service, lane: Lane, handler: Callable[..., Response], request: Request
+) -> Response:
+    megabytes = limit_inline(service)
+    most = int(megabytes * _MEGABYTE * _BASE64) + MOST_PLAIN
+    async with _open(request, lane) as incoming:
+        _require_json(request)
+        with JsonBody(service.root / "incoming") as body:
+            await lane.receive(incoming, body, most)
+
+            def work() -> Response:
+                return handler(None if body.is_empty else body.read())
+
+            return await lane.run(work)
+
+
+@asynccontextmanager
+async def _open(request: Request, lane: Lane) -> AsyncIterator[Incoming]:
+    """Within: the body comes. Where it is refused, the rest of it is read and forgotten."""
+    body = Incoming(request.receive)
+    try:
+        with lane.enter():
+            yield body
+    except (FrescoError, HTTPException):
+        await body.drain()
+        raise
+
+
+def _require_json(request: Request) -> None:
+    """Raise 415 for a body of another type. A page of another origin cannot send this type
+    without asking for leave first, which nobody gives."""
+    headers = request.headers
+    length = headers.get("content-length", "0").strip()
+    if length == "0" and "transfer-encoding" not in headers:
+        return
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (kind == "application/json" or _is_derived(kind)):
+        raise HTTPException(
+            415, f"The body is {kind[:100] or 'of no type'}; send JSON, with the header "
+            "Content-Type: application/json."
+        )
+
+
+def _is_derived(kind: str) -> bool:
+    return kind.startswith("application/") and kind.endswith("+json")
