@@ -159,6 +159,8 @@ def _encode(sound: SoundSource, target: Path) -> None:
     with open_container(sound.path) as source, av.open(str(target), "w", format="mp4") as output:
         stream = choose_sound_stream(source)
         assert stream is not None
+        if stream.codec_context is None:
+            raise SoundError(f"PyAV {av.__version__} does not know its codec")
         track = _Track(output, sound)
         for packet in iterate_packets(source, stream, info.stamps):
             track.add(_decode(stream, packet))

@@ -210,6 +210,29 @@ def test_own_keyframes_of_two_videos_of_one_name_do_not_meet(
     assert len(environment.opened) == opened  # no model is needed
 
 
+def test_sound_that_cannot_be_kept_is_a_note_of_the_job(
+    tmp_path: Path, engine: JobEngine
+) -> None:
+    how = ClipOptions(codec="mpeg4", options={"b": "1M"}, sound=("adpcm_ima_wav",))
+    source = write_clip(tmp_path / "clip.avi", moving_texture(FRAMES, 64, 64), how)
+    data = bytearray(source.read_bytes())
+    place = data.index(b"strf", data.index(b"auds")) + 8
+    data[place:place + 2] = b"\x34\xf2"  # the number of no codec
+    source.write_bytes(data)
+    keys = engine.new_folder()
+    for number in (0, FRAMES - 1):
+        write_image(keys / f"{number}.png", np.zeros((64, 64, 3), np.uint8))
+    request = JobRequest(str(source), Goal.PROPAGATION, tiny_settings(), own_keys=str(keys))
+    job = engine.submit(request).id
+    done(engine, engine.status(job))
+    notes = engine.status(job).notes
+    assert any(note.startswith("The sound is left out") for note in notes)
+    output = engine.outcome(job).output
+    assert output is not None
+    with open_source(output) as film:
+        assert (film.info.frames, film.info.has_sound) == (FRAMES, False)
+
+
 def test_cancelled_at_every_stage_nothing_stays_and_it_ends_with_the_same_bytes(
     tmp_path: Path, environment: TinyEnvironment, request_all: JobRequest, whole: Whole
 ) -> None:
