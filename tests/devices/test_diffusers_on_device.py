@@ -23,7 +23,7 @@ from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.metrics import Metrics
 from fresco.progress import Progress, StageStatus
 from fresco.run.guide import GuideMaker
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings, SamplingSettings, from_dict
 from tests.helpers.strict_device import Log
 from tests.helpers.tiny_models import build_tiny_pipeline, square_frames, tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE
@@ -48,13 +48,13 @@ def pipeline(folder: Path) -> Any:
 
     Before there is a strict device: beside one, transformers leaves some of its buffers unset.
     """
-    return load._load_pipeline(str(folder), offline=True)
+    return load._load_parts(SamplingSettings(model=str(folder)), offline=True)
 
 
 @pytest.fixture
 def model(folder: Path, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is loaded already."""
-    monkeypatch.setattr(load, "_load_pipeline", lambda *_, **__: copy.deepcopy(pipeline))
+    monkeypatch.setattr(load, "_load_parts", lambda *_, **__: copy.deepcopy(pipeline))
     return folder
 
 
@@ -100,6 +100,7 @@ def test_a_guided_batch_is_that_of_the_cpu_and_waits_twice_a_call(
     assert latents_apart(expected, found) < EXACT_BY_DTYPE[torch.float32] < effect
     assert all(pair.device.type == "cpu" for pair in found.carry.latents)
     parts = [log.waits[first:last] for first, last in itertools.pairwise(marks)]
+    assert not parts.pop(0)  # the number of calls is told before the first one
     assert len(parts) == 4  # to the end of the first call, two calls, and what comes after
     sent = [sum("guidance/sending" in wait.place for wait in part) for part in parts]
     assert sent == [2 * 4, 0, 0, 0], log  # motion, at four sizes

@@ -196,7 +196,8 @@ def test_raft_runs_with_torchvision(tmp_path: Path) -> None:
 class Counting:
     """DIS that counts its pairs."""
 
-    name, note, fingerprint = "dis", "", "counting"
+    name, note, device = "dis", "", "cpu"
+    fingerprint = former_fingerprint = "counting"
 
     def __init__(self) -> None:
         self.pairs = 0

@@ -26,10 +26,10 @@ BROKEN = (float("nan"), float("inf"), float("-inf"))
 class Holed:
     """Nothing moves, and in a part of the frame the flow is broken."""
 
-    name, note = "holed", "a broken estimator"
+    name, note, device = "holed", "a broken estimator", "cpu"
 
     def __init__(self, value: float, *, only_x: bool = False) -> None:
-        self.fingerprint = f"holed {value}"
+        self.fingerprint = self.former_fingerprint = f"holed {value}"
         self._value, self._planes = value, slice(0, 1 if only_x else 2)
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
