@@ -31,6 +31,8 @@ _FILES = (".txt", ".json")
 """Endings of a text that is taken for a file's name."""
 _ANY_FRAME = 10**9
 """Above every frame number that is understood."""
+_WEIGHTED = re.compile(r":\s*[+-]?[.\d]+\s*$")
+"""The end of words in brackets that have a weight, as in (eyes:1.3)."""
 _WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """Endings of files of weights."""
 _MOST_BYTES = 1 << 20
@@ -277,6 +279,7 @@ def _unquote(words: str) -> str:
     for pair in ('""', "''", "()"):
         inside = words[1:-1]
         whole = len(words) > 1 and words[0] == pair[0] and words[-1] == pair[1]
+        whole = whole and not (pair == "()" and _WEIGHTED.search(inside))
         if whole and not set(pair) & set(inside):
             return inside.strip()
     return words

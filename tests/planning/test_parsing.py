@@ -85,6 +85,7 @@ def test_keys_inline_are_empty_only_if_nothing_was_given() -> None:
         ('"0": "a, b",\n"30": "c"\n', {"0": "a, b", "30": "c"}),
         ('"0": "a", "30": "c: d"', {"0": "a", "30": "c: d"}),
         ("0:(red hat)\n10:(a:1.2) and (b)", {"0": "red hat", "10": "(a:1.2) and (b)"}),
+        ("0:(red hat:1.3)\n10: ((a:.5) b)", {"0": "(red hat:1.3)", "10": "((a:.5) b)"}),
         ("# eyes\n007: 'shut'", {"7": "shut"}),
         ("5: don't, 6: won't", {"5": "don't, 6: won't"}),
         ("0: note; well: this", {"0": "note; well: this"}),

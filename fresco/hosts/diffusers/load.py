@@ -161,7 +161,9 @@ def _load_folder(path: Path) -> LoadedParts:
         raise HostError(
             f"{path} holds no model_index.json; a model is a diffusers folder or a single file."
         )
-    _check_class(diffusers.DiffusionPipeline.load_config(path), path.name)
+    with _library_errors(f"Model {path}"):
+        config = diffusers.DiffusionPipeline.load_config(path)
+    _check_class(config, path.name)
     return _from_pretrained(str(path), str(path), local=True)
 
 

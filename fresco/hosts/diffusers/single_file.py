@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import yaml
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fresco.errors import HostError, WeightsError
@@ -178,10 +179,11 @@ def fill(model: Any, file: TensorFile, names: Mapping[str, str]) -> Any:
     check_tensors(model, file, names)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     values = file.read(names.values())
-    model.load_state_dict(
-        {key: values[name].reshape(shapes[key]).contiguous() for key, name in names.items()},
-        assign=True,
-    )
+    for key, name in names.items():
+        path, _, leaf = key.rpartition(".")
+        value = values.pop(name).reshape(shapes[key]).contiguous()
+        # Not load_state_dict, which copies before torch 2.1, and nothing can be copied to `meta`.
+        model.get_submodule(path).register_parameter(leaf, nn.Parameter(value, requires_grad=False))
     return model
 
 

@@ -256,6 +256,12 @@ def test_folders_are_looked_through_as_well(
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_index_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(HostError, match="cannot be loaded"):
+        tiny_host(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def control(host: DiffusersHost) -> State:
     torch.manual_seed(0)
