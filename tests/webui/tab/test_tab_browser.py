@@ -374,8 +374,10 @@ def test_uploads_are_listed_and_deleted(
             " row.textContent.includes(arguments[0])).dataset.video", name)
         for name in listed
     }
-    opened = page.element(f"#fresco_uploads [data-video='{rows['two shots.mp4']}'] button")
-    assert not opened.is_enabled(), "it is open in this tab"
+    opened = f"#fresco_uploads [data-video='{rows['two shots.mp4']}'] button"
+    assert page.script("return document.querySelector(arguments[0]).disabled", opened), (
+        "it is open in this tab"
+    )
     page.press(f"#fresco_uploads [data-video='{rows['other.mp4']}'] button")
     page.press("#fresco_uploads .fresco_danger")
     page.until(f"!{names}.some((name) => name.textContent === 'other.mp4')")
