@@ -289,7 +289,7 @@ def _load_network(kind: Any, source: str, what: str, *, local: bool, **options: 
     Args:
         what: the network, for messages.
     """
-    if issubclass(kind, CLIPTextModel):
+    if kind.__name__ == CLIPTextModel.__name__:
         # transformers names a tensor of another shape in its report only.
         options["ignore_mismatched_sizes"] = True
     with _library_errors(what):
@@ -316,7 +316,7 @@ def _library_errors(what: str) -> Iterator[None]:
 
 def _refuse_missing(report: Mapping[str, Any], what: str) -> None:
     """Refuse a network of which the library found only a part; it fills the rest by chance."""
-    wrong = sorted(report.get("mismatched_keys") or ())
+    wrong: list[tuple[str, Any, Any]] = sorted(report.get("mismatched_keys") or [])
     if wrong:
         tensor, found, needed = wrong[0]
         raise WeightsError(
