@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fresco.run import keyframes
+from fresco.run.former import digest_former_keyframes
 from fresco.settings import from_dict
 
 
@@ -26,6 +27,13 @@ def test_keyframes_of_another_freeu_are_not_used_again(
 ) -> None:
     before, now = (keys_named(monkeypatch, version, **{factor: 1.2}) for version in (1, 2))
     assert before != now
+
+
+@pytest.mark.parametrize("factor", ["freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2"])
+def test_keyframes_of_version_0_1_are_not_looked_for(factor: str) -> None:
+    run: Any = SimpleNamespace(settings=from_dict({"guidance": {factor: 1.2}}))
+    nothing: Any = None
+    assert digest_former_keyframes(run, (), nothing, nothing) is None
 
 
 def test_keyframes_without_freeu_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
