@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,21 +39,16 @@ class Further:
 FURTHER = Further()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_name() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("socket.getfqdn", lambda: "GPU.lab.example.edu")
-        yield
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     hosts = ("sd.example.net", ".tunnel.example")
     origins = Origins(FURTHER, r"https://app\d\.example\.com", hosts)
     environment = make_environment(tmp_path_factory)
     root = tmp_path_factory.mktemp("root")
-    with serving(root, environment, Access.of(None, origins=origins), idle=True) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getfqdn", lambda: "GPU.lab.example.edu")
+        with serving(root, environment, Access.of(None, origins=origins), idle=True) as running:
+            yield running
 
 
 @pytest.fixture(autouse=True)
