@@ -49,7 +49,7 @@ class Access:
                 pairs.append((user, password))
         if listed and not pairs:
             raise SettingsError("--api-auth names nobody; give user:password, or leave it away.")
-        return cls(tuple(pairs), dependencies, origins or Origins())
+        return cls(tuple(pairs), dependencies, origins=origins or Origins())
 
     def require(self, connection: HTTPConnection) -> None:
         """Raise 403 for the page of another site, and 401 unless the request carries the name and

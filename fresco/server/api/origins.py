@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -82,9 +83,22 @@ class Origins:
         if _is_address(name) or "." not in name.rstrip("."):
             return True
         name = name.rstrip(".")
-        known = {socket.gethostname().lower(), *(urlsplit(each).hostname for each in further)}
+        known = {*_OWN_NAMES, *(urlsplit(each).hostname for each in further)}
         ends = (*_PRIVATE, *(host for host in self.hosts if host.startswith(".")))
         return name in known or name in self.hosts or name.endswith(ends)
+
+
+_OWN_NAMES: set[str] = set()
+"""Names by which this machine knows itself."""
+
+
+def learn_own_names() -> None:
+    """Find out how this machine is called, without waiting: its name server may not answer."""
+    def ask() -> None:
+        _OWN_NAMES.add(socket.getfqdn().lower())
+
+    _OWN_NAMES.add(socket.gethostname().lower())
+    threading.Thread(target=ask, name="fresco-names", daemon=True).start()
 
 
 def split_origins(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from fresco.server.api import models, upload
 from fresco.server.api.access import Access
 from fresco.server.api.endpoints import Lanes, take_json, take_json_of_job, take_upload
 from fresco.server.api.jobs import JobRoutes
+from fresco.server.api.origins import learn_own_names
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer, make_route_class
 from fresco.server.api.videos import ServerRoutes, VideoRoutes
@@ -20,6 +21,7 @@ PREFIX = "/fresco"
 
 def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     """Put the API's routes into the host's application."""
+    learn_own_names()
     router = APIRouter(
         prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
         route_class=make_route_class(access),

@@ -407,7 +407,8 @@ def test_what_a_killed_server_was_receiving_is_removed(tmp_path: Path) -> None:
     old, new = tmp_path / ".incoming-0", tmp_path / ".incoming-1"
     for path in (old, new):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
+    past = time.time() - 7200
+    os.utime(old, (past, past))
     with UploadedFile(KIND, tmp_path, 1):
         assert not old.exists()
         assert new.exists()

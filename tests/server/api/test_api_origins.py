@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,8 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     origins = Origins(FURTHER, r"https://app\d\.example\.com", hosts)
     environment = make_environment(tmp_path_factory)
     root = tmp_path_factory.mktemp("root")
-    with serving(root, environment, Access.of(None, origins=origins), idle=True) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getfqdn", lambda: "GPU.lab.example.edu")
+        with serving(root, environment, Access.of(None, origins=origins), idle=True) as running:
+            yield running
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +76,8 @@ FOREIGN: list[dict[str, str]] = [
     {"Host": "evil.example"}, {"Host": "evil.example:7860"}, {"Host": "127.0.0.1.evil.example"},
     {"Host": "evil.example", "Origin": "http://evil.example"},
     {"Host": "evil.example", "X-Forwarded-Host": "localhost", "X-Forwarded-Proto": "https"},
-    {"Host": "tunnel.example"}, {"Host": "localhost.evil.example"},
+    {"Host": "tunnel.example"}, {"Host": "gpu.lab.example.edu.evil.example"},
+    {"Host": "localhost.evil.example"},
 ]
 
 
@@ -101,7 +105,8 @@ def test_no_route_is_open_to_them(server: ApiServer, headers: dict[str, str]) ->
 
 OWN: list[dict[str, str]] = [
     {}, {"Host": "localhost"}, {"Host": "localhost:7860"}, {"Host": "192.168.1.5:7860"},
-    {"Host": "[::1]:7860"}, {"Host": "workstation:7860"}, {"Host": "workstation.local"},
+    {"Host": "[::1]:7860"}, {"Host": "gpu.lab.example.edu:7860"},
+    {"Host": "workstation:7860"}, {"Host": "workstation.local"},
     {"Host": "workstation.lan:7860"}, {"Host": "sd.example.net"}, {"Host": "a.tunnel.example"},
     {"Origin": "http://{own}"}, {"Origin": "http://{own}", "Sec-Fetch-Site": "same-origin"},
     {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"},
