@@ -59,7 +59,8 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
 
 
 def prepare_writer(
-    clip: Clip, output: Path, settings: OutputSettings, workspace: Path
+    clip: Clip, output: Path, settings: OutputSettings, workspace: Path,
+    confirm: Callable[[], None],
 ) -> Writer:
     """The writer of the clip's result, tried out: place, container, sound.
 
@@ -68,6 +69,7 @@ def prepare_writer(
     Args:
         output: a video file, or a folder of images when the name has no suffix.
         workspace: folder where sound that must be encoded is kept.
+        confirm: raises what is wrong with the source, before the result gets its name.
     """
     width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
@@ -77,10 +79,10 @@ def prepare_writer(
         writer: Writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf,
-            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, **sound,
+            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm, **sound,
         )
     else:
-        writer = ImageFolderWriter(output)
+        writer = ImageFolderWriter(output, confirm=confirm)
     writer.rehearse()
     return writer
 

@@ -25,6 +25,7 @@ from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
+from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
     preview_keyframes,
@@ -95,7 +96,7 @@ def translate(
     clip = open_clip(source, settings)
     with open_run(clip, settings, output, progress, workspace) as run:
         writer = None if only_keys else prepare_writer(
-            clip, output, settings.output, run.workspace.root
+            clip, output, settings.output, run.workspace.root, run.watch.check
         )
         with log_stage("model"):
             host = host_factory()
@@ -114,7 +115,7 @@ def translate(
         motion = find_motion(run, estimator) if settings.output.measures else None
         images = propagate_frames(run, plans, keys.folder, estimator, engine, motion=motion)
         with log_stage("write"):
-            run.notes += write_result(clip, images, writer, settings.output, progress)
+            run.notes += write_result(clip, images, writer, settings.output, run.progress)
         report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
 
@@ -187,7 +188,9 @@ def propagate_keys(
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run:
-        writer = prepare_writer(clip, output, settings.output, run.workspace.root)
+        writer = prepare_writer(
+            clip, output, settings.output, run.workspace.root, run.watch.check
+        )
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
@@ -195,7 +198,7 @@ def propagate_keys(
         write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
-        run.notes += write_result(clip, frames, writer, settings.output, progress)
+        run.notes += write_result(clip, frames, writer, settings.output, run.progress)
         return RunResult(output, run.workspace.root, notes=tuple(run.notes))
 
 
@@ -205,7 +208,9 @@ def detect_keyframes(
     """Read a source and decide its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
     with Workspace(workspace) as space:
-        scores = scan_clip(clip, space, progress)
+        watch = SourceWatch(clip.source, space.root)
+        with watch.dropping():
+            scores = scan_clip(clip, space, progress.watched(watch))
     return clip, scores, *_plan_keyframes(clip, scores, settings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -262,10 +262,15 @@ class ImageFolderWriter:
     Args:
         path: folder to make; one made by an earlier run is replaced, any other is refused.
         first: number of the first image.
+        confirm: called when all is written, before the folder gets its name; what it raises ends
+            it.
     """
 
-    def __init__(self, path: str | Path, *, first: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, *, first: int = 0, confirm: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = Path(path)
+        self._confirm = confirm
         self.notes: tuple[str, ...] = ()
         self._first, self._count = first, 0
         # Always the same name: what a run that was killed has left is removed by the next one.
@@ -304,6 +309,7 @@ class ImageFolderWriter:
         found = sum(1 for file in self._part.glob("*.png") if file.stat().st_size)
         if found != self._count:
             raise VideoError(f"{self.path}: {self._count} images were written, {found} are there.")
+        self._confirm()
         try:
             if self.path.exists():
                 shutil.rmtree(self.path)

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from enum import Enum
 from fractions import Fraction
@@ -114,6 +114,7 @@ class VideoWriter:
         clock_shifts: seconds added to the source's stored times, part by part (`VideoInfo`).
         scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
+        confirm: called when all is written, before the file gets its name; what it raises ends it.
     """
 
     def __init__(
@@ -122,9 +123,10 @@ class VideoWriter:
         sound_from: str | Path | None = None,
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
-        pixel_aspect: Fraction = Fraction(1),
+        pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = Path(path)
+        self._confirm = confirm
         self._size = (width, height)
         self._rate = Fraction(rate)
         self._crf, self._aspect = crf, pixel_aspect
@@ -325,6 +327,7 @@ class VideoWriter:
             self._pump_sound(None)
             self._stack.close()
             self._check_result()
+            self._confirm()
             self._part.replace(self.path)
         except (OSError, av.FFmpegError) as error:
             raise self._explain_unwritable(error) from error
