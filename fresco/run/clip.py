@@ -55,7 +55,7 @@ class WorkingFrames:
     def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
         """Keep a frame of the source [h, w, 3] for this run, at working size."""
         if self.kept is not None:
-            with write_atomically(self._path(number)) as path:
+            with write_atomically(self._path(number), lasting=False) as path:
                 np.save(path, scale_frame(frame, self.size))
 
     def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:

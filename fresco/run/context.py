@@ -16,7 +16,7 @@ from fresco.progress import Progress, format_seconds
 from fresco.run.clip import Clip
 from fresco.run.inputs import SourceWatch
 from fresco.settings import FrescoSettings
-from fresco.workspace import Workspace
+from fresco.workspace import Workspace, drop_damaged
 
 log = logging.getLogger("fresco")
 
@@ -67,7 +67,11 @@ def open_run(
             clip.frames, kept=root / workspace.name(_FRAMES, clip.cache_key)
         )
         clip = dataclasses.replace(clip, frames=frames)
-        watch = SourceWatch(clip.source, root)
+        workspace.tidy()
+        for kind in (_FRAMES, MOTION):  # an interrupted run has left them
+            for place in root.glob(f"{kind}-*"):
+                drop_damaged(place)
+        watch = SourceWatch(clip.source, workspace)
         with watch.dropping():
             yield RunContext(clip, settings, workspace, progress.watched(watch), watch, output)
         # What was kept for the length of the run; an interrupted one goes on with it.

@@ -7,22 +7,26 @@ it is looked at whenever a stage ends, and what was made since the last good loo
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from fresco.errors import Cancelled, VideoError
 from fresco.video.folder import find_images
-from fresco.workspace import digest_content, digest_source, is_part
+from fresco.workspace import (
+    SEEN,
+    Workspace,
+    digest_content,
+    digest_source,
+    read_json,
+    write_json,
+)
 
 Look = tuple[tuple[str, int, int, int, int], ...]
 """Names of files with all that changes when somebody writes or replaces them."""
 
-_ARTEFACT = re.compile(r"[a-z]+\d*-[0-9a-f]{16}(?:\.[a-z0-9]+)?")
-"""Names that a workspace gives; what else lies in its folder is somebody's own."""
-_FLOW = "flow"
-"""Folder of the flow between frames."""
+FileState = tuple[int, int, int]
+"""Number, size and time of change of a file."""
 _SHARE = 20
 """A look between two ends of stages may take one part in so many of a run's time."""
 _OFTEN = 1.0
@@ -47,6 +51,11 @@ class Source:
         self.path = path
         self._look = self._see()
         self._content: str | None = None
+
+    @property
+    def look(self) -> Look:
+        """How it was seen last while it was what it is."""
+        return self._look
 
     def read_content(self, *, once: bool = False) -> str:
         """Digest all of it, once what else is read at the beginning was read.
@@ -94,13 +103,15 @@ def _explain_unreadable(path: Path, error: OSError) -> VideoError:
 class SourceWatch:
     """Looks at the source of a run, and knows what was made of it since it was last seen whole."""
 
-    def __init__(self, source: Source, root: Path) -> None:
+    def __init__(self, source: Source, workspace: Workspace) -> None:
         """
         Args:
-            root: folder of the workspace, held by this run.
+            workspace: held by this run.
         """
-        self._source, self._root = source, root
-        self._seen = _list_artefacts(root)
+        self._source, self._workspace = source, workspace
+        self._drop_unseen()
+        self._seen: dict[Path, FileState] = {}
+        self._keep(_list_files(workspace))
         self._change: VideoError | None = None
         self._next = time.monotonic() + _OFTEN
 
@@ -108,13 +119,13 @@ class SourceWatch:
         """Raise VideoError if the source has changed; once changed, it stays so."""
         start = time.monotonic()
         if self._change is None:
-            made = _list_artefacts(self._root)  # before the look: what comes after is not known
+            made = _list_files(self._workspace)  # before the look: what comes after is not known
             try:
                 self._source.check()
             except VideoError as error:
                 self._change = error
             else:
-                self._seen = made
+                self._keep(made)
         if self._change is not None:
             raise self._change
         end = time.monotonic()
@@ -143,11 +154,32 @@ class SourceWatch:
                     raise change from error
             raise
 
-    def _drop(self) -> None:
-        for name, state in _list_artefacts(self._root).items():
-            if self._seen.get(name) != state:
+    def _keep(self, made: dict[Path, FileState]) -> None:
+        """Note that all this was made of the source as it is, also for the run after a kill."""
+        self._seen = made
+        latest = max((time_changed for _, _, time_changed in made.values()), default=0)
+        write_json(self._workspace.root / SEEN, [self._source.look, latest])
+
+    def _drop_unseen(self) -> None:
+        """Drop what a killed run made after its last look, if the source was written since.
+
+        It may have been replaced before the kill, and put back.
+        """
+        known = read_json(self._workspace.root / SEEN)
+        if not isinstance(known, list) or len(known) != 2 or type(known[1]) is not int:
+            return
+        if known[0] == [list(file) for file in self._source.look]:
+            return
+        for path, (_, _, time_changed) in _list_files(self._workspace).items():
+            if time_changed > known[1]:
                 with contextlib.suppress(OSError):
-                    (self._root / name).unlink()
+                    path.unlink()
+
+    def _drop(self) -> None:
+        for path, state in _list_files(self._workspace).items():
+            if self._seen.get(path) != state:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _is_caused(error: BaseException) -> bool:
@@ -155,17 +187,13 @@ def _is_caused(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, Cancelled)
 
 
-def _list_artefacts(root: Path) -> dict[str, tuple[int, int, int]]:
+def _list_files(workspace: Workspace) -> dict[Path, FileState]:
     """The files that runs have made in a workspace, each with what changes when it is replaced."""
-    found: dict[str, tuple[int, int, int]] = {}
-    for place in root.iterdir():
-        if not (_ARTEFACT.fullmatch(place.name) or place.name == _FLOW or is_part(place)):
-            continue
+    found: dict[Path, FileState] = {}
+    for place in workspace.list_artefacts():
         for path in place.rglob("*") if place.is_dir() else [place]:
             with contextlib.suppress(OSError):  # gone since it was listed
                 state = path.stat()
                 if not path.is_dir():
-                    found[str(path.relative_to(root))] = (
-                        state.st_ino, state.st_size, state.st_mtime_ns
-                    )
+                    found[path] = state.st_ino, state.st_size, state.st_mtime_ns
     return found

@@ -19,6 +19,7 @@ from fresco.video.reader import VideoInfo
 from fresco.video.size import scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import (
+    clear_parts,
     digest_content,
     frame_name,
     read_image,
@@ -121,9 +122,11 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     folder would show them. An image retouched there stays until its keyframe is translated again.
     """
     target = find_export(output)
+    numbers = [number for plan in plans for number in plan.keyframes]
+    clear_parts(target / EXPORTED, *(target / frame_name(number) for number in numbers))
     before = read_json(target / EXPORTED) or {}
     now: dict[str, str] = {}
-    for name in (frame_name(number) for plan in plans for number in plan.keyframes):
+    for name in map(frame_name, numbers):
         if read_image(folder / name) is None:
             continue
         now[name] = digest_content(folder / name)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ from fresco.settings import (
     validated,
 )
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, require_names
+from fresco.workspace import Workspace, clear_parts, require_files, require_folder
 
 log = logging.getLogger("fresco")
 
@@ -89,12 +90,13 @@ def translate(
     only_keys = preview is not None or not settings.propagation.enabled
     # What may be refused comes before what takes long.
     if only_keys:
-        require_names(find_export(output))
+        require_folder(find_export(output))
     else:
         check_target(output)
-        require_names(*list_companions(output, settings.output))
+        require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
-    with open_run(clip, settings, output, progress, workspace) as run:
+    with open_run(clip, settings, output, progress, workspace) as run, \
+            _clearing(output, *list_companions(output, settings.output)):
         writer = None if only_keys else prepare_writer(
             clip, output, settings.output, run.workspace.root, run.watch.check
         )
@@ -118,6 +120,14 @@ def translate(
             run.notes += write_result(clip, images, writer, settings.output, run.progress)
         report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
+
+
+@contextmanager
+def _clearing(*results: Path) -> Iterator[None]:
+    """Within: a run that makes these files; what killed runs have left beside them is removed."""
+    clear_parts(*results)
+    yield
+    clear_parts(*results)  # what was too young before
 
 
 def _evaluate(
@@ -187,7 +197,7 @@ def propagate_keys(
     images, notes = list_external_keyframes(keys_folder, clip)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
-    with open_run(clip, settings, output, progress, workspace) as run:
+    with open_run(clip, settings, output, progress, workspace) as run, _clearing(output):
         writer = prepare_writer(
             clip, output, settings.output, run.workspace.root, run.watch.check
         )
@@ -208,7 +218,8 @@ def detect_keyframes(
     """Read a source and decide its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
     with Workspace(workspace) as space:
-        watch = SourceWatch(clip.source, space.root)
+        space.tidy()
+        watch = SourceWatch(clip.source, space)
         with watch.dropping():
             scores = scan_clip(clip, space, progress.watched(watch))
     return clip, scores, *_plan_keyframes(clip, scores, settings)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from zlib import crc32
 
 import cv2
@@ -22,7 +23,7 @@ from fresco.video.color import lay_over_black
 from fresco.video.image_header import count_images
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
-from fresco.workspace import name_part
+from fresco.workspace import claim_part, follow_link, is_claimed, name_part
 
 logger = logging.getLogger("fresco")
 
@@ -273,20 +274,28 @@ class ImageFolderWriter:
         self._confirm = confirm
         self.notes: tuple[str, ...] = ()
         self._first, self._count = first, 0
+        self._claim: IO[bytes] | None = None
         # Always the same name: what a run that was killed has left is removed by the next one.
-        self._part = name_part(self.path, f"{crc32(str(self.path.name).encode()):08x}.part")
+        self._target = follow_link(self.path)
+        name = self._target.name
+        self._part = name_part(self._target, f"{crc32(name.encode()):08x}.part")
 
     def rehearse(self) -> None:
         """Try the place, and leave nothing behind."""
         self.__enter__()
-        shutil.rmtree(self._part, ignore_errors=True)
+        self._discard()
 
     def __enter__(self) -> ImageFolderWriter:
         check_folder_target(self.path)
+        if is_claimed(self._part / FRAMES_MARK):
+            raise VideoError(
+                f"{self.path} is being written by another run. Wait for it, or name another folder."
+            )
         try:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir()
+            self._claim = claim_part(self._part / FRAMES_MARK)
             (self._part / FRAMES_MARK).touch()
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
@@ -311,9 +320,9 @@ class ImageFolderWriter:
             raise VideoError(f"{self.path}: {self._count} images were written, {found} are there.")
         self._confirm()
         try:
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self._part.replace(self.path)
+            if self._target.exists():
+                shutil.rmtree(self._target)
+            self._part.replace(self._target)
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
 
@@ -325,7 +334,14 @@ class ImageFolderWriter:
             if kind is None:
                 self._finish()
         finally:
-            shutil.rmtree(self._part, ignore_errors=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        """Leave no part behind; a finished folder has its own name by now."""
+        shutil.rmtree(self._part, ignore_errors=True)
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
 
 def _explain_unwritable(path: Path, error: OSError) -> VideoError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -17,9 +18,10 @@ from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress, StageStatus
 from fresco.run import external_keyframes
 from fresco.run.compare import compare_videos
+from fresco.run.inputs import SourceWatch
 from fresco.run.translate import detect_keyframes, propagate_keys, translate
 from fresco.settings import FrescoSettings, from_dict
-from fresco.workspace import write_image
+from fresco.workspace import SEEN, write_image
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 
 COUNT = 8
@@ -60,10 +62,10 @@ def replace_source(source: Path, other: Path) -> None:
 
 
 def read_run(folder: Path) -> dict[str, bytes]:
-    """What is left of a run beside its lock."""
+    """What is left of a run, without what it keeps for itself."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*") if path.is_file() and path.name != "lock"
+        for path in folder.rglob("*") if path.is_file() and path.name not in ("lock", SEEN)
     }
 
 
@@ -79,14 +81,15 @@ class Change:
             self.what()
 
 
-@pytest.fixture(scope="module", params=[write_video, write_folder], ids=["file", "folder"])
+@pytest.fixture(scope="module")
 def sources(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """A source and another of the same size and count."""
     place = tmp_path_factory.mktemp("sources")
-    first = request.param(place / "first", moving_texture(COUNT, 64, 64))
-    other = request.param(place / "other", [255 - f for f in moving_texture(COUNT, 64, 64, seed=4)])
+    write = write_folder if getattr(request, "param", "file") == "folder" else write_video
+    first = write(place / "first", moving_texture(COUNT, 64, 64))
+    other = write(place / "other", [255 - f for f in moving_texture(COUNT, 64, 64, seed=4)])
     return first, other
 
 
@@ -104,9 +107,10 @@ def copy_source(source: Path, target: Path) -> Path:
     return Path((shutil.copytree if source.is_dir() else shutil.copy2)(source, target))
 
 
-@pytest.mark.parametrize("stage, done", [
-    ("scan", 2), ("frames", 2), ("propagate", 1), ("ends", 1), ("write", 3), ("write", COUNT),
-])
+@pytest.mark.parametrize(("sources", "stage", "done"), [
+    ("file", "scan", 2), ("file", "propagate", 0), ("file", "write", COUNT),
+    ("folder", "frames", 2), ("folder", "ends", 1), ("folder", "write", 3),
+], indirect=["sources"])
 def test_replaced_anywhere_nothing_of_a_mixture_stays(
     sources: tuple[Path, Path], keys: Path, tmp_path: Path, stage: str, done: int
 ) -> None:
@@ -132,7 +136,7 @@ def test_replaced_anywhere_nothing_of_a_mixture_stays(
     )
 
 
-@pytest.mark.parametrize("stage", ["batch 1", "keyframes", "propagate"])
+@pytest.mark.parametrize("stage", ["batch 1", "propagate"])
 def test_a_translation_drops_what_it_made_since(
     demo_model: Path, tmp_path: Path, stage: str
 ) -> None:
@@ -160,6 +164,46 @@ def test_a_translation_drops_what_it_made_since(
     assert output.read_bytes() == clean.read_bytes()
 
 
+def note_unlink(dropped: list[Path]) -> Callable[..., None]:
+    """`Path.unlink`, which tells what it removes."""
+    unlink = Path.unlink
+
+    def noted(self: Path, missing_ok: bool = False) -> None:
+        dropped.append(self)
+        unlink(self, missing_ok=missing_ok)
+
+    return noted
+
+
+def test_replaced_before_a_kill_and_put_back_after_it(
+    sources: tuple[Path, Path], keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed run looks no more; the next one drops what was made after its last look."""
+    first, other = sources
+    source = copy_source(first, tmp_path / "in")
+    clean, output = (tmp_path / name / "result.mp4" for name in ("clean", "a"))
+    propagate_keys(source, keys, clean, make_settings(), Progress())
+
+    def kill(status: StageStatus) -> None:
+        if status.stage == "frames" and status.done == 0:
+            replace_source(source, other)
+        if status.stage == "frames" and status.done == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:  # nothing of ours runs any more
+        killed.setattr(SourceWatch, "dropping", lambda self: contextlib.nullcontext())
+        with pytest.raises(KeyboardInterrupt):
+            propagate_keys(source, keys, output, make_settings(), Progress(kill))
+    kept = list(output.parent.glob("result.fresco/source-*/*.npy"))
+    assert kept
+    replace_source(source, first)
+    with monkeypatch.context() as context:
+        context.setattr(Path, "unlink", note_unlink(dropped := []))
+        propagate_keys(source, keys, output, make_settings(), Progress())
+    assert set(kept) <= set(dropped)
+    assert output.read_bytes() == clean.read_bytes()
+
+
 def test_a_source_that_is_gone_is_named_and_the_command_line_exits_by_3(
     sources: tuple[Path, Path], keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -182,11 +226,11 @@ def test_a_source_that_is_gone_is_named_and_the_command_line_exits_by_3(
     assert not (tmp_path / "result.mp4").exists()
 
 
-@pytest.mark.parametrize("touch", [
-    lambda path: os.utime(path, (1, 1)),
-    lambda path: path.write_bytes(path.read_bytes()),
-    lambda path: (path.parent / "notes.txt").write_text("of somebody"),
-])
+@pytest.mark.parametrize(("sources", "touch"), [
+    ("file", lambda path: path.write_bytes(path.read_bytes())),
+    ("folder", lambda path: os.utime(path, (1, 1))),
+    ("folder", lambda path: (path.parent / "notes.txt").write_text("of somebody")),
+], indirect=["sources"])
 def test_a_source_only_touched_is_the_same(
     sources: tuple[Path, Path], keys: Path, tmp_path: Path, touch: Callable[[Path], object]
 ) -> None:
