@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from fresco.errors import Cancelled
 
@@ -88,11 +89,36 @@ def never_stop() -> None:
     """The check of work that nobody can stop."""
 
 
+class Watch(Protocol):
+    """Looks whether a run may go on; raises the error that ends it."""
+
+    def check(self) -> None:
+        """At the end of every stage."""
+        ...
+
+    def glance(self) -> None:
+        """Whenever units are finished; cheap enough for that."""
+        ...
+
+
+class _Unwatched:
+    """Lets everything go on."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+    def glance(self) -> None:
+        """Nothing can be wrong."""
+
+
 class Stage:
     """One stage under way."""
 
-    def __init__(self, name: str, total: int, report: Reporter, token: CancelToken) -> None:
+    def __init__(
+        self, name: str, total: int, report: Reporter, token: CancelToken, watch: Watch
+    ) -> None:
         self._name, self._total, self._report, self._token = name, total, report, token
+        self._watch = watch
         self._done, self._found, self._start = 0, 0, time.monotonic()
         self.say("")
 
@@ -124,6 +150,7 @@ class Stage:
         self._found += units if found else 0
         self.say(message)
         self._token.check()
+        self._watch.glance()
 
     def check(self) -> None:
         """Raise `Cancelled` if a stop was asked for."""
@@ -133,14 +160,23 @@ class Stage:
 class Progress:
     """What a run tells the outside and hears from it."""
 
-    def __init__(self, report: Reporter | None = None, token: CancelToken | None = None) -> None:
+    def __init__(
+        self, report: Reporter | None = None, token: CancelToken | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self._report = report or (lambda status: None)
         self.token = token or CancelToken()
+        self._watch = watch or _Unwatched()
+
+    def watched(self, watch: Watch) -> Progress:
+        """The same, with something that is looked after while its stages run."""
+        return Progress(self._report, self.token, watch)
 
     @contextmanager
     def stage(self, name: str, total: int = 0) -> Iterator[Stage]:
         """Open a stage of `total` units (0: not known)."""
         self.token.check()
-        stage = Stage(name, total, self._report, self.token)
+        stage = Stage(name, total, self._report, self.token, self._watch)
         yield stage
+        self._watch.check()
         stage.say("", finished=True)

@@ -12,9 +12,9 @@ import math
 import re
 import secrets
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from fresco.errors import SettingsError
@@ -519,13 +519,16 @@ class Entry:
         return self.option.label or self.name.replace("_", " ").capitalize()
 
 
-def entries() -> Iterator[Entry]:
+@lru_cache(maxsize=1)
+def entries() -> tuple[Entry, ...]:
     """Every option, in the order of the classes."""
-    for group in dataclasses.fields(FrescoSettings):
-        cls = typing.get_type_hints(FrescoSettings)[group.name]
-        for item in dataclasses.fields(cls):
-            default = getattr(cls(), item.name)
-            yield Entry(group.name, item.name, type(default), default, item.metadata["option"])
+    groups = typing.get_type_hints(FrescoSettings)
+    return tuple(
+        Entry(group.name, item.name, type(default), default, item.metadata["option"])
+        for group in dataclasses.fields(FrescoSettings)
+        for item in dataclasses.fields(groups[group.name])
+        for default in [getattr(groups[group.name](), item.name)]
+    )
 
 
 _MOST_PARTS = 100_000

@@ -11,10 +11,15 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
+import struct
+import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+log = logging.getLogger("fresco")
 
 _HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
@@ -37,7 +44,26 @@ _digests: dict[tuple[Path, State], str] = {}
 _MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
 """Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
 so many."""
-_PART = re.compile(r"\.(?:.+\.)?(?:[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL)
+_PART = re.compile(
+    r"\.(?P<stem>.+\.)?(?P<tag>[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL
+)
+_ARTEFACT = re.compile(r"[a-z]+\d*-[0-9a-f]{16}(?:\.[a-z0-9]+)?")
+"""Names of artefacts in the folder of a workspace; what else lies there may be somebody's own."""
+_FLOW = "flow"
+"""Folder of the flow between frames in a workspace."""
+_CUT_NAME = re.compile(r"(?:scan\d*|sound)-[0-9a-f]*\.")
+"""What is left of the name of an artefact that is a file in that of its part."""
+SEEN = "seen"
+"""File of a workspace that says what its source was like at the last look."""
+_OTHER_NAMES = frozenset({_FLOW, SEEN, "lock", "plan.json", "random-seed.json"})
+"""What else this program keeps in the folder of a workspace."""
+_LARGEST_JSON = 1 << 28
+"""Bytes; the scores of a day of video take a tenth of it."""
+_DIGEST = "sha256"
+"""Name of the digest in a file of tensors."""
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
+_LEFT = 10.0
+"""Seconds after which a file of `write_atomically`, which takes a moment, was left by a kill."""
 
 
 def digest(*values: Any) -> str:
@@ -99,6 +125,8 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
         errno.ENOTDIR: "a part of the path is a file. Choose another folder",
         errno.EEXIST: "a file of that name is in the way. Choose another folder",
         errno.EISDIR: "a folder of that name is in the way. Choose another name",
+        errno.EFBIG: "the file would be larger than the file system, or a limit of this user, "
+        "allows. Choose another place, or make less",
         errno.ENAMETOOLONG: "the name is too long. Choose a shorter one",
     }
     reason = reasons.get(error.errno or 0, f"{error.strerror or error}. Choose another folder")
@@ -133,6 +161,79 @@ def is_part(path: Path) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
+def claim_part(path: Path) -> IO[bytes] | None:
+    """Make a part, and hold it until the file that is given is closed, or the process ends.
+
+    So no other run takes it for one that a killed run has left. None where the system itself
+    forbids to remove a file that is open.
+    """
+    if os.name == "nt":
+        return None
+    while True:
+        file = path.open("ab")
+        try:
+            _lock(file)
+            if _is_at(file, path):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError:
+            return file  # this file system knows no locks
+        file.close()  # another run removed it in between
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def is_claimed(path: Path) -> bool | None:
+    """Whether a running process writes this part; None where that cannot be told."""
+    if os.name == "nt":
+        return False
+    try:
+        with path.open("r+b") as file:
+            _lock(file)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None if path.exists() else False
+    return False
+
+
+def clear_parts(*targets: Path) -> None:
+    """Remove what killed runs have left of writing these files.
+
+    A part that a running process writes stays, and so does every file that is not the part of one
+    of these: what merely looks like it may be somebody's own.
+    """
+    written = [follow_link(target) for target in targets]
+    for folder in {target.parent for target in written}:
+        near = [target for target in written if target.parent == folder]
+        for path in _list_hidden(folder):
+            found = _PART.fullmatch(path.name)
+            if found and any(name_part(each, found["tag"]) == path for each in near):
+                _clear_left(path, found["tag"])
+
+
+def _list_hidden(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _clear_left(path: Path, tag: str) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_file() or is_claimed(path) is not False:
+            return
+        if tag.endswith(".part") or time.time() - path.stat().st_mtime > _LEFT:
+            path.unlink()
+
+
 def require_names(*paths: Path) -> None:
     """WorkspaceError where the file system takes no name as long as one of these."""
     for path in paths:
@@ -143,13 +244,54 @@ def require_names(*paths: Path) -> None:
                 raise explain(error, path) from error
 
 
+def require_files(*paths: Path) -> None:
+    """WorkspaceError unless files of these names may be written: see `require_names`, and no
+    folder is in the way."""
+    require_names(*paths)
+    for path in paths:
+        if path.is_dir():
+            raise explain(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)), path)
+
+
+def require_folder(path: Path) -> None:
+    """WorkspaceError unless a folder of that name is there or may be made."""
+    require_names(path)
+    if path.exists() and not path.is_dir():
+        raise explain(FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)), path)
+
+
+def follow_link(path: Path) -> Path:
+    """Where a result is written: what a symbolic link of that name leads to, else the path."""
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
+        raise WorkspaceError(
+            f"{path} is a symbolic link that leads nowhere; remove it or name another result."
+        ) from error
+
+
+def write_through(path: Path) -> None:
+    """Wait until what was written of a file is on the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to `path` on success, removed on failure."""
+def write_atomically(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+    """A temporary path in the same folder, renamed to `path` on success, removed on failure.
+
+    Args:
+        lasting: it is on the disk before it gets its name, so that a power cut leaves no empty
+            file under it; not for what a run needs for itself alone.
+    """
     temporary = name_part(path, secrets.token_hex(4))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if lasting:
+            write_through(temporary)
         temporary.replace(path)
     except OSError as error:
         raise explain(error, path) from error
@@ -172,8 +314,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any | None:
     """Read JSON; None if the file is absent or damaged, so that its stage is done again."""
     try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
+            return None  # a pipe would never end
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -196,26 +340,109 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
         data = np.fromfile(path, np.uint8)
     except OSError:
         return None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # such as more pixels than it takes
+        image = None
     return None if image is None else np.ascontiguousarray(image[:, :, ::-1], np.uint8)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors with a digest, whole or not at all."""
     from safetensors.torch import save
 
-    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _, content = _digest_tensors(save(plain))
+    write_bytes(path, save(plain, {_DIGEST: content}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor] | None:
-    """Read safetensors; None if the file is absent or damaged."""
+    """Read safetensors; None if the file is absent or damaged.
+
+    Files of version 0.1 hold no digest, and are taken as they are.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError):
+        data = path.read_bytes()
+        stored, content = _digest_tensors(data)
+        return load(data) if stored in (None, content) else None
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _digest_tensors(data: bytes) -> tuple[str | None, str]:
+    """The digest that a file of tensors holds, if it does, and the one that it should hold."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    facts = header.pop("__metadata__", {})
+    sha = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    sha.update(memoryview(data)[end:])
+    return facts.get(_DIGEST), sha.hexdigest()
+
+
+def drop_damaged(folder: Path, size: tuple[int, int] | None = None) -> None:
+    """Remove the images and arrays below a folder that cannot be read, so that they are made anew.
+
+    Args:
+        size: width and height of the images; None: any.
+    """
+    for path in sorted(folder.rglob("*")):
+        whole = _CHECKS.get(path.suffix)
+        if whole is None or not path.is_file() or whole(path, size):
+            continue
+        log.warning("%s is damaged and is made anew.", path)
+        try:
+            path.unlink()
+        except OSError as error:
+            raise explain(error, path) from error
+
+
+def _is_whole_image(path: Path, size: tuple[int, int] | None) -> bool:
+    """Whether the parts of a PNG have their checksums, without decoding it."""
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError:
+        return False
+    if data[:8] != _PNG_MARK or data[12:16] != b"IHDR":
+        return False
+    if size is not None and size != struct.unpack(">II", data[16:24]):
+        return False
+    place, kind = 8, b""
+    while kind != b"IEND":
+        head = data[place:place + 8]
+        if len(head) < 8:
+            return False
+        kind, end = bytes(head[4:]), place + 8 + int.from_bytes(head[:4], "big")
+        if zlib.crc32(data[place + 4:end]) != int.from_bytes(data[end:end + 4], "big"):
+            return False
+        place = end + 4
+    return True
+
+
+def _is_whole_archive(path: Path, _: object) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error):
+        return False
+
+
+def _is_whole_array(path: Path, _: object) -> bool:
+    import numpy as np
+
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+_CHECKS: Mapping[str, Callable[[Path, tuple[int, int] | None], bool]] = {
+    ".png": _is_whole_image, ".npz": _is_whole_archive, ".npy": _is_whole_array,
+}
+"""Whether a file of a kind is whole, by its suffix."""
 
 
 def _lock(file: IO[bytes]) -> None:
@@ -257,6 +484,30 @@ class Workspace:
         if self._lock_file:
             self._lock_file.close()
             self._lock_file = None
+
+    def list_artefacts(self) -> list[Path]:
+        """The files and folders that runs have made here, and nothing else that lies here."""
+        return [
+            path for path in self.root.iterdir()
+            if _ARTEFACT.fullmatch(path.name) or path.name == _FLOW
+        ]
+
+    def tidy(self) -> None:
+        """Remove what killed runs have left half written. To be called by who holds the folder."""
+        for place in self.list_artefacts():
+            for path in place.rglob(".*") if place.is_dir() else ():
+                if is_part(path) and not path.is_symlink() and path.is_file():
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        alone = all(
+            _ARTEFACT.fullmatch(path.name) or path.name in _OTHER_NAMES or is_part(path)
+            for path in self.root.iterdir()
+        )
+        for path in _list_hidden(self.root):
+            found = _PART.fullmatch(path.name)
+            # Somebody may have chosen the folder in which other things lie, too.
+            if found and (alone or _CUT_NAME.fullmatch(found["stem"] or "")):
+                _clear_left(path, found["tag"])
 
     def name(self, kind: str, cache_key: str) -> str:
         """Name of the folder of artefacts of one kind made from inputs with that digest."""

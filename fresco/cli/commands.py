@@ -26,7 +26,7 @@ from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FrescoSettings
-from fresco.workspace import require_names, write_bytes
+from fresco.workspace import clear_parts, follow_link, require_files, write_bytes
 
 if TYPE_CHECKING:
     from fresco.guidance.ports import Host
@@ -116,7 +116,7 @@ def translate(arguments: argparse.Namespace) -> None:
     from fresco.planning.prompts import list_prompts, refuse_composed
 
     refuse_composed(list_prompts(inputs.settings.sampling))
-    require_names(run_file_of(inputs.output))
+    require_files(run_file_of(inputs.output))
     sampling = inputs.settings.sampling
     if sampling.control_model and sampling.control == "none":
         log.warning(
@@ -150,6 +150,7 @@ def translate(arguments: argparse.Namespace) -> None:
             preview=preview, workspace=workspace,
         )
     run_file = run_file_of(result.output)
+    clear_parts(run_file)
     write_run_file(
         run_file, settings, source=inputs.source, output=inputs.output, host=" ".join(names)
     )
@@ -164,6 +165,8 @@ def translate(arguments: argparse.Namespace) -> None:
 def keyframes(arguments: argparse.Namespace) -> None:
     """Show shots, keyframes and batches; as JSON, in a form that --keys reads."""
     target, arguments.output = arguments.output, None
+    if target:
+        require_files(Path(target))
     inputs = _gather_inputs(arguments)
     from fresco.run.translate import detect_keyframes
 
@@ -173,7 +176,7 @@ def keyframes(arguments: argparse.Namespace) -> None:
     all_notes = (*clip.info.notes, *notes)  # those of the source were logged when it was read
     text = json.dumps(_plans_as_json(inputs.source, plans, all_notes), indent=1) + "\n"
     if target:
-        write_bytes(Path(target), text.encode())
+        write_bytes(follow_link(Path(target)), text.encode())
     _log_notes(notes)
     if arguments.json:
         sys.stdout.write(text)

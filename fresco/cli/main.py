@@ -42,7 +42,7 @@ UNFORESEEN = 1
 """Exit code of an error that nobody raised on purpose."""
 INTERRUPTED = 130
 """Exit code after the second Ctrl-C."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from fresco.config.translation import ImportedRun, ImportReport
 from fresco.errors import SettingsError
 from fresco.planning.parsing import check_key_prompts, read_json_text
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
-from fresco.workspace import write_json
+from fresco.workspace import follow_link, write_json
 
 RUN_FORMAT = 1
 """Raised when an older program would read a run file wrong."""
@@ -216,7 +216,7 @@ def write_run_file(
     Args:
         host: name of the model and its host, as shown to the user.
     """
-    write_json(path, {
+    write_json(follow_link(path), {
         _MARK: RUN_FORMAT,
         "version": __version__,
         "source": str(source.resolve()),

@@ -91,7 +91,7 @@ def save_arrays(path: Path, arrays: Arrays) -> Arrays:
         key: value.astype(np.float16) if value.dtype == np.float32 else value
         for key, value in arrays.items()
     }
-    with write_atomically(path) as temporary:
+    with write_atomically(path, lasting=False) as temporary:
         np.savez(temporary, **small)  # pyright: ignore[reportArgumentType]
     return _widen(small)
 
@@ -114,7 +114,7 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         return  # another process was faster
     except OSError:
-        with write_atomically(target) as temporary:
+        with write_atomically(target, lasting=False) as temporary:
             shutil.copyfile(source, temporary)
 
 

@@ -87,8 +87,11 @@ class KeyframeRun:
         tensors = read_tensors(self.carry_path(batch))
         if tensors is None:
             return None
-        if any(read_image(self.folder / frame_name(number)) is None for number in batch.frames):
-            return None
+        width, height = self.frames.size
+        for number in batch.frames:
+            image = read_image(self.folder / frame_name(number))
+            if image is None or image.shape != (height, width, 3):
+                return None
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
 
     def has_first(self, planned: Iterable[Sequence[Batch]], wanted: int) -> bool:
@@ -133,9 +136,13 @@ def _batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
 def _read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
     """The batches of an earlier, interrupted run if they cover the same keys; else the plan."""
     known = read_json(_batches_path(run, planned))
-    if not isinstance(known, list):
+    try:
+        batches = [Batch(i, tuple(a), tuple(f)) for i, (a, f) in enumerate(known or ())]
+        frames = {number for batch in planned for number in batch.all}
+        if not all(batch.frames and frames.issuperset(batch.all) for batch in batches):
+            return list(planned)
+    except (TypeError, ValueError):
         return list(planned)
-    batches = [Batch(i, tuple(a), tuple(f)) for i, (a, f) in enumerate(known)]
     covered = [number for batch in batches for number in batch.frames]
     if covered != [number for batch in planned for number in batch.frames]:
         return list(planned)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.progress import Progress
+from fresco.run.inputs import Source
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, digest_source, has_room, write_atomically
+from fresco.workspace import digest, has_room, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class WorkingFrames:
     def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
         """Keep a frame of the source [h, w, 3] for this run, at working size."""
         if self.kept is not None:
-            with write_atomically(self._path(number)) as path:
+            with write_atomically(self._path(number), lasting=False) as path:
                 np.save(path, scale_frame(frame, self.size))
 
     def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:
@@ -102,8 +103,10 @@ class Clip:
     """Access to the frames, by number in the source."""
     cache_key: str
     """Digest of the source's bytes, the range and the working size."""
-    range_key: str = ""
+    range_key: str
     """The same without the working size: what is found at the source's own size."""
+    source: Source
+    """What must not change while the run reads it."""
 
     @property
     def count(self) -> int:
@@ -119,6 +122,7 @@ class Clip:
 def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     """Read what there is to know of a source and check the range asked for."""
     first, last = settings.output.first_frame, settings.output.last_frame
+    held = Source(path)
     with open_source(path, last_frame=last) as source:
         info, index = source.info, source.index
     end = last
@@ -132,8 +136,9 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     size = working_size(info.width, info.height, settings.sampling.resolution)
     # Mirrored sources were read as if they were not, up to 0.1: those keyframes do not fit.
     mirrored = [True] if info.mirrored else []
-    content = digest_source(path)
+    content = held.read_content()
     return Clip(
         info, first, last, WorkingFrames(str(path), size, end, index),
         digest(content, first, last, size, *mirrored), digest(content, first, last, *mirrored),
+        held,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError, VideoError
 from fresco.progress import Progress
+from fresco.run.inputs import Source
 from fresco.run.result import choose_sound, find_end
 from fresco.video.reader import FrameSource, open_source
 from fresco.video.size import scale_frame
@@ -40,15 +41,25 @@ def _fit_panel(source: FrameSource) -> tuple[int, int]:
 def compare_videos(
     paths: Sequence[Path], labels: Sequence[str], output: Path, progress: Progress,
     *, first_frames: Sequence[int] | None = None, last_frame: int = -1,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Write videos of one length side by side, with the rate and sound of the first.
 
     Args:
         first_frames: frame of each video that is shown first; None: 0 for all.
         last_frame: last frame used of the first video; a file cut off behind it is accepted.
+        confirm: raises what is wrong with the videos, before the result gets its name; None: they
+            must be what they were.
     """
     if len(paths) != len(labels) or not paths:
         raise SettingsError(f"{len(paths)} videos and {len(labels)} labels; give one label each.")
+    if confirm is None:
+        held = [Source(path) for path in paths]
+
+        def confirm() -> None:
+            for each in held:
+                each.check()
+
     starts = list(first_frames or [0] * len(paths))
     with contextlib.ExitStack() as stack:
         ends = [last_frame, *(-1 for _ in paths[1:])]
@@ -64,12 +75,12 @@ def compare_videos(
                 f"The videos have {', '.join(map(str, counts))} frames; compare versions of one "
                 "clip, which have the same number."
             )
-        _write_panels(sources, starts, count, labels, output, progress)
+        _write_panels(sources, starts, count, labels, output, progress, confirm)
 
 
 def _write_panels(
     sources: Sequence[FrameSource], starts: Sequence[int], count: int, labels: Sequence[str],
-    output: Path, progress: Progress,
+    output: Path, progress: Progress, confirm: Callable[[], None],
 ) -> None:
     width, height = _fit_panel(sources[0])
     strips = np.concatenate([_draw_strip(label, width) for label in labels], axis=1)
@@ -79,7 +90,7 @@ def _write_panels(
     writer = VideoWriter(
         output, strips.shape[1], height + _BAR, info.rate, timestamps=times,
         end=find_end(info, start + count - 1),
-        pixel_aspect=info.pixel_aspect,
+        pixel_aspect=info.pixel_aspect, confirm=confirm,
         **choose_sound(info, start, start + count - 1),
     )
     with progress.stage("compare", count) as stage, writer:

@@ -14,8 +14,9 @@ from pathlib import Path
 from fresco.memory import memory_errors
 from fresco.progress import Progress, format_seconds
 from fresco.run.clip import Clip
+from fresco.run.inputs import SourceWatch
 from fresco.settings import FrescoSettings
-from fresco.workspace import Workspace
+from fresco.workspace import Workspace, drop_damaged
 
 log = logging.getLogger("fresco")
 
@@ -37,6 +38,8 @@ class RunContext:
     """The folder of artefacts, held by this run."""
     progress: Progress
     """Hears of every stage, and says when to stop."""
+    watch: SourceWatch
+    """Knows whether the source is still what it was."""
     output: Path
     """Where the result goes."""
     notes: list[str] = field(default_factory=list)
@@ -64,7 +67,13 @@ def open_run(
             clip.frames, kept=root / workspace.name(_FRAMES, clip.cache_key)
         )
         clip = dataclasses.replace(clip, frames=frames)
-        yield RunContext(clip, settings, workspace, progress, output)
+        workspace.tidy()
+        for kind in (_FRAMES, MOTION):  # an interrupted run has left them
+            for place in root.glob(f"{kind}-*"):
+                drop_damaged(place)
+        watch = SourceWatch(clip.source, workspace)
+        with watch.dropping():
+            yield RunContext(clip, settings, workspace, progress.watched(watch), watch, output)
         # What was kept for the length of the run; an interrupted one goes on with it.
         for kind in (_FRAMES, MOTION):
             for place in root.glob(f"{kind}-*"):

@@ -73,12 +73,14 @@ def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
     """Source, frame by frame and FRESCO side by side, beside the result."""
     beside, comparison = (_name_beside(run.output, end) for end in (_UNGUIDED, _COMPARISON))
     wanted = run.settings.output
-    writer = prepare_writer(run.clip, beside, wanted, run.workspace.root)
+    writer = prepare_writer(
+        run.clip, beside, wanted, run.workspace.root, run.watch.check
+    )
     write_result(run.clip, unguided, writer, wanted, run.progress)
     compare_videos(
         [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
         comparison, run.progress, first_frames=[run.clip.first, 0, 0],
-        last_frame=run.clip.frames.end,
+        last_frame=run.clip.frames.end, confirm=run.watch.check,
     )
     return comparison
 

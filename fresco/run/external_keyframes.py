@@ -10,6 +10,7 @@ from pathlib import Path
 from fresco.errors import SettingsError
 from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
+from fresco.run.inputs import Source
 from fresco.run.result import EXPORTED
 from fresco.video.folder import (
     FRAMES_MARK,
@@ -20,7 +21,7 @@ from fresco.video.folder import (
 )
 from fresco.video.numbering import find_number, number_images
 from fresco.video.size import scale_frame
-from fresco.workspace import Workspace, digest, digest_content, frame_name, write_image
+from fresco.workspace import Workspace, digest, frame_name, write_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,9 @@ def import_external_keyframes(
     clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
 ) -> ImportedKeyframes:
     """Bring external keyframes to the working size, and plan with them alone."""
-    cache_key = digest(clip.cache_key, {n: digest_content(p) for n, p in images.items()})
+    held = [Source(path) for path in images.values()]
+    contents = [each.read_content(once=True) for each in held]
+    cache_key = digest(clip.cache_key, dict(zip(images, contents, strict=True)))
     folder = space.folder("own", cache_key)
     notes: list[str] = []
     changed: list[KeyframePlan] = []
@@ -156,7 +159,7 @@ def import_external_keyframes(
                                              (own[-1], plan.keyframes[-1])) if key != end]
         changed.append(dataclasses.replace(plan, keyframes=own, segments=plan_segments(own)))
     transparent: list[str] = []
-    for number, path in images.items():
+    for position, (number, path) in enumerate(images.items()):
         image, see_through = decode_with_alpha(path)
         transparent += [path.name] if see_through else []
         height, width = image.shape[:2]
@@ -165,6 +168,7 @@ def import_external_keyframes(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
                 f"{clip.frames.size[1]}, the working size (sampling.resolution)."
             )
+        held[position].check()
         write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))
     notes += [describe_transparent(transparent)] if transparent else []
     return ImportedKeyframes(folder, tuple(changed), tuple(ends), tuple(notes))

@@ -19,7 +19,7 @@ from fresco.progress import Progress
 from fresco.propagation.motion import read_pair
 from fresco.run.clip import Clip
 from fresco.run.result import ImageLookup
-from fresco.workspace import write_json
+from fresco.workspace import follow_link, write_json
 
 _ROUND_TRIP_CHUNK = 4
 """Frames that go through the autoencoder together."""
@@ -122,5 +122,5 @@ def measure_keyframes(
 
 def write_report(path: Path, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
     """Write the measures with what they mean and what they were taken of."""
-    write_json(path, {**facts, "measures": measured, "definitions": dict(DEFINITIONS)})
+    write_json(follow_link(path), {**facts, "measures": measured, "definitions": dict(DEFINITIONS)})
     return path

@@ -22,7 +22,7 @@ from fresco.run.context import MOTION, RunContext, log_stage
 from fresco.run.former import FORMER_VERSION
 from fresco.run.result import ImageLookup, read_stored
 from fresco.settings import FlowSettings, FrescoSettings
-from fresco.workspace import digest, frame_name, has_room
+from fresco.workspace import digest, drop_damaged, frame_name, has_room
 
 log = logging.getLogger("fresco")
 
@@ -58,6 +58,7 @@ def propagate_frames(
         lambda: digest(FORMER_VERSION, *made_from, estimator.former_fingerprint),
     )
     with log_stage("propagation"):
+        drop_damaged(folder, run.clip.frames.size)
         # Both ends of a stretch included: the motion from the keyframes is estimated too.
         stretches = [stretch for shot in segments for stretch in shot] + [*map(_sort, ends)]
         run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)

@@ -19,6 +19,7 @@ from fresco.video.reader import VideoInfo
 from fresco.video.size import scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import (
+    clear_parts,
     digest_content,
     frame_name,
     read_image,
@@ -59,7 +60,8 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
 
 
 def prepare_writer(
-    clip: Clip, output: Path, settings: OutputSettings, workspace: Path
+    clip: Clip, output: Path, settings: OutputSettings, workspace: Path,
+    confirm: Callable[[], None],
 ) -> Writer:
     """The writer of the clip's result, tried out: place, container, sound.
 
@@ -68,6 +70,7 @@ def prepare_writer(
     Args:
         output: a video file, or a folder of images when the name has no suffix.
         workspace: folder where sound that must be encoded is kept.
+        confirm: raises what is wrong with the source, before the result gets its name.
     """
     width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
@@ -77,10 +80,10 @@ def prepare_writer(
         writer: Writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf,
-            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, **sound,
+            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm, **sound,
         )
     else:
-        writer = ImageFolderWriter(output)
+        writer = ImageFolderWriter(output, confirm=confirm)
     writer.rehearse()
     return writer
 
@@ -119,9 +122,11 @@ def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) 
     folder would show them. An image retouched there stays until its keyframe is translated again.
     """
     target = find_export(output)
+    numbers = [number for plan in plans for number in plan.keyframes]
+    clear_parts(target / EXPORTED, *(target / frame_name(number) for number in numbers))
     before = read_json(target / EXPORTED) or {}
     now: dict[str, str] = {}
-    for name in (frame_name(number) for plan in plans for number in plan.keyframes):
+    for name in map(frame_name, numbers):
         if read_image(folder / name) is None:
             continue
         now[name] = digest_content(folder / name)

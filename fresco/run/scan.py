@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from fresco.planning.keyframes import ChangeScore
 from fresco.planning.shots import CutScore
@@ -52,9 +54,19 @@ def scan_clip(
 
 def _read_scan(path: Path, count: int) -> Scan | None:
     known = read_json(path)
-    if isinstance(known, dict) and len(known.get("changes", ())) == count:
-        return Scan(tuple(known["changes"]), tuple(known["cuts"]))
+    if not isinstance(known, dict):
+        return None
+    changes, cuts = known.get("changes"), known.get("cuts")
+    if _are_scores(changes, count) and _are_scores(cuts, count):
+        return Scan(tuple(changes), tuple(cuts))
     return None
+
+
+def _are_scores(values: Any, count: int) -> TypeGuard[list[float]]:
+    """Whether a value from a file is a score of every frame."""
+    return isinstance(values, list) and len(values) == count and all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    )
 
 
 def _write_scan(path: Path, scan: Scan) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
+from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
     preview_keyframes,
@@ -48,7 +50,7 @@ from fresco.settings import (
     validated,
 )
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, require_names
+from fresco.workspace import Workspace, clear_parts, require_files, require_folder
 
 log = logging.getLogger("fresco")
 
@@ -88,14 +90,15 @@ def translate(
     only_keys = preview is not None or not settings.propagation.enabled
     # What may be refused comes before what takes long.
     if only_keys:
-        require_names(find_export(output))
+        require_folder(find_export(output))
     else:
         check_target(output)
-        require_names(*list_companions(output, settings.output))
+        require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
-    with open_run(clip, settings, output, progress, workspace) as run:
+    with open_run(clip, settings, output, progress, workspace) as run, \
+            _clearing(output, *list_companions(output, settings.output)):
         writer = None if only_keys else prepare_writer(
-            clip, output, settings.output, run.workspace.root
+            clip, output, settings.output, run.workspace.root, run.watch.check
         )
         with log_stage("model"):
             host = host_factory()
@@ -114,9 +117,17 @@ def translate(
         motion = find_motion(run, estimator) if settings.output.measures else None
         images = propagate_frames(run, plans, keys.folder, estimator, engine, motion=motion)
         with log_stage("write"):
-            run.notes += write_result(clip, images, writer, settings.output, progress)
+            run.notes += write_result(clip, images, writer, settings.output, run.progress)
         report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
+
+
+@contextmanager
+def _clearing(*results: Path) -> Iterator[None]:
+    """Within: a run that makes these files; what killed runs have left beside them is removed."""
+    clear_parts(*results)
+    yield
+    clear_parts(*results)  # what was too young before
 
 
 def _evaluate(
@@ -186,8 +197,10 @@ def propagate_keys(
     images, notes = list_external_keyframes(keys_folder, clip)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
-    with open_run(clip, settings, output, progress, workspace) as run:
-        writer = prepare_writer(clip, output, settings.output, run.workspace.root)
+    with open_run(clip, settings, output, progress, workspace) as run, _clearing(output):
+        writer = prepare_writer(
+            clip, output, settings.output, run.workspace.root, run.watch.check
+        )
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
@@ -195,7 +208,7 @@ def propagate_keys(
         write_plan(run, keys.plans, keys.folder)
         engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
-        run.notes += write_result(clip, frames, writer, settings.output, progress)
+        run.notes += write_result(clip, frames, writer, settings.output, run.progress)
         return RunResult(output, run.workspace.root, notes=tuple(run.notes))
 
 
@@ -205,7 +218,10 @@ def detect_keyframes(
     """Read a source and decide its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
     with Workspace(workspace) as space:
-        scores = scan_clip(clip, space, progress)
+        space.tidy()
+        watch = SourceWatch(clip.source, space)
+        with watch.dropping():
+            scores = scan_clip(clip, space, progress.watched(watch))
     return clip, scores, *_plan_keyframes(clip, scores, settings)
 
 

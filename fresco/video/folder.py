@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from zlib import crc32
 
 import cv2
@@ -22,7 +23,7 @@ from fresco.video.color import lay_over_black
 from fresco.video.image_header import count_images
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
-from fresco.workspace import name_part
+from fresco.workspace import claim_part, follow_link, is_claimed, name_part
 
 logger = logging.getLogger("fresco")
 
@@ -262,26 +263,39 @@ class ImageFolderWriter:
     Args:
         path: folder to make; one made by an earlier run is replaced, any other is refused.
         first: number of the first image.
+        confirm: called when all is written, before the folder gets its name; what it raises ends
+            it.
     """
 
-    def __init__(self, path: str | Path, *, first: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, *, first: int = 0, confirm: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = Path(path)
+        self._confirm = confirm
         self.notes: tuple[str, ...] = ()
         self._first, self._count = first, 0
+        self._claim: IO[bytes] | None = None
         # Always the same name: what a run that was killed has left is removed by the next one.
-        self._part = name_part(self.path, f"{crc32(str(self.path.name).encode()):08x}.part")
+        self._target = follow_link(self.path)
+        name = self._target.name
+        self._part = name_part(self._target, f"{crc32(name.encode()):08x}.part")
 
     def rehearse(self) -> None:
         """Try the place, and leave nothing behind."""
         self.__enter__()
-        shutil.rmtree(self._part, ignore_errors=True)
+        self._discard()
 
     def __enter__(self) -> ImageFolderWriter:
         check_folder_target(self.path)
+        if is_claimed(self._part / FRAMES_MARK):
+            raise VideoError(
+                f"{self.path} is being written by another run. Wait for it, or name another folder."
+            )
         try:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._part, ignore_errors=True)
             self._part.mkdir()
+            self._claim = claim_part(self._part / FRAMES_MARK)
             (self._part / FRAMES_MARK).touch()
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
@@ -304,10 +318,11 @@ class ImageFolderWriter:
         found = sum(1 for file in self._part.glob("*.png") if file.stat().st_size)
         if found != self._count:
             raise VideoError(f"{self.path}: {self._count} images were written, {found} are there.")
+        self._confirm()
         try:
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self._part.replace(self.path)
+            if self._target.exists():
+                shutil.rmtree(self._target)
+            self._part.replace(self._target)
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
 
@@ -319,7 +334,14 @@ class ImageFolderWriter:
             if kind is None:
                 self._finish()
         finally:
-            shutil.rmtree(self._part, ignore_errors=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        """Leave no part behind; a finished folder has its own name by now."""
+        shutil.rmtree(self._part, ignore_errors=True)
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
 
 def _explain_unwritable(path: Path, error: OSError) -> VideoError:

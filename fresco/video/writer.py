@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from enum import Enum
 from fractions import Fraction
@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import lcm
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import av
 import cv2
@@ -32,7 +32,7 @@ from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
 from fresco.video.sound import SoundCopy, SoundError, SoundSource
-from fresco.workspace import name_part, require_names
+from fresco.workspace import claim_part, follow_link, name_part, require_names, write_through
 
 __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 
@@ -114,6 +114,7 @@ class VideoWriter:
         clock_shifts: seconds added to the source's stored times, part by part (`VideoInfo`).
         scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
+        confirm: called when all is written, before the file gets its name; what it raises ends it.
     """
 
     def __init__(
@@ -122,9 +123,10 @@ class VideoWriter:
         sound_from: str | Path | None = None,
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
-        pixel_aspect: Fraction = Fraction(1),
+        pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = Path(path)
+        self._confirm = confirm
         self._size = (width, height)
         self._rate = Fraction(rate)
         self._crf, self._aspect = crf, pixel_aspect
@@ -136,7 +138,9 @@ class VideoWriter:
         self._held = length > HELD / self._rate
         self._sound_source = _describe_sound(sound_from, sound_range, self._start, clock_shifts)
         self._scratch = scratch
-        self._part = name_part(self.path, f"{os.getpid()}.part")
+        self._target = follow_link(self.path)
+        self._part = name_part(self._target, f"{os.getpid()}.part")
+        self._claim: IO[bytes] | None = None
         self._stack = ExitStack()
         self._count = 0
         self._sound: SoundCopy | None = None
@@ -219,9 +223,10 @@ class VideoWriter:
         return self
 
     def _open(self, kept: _Sound) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._target.parent.mkdir(parents=True, exist_ok=True)
         suffix = self.path.suffix.lower()
         self._sound = None
+        self._claim = claim_part(self._part)
         self._output = self._stack.enter_context(
             av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
         )
@@ -325,7 +330,9 @@ class VideoWriter:
             self._pump_sound(None)
             self._stack.close()
             self._check_result()
-            self._part.replace(self.path)
+            self._confirm()
+            write_through(self._part)
+            self._part.replace(self._target)
         except (OSError, av.FFmpegError) as error:
             raise self._explain_unwritable(error) from error
 
@@ -363,11 +370,20 @@ class VideoWriter:
             self._stack.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def _explain_unwritable(self, error: OSError | av.FFmpegError) -> VideoError:
         reason = _find_reason(error)
         if error.errno == errno.ENAMETOOLONG:
             return VideoError(f"{self.path} cannot be written ({reason}); choose a shorter name.")
+        if error.errno == errno.EFBIG:
+            return VideoError(
+                f"{self.path} cannot be written: it would be larger than the file system, or a "
+                "limit of this user, allows. Choose another place, or write less: fewer frames, or "
+                "a higher output.crf."
+            )
         if error.errno in _FILE_ERRORS:
             return VideoError(
                 f"{self.path} cannot be written ({reason}); check the space and the rights there."

@@ -276,9 +276,26 @@ class JobEngine:
     def _run(self) -> None:
         try:
             while (job := self._next()) is not None:
-                self._run_job(job)
+                try:
+                    self._run_job(job)
+                except BaseException as error:  # whatever a job does, the next one is run
+                    self._give_up(job, error)
         finally:
             self._store.release()
+
+    def _give_up(self, job: str, error: BaseException) -> None:
+        """End a job around which something failed that nobody foresaw."""
+        log.exception("Job %s could not be brought to its end.", job)
+        with self._table.changed:
+            self._token = None
+            try:
+                if not self._table.status(job).state.ended:
+                    self._table.change(
+                        job, State.FAILED, ended=time.time(), seconds_left=None,
+                        message=f"A fault of the program, see its log: {error!r}",
+                    )
+            except Exception:
+                log.exception("Job %s is left as it is.", job)
 
     def _next(self) -> str | None:
         """The job to run, marked as running; None when the engine closes."""

@@ -12,6 +12,15 @@ from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions, find_control_notes
 from fresco.settings import RANDOM_SEED, FrescoSettings, draw_seed, from_dict, to_dict
 
+_JOINERS = "\u200c\u200d"
+"""Invisible letters that words of some languages, and emoji, are made with."""
+
+
+def clean_title(text: str) -> str:
+    """A text to be shown in one line: without control characters, among them those that turn the
+    direction of what stands around it."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in _JOINERS)
+
 
 class Goal(str, Enum):
     """How far a job goes."""
@@ -92,6 +101,8 @@ class JobRequest:
     """Whether a random seed was asked for; that of the settings is the one that was drawn."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.title, str):
+            object.__setattr__(self, "title", clean_title(self.title))
         if self.goal is Goal.PROPAGATION and not self.own_keys:
             raise SettingsError(
                 "The goal is propagation but there are no keyframes; give your own stylised ones, "
@@ -169,6 +180,8 @@ def load_request(values: Mapping[str, Any]) -> JobRequest:
     return request
 
 
+_LATEST = 1e10
+"""Seconds that are taken for a time: the year 2286. What is created later would be older."""
 NEW_RESULT = "new"
 """The video is of the latest run."""
 EARLIER_RESULT = "earlier"
@@ -217,13 +230,39 @@ def dump_status(status: JobStatus) -> dict[str, Any]:
             "notes": list(status.notes)}
 
 
+def _require_status_types(status: JobStatus) -> None:
+    """Raise SettingsError if a status from a file holds what this program does not write."""
+    for name in ("id", "title", "stage", "message"):
+        if not isinstance(getattr(status, name), str):
+            raise SettingsError(f"{name} is {getattr(status, name)!r}; give a text.")
+    if not all(isinstance(note, str) for note in status.notes):
+        raise SettingsError(f"notes are {status.notes!r}; give texts.")
+    if status.result not in ("", NEW_RESULT, EARLIER_RESULT):
+        raise SettingsError(f"result is {status.result!r}; that is no result.")
+    for name in ("done", "total", "version"):
+        _require_whole(name, getattr(status, name), 0)
+    _require_number("created", status.created)
+    for name in ("started", "ended", "seconds_left"):
+        if getattr(status, name) is not None:
+            _require_number(name, getattr(status, name))
+
+
+def _require_number(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) < _LATEST:
+        raise SettingsError(f"{name} is {value!r}; give seconds, fewer than {_LATEST:.0e}.")
+
+
 def load_status(values: Mapping[str, Any]) -> JobStatus:
     """A status from the dict of `dump_status`."""
     known = dict(values)
     try:
-        return JobStatus(
-            state=State(known.pop("state")), goal=Goal(known.pop("goal")),
-            notes=tuple(known.pop("notes", ())), **known,
+        notes = known.pop("notes", [])
+        status = JobStatus(
+            state=State(known.pop("state")), goal=Goal(known.pop("goal")), notes=tuple(notes),
+            **known,
         )
+        _require_status_types(status)
+        return dataclasses.replace(status, title=clean_title(status.title))
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"The status of a job cannot be read: {error}.") from error

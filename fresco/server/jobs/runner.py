@@ -35,6 +35,8 @@ from fresco.workspace import (
 
 log = logging.getLogger("fresco")
 
+_LAST_FRAME = 10**9
+"""Highest number of a frame that is believed."""
 _NEXT = "next"
 """Folder of a job for the result of the run at work; what was there before stays till it is whole.
 """
@@ -178,16 +180,25 @@ def _run(
 def find_keyframes(folder: Path) -> dict[int, Path]:
     """The keyframes that the job in this folder has by now."""
     planned = _list_planned(folder)
-    return {number: path for number, path in planned.items() if path.exists()}
+    return {
+        number: path for number, path in planned.items()
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 def _list_planned(folder: Path) -> dict[int, Path]:
     """The keyframes that the job in this folder shall have."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
-    if not isinstance(plan, dict):
+    if not isinstance(plan, dict) or not isinstance(plan.get("folder"), str):
         return {}
-    place = folder / "workspace" / Path(str(plan.get("folder"))).name
-    return {number: place / frame_name(number) for number in plan.get("keyframes", ())}
+    place, numbers = folder / "workspace" / plan["folder"], plan.get("keyframes")
+    if place.parent.parent != folder or place.name in ("", ".", "..") or place.is_symlink():
+        return {}
+    if not isinstance(numbers, list) or not all(
+        type(number) is int and 0 <= number <= _LAST_FRAME for number in numbers
+    ):
+        return {}
+    return {number: place / frame_name(number) for number in numbers}
 
 
 def is_whole(request: JobRequest, folder: Path, outcome: Outcome) -> bool:

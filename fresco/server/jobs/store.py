@@ -37,6 +37,10 @@ _INCOMING = ".incoming"
 _STAGES = "stages.json"
 
 
+_Seen = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""State of a job's request and status."""
+
+
 @dataclass(frozen=True, slots=True)
 class StagePace:
     """How long a stage took."""
@@ -68,6 +72,8 @@ class JobStore:
         self.root = root.absolute()
         self._lock = Workspace(self.root)
         self._damaged: set[str] = set()
+        self._known: dict[str, tuple[_Seen, StoredJob]] = {}
+        """Jobs as they were read last: who only looks on reads all of them again and again."""
         self.held = False
         """Whether this is the one who may change the jobs."""
         self.refusal = ""
@@ -101,9 +107,9 @@ class JobStore:
 
     def tidy_job(self, job: str) -> None:
         """Remove what was half written in a job when the program was killed."""
-        for path in self.folder(job).rglob(".*"):
-            if is_part(path) and path.is_file():
-                with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for path in self.folder(job).rglob(".*"):
+                if is_part(path) and path.is_file():
                     path.unlink()
 
     def folder(self, job: str) -> Path:
@@ -173,14 +179,25 @@ class JobStore:
                 continue
             try:
                 jobs[folder.name] = self._read(folder)
-            except (SettingsError, OSError) as error:
+            except Exception as error:  # no file of one job may hide the others
+                self._known.pop(folder.name, None)
                 if folder.name not in self._damaged:
                     log.warning("The job in %s is not listed and left as it is: %s", folder, error)
                 self._damaged.add(folder.name)
+        for gone in self._known.keys() - jobs.keys():
+            del self._known[gone]
         return jobs
 
     def _read(self, folder: Path) -> StoredJob:
-        written = (folder / "status.json").stat().st_mtime_ns
+        seen = _see(folder / "request.json"), _see(folder / "status.json")
+        before = self._known.get(folder.name)
+        if before is not None and before[0] == seen:
+            return before[1]
+        job = self._parse(folder, seen[1][2])
+        self._known[folder.name] = seen, job
+        return job
+
+    def _parse(self, folder: Path, written: int) -> StoredJob:
         request = load_request(_mapping(folder / "request.json"))
         known = _mapping(folder / "status.json")
         status = load_status(known)
@@ -241,7 +258,7 @@ class JobStore:
                 str(name): StagePace(int(each["total"]), int(each["made"]), float(each["seconds"]))
                 for name, each in (known or {}).items()
             }
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return {}  # damaged: the next stage begins it anew
 
     def age_outcome(self, job: str) -> None:
@@ -257,13 +274,14 @@ class JobStore:
         known = read_json(folder / "outcome.json")
         known = known if isinstance(known, dict) else {}
 
-        def existing(name: str) -> Path | None:
-            path = folder / known[name] if known.get(name) else None
-            return path if path is not None and path.exists() else None
-
+        output, report, comparison = (
+            _find_own(folder, known.get(name)) for name in ("output", "report", "comparison")
+        )
+        notes = known.get("notes")
         return Outcome(
-            existing("output"), find_keyframes(folder), existing("report"), existing("comparison"),
-            tuple(known.get("notes", ())), bool(known.get("earlier", False)),
+            output, find_keyframes(folder), report, comparison,
+            tuple(map(str, notes)) if isinstance(notes, list) else (),
+            known.get("earlier") is True,
         )
 
     def result(self, job: str) -> str:
@@ -290,6 +308,24 @@ class JobStore:
             shutil.rmtree(doomed)
         except OSError as error:
             log.warning("%s was not removed whole: %s", doomed, error)
+
+
+def _find_own(folder: Path, name: object) -> Path | None:
+    """The file of a job's folder that its outcome names; None if it is not one of that folder."""
+    if not isinstance(name, str) or not name:
+        return None
+    path = folder / name
+    try:
+        inside = path.is_file() and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # ValueError: a name with a null
+        return None
+    return path if inside else None
+
+
+def _see(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _move(path: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from fresco.server.jobs.job import (
     JobRequest,
     JobStatus,
     State,
+    clean_title,
     list_request_notes,
 )
 from fresco.server.jobs.store import JobStore
@@ -194,4 +195,4 @@ class JobTable:
 
 
 def _title(request: JobRequest) -> str:
-    return request.title or Path(request.source).name
+    return request.title or clean_title(Path(request.source).name)

@@ -1,0 +1,199 @@
+"""What a run reads stays as it was when the run began, or the run ends and keeps nothing of it.
+
+A source that is replaced under a run gives frames of two videos under the digest of the first. So
+it is looked at whenever a stage ends, and what was made since the last good look is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fresco.errors import Cancelled, VideoError
+from fresco.video.folder import find_images
+from fresco.workspace import (
+    SEEN,
+    Workspace,
+    digest_content,
+    digest_source,
+    read_json,
+    write_json,
+)
+
+Look = tuple[tuple[str, int, int, int, int], ...]
+"""Names of files with all that changes when somebody writes or replaces them."""
+
+FileState = tuple[int, int, int]
+"""Number, size and time of change of a file."""
+_SHARE = 20
+"""A look between two ends of stages may take one part in so many of a run's time."""
+_OFTEN = 1.0
+"""Seconds between two such looks at least."""
+
+
+def look_at(path: Path) -> Look:
+    """What tells whether a file, or the images of a folder, may have been written or replaced."""
+    files = find_images(path)[0] if path.is_dir() else [path]
+    states = [(file.name, file.stat()) for file in files]
+    return tuple(
+        (name, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        for name, state in states
+    )
+
+
+class Source:
+    """A file, or a folder of images, that must not change while it is read."""
+
+    def __init__(self, path: Path) -> None:
+        """To be made before anything of it is read."""
+        self.path = path
+        self._look = self._see()
+        self._content: str | None = None
+
+    @property
+    def look(self) -> Look:
+        """How it was seen last while it was what it is."""
+        return self._look
+
+    def read_content(self, *, once: bool = False) -> str:
+        """Digest all of it, once what else is read at the beginning was read.
+
+        Args:
+            once: nobody will ask for it again, so that it need not be remembered.
+        """
+        try:
+            read = digest_content if once else digest_source
+            content = self._content = read(self.path)
+        except OSError as error:
+            raise _explain_unreadable(self.path, error) from error
+        if self._see() != self._look:
+            raise VideoError(f"{self.path} changed while it was read. Start again.")
+        return content
+
+    def check(self) -> None:
+        """Raise VideoError if it is not what it was. Only touched or copied anew, it is."""
+        look = self._see()
+        if look == self._look:
+            return
+        try:
+            same = self._content is not None and digest_content(self.path) == self._content
+        except OSError as error:
+            raise _explain_unreadable(self.path, error) from error
+        if not same or self._see() != look:
+            raise VideoError(
+                f"{self.path} has changed since the run began. What was made of it since is "
+                "dropped and what was finished before is kept; put the old file back to go on, or "
+                "start again with the new one."
+            )
+        self._look = look
+
+    def _see(self) -> Look:
+        try:
+            return look_at(self.path)
+        except OSError as error:
+            raise _explain_unreadable(self.path, error) from error
+
+
+def _explain_unreadable(path: Path, error: OSError) -> VideoError:
+    return VideoError(f"{path} cannot be read ({error.strerror or error}); check the file.")
+
+
+class SourceWatch:
+    """Looks at the source of a run, and knows what was made of it since it was last seen whole."""
+
+    def __init__(self, source: Source, workspace: Workspace) -> None:
+        """
+        Args:
+            workspace: held by this run.
+        """
+        self._source, self._workspace = source, workspace
+        self._drop_unseen()
+        self._seen: dict[Path, FileState] = {}
+        self._keep(_list_files(workspace))
+        self._change: VideoError | None = None
+        self._next = time.monotonic() + _OFTEN
+
+    def check(self) -> None:
+        """Raise VideoError if the source has changed; once changed, it stays so."""
+        start = time.monotonic()
+        if self._change is None:
+            made = _list_files(self._workspace)  # before the look: what comes after is not known
+            try:
+                self._source.check()
+            except VideoError as error:
+                self._change = error
+            else:
+                self._keep(made)
+        if self._change is not None:
+            raise self._change
+        end = time.monotonic()
+        self._next = end + max(_OFTEN, (end - start) * _SHARE)
+
+    def glance(self) -> None:
+        """`check`, unless the last one was a moment ago."""
+        if time.monotonic() >= self._next:
+            self.check()
+
+    @contextlib.contextmanager
+    def dropping(self) -> Iterator[None]:
+        """Within: a run. Whatever ends it early, nothing stays of a source that has changed.
+
+        Such a source is the error then, whatever came of reading it.
+        """
+        try:
+            yield
+            self.check()
+        except BaseException as error:
+            try:
+                self.check()
+            except VideoError as change:
+                self._drop()
+                if change is not error and _is_caused(error):
+                    raise change from error
+            raise
+
+    def _keep(self, made: dict[Path, FileState]) -> None:
+        """Note that all this was made of the source as it is, also for the run after a kill."""
+        self._seen = made
+        latest = max((time_changed for _, _, time_changed in made.values()), default=0)
+        write_json(self._workspace.root / SEEN, [self._source.look, latest])
+
+    def _drop_unseen(self) -> None:
+        """Drop what a killed run made after its last look, if the source was written since.
+
+        It may have been replaced before the kill, and put back.
+        """
+        known = read_json(self._workspace.root / SEEN)
+        if not isinstance(known, list) or len(known) != 2 or type(known[1]) is not int:
+            return
+        if known[0] == [list(file) for file in self._source.look]:
+            return
+        for path, (_, _, time_changed) in _list_files(self._workspace).items():
+            if time_changed > known[1]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _drop(self) -> None:
+        for path, state in _list_files(self._workspace).items():
+            if self._seen.get(path) != state:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _is_caused(error: BaseException) -> bool:
+    """Whether a changed source may be behind an error; nobody stops a run because of one."""
+    return isinstance(error, Exception) and not isinstance(error, Cancelled)
+
+
+def _list_files(workspace: Workspace) -> dict[Path, FileState]:
+    """The files that runs have made in a workspace, each with what changes when it is replaced."""
+    found: dict[Path, FileState] = {}
+    for place in workspace.list_artefacts():
+        for path in place.rglob("*") if place.is_dir() else [place]:
+            with contextlib.suppress(OSError):  # gone since it was listed
+                state = path.stat()
+                if not path.is_dir():
+                    found[path] = state.st_ino, state.st_size, state.st_mtime_ns
+    return found
