@@ -386,11 +386,12 @@ def drop_damaged(folder: Path, size: tuple[int, int] | None = None) -> None:
     """Remove the images and arrays below a folder that cannot be read, so that they are made anew.
 
     Args:
-        size: width and height of the images; None: any.
+        size: width and height of the images in the folder itself; None: any.
     """
     for path in sorted(folder.rglob("*")):
         whole = _CHECKS.get(path.suffix)
-        if whole is None or not path.is_file() or whole(path, size):
+        wanted = size if path.parent == folder else None
+        if whole is None or not path.is_file() or whole(path, wanted):
             continue
         log.warning("%s is damaged and is made anew.", path)
         try:

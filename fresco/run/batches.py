@@ -136,8 +136,10 @@ def _batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
 def _read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
     """The batches of an earlier, interrupted run if they cover the same keys; else the plan."""
     known = read_json(_batches_path(run, planned))
+    if not isinstance(known, list):
+        return list(planned)
     try:
-        batches = [Batch(i, tuple(a), tuple(f)) for i, (a, f) in enumerate(known or ())]
+        batches = [Batch(i, tuple(a), tuple(f)) for i, (a, f) in enumerate(known)]
         frames = {number for batch in planned for number in batch.all}
         if not all(batch.frames and frames.issuperset(batch.all) for batch in batches):
             return list(planned)

@@ -53,12 +53,11 @@ def compare_videos(
     """
     if len(paths) != len(labels) or not paths:
         raise SettingsError(f"{len(paths)} videos and {len(labels)} labels; give one label each.")
-    if confirm is None:
-        held = [Source(path) for path in paths]
+    watched = [Source(path) for path in paths] if confirm is None else []
 
-        def confirm() -> None:
-            for each in held:
-                each.check()
+    def confirm_all() -> None:
+        for each in watched:
+            each.check()
 
     starts = list(first_frames or [0] * len(paths))
     with contextlib.ExitStack() as stack:
@@ -75,7 +74,7 @@ def compare_videos(
                 f"The videos have {', '.join(map(str, counts))} frames; compare versions of one "
                 "clip, which have the same number."
             )
-        _write_panels(sources, starts, count, labels, output, progress, confirm)
+        _write_panels(sources, starts, count, labels, output, progress, confirm or confirm_all)
 
 
 def _write_panels(

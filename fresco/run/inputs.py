@@ -118,16 +118,11 @@ class SourceWatch:
     def check(self) -> None:
         """Raise VideoError if the source has changed; once changed, it stays so."""
         start = time.monotonic()
-        if self._change is None:
-            made = _list_files(self._workspace)  # before the look: what comes after is not known
-            try:
-                self._source.check()
-            except VideoError as error:
-                self._change = error
-            else:
-                self._keep(made)
-        if self._change is not None:
-            raise self._change
+        made = _list_files(self._workspace)  # before the look: what comes after is not known
+        change = self._find_change()
+        if change is not None:
+            raise change
+        self._keep(made)
         end = time.monotonic()
         self._next = end + max(_OFTEN, (end - start) * _SHARE)
 
@@ -146,13 +141,21 @@ class SourceWatch:
             yield
             self.check()
         except BaseException as error:
-            try:
-                self.check()
-            except VideoError as change:
+            change = self._find_change()
+            if change is not None:
                 self._drop()
                 if change is not error and _is_caused(error):
                     raise change from error
             raise
+
+    def _find_change(self) -> VideoError | None:
+        """What is wrong with the source; the same ever after."""
+        if self._change is None:
+            try:
+                self._source.check()
+            except VideoError as error:
+                self._change = error
+        return self._change
 
     def _keep(self, made: dict[Path, FileState]) -> None:
         """Note that all this was made of the source as it is, also for the run after a kill."""

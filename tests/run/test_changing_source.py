@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from fresco.run.inputs import SourceWatch
 from fresco.run.translate import detect_keyframes, propagate_keys, translate
 from fresco.settings import FrescoSettings, from_dict
 from fresco.workspace import SEEN, write_image
-from tests.helpers.clips import ClipOptions, moving_texture, write_clip
+from tests.helpers.clips import ClipOptions, Frames, moving_texture, write_clip
 
 COUNT = 8
 KEY = 3
@@ -39,13 +39,13 @@ def make_settings(**sampling: object) -> FrescoSettings:
     })
 
 
-def write_folder(place: Path, frames: Sequence[np.ndarray]) -> Path:
+def write_folder(place: Path, frames: Frames) -> Path:
     for number, frame in enumerate(frames):
         write_image(place / f"{number:04d}.png", frame)
     return place
 
 
-def write_video(place: Path, frames: Sequence[np.ndarray]) -> Path:
+def write_video(place: Path, frames: Frames) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     return write_clip(place.with_suffix(".mp4"), frames, ClipOptions(sound=("aac",)))
 

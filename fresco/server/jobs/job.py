@@ -248,8 +248,9 @@ def _require_status_types(status: JobStatus) -> None:
 
 
 def _require_number(name: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not abs(value) < _LATEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (
+        -_LATEST < value < _LATEST  # not a number is in no range
+    ):
         raise SettingsError(f"{name} is {value!r}; give seconds, fewer than {_LATEST:.0e}.")
 
 
