@@ -89,7 +89,8 @@ def sources(
     place = tmp_path_factory.mktemp("sources")
     write = write_folder if getattr(request, "param", "file") == "folder" else write_video
     first = write(place / "first", moving_texture(COUNT, 64, 64))
-    other = write(place / "other", [255 - f for f in moving_texture(COUNT, 64, 64, seed=4)])
+    frames = moving_texture(COUNT, 64, 64, seed=4)
+    other = write(place / "other", [np.asarray(255 - f, np.uint8) for f in frames])
     return first, other
 
 
