@@ -97,6 +97,8 @@ class Source:
 
 
 def _explain_unreadable(path: Path, error: OSError) -> VideoError:
+    if isinstance(error, FileNotFoundError):
+        return VideoError(f"{path} does not exist; check the path.")
     return VideoError(f"{path} cannot be read ({error.strerror or error}); check the file.")
 
 

@@ -26,7 +26,6 @@ from tests.helpers.clips import (
     write_clip,
     write_sound,
 )
-from tests.helpers.shared import shared
 from tests.helpers.tolerances import COLOR_MEAN
 
 X264 = {"crf": "10", "preset": "veryfast", "threads": "1"}
@@ -150,11 +149,6 @@ def test_the_aspect_that_a_container_names(tmp_path: Path, name: str, codec: str
     layout = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
     how = ClipOptions(codec=codec, pix_fmt=layout, options={}, aspect=Fraction(16, 9))
     path = write_clip(tmp_path / name, moving_texture(2), how)
-    assert open_source(path).info.pixel_aspect == Fraction(16, 9)
-
-
-def test_the_aspect_that_matroska_names() -> None:
-    path = shared("cases", "container_aspect", "wide.mkv")
     assert open_source(path).info.pixel_aspect == Fraction(16, 9)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler
-from diffusers.utils import is_torchsde_available
 
 from fresco.errors import HostError, SettingsError
 from fresco.hosts.diffusers import schedulers
@@ -98,20 +96,6 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, name: str) ->
         find_scheduler(name)
     for other in NAMES:
         find_scheduler(other)
-
-
-@pytest.mark.skipif(is_torchsde_available(), reason="torchsde is installed, nothing is missing")
-def test_it_is_missing_where_diffusers_says_so() -> None:
-    """What needs the package is what diffusers puts a stand-in for."""
-    lost = {name for name, (title, _) in schedulers.SCHEDULERS.items()
-            if type(getattr(diffusers, title)) is not type}
-    for name in schedulers.SCHEDULERS:
-        if name in lost:
-            with pytest.raises(HostError, match="torchsde"):
-                find_scheduler(name)
-        else:
-            find_scheduler(name)
-    assert lost == {"dpm++-sde"}
 
 
 @pytest.mark.parametrize(("name", "error"), [("dpm++-sde", HostError), ("nothing", SettingsError)])
