@@ -69,7 +69,7 @@ def translate_job(
     request = JobRequest(source.path, goal, settings, host, title=source.name)
     if continued := _continue(service, job, request):
         status = service.resume_once(job, continued)
-        return status, f"Continues job {status.title}; what is finished is used again."
+        return status, f"Continues job {status.title}; every finished batch is used again."
     return _submit(service, request)
 
 
