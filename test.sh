@@ -20,6 +20,6 @@ printf '\nimport-linter: who imports whom (usually 2 s)\n'
 printf '\nbasedpyright: types (usually 20 to 60 s)\n'
 "$PY" -m basedpyright --pythonpath "$PY" || status=1
 
-printf '\npytest: all tests on 2 processes (usually 5 to 12 min)\n'
+printf '\npytest: all tests on 2 processes (usually 7 to 12 min)\n'
 "$PY" -m pytest -n "${FRESCO_TEST_PROCESSES:-2}" --dist worksteal "$@" || status=$?
 exit "$status"
