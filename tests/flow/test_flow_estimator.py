@@ -20,7 +20,7 @@ from fresco.flow import network as networks
 from fresco.flow.cache import CachedEstimator
 from fresco.flow.estimator import DisEstimator, FlowEstimator, create_estimator
 from fresco.flow.gmflow import GMFlow
-from fresco.flow.network import GMFLOW, RAFT, NetworkEstimator, find_raft
+from fresco.flow.network import GMFLOW, RAFT, NetworkEstimator, NetworkSpec, find_raft
 from fresco.flow.occlusion import find_occlusion, ring_flow, to_images
 from fresco.settings import FlowSettings
 from fresco.weights import GMFLOW_SINTEL, WeightFile, file_sha256
@@ -182,13 +182,17 @@ def test_raft_without_its_file_names_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_raft(tmp_path) == tmp_path / "raft_large.pth"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None,
-                    reason="torchvision is not installed")
-def test_raft_runs_with_torchvision(tmp_path: Path) -> None:
-    torch.save(RAFT.build().state_dict(), tmp_path / "raft_large.pth")
-    settings = FlowSettings(estimator="raft", weights_dir=str(tmp_path))
+HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
+
+
+@pytest.mark.parametrize("spec", [GMFLOW, *([RAFT] if HAS_TORCHVISION else [])],
+                         ids=lambda spec: spec.name)
+def test_networks_run_on_weights_of_a_file(tmp_path: Path, spec: NetworkSpec) -> None:
+    """RAFT where torchvision is, which brings it."""
+    torch.save(spec.build().state_dict(), tmp_path / "network.pth")
     images = pair(40, 50)
-    for flow in create_estimator(settings).estimate(images[:1], images[1:]):
+    estimator = NetworkEstimator(spec, tmp_path / "network.pth", "cpu")
+    for flow in estimator.estimate(images[:1], images[1:]):
         assert flow.shape == (1, 2, 40, 50)
         assert torch.isfinite(flow).all()
 

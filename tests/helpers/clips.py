@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.helpers.shared import shared
+from tests.helpers.shared import SHARED, shared
 
 Frames = list[NDArray[np.uint8]]
 
@@ -28,6 +28,12 @@ SHARED_CLIPS = ("boxer-punching-towards-camera", "car-turn", "dog", "music")
 def shared_clip(name: str) -> Path:
     """One of the four reference clips; skips where they are absent."""
     return shared("clips", f"{name}.mp4")
+
+
+def list_shared_clips() -> list[Path]:
+    """The reference clips that are here: all or none."""
+    paths = [SHARED / "clips" / f"{name}.mp4" for name in SHARED_CLIPS]
+    return [path for path in paths if path.exists()]
 
 
 def package_clip(name: str) -> Path:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fresco.planning.shots import CutScore, Shot, split_shots
 from fresco.settings import KeyframeSettings
 from fresco.video.reader import open_source
-from tests.helpers.clips import SHARED_CLIPS, Frames, moving_texture, package_clip, shared_clip
+from tests.helpers.clips import Frames, list_shared_clips, moving_texture, package_clip
 
 KEYS = KeyframeSettings()
 
@@ -95,13 +95,10 @@ def test_shots_cover_every_frame_once(
         assert all(scores[shot.first] >= threshold for shot in shots[1:])
 
 
-def test_reference_clips_are_one_shot() -> None:
-    for name in SHARED_CLIPS:
-        assert len(clip_shots(shared_clip(name))) == 1, name
-
-
-def test_a_clip_of_one_shot() -> None:
+def test_clips_of_one_shot() -> None:
     assert clip_shots(package_clip("bigbuckbunny.mp4")) == [(0, 131)]
+    for path in list_shared_clips():
+        assert len(clip_shots(path)) == 1, path
 
 
 def test_a_clip_of_six_shots() -> None:
