@@ -228,12 +228,9 @@ def propagate(arguments: argparse.Namespace) -> None:
 
 def _find_device() -> str:
     """Where a command that loads no model estimates flow: an accelerator if there is one."""
-    import torch
+    from fresco.hosts.devices import find_accelerator
 
-    if hasattr(torch, "accelerator"):  # since torch 2.6
-        here = torch.accelerator.is_available()
-        return str(torch.accelerator.current_accelerator()) if here else "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(find_accelerator() or "cpu")
 
 
 def compare(arguments: argparse.Namespace) -> None:

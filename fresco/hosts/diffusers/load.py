@@ -16,6 +16,7 @@ from transformers import CLIPTextModel
 
 from fresco.errors import HostError, WeightsError
 from fresco.hosts.detection import VAE, describe, name_family, require_size
+from fresco.hosts.devices import find_accelerator
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.layout import rename_control_key
 from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
@@ -90,7 +91,7 @@ def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
 def pick_device(name: str) -> torch.device:
     """The device of the option; auto: an accelerator if there is one."""
     if name == "auto":
-        return _find_accelerator() or torch.device("cpu")
+        return find_accelerator() or torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -100,16 +101,6 @@ def pick_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}); choose auto or cpu."
         ) from error
     return device
-
-
-def _find_accelerator() -> torch.device | None:
-    """The machine's accelerator, or None."""
-    if hasattr(torch, "accelerator"):  # since torch 2.6, which cannot be asked for both at once
-        here = torch.accelerator.is_available()
-        return torch.accelerator.current_accelerator() if here else None
-    if torch.cuda.is_available():
-        return torch.device(torch.cuda.current_device())  # a bare number is a CUDA device
-    return torch.device("mps") if torch.backends.mps.is_available() else None
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

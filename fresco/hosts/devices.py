@@ -1,0 +1,15 @@
+"""The machine's accelerator."""
+
+from __future__ import annotations
+
+import torch
+
+
+def find_accelerator() -> torch.device | None:
+    """The machine's accelerator, or None."""
+    if hasattr(torch, "accelerator"):  # since torch 2.6, which cannot be asked for both at once
+        here = torch.accelerator.is_available()
+        return torch.accelerator.current_accelerator() if here else None
+    if torch.cuda.is_available():
+        return torch.device(torch.cuda.current_device())  # a bare number is a CUDA device
+    return torch.device("mps") if torch.backends.mps.is_available() else None
