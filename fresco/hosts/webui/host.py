@@ -168,7 +168,9 @@ class WebuiHost:
             "checkpoint": info.sha256 or _file_state(info.filename),
             "vae": [sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()],
             "options": {name: shared.opts.data.get(name) for name in _IMAGE_OPTIONS},
-            "hypernetworks": [net.name for net in shared.loaded_hypernetworks],
+            "hypernetworks": [
+                net.name for net in getattr(shared, "loaded_hypernetworks", ())
+            ],
             "sampler": [self._options.sampler, self._options.scheduler],
             "control": [repr(unit) for unit in self._options.control],
             "sampling": [sampling.steps, sampling.strength, sampling.guidance_scale, sampling.seed],

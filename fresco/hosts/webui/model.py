@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from modules import devices, shared
-from modules.hypernetworks import hypernetwork
 from torch import Tensor
 
 from fresco.hosts.detection import find_guidable_unet
@@ -48,8 +47,11 @@ class WebuiModel:
 
 
 def _hypernetworks() -> Sources | None:
-    """What keys and values of attention are made of, if hypernetworks are loaded."""
-    loaded = shared.loaded_hypernetworks
+    """What keys and values of attention are made of, if hypernetworks are loaded. Forge Neo has
+    none."""
+    loaded = getattr(shared, "loaded_hypernetworks", None)
     if not loaded:
         return None
+    from modules.hypernetworks import hypernetwork
+
     return lambda x: hypernetwork.apply_hypernetworks(loaded, x)

@@ -23,7 +23,7 @@ _TITLES = {
 def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     """Where the frames come from; by name."""
     video = make_file_control(
-        identify("video"), label="FRESCO video", file_types=["video"], type="file"
+        identify("video"), label="FRESCO video", file_types=["video"]
     ).file
     path = keep_unsaved(gr.Textbox(
         label="FRESCO path", placeholder="or a video or a folder of frames on the server",

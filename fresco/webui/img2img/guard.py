@@ -11,41 +11,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from fastapi import HTTPException
-
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings
 from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
-from fresco.webui.img2img.console import report_shortly
 from fresco.webui.img2img.infotext import name_briefly
+from fresco.webui.img2img.refusal import CallRefused, make_refusal
 from fresco.webui.img2img.request import Request
 
 log = logging.getLogger("fresco")
-
-_UNPROCESSABLE = 422
-
-
-class CallRefused(HTTPException):
-    """A request that cannot be done.
-
-    The WebUI's page shows the text of the error, with options as the page calls them; what it
-    prints of it is told in `console.py`. Its API answers with `status_code` and `detail`, with
-    options by group and name; of a `HTTPException` it prints no traceback.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(_UNPROCESSABLE, message)
-        self._shown = rename_options(message, name_briefly)
-
-    def __str__(self) -> str:
-        return self._shown
-
-
-# The page shows the name of an error's class before its text.
-CallRefused.__name__ = "FRESCO"
-
 
 class CallGuard:
     """Replaces `p.setup_prompts`, `p.init` and `p.sample`: raises what went wrong before, and
@@ -146,9 +121,5 @@ class CallGuard:
         return sample
 
     def _refuse(self, error: FrescoError) -> CallRefused:
-        """The refusal, without its cause: its text says what there is to know."""
         log.debug("Refused.", exc_info=error)
-        refusal = CallRefused(str(error))
-        if self._by_page:
-            report_shortly(refusal)
-        return refusal
+        return make_refusal(str(error), by_page=self._by_page)

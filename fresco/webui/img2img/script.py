@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import gradio as gr
 from modules import scripts
-from modules.ui_components import InputAccordion
 
 from fresco.settings import from_dict
 from fresco.webui.img2img.axes import AXES
@@ -18,14 +20,19 @@ from fresco.webui.img2img.controls import (
     make_paste_fields,
     make_source_controls,
 )
-from fresco.webui.img2img.guard import CallGuard
 from fresco.webui.img2img.infotext import name_option, write_infotext
+from fresco.webui.img2img.refusal import RefusedCall
 from fresco.webui.img2img.request import (
     Request,
     list_arguments,
     list_options,
     parse_arguments,
 )
+from fresco.webui.obstacles import report_obstacle
+from fresco.webui.widgets.events import keep_unsaved
+
+if TYPE_CHECKING:
+    from fresco.webui.img2img.guard import CallGuard
 
 _GUARD = "fresco_guard"
 """Attribute of the processing object that holds this call's guard."""
@@ -43,7 +50,28 @@ class FrescoScript(scripts.Script):
         return scripts.AlwaysVisible if is_img2img else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """Its controls, returned in the order of the API's arguments by position."""
+        """Its controls, returned in the order of the API's arguments by position.
+
+        Never raises, and never changes their number: other scripts' arguments stand behind them,
+        and some WebUIs end their API otherwise.
+        """
+        try:
+            if not self._obstacle:
+                return self._of_the_same_number(self._make_controls())
+        except Exception as error:
+            self._obstacle = report_obstacle("FRESCO in img2img", error)
+        return self._of_the_same_number(self._explain())
+
+    _obstacle = ""
+    """Why it cannot work here; empty: it can."""
+    _made = 0
+    """Controls that were made first; 0: none yet."""
+
+    def _make_controls(self) -> list[Any]:
+        from modules.ui_components import InputAccordion
+
+        # What a call needs of the WebUI; where it is missing, nothing can be switched on.
+        importlib.import_module("fresco.webui.img2img.guard")
         with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
             controls = make_source_controls(self.elem_id) | make_option_controls(self.elem_id)
             controls["masks"] = make_mask_control(self.elem_id)
@@ -51,11 +79,29 @@ class FrescoScript(scripts.Script):
         self.paste_field_names = [name_option(entry) for entry in list_options()]
         return [enabled, *(controls[name] for name in list_arguments())]
 
+    def _explain(self) -> list[Any]:
+        """The reason in place of the controls, and a hidden switch that a program can set."""
+        self.infotext_fields, self.paste_field_names = [], []
+        with gr.Accordion("FRESCO", open=False, elem_id=self.elem_id("obstacle")):
+            gr.Markdown(self._obstacle)
+            return [_make_hidden(False)]
+
+    def _of_the_same_number(self, controls: list[Any]) -> list[Any]:
+        self._made = self._made or len(controls)
+        missing = self._made - len(controls)
+        return [*controls, *(_make_hidden(None) for _ in range(missing))][:self._made]
+
     def before_process(self, p: Any, *args: Any) -> None:
         """Begin a call that asks for FRESCO."""
         _release(p)
         if not args or args[0] in (False, None):
             return
+        if self._obstacle:
+            if _asks_for_it(args):
+                setattr(p, _GUARD, RefusedCall(p, self._obstacle))
+            return
+        from fresco.webui.img2img.guard import CallGuard
+
         guard = CallGuard(p, lambda: _release(p))
         setattr(p, _GUARD, guard)
 
@@ -95,20 +141,35 @@ class FrescoScript(scripts.Script):
         _release(p)
 
 
+def _make_hidden(value: Any) -> Any:
+    """A control that only programs can set."""
+    return keep_unsaved(gr.Checkbox(value=value, label="FRESCO", visible=False))
+
+
+def _asks_for_it(args: Sequence[Any]) -> bool:
+    """Whether FRESCO is on, however it was asked for; a request in which it is off is no matter."""
+    first = args[0]
+    return first.get("enabled", True) is not False if isinstance(first, Mapping) else bool(first)
+
+
 def _guard(p: Any) -> CallGuard | None:
-    return getattr(p, _GUARD, None)
+    guard = getattr(p, _GUARD, None)
+    return None if isinstance(guard, RefusedCall) else guard
 
 
 def _release(p: Any) -> None:
     """Give the processing object its own sampling back; a batch of files uses it again."""
-    if guard := _guard(p):
+    if guard := getattr(p, _GUARD, None):
         guard.release()
         delattr(p, _GUARD)
 
 
 def _plain(value: Any) -> Any:
-    """A file that gradio took in becomes its path; a text of a program stays a text."""
-    name = None if isinstance(value, str) else getattr(value, "name", None)
+    """A file that gradio took in becomes its path; a text of a program stays a text.
+
+    Gradio 3 gives a file, gradio 4 a text that has a `name` besides.
+    """
+    name = getattr(value, "name", None)
     return Path(name) if isinstance(name, str) else value
 
 

@@ -60,6 +60,12 @@ class Textbox(Component):
     value = ""
 
 
+class Markdown(Component):
+    """A text that is read."""
+
+    accepted = _COMMON | {"value"}
+
+
 class File(Component):
     """An uploaded file."""
 
