@@ -5,9 +5,20 @@ A message says what, the value, and what to do. Anything else that escapes is a 
 
 from __future__ import annotations
 
+_MOST_LETTERS = 4000
+"""Of a message; one that quotes a value of any length is shortened in its middle."""
+
 
 class FrescoError(Exception):
     """Root of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        """The message: its beginning says what is wrong, its end what to do."""
+        text = super().__str__()
+        if len(text) <= _MOST_LETTERS:
+            return text
+        half = _MOST_LETTERS // 2
+        return f"{text[:half]} [{len(text) - 2 * half} letters] {text[-half:]}"
 
 
 class SettingsError(FrescoError):
