@@ -19,18 +19,12 @@ HEAVY = {"torch", "diffusers", "transformers", "numpy", "cv2", "av", "scipy", "P
 
 
 class Launch(ModuleType):
-    """The two helpers of the WebUI that installers call."""
+    """The helper of the WebUI that installers call."""
 
-    def __init__(self, installed: bool, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__("launch")
-        self._installed = installed
         self._error = error
-        self.asked: list[str] = []
         self.commands: list[str] = []
-
-    def is_installed(self, package: str) -> bool:
-        self.asked.append(package)
-        return self._installed
 
     def run_pip(self, command: str, desc: str | None = None) -> None:
         self.commands.append(command)
@@ -45,12 +39,29 @@ def _program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "run_self_test", lambda path: None)
 
 
+THERE = {"numpy": "1.26.2", "torch": "2.1.2+cu121", "opencv-contrib-python": "4.8.0.74",
+         "scipy": "1.11.4", "einops": "0.4.1", "safetensors": "0.4.2", "av": "14.1.0"}
+"""Distributions of a WebUI."""
+
+
 def use(
-    monkeypatch: pytest.MonkeyPatch, launch: ModuleType | None, version: str = "14.1.0"
+    monkeypatch: pytest.MonkeyPatch, launch: ModuleType | None, **changes: str | None
 ) -> None:
-    """Let the installer find these helpers, and this version of PyAV."""
+    """Let the installer find this helper and these versions; None takes a package away."""
+    names = {need.module: need.names or (need.module,) for need in install.NEEDS}
+    there = {name: version for name, version in (THERE | changes).items() if version}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there[name]
+
+    def find(module: str) -> object | None:
+        return object() if any(name in there for name in names[module]) else None
+
     monkeypatch.setitem(sys.modules, "launch", launch)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.util, "find_spec", find)
 
 
 def no_process(words: list[str], **_options: object) -> None:
@@ -61,48 +72,70 @@ def no_process(words: list[str], **_options: object) -> None:
 def test_nothing_is_done_when_satisfied(
     version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch = Launch(installed=True)
-    use(monkeypatch, launch, version)
+    launch = Launch()
+    use(monkeypatch, launch, av=version)
     monkeypatch.setattr(subprocess, "run", no_process)
     assert install.main() == 0
-    assert launch.asked == ["av"]
     assert launch.commands == []
     assert capsys.readouterr() == ("", "")
 
 
-def test_missing_package_takes_one_pip_call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("version", [None, "10.0.0", "12.2.0", "9"])
+def test_missing_or_old_pyav_takes_one_pip_call(
+    version: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch = Launch(installed=False)
-    use(monkeypatch, launch)
+    launch = Launch()
+    use(monkeypatch, launch, av=version)
     assert install.main() == 0
-    assert launch.commands == ['install --only-binary av --no-deps "av>=12.3,<20"']
+    assert launch.commands == ['install --only-binary :all: "av>=12.3,<20" "numpy==1.26.2"']
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("version", ["10.0.0", "12.2.0", "9"])
-def test_old_package_is_renewed(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = Launch(installed=True)
-    use(monkeypatch, launch, version)
+def test_all_that_is_missing_comes_at_once_and_numpy_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = Launch()
+    gone = dict.fromkeys(THERE.keys() - {"numpy", "torch"})
+    use(monkeypatch, launch, **gone)
     assert install.main() == 0
-    assert len(launch.commands) == 1
+    (command,) = launch.commands
+    assert command.split(" ", 3)[3] == (
+        '"opencv-python-headless>=4.8" "scipy>=1.10" "einops>=0.4.1" "safetensors>=0.4.2" '
+        '"av>=12.3,<20" "numpy==1.26.2"'
+    )
 
 
-@pytest.mark.parametrize("version", ["20", "20.0.1"])
-def test_newer_package_stays_and_is_named(
-    version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_what_all_else_rests_on_is_left_to_the_webui(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch = Launch(installed=True)
-    use(monkeypatch, launch, version)
+    launch = Launch()
+    use(monkeypatch, launch, **{name: None, "av": None})
+    assert install.main() == 1
+    assert launch.commands == []
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.search(rf"{name}>=[\d.]+: not installed, .* left to the WebUI", line)
+
+
+@pytest.mark.parametrize(("name", "version", "words"), [
+    ("scipy", "1.9.3", "scipy 1.9 is older than FRESCO needs (scipy>=1.10). It stays"),
+    ("opencv-contrib-python", "4.7.0.72", "cv2 4.7 is older"), ("torch", "1.13.1", "torch 1.13 is"),
+    ("av", "20", "av 20.0 is newer"), ("av", "20.0.1", "av 20.0 is newer"),
+])
+def test_another_version_stays_and_is_named(
+    name: str, version: str, words: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    launch = Launch()
+    use(monkeypatch, launch, **{name: version})
     assert install.main() == 0
     assert launch.commands == []
-    assert "PyAV 20.0 is newer" in capsys.readouterr().out
+    (line,) = capsys.readouterr().out.splitlines()
+    assert words in line
 
 
 def test_failing_pip_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(monkeypatch, Launch(installed=False, error=RuntimeError("no network\nat all")))
+    use(monkeypatch, Launch(RuntimeError("no network\nat all")), av=None)
     assert install.main() == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert "could not be installed" in line
@@ -114,18 +147,18 @@ def test_pip_itself_is_run_without_a_webui(
     launch: ModuleType | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    use(monkeypatch, launch, "11.0.0")
+    use(monkeypatch, launch, av="11.0.0")
     monkeypatch.setattr(subprocess, "run", lambda words, **_options: commands.append(words))
     assert install.main() == 0
     (words,) = commands
     assert words[:4] == [sys.executable, "-m", "pip", "install"]
-    assert words[-1] == install.REQUIREMENT
+    assert words[-2:] == ["av>=12.3,<20", "numpy==1.26.2"]
 
 
 def test_program_that_cannot_run_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(monkeypatch, Launch(installed=True))
+    use(monkeypatch, Launch())
     monkeypatch.setattr(install, "run_self_test", lambda path: "It was killed\nby a policy.")
     assert install.main() == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -139,7 +172,7 @@ def test_missing_program_is_said_in_one_line(
     def absent() -> Path:
         raise PropagationError("There is no synthesis program for riscv64-linux.")
 
-    use(monkeypatch, Launch(installed=True))
+    use(monkeypatch, Launch())
     monkeypatch.setattr(install, "find_program", absent)
     assert install.main() == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -164,7 +197,15 @@ def test_nothing_heavy_is_imported() -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
-def test_bounds_are_those_of_the_project() -> None:
-    assert f'"{install.REQUIREMENT}"' in (ROOT / "pyproject.toml").read_text("utf-8")
-    bounds = re.findall(r"\d+(?:\.\d+)?", install.REQUIREMENT)
-    assert bounds == [".".join(map(str, install.LOWEST)), str(install.BELOW[0])]
+def test_requirements_are_those_of_the_project() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    listed = text.partition("\ndependencies = [")[2].partition("]")[0]
+    needed = {need.requirement for need in install.NEEDS}
+    assert set(re.findall(r'"(.+)"', listed)) == needed
+    assert [(need.bound(">="), need.bound("<")) for need in install.NEEDS[-2:]] == [
+        ((0, 4), None), ((12, 3), (20, 0)),
+    ]
+
+
+def test_the_modules_of_this_environment_are_found() -> None:
+    assert all((need.installed() or (0, 0)) > (0, 0) for need in install.NEEDS)
