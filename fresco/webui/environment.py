@@ -3,7 +3,6 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,13 @@ from modules import launch_utils, paths, sd_models, sd_samplers, shared
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
-from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.hosts.webui.controlnet import control_models, control_modules, find_controlnet
+from fresco.hosts.options import HostOptions
+from fresco.hosts.webui.controlnet import (
+    control_models,
+    control_modules,
+    find_control,
+    resolve_unit,
+)
 from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
@@ -76,7 +80,7 @@ class WebuiEnvironment:
         model = _found_model(options.model or next(iter(offer.models), ""))
         sampler = _one_of("sampler", options.sampler, offer.samplers)
         scheduler = _one_of("scheduler", options.scheduler, offer.schedulers)
-        control = tuple(_checked_unit(unit, offer) for unit in options.control)
+        control = tuple(map(resolve_unit, options.control))
         return HostOptions(model, sampler, scheduler, control)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
@@ -139,25 +143,6 @@ def _one_of(what: str, name: str, known: Sequence[str]) -> str:
     return name
 
 
-def _checked_unit(unit: ControlUnit, offer: Offer) -> ControlUnit:
-    model = next(
-        (known for known in offer.control_models
-         if known == unit.model or known.split(" [")[0] == unit.model), None,
-    )
-    if model is None:
-        known = ", ".join(offer.control_models)
-        raise SettingsError(
-            f"A ControlNet unit's model is {unit.model!r}; "
-            + (f"choose one of {known}." if known else "this WebUI has no ControlNet model.")
-        )
-    if unit.module not in offer.control_modules:
-        raise SettingsError(
-            f"A ControlNet unit's preprocessor is {unit.module!r}; choose one of "
-            f"{', '.join(offer.control_modules)}."
-        )
-    return dataclasses.replace(unit, model=model)
-
-
 def _model_check() -> Check:
     titles = list(sd_models.checkpoints_list.values())
     if not titles:
@@ -167,7 +152,7 @@ def _model_check() -> Check:
 
 
 def _controlnet_check() -> Check:
-    if find_controlnet() is None:
+    if (control := find_control()) is None:
         return Check(
             "ControlNet", True, "Not installed; FRESCO works without. To keep the source's lines, "
             "install sd-webui-controlnet.",
@@ -175,6 +160,7 @@ def _controlnet_check() -> Check:
     models = control_models()
     if not models:
         return Check(
-            "ControlNet", False, "Installed, but it has no model; put one into models/ControlNet."
+            "ControlNet", False,
+            f"There is {control.name}, but it has no model; put one into models/ControlNet.",
         )
-    return Check("ControlNet", True, f"Installed, {len(models)} models.")
+    return Check("ControlNet", True, f"{control.name}, {len(models)} models.")

@@ -1,137 +1,185 @@
-"""ControlNet through the public parts of sd-webui-controlnet: its lists, and a hint a frame."""
+"""ControlNet of the WebUI around, whichever it has: sd-webui-controlnet, the one that Forge kinds
+have built in, or none. Its lists, its units of a job, and a hint for each frame.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fresco.errors import HostError
-from fresco.hosts.patching import pre_hook
+from fresco.errors import HostError, SettingsError
+from fresco.hosts.options import ControlUnit
+from fresco.hosts.webui.controlnet_builtin import BuiltinControl
+from fresco.hosts.webui.controlnet_extension import ExtensionControl
 
 _TITLE = "controlnet"
-_OWN_IMAGE = ("clip_vision", "instant_id", "ip-adapter", "reference", "revision", "shuffle")
-"""Beginnings of the names of preprocessors that take their look from one image."""
+_NO_MODULE = "none"
+"""Name of no preprocessor, in small letters: Forge kinds begin it with a capital."""
+_OWN_IMAGE = (
+    "clip", "facexlib", "insightface", "instant_id", "ip-adapter", "reference", "revision",
+    "shuffle",
+)
+"""Beginnings of the names of preprocessors that take their look from one image, in small letters.
+"""
 
 
-def find_controlnet() -> Any:
-    """ControlNet's public module, or None where it is not installed."""
-    for name in ("internal_controlnet.external_code", "scripts.external_code"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
+class HostControl(Protocol):
+    """ControlNet as one kind of WebUI has it."""
+
+    name: str
+    """As a person knows it."""
+
+    def list_models(self) -> Sequence[str]:
+        """Models, as it lists them."""
+        ...
+
+    def list_modules(self) -> Sequence[str]:
+        """Preprocessors, as it lists them."""
+        ...
+
+    def knows(self, script: Any) -> bool:
+        """Whether a script of the WebUI is this ControlNet."""
+        ...
+
+    def hinted(
+        self, script: Any, p: Any, frames: NDArray[np.uint8]
+    ) -> AbstractContextManager[None]:
+        """Within: every unit of a call that is on and has no image sees each frame's hint.
+
+        Args:
+            frames: [N, H, W, 3] RGB of this batch, as they are encoded.
+        """
+        ...
+
+
+_KINDS = (BuiltinControl, ExtensionControl)
+
+
+def find_control() -> HostControl | None:
+    """The ControlNet of this WebUI, or None where there is none."""
+    return next((found for kind in _KINDS if (found := kind.find())), None)
 
 
 def control_models() -> tuple[str, ...]:
     """ControlNet's models, as it lists them."""
-    control = find_controlnet()
-    return tuple(name for name in control.get_models() if name != "None") if control else ()
+    control = find_control()
+    return tuple(name for name in control.list_models() if name != "None") if control else ()
 
 
 def control_modules() -> tuple[str, ...]:
-    """Preprocessors that can follow the frames: not those that look at an image of their own."""
-    control = find_controlnet()
-    known = control.get_modules() if control else []
-    following = [name for name in known if not name.startswith(_OWN_IMAGE)]
-    return tuple(sorted(following, key=lambda name: (name != "none", name)))
+    """Preprocessors that can follow the frames, none of them first: not those that look at an image
+    of their own."""
+    control = find_control()
+    known = control.list_modules() if control else ()
+    following = [name for name in known if not name.lower().startswith(_OWN_IMAGE)]
+    return tuple(sorted(following, key=lambda name: (name.lower() != _NO_MODULE, name)))
+
+
+def resolve_unit(unit: ControlUnit) -> ControlUnit:
+    """A job's unit with model and preprocessor as this WebUI names them."""
+    model = _find_model(unit.model, control_models())
+    module = _find_module(unit.module, control_modules())
+    return ControlUnit(model, module, unit.weight, unit.start, unit.end)
+
+
+def _find_model(asked: str, known: Sequence[str]) -> str:
+    for name in known:
+        if asked in (name, name.split(" [")[0]):
+            return name
+    raise SettingsError(
+        f"A ControlNet unit's model is {asked!r}; "
+        + (f"choose one of {', '.join(known)}." if known else "this WebUI has no ControlNet model.")
+    )
+
+
+def _find_module(asked: str, known: Sequence[str]) -> str:
+    if asked in known:
+        return asked
+    if asked.lower() == _NO_MODULE and known and known[0].lower() == _NO_MODULE:
+        return known[0]
+    raise SettingsError(
+        f"A ControlNet unit's preprocessor is {asked!r}; choose one of {', '.join(known)}."
+    )
+
+
+def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUnit]) -> None:
+    """Put a job's units among the arguments of all scripts, without an image, so that every frame
+    gets its own hint.
+
+    Args:
+        scripts: the WebUI's script runner
+    """
+    found = _list_controlnets(scripts)
+    if not found:
+        raise SettingsError(
+            "ControlNet is not installed in this WebUI; install sd-webui-controlnet, or leave its "
+            "units out."
+        )
+    _require_one(found)
+    (script,) = found
+    room = script.args_to - script.args_from
+    if len(control) > room:
+        raise SettingsError(
+            f"{len(control)} ControlNet units are asked for, but this WebUI has {room}. Its "
+            "ControlNet settings say how many there are."
+        )
+    for position, unit in enumerate(control):
+        arguments[script.args_from + position] = {
+            "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
+            "guidance_start": unit.start, "guidance_end": unit.end, "pixel_perfect": True,
+            "save_detected_map": False,
+        }
 
 
 @contextmanager
 def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
-    """Within: every enabled unit without an image of its own sees each frame's hint.
+    """Within: every ControlNet unit that is on and has no image sees each frame's hint.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
     """
-    script = _script(p)
-    with ExitStack() as stack:
-        for unit, parameters in _units(script):
-            if _has_image(unit):
-                continue
-            _require_controlnet(unit, parameters)
-            hints = torch.cat([_hint(script, unit, frame, p) for frame in frames])
-            stack.enter_context(_hinted(parameters.control_model, hints))
+    scripts = [one for one in _list_controlnets(p.scripts) if _is_used(one, p.script_args)]
+    if not scripts:
+        yield
+        return
+    _require_one(_list_controlnets(p.scripts))
+    (script,) = scripts
+    with _adapter(script).hinted(script, p, frames):
         yield
 
 
-def _script(p: Any) -> Any:
-    scripts = p.scripts.alwayson_scripts if p.scripts is not None else ()
-    return next((s for s in scripts if str(s.title()).lower() == _TITLE), None)
+def _list_controlnets(runner: Any) -> list[Any]:
+    listed = runner.alwayson_scripts if runner is not None else ()
+    return [one for one in listed if str(one.title()).lower() == _TITLE]
 
 
-def _units(script: Any) -> Sequence[tuple[Any, Any]]:
-    """Enabled units with what ControlNet made of them."""
-    units = list(getattr(script, "enabled_units", None) or ())
-    if not units:
-        return ()
-    network = getattr(script, "latest_network", None)
-    if network is None:
-        raise HostError(
-            f"ControlNet has {len(units)} units switched on but did not start; the console says "
-            "why. Correct its units, or switch them off."
-        )
-    return list(zip(units, network.control_params, strict=True))
-
-
-def _has_image(unit: Any) -> bool:
-    image = getattr(unit, "image", None)
-    if isinstance(image, dict):
-        image = image.get("image")
-    return image is not None or bool(getattr(unit, "batch_images", None))
-
-
-def _require_controlnet(unit: Any, parameters: Any) -> None:
-    kind = parameters.control_model_type
-    if not kind.is_controlnet:
-        raise HostError(
-            f"ControlNet's unit {unit.module} ({kind.name}) cannot follow the frames; give it an "
-            "image of its own, or switch it off."
-        )
-
-
-def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
-    """[1, 3, H, W]: the unit's own preprocessor on one frame."""
-    module = importlib.import_module("scripts.supported_preprocessor")
-    preprocessor = module.Preprocessor.get_preprocessor(unit.module)
-    if preprocessor is None:
-        raise HostError(f"ControlNet has no preprocessor {unit.module!r}; choose another.")
-    result = preprocessor.cached_call(
-        frame, resolution=unit.processor_res, slider_1=unit.threshold_a,
-        slider_2=unit.threshold_b, low_vram=getattr(unit, "low_vram", False), model=unit.model,
+def _is_used(script: Any, arguments: Sequence[Any]) -> bool:
+    """Whether a unit is on, by the script's arguments."""
+    given = arguments[script.args_from:script.args_to]
+    return any(
+        unit.get("enabled", True) if isinstance(unit, Mapping) else getattr(unit, "enabled", False)
+        for unit in given
     )
-    external = importlib.import_module("scripts.external_code")
-    mode = external.resize_mode_from_value(unit.resize_mode)
-    value = getattr(result, "value", result)
-    return type(script).detectmap_proc(value, unit.module, mode, p.height, p.width)[0]
 
 
-@contextlib.contextmanager
-def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
-    """Within: every row of the ControlNet gets the hint of its frame."""
-    sent: dict[tuple[torch.device, torch.dtype], Tensor] = {}  # once a batch, not once a call
+def _require_one(scripts: Sequence[Any]) -> None:
+    if len(scripts) > 1:
+        files = " and ".join(str(script.filename) for script in scripts)
+        raise HostError(
+            f"This WebUI has {len(scripts)} ControlNets, {files}; remove one of them. Forge kinds "
+            "have theirs built in."
+        )
 
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rows = len(kwargs["x"])
-        given = kwargs["hint"]
-        if rows % len(hints):
-            raise HostError(
-                f"ControlNet works on {rows} rows, which is not a multiple of the {len(hints)} "
-                "frames; switch off extensions that change the batch."
-            )
-        where = (given.device, given.dtype)
-        if where not in sent:
-            sent[where] = hints.to(given)
-        own = sent[where].repeat(rows // len(hints), 1, 1, 1)
-        return args, {**kwargs, "hint": own}
 
-    with pre_hook(model, hook):
-        yield
+def _adapter(script: Any) -> HostControl:
+    for kind in _KINDS:
+        if (control := kind()).knows(script):
+            return control
+    raise HostError(
+        f"The ControlNet of this WebUI ({script.filename}) is not one that FRESCO can give hints "
+        "to; switch its units off."
+    )

@@ -13,10 +13,10 @@ from typing import Any
 import gradio as gr
 from modules import scripts
 
-from fresco.errors import HostError, SettingsError
+from fresco.errors import HostError
 from fresco.hosts.options import ControlUnit
+from fresco.hosts.webui.controlnet import place_units
 
-_CONTROLNET = "controlnet"
 _PATIENCE = 600
 """Seconds that a job waits for the WebUI to have loaded its scripts."""
 
@@ -55,7 +55,7 @@ def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
     runner = scripts.scripts_img2img
     arguments = list(_defaults(tuple(runner.scripts)))
     if control:
-        _place_units(runner, arguments, control)
+        place_units(runner, arguments, control)
     return runner, arguments
 
 
@@ -66,36 +66,29 @@ def _defaults(loaded: tuple[Any, ...]) -> tuple[Any, ...]:
     arguments: list[Any] = [None] * max(1, last)
     arguments[0] = 0  # none of the scripts that replace the sampling
     with gr.Blocks():
-        for script in (one for one in loaded if one.alwayson):
-            controls = script.ui(script.is_img2img)
-            if controls:
-                arguments[script.args_from:script.args_to] = [item.value for item in controls]
+        for script in loaded:
+            # A script that the page left out has no place; one whose controls failed there has none
+            # of its own.
+            if script.alwayson and script.args_from is not None:
+                arguments[script.args_from:script.args_to] = _list_values(script)
     return tuple(arguments)
 
 
-def _place_units(runner: Any, arguments: list[Any], control: Sequence[ControlUnit]) -> None:
-    script = next(
-        (s for s in runner.alwayson_scripts if str(s.title()).lower() == _CONTROLNET), None
-    )
-    room = script.args_to - script.args_from if script is not None else 0
-    if script is None:
-        raise SettingsError(
-            "ControlNet is not installed in this WebUI; install sd-webui-controlnet, or leave its "
-            "units out."
+def _list_values(script: Any) -> list[Any]:
+    """Default values of a script's controls, as many as it has arguments."""
+    room = script.args_to - script.args_from
+    if not room:
+        return []
+    try:
+        values = [control.value for control in script.ui(script.is_img2img) or ()]
+    except Exception as error:
+        raise HostError(
+            f"The script {script.title()} ({script.filename}) fails where its controls are made: "
+            f"{error!r}; update it or remove it."
+        ) from error
+    if len(values) != room:
+        raise HostError(
+            f"The script {script.title()} ({script.filename}) makes {len(values)} controls, but "
+            f"{room} on the page, so its arguments are unknown; update it or remove it."
         )
-    if len(control) > room:
-        raise SettingsError(
-            f"{len(control)} ControlNet units are asked for, but this WebUI has {room}. Its "
-            "ControlNet settings say how many there are."
-        )
-    for position, unit in enumerate(control):
-        arguments[script.args_from + position] = _unit(unit)
-
-
-def _unit(unit: ControlUnit) -> dict[str, Any]:
-    """As the API would send it, without an image, so that every frame gets its own hint."""
-    return {
-        "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
-        "guidance_start": unit.start, "guidance_end": unit.end, "pixel_perfect": True,
-        "save_detected_map": False,
-    }
+    return values

@@ -85,6 +85,21 @@ def _marked(entry: ScheduledPromptConditioning, mark: float) -> ScheduledPromptC
     return ScheduledPromptConditioning(entry.end_at_step, torch.cat([token, entry.cond]))
 
 
+class Slot:
+    """The control of one unit."""
+
+    label = ""
+
+    def __init__(self, script: ControlNet, place: int) -> None:
+        self._script, self._place = script, place
+
+    @property
+    def value(self) -> Unit:
+        """As it is now."""
+        units = self._script.units
+        return units[self._place] if self._place < len(units) else Unit(enabled=False)
+
+
 class ControlNet(scripts.Script):
     """Starts in `process`, acts in the UNet's forward, undoes itself in `postprocess`."""
 
@@ -103,6 +118,10 @@ class ControlNet(scripts.Script):
         """Always."""
         return scripts.AlwaysVisible
 
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Three units."""
+        return [Slot(self, place) for place in range(3)]
+
     @classmethod
     def resized(cls, detected: NDArray[np.uint8], module: str, resize_mode: str, h: int, w: int
                 ) -> tuple[Tensor, NDArray[np.uint8]]:
@@ -120,7 +139,7 @@ class ControlNet(scripts.Script):
     def process(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Networks with their hints; one picture is for all frames."""
         self.latest_network = None
-        self.enabled_units = [unit for unit in self.units if unit.enabled]
+        self.enabled_units = [unit for unit in args if unit.enabled]
         if self.broken:
             raise RuntimeError("broken")
         with torch.random.fork_rng():

@@ -1,0 +1,191 @@
+"""The ControlNet that Forge, reForge and Forge Neo have built in (`lib_controlnet`).
+
+Its `process` makes the hint of the first frame alone. Each unit's parameters are made anew here,
+by its own code, from all frames of a batch; its engine takes a hint for each of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fresco.errors import HostError
+from fresco.hosts.patching import replaced_method
+from fresco.hosts.webui.controlnet_start import changed_values, started
+
+_CONDITIONS = (
+    "control_cond", "control_cond_for_hr_fix", "control_mask", "control_mask_for_hr_fix",
+)
+"""Of a unit's parameters: tensors with a row an image."""
+_HINTED_INPAINTS = ("inpaint_global_harmonious", "inpaint_noobai")
+"""Preprocessors that act in the sampling, but on nothing besides the hints."""
+
+
+class BuiltinControl:
+    """`HostControl` of Forge kinds."""
+
+    name = "the built-in ControlNet"
+
+    @classmethod
+    def find(cls) -> BuiltinControl | None:
+        """This WebUI's, if it has one."""
+        try:
+            lists = importlib.import_module("lib_controlnet.global_state")
+        except ImportError:
+            return None
+        return cls() if hasattr(lists, "get_all_controlnet_names") else None
+
+    def list_models(self) -> Sequence[str]:
+        """As its page lists them."""
+        return importlib.import_module("lib_controlnet.global_state").get_all_controlnet_names()
+
+    def list_modules(self) -> Sequence[str]:
+        """As its page lists them."""
+        return importlib.import_module("lib_controlnet.global_state").get_all_preprocessor_names()
+
+    def knows(self, script: Any) -> bool:
+        """By the methods that are used here."""
+        return all(
+            callable(getattr(script, name, None))
+            for name in ("get_enabled_units", "get_input_data", "process_unit_after_click_generate")
+        )
+
+    @contextmanager
+    def hinted(self, script: Any, p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
+        """See `HostControl`."""
+        units = () if getattr(p, "control_net_disabled", False) else script.get_enabled_units(
+            p.script_args[script.args_from:script.args_to]
+        )
+        if not units:
+            yield
+            return
+        with ExitStack() as stack:
+            for unit, made in zip(units, _started_units(script, units), strict=True):
+                rows = _rows_of(script, p, unit, made, frames)
+                stack.enter_context(changed_values(made, **rows))
+            # reForge takes a part of the hints by the number of the iteration: this batch's are
+            # all that there are.
+            stack.enter_context(started(script, p, iteration=0, batch_size=len(frames)))
+            yield
+
+
+def _started_units(script: Any, units: Sequence[Any]) -> list[Any]:
+    """What ControlNet made of its units; it swallows what goes wrong there."""
+    made = getattr(script, "current_params", None) or {}
+    parameters = [made.get(place) for place in range(len(units))]
+    if any(one is None or one.model is None for one in parameters):
+        raise HostError(
+            "ControlNet has units switched on but did not start; the console says why. Correct its "
+            "units, or switch them off."
+        )
+    return parameters
+
+
+def _rows_of(
+    script: Any, p: Any, unit: Any, made: Any, frames: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """A unit's hints and masks, a row for each frame."""
+    _require_single_input(unit)
+    if not _has_image(unit):
+        _require_following(unit, made)
+        made = _make_hints(script, p, unit, made, frames)
+        _require_hints(unit, made, len(frames))
+    # Made for the first batch; in others the number of frames may be another.
+    return {name: _repeat(getattr(made, name), len(frames)) for name in _CONDITIONS}
+
+
+def _repeat(value: Any, count: int) -> Any:
+    """`count` rows of what has a row an image; anything else as it is."""
+    if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == count:
+        return value
+    return value[torch.arange(count) % len(value)]
+
+
+def _has_image(unit: Any) -> bool:
+    if unit.use_preview_as_input and unit.generated_image is not None:
+        return True
+    image = unit.image
+    return (image.get("image") if isinstance(image, dict) else image) is not None
+
+
+def _require_single_input(unit: Any) -> None:
+    mode = getattr(getattr(unit, "input_mode", None), "name", "SIMPLE")
+    if mode != "SIMPLE":
+        raise HostError(
+            f"A ControlNet unit ({unit.module}) takes several images (input mode {mode}), "
+            "which cannot be matched with the frames; use a single image, or none, so that each "
+            "frame gives its own hint."
+        )
+    groups = importlib.import_module("lib_controlnet.controlnet_ui.controlnet_ui_group")
+    folder = getattr(groups.ControlNetUiGroup, "GLOBAL_CONTROLNET_BATCH_DIR", "").strip()
+    if folder:
+        raise HostError(
+            f"ControlNet takes its images from the folder {folder}, named in the Batch tab, which "
+            "cannot be matched with the frames; clear that field."
+        )
+
+
+def _require_following(unit: Any, made: Any) -> None:
+    """Only networks that take an image as hint, and preprocessors that do no more than make it."""
+    network = getattr(made.model, "model_patcher", None)
+    if not hasattr(network, "set_cond_hint"):
+        raise HostError(
+            f"ControlNet's unit {unit.module} ({type(made.model).__name__}) cannot follow the "
+            "frames; give it an image of its own, or switch it off."
+        )
+    base = importlib.import_module("modules_forge.supported_preprocessor").Preprocessor
+    own = type(made.preprocessor)
+    acts = own.process_before_every_sampling is not base.process_before_every_sampling
+    pastes = own.process_after_every_sampling is not base.process_after_every_sampling
+    if pastes or (acts and made.preprocessor.name not in _HINTED_INPAINTS):
+        raise HostError(
+            f"ControlNet's preprocessor {unit.module} changes the sampling by one image for all "
+            "frames; choose one that only makes hints, or give the unit an image of its own."
+        )
+
+
+def _make_hints(script: Any, p: Any, unit: Any, made: Any, frames: NDArray[np.uint8]) -> Any:
+    """ControlNet's own parameters of a unit, with the frames in place of the first one."""
+    own, fresh = copy.copy(unit), copy.copy(made)
+    own.save_detected_map = False  # it shows that of the first frame already
+    for name in _CONDITIONS:
+        setattr(fresh, name, None)
+
+    def give_frames(previous: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*args: Any) -> Any:
+            pairs: list[Any] = []
+            mode = None
+            for frame in frames:
+                with changed_values(p, init_images=[Image.fromarray(frame)]):
+                    pair, mode = previous(*args)
+                pairs += pair
+            return pairs, mode
+
+        return read
+
+    with (
+        replaced_method(script, "get_input_data", give_frames),
+        changed_values(p, batch_size=len(frames), n_iter=1),
+        # Its model is loaded already, and would be read from the disk once more.
+        changed_values(made.preprocessor, do_not_need_model=True),
+    ):
+        script.process_unit_after_click_generate(p, own, fresh)
+    return fresh
+
+
+def _require_hints(unit: Any, made: Any, count: int) -> None:
+    hints = made.control_cond
+    if not isinstance(hints, Tensor) or hints.ndim != 4 or len(hints) != count:
+        raise HostError(
+            f"ControlNet's preprocessor {unit.module} makes no image of a frame, so the frames "
+            "cannot have hints by it; choose another, or give the unit an image of its own."
+        )
