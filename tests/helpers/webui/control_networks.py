@@ -1,0 +1,64 @@
+"""Random ControlNets that fit a checkpoint, and copy their hints strongly into the latents."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_UNET = "model.diffusion_model."
+_ENCODER = ("input_blocks.", "middle_block.", "time_embed.", "label_emb.")
+_HINT_WIDTHS = (3, 16, 16, 32, 32, 96, 96, 256)
+"""Channels of the convolutions that every ControlNet of the LDM layout begins with; the UNet's
+width is the last. Every second one halves the sides."""
+
+
+def write_control_network(checkpoint: Path, file: Path, strength: float = 0.3) -> None:
+    """A ControlNet in the LDM layout: the checkpoint's own encoder with random outputs.
+
+    Args:
+        checkpoint: SD 1.x or SDXL in one file
+        strength: standard deviation of what the outputs multiply features with
+    """
+    unet = {
+        name.removeprefix(_UNET): tensor.float()
+        for name, tensor in load_file(checkpoint).items() if name.startswith(_UNET)
+    }
+    generator = torch.Generator().manual_seed(11)
+
+    def draw(*shape: int, deviation: float) -> Tensor:
+        return torch.randn(shape, generator=generator) * deviation
+
+    made = {name: tensor for name, tensor in unet.items() if name.startswith(_ENCODER)}
+    widths = (*_HINT_WIDTHS, len(unet["input_blocks.0.0.weight"]))
+    for place, (before, after) in enumerate(itertools.pairwise(widths)):
+        # As large as keeps the size of the features, by the nine taps of each kernel.
+        made[f"input_hint_block.{2 * place}.weight"] = draw(
+            after, before, 3, 3, deviation=(2 / (9 * before)) ** 0.5
+        )
+        made[f"input_hint_block.{2 * place}.bias"] = torch.zeros(after)
+    for place, width in enumerate(_list_widths(unet)):
+        made[f"zero_convs.{place}.0.weight"] = draw(width, width, 1, 1, deviation=strength)
+        made[f"zero_convs.{place}.0.bias"] = torch.zeros(width)
+    last = len(unet["middle_block.0.out_layers.3.weight"])
+    made["middle_block_out.0.weight"] = draw(last, last, 1, 1, deviation=strength)
+    made["middle_block_out.0.bias"] = torch.zeros(last)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f"control_model.{name}": tensor.contiguous() for name, tensor in made.items()}, file)
+
+
+def _list_widths(unet: dict[str, Tensor]) -> list[int]:
+    """Channels that each block of the encoder gives."""
+    widths = []
+    while True:
+        block = f"input_blocks.{len(widths)}.0."
+        found = next(
+            (unet[block + end] for end in ("out_layers.3.weight", "op.weight", "weight")
+             if block + end in unet), None,
+        )
+        if found is None:
+            return widths
+        widths.append(len(found))
