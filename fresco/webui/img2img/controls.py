@@ -55,10 +55,12 @@ def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
 
 
 def make_paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """What "send to img2img" sets from an image's infotext; defaults are not written there."""
-    fields: list[tuple[Any, Any]] = [
-        (enabled, lambda values: True if ENABLED in values else gr.update())
-    ]
+    """What "send to img2img" sets from an image's infotext; defaults are not written there.
+
+    None leaves a control as it is. An update of gradio would be taken for a value by the API of
+    hosts with gradio 4, and switch FRESCO on.
+    """
+    fields: list[tuple[Any, Any]] = [(enabled, lambda values: True if ENABLED in values else None)]
     for entry in list_options():
         fields.append((controls[".".join(entry.place)], _pasted(entry)))
     return fields
@@ -66,6 +68,6 @@ def make_paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[A
 
 def _pasted(entry: Entry) -> Callable[[Mapping[str, Any]], Any]:
     def value(values: Mapping[str, Any]) -> Any:
-        return read_pasted(entry, values) if ENABLED in values else gr.update()
+        return read_pasted(entry, values) if ENABLED in values else None
 
     return value

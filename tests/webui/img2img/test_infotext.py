@@ -8,7 +8,8 @@ import pytest
 
 from fresco import __version__
 from fresco.webui.img2img.infotext import name_option, read_pasted, write_infotext
-from fresco.webui.img2img.request import list_options, parse_arguments
+from fresco.webui.img2img.request import list_arguments, list_options, parse_arguments
+from tests.helpers.webui.double import DoubleHost
 
 CHANGED: dict[str, Any] = {
     "batch_size": 5, "keys": "0,11,23", "detect_shots": False, "spatial_weight": 12.5,
@@ -45,3 +46,19 @@ def test_keys_are_ones_that_the_webui_reads() -> None:
     names = [name_option(entry) for entry in list_options()]
     assert all(name.replace(" ", "").isalnum() for name in names)
     assert len(set(names)) == len(names)
+
+
+def test_pasted_into_the_controls(double: DoubleHost) -> None:
+    """None leaves a control as it is; the API of hosts with gradio 4 takes anything else for a
+    value."""
+    script = double.script
+    texts = {key: str(value) for key, value in written(**CHANGED).items()}
+    names = {id(control): name for name, control in zip(
+        ("enabled", *list_arguments()), script.controls, strict=True
+    )}
+    pasted = {names[id(control)]: read for control, read in script.infotext_fields}
+    assert {read({"Steps": "4", "Model": "x"}) for read in pasted.values()} == {None}
+    assert pasted["enabled"](texts) is True
+    assert pasted["keyframes.keys"](texts) == "0,11,23"
+    assert pasted["keyframes.detect_shots"](texts) is False
+    assert len(pasted) == 1 + len(list_options())
