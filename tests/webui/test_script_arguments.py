@@ -129,9 +129,7 @@ def builtin(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_lists_of_the_built_in_controlnet(builtin: Any) -> None:
     assert builtin.find_control().name == "the built-in ControlNet"
     assert builtin.control_models() == ("control_canny [0a1b2c3d]", "t2i_style")
-    assert builtin.control_modules() == (
-        "None", "canny", "inpaint_global_harmonious", "inpaint_only",
-    )
+    assert builtin.control_modules() == ("None", "canny", "inpaint_global_harmonious")
 
 
 def test_a_unit_gets_the_names_of_the_host(builtin: Any) -> None:

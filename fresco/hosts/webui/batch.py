@@ -27,16 +27,17 @@ _LATENT_CHANNELS, _LATENT_SCALE = 4, 8
 @contextmanager
 def guided_batch(
     p: Any, opened: WebuiModel, guide: SamplingGuide, frames: NDArray[np.uint8], seed: int,
-    carry: BatchCarry | None,
+    carry: BatchCarry | None, masks: NDArray[np.uint8] | None = None,
 ) -> Iterator[BatchSampling]:
     """Within: the sampler of a call samples its batch guided; ControlNet has a hint for each frame.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
         carry: from the batch before.
+        masks: [N, H, W, 3] of inpainting, as they are resized; white is painted.
     """
     work = BatchSampling(opened, p.sampler, guide, p.init_latent, seed, carry)
-    with per_frame_hints(p, frames):
+    with per_frame_hints(p, frames, masks):
         # Merged tokens have no motion path; the WebUI sets its ratio again at the next call.
         sd_models.apply_token_merging(p.sd_model, 0)
         with opened.unet.installed(guide), work.installed():

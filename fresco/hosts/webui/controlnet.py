@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fresco.errors import HostError, SettingsError
 from fresco.hosts.options import ControlUnit
@@ -38,7 +39,7 @@ class HostControl(Protocol):
         ...
 
     def list_modules(self) -> Sequence[str]:
-        """Preprocessors, as it lists them."""
+        """Preprocessors, as it lists them; only those that do no more than make a hint."""
         ...
 
     def knows(self, script: Any) -> bool:
@@ -46,12 +47,13 @@ class HostControl(Protocol):
         ...
 
     def hinted(
-        self, script: Any, p: Any, frames: NDArray[np.uint8]
+        self, script: Any, p: Any, frames: Sequence[Image.Image], masks: Sequence[Image.Image]
     ) -> AbstractContextManager[None]:
         """Within: every unit of a call that is on and has no image sees each frame's hint.
 
         Args:
-            frames: [N, H, W, 3] RGB of this batch, as they are encoded.
+            frames: of this batch, as they are encoded.
+            masks: of inpainting, one for each frame, or none; white is painted.
         """
         ...
 
@@ -136,11 +138,14 @@ def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUni
 
 
 @contextmanager
-def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
+def per_frame_hints(
+    p: Any, frames: NDArray[np.uint8], masks: NDArray[np.uint8] | None = None
+) -> Iterator[None]:
     """Within: every ControlNet unit that is on and has no image sees each frame's hint.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
+        masks: [N, H, W, 3] of inpainting, white is painted; None: nothing is inpainted.
     """
     scripts = [one for one in _list_controlnets(p.scripts) if _is_used(one, p.script_args)]
     if not scripts:
@@ -148,7 +153,9 @@ def per_frame_hints(p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
         return
     _require_one(_list_controlnets(p.scripts))
     (script,) = scripts
-    with _adapter(script).hinted(script, p, frames):
+    images = [Image.fromarray(frame) for frame in frames]
+    shown = [Image.fromarray(mask).convert("L") for mask in masks] if masks is not None else []
+    with _adapter(script).hinted(script, p, images, shown):
         yield
 
 

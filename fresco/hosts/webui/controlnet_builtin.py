@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from PIL.Image import Image
 from torch import Tensor
 
 from fresco.errors import HostError
@@ -49,8 +47,12 @@ class BuiltinControl:
         return importlib.import_module("lib_controlnet.global_state").get_all_controlnet_names()
 
     def list_modules(self) -> Sequence[str]:
-        """As its page lists them."""
-        return importlib.import_module("lib_controlnet.global_state").get_all_preprocessor_names()
+        """As its page lists them; only those that do no more than make a hint."""
+        lists = importlib.import_module("lib_controlnet.global_state")
+        return [
+            name for name in lists.get_all_preprocessor_names()
+            if not _acts_beyond_hints(lists.get_preprocessor(name))
+        ]
 
     def knows(self, script: Any) -> bool:
         """By the methods that are used here."""
@@ -60,7 +62,9 @@ class BuiltinControl:
         )
 
     @contextmanager
-    def hinted(self, script: Any, p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
+    def hinted(
+        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]
+    ) -> Iterator[None]:
         """See `HostControl`."""
         units = () if getattr(p, "control_net_disabled", False) else script.get_enabled_units(
             p.script_args[script.args_from:script.args_to]
@@ -70,7 +74,7 @@ class BuiltinControl:
             return
         with ExitStack() as stack:
             for unit, made in zip(units, _started_units(script, units), strict=True):
-                rows = _rows_of(script, p, unit, made, frames)
+                rows = _rows_of(script, p, unit, made, frames, masks)
                 stack.enter_context(changed_values(made, **rows))
             # reForge takes a part of the hints by the number of the iteration: this batch's are
             # all that there are.
@@ -91,13 +95,13 @@ def _started_units(script: Any, units: Sequence[Any]) -> list[Any]:
 
 
 def _rows_of(
-    script: Any, p: Any, unit: Any, made: Any, frames: NDArray[np.uint8]
+    script: Any, p: Any, unit: Any, made: Any, frames: Sequence[Image], masks: Sequence[Image]
 ) -> dict[str, Any]:
     """A unit's hints and masks, a row for each frame."""
     _require_single_input(unit)
     if not _has_image(unit):
         _require_following(unit, made)
-        made = _make_hints(script, p, unit, made, frames)
+        made = _make_hints(script, p, unit, made, frames, masks)
         _require_hints(unit, made, len(frames))
     # Made for the first batch; in others the number of frames may be another.
     return {name: _repeat(getattr(made, name), len(frames)) for name in _CONDITIONS}
@@ -142,18 +146,26 @@ def _require_following(unit: Any, made: Any) -> None:
             f"ControlNet's unit {unit.module} ({type(made.model).__name__}) cannot follow the "
             "frames; give it an image of its own, or switch it off."
         )
-    base = importlib.import_module("modules_forge.supported_preprocessor").Preprocessor
-    own = type(made.preprocessor)
-    acts = own.process_before_every_sampling is not base.process_before_every_sampling
-    pastes = own.process_after_every_sampling is not base.process_after_every_sampling
-    if pastes or (acts and made.preprocessor.name not in _HINTED_INPAINTS):
+    if _acts_beyond_hints(made.preprocessor):
         raise HostError(
             f"ControlNet's preprocessor {unit.module} changes the sampling by one image for all "
             "frames; choose one that only makes hints, or give the unit an image of its own."
         )
 
 
-def _make_hints(script: Any, p: Any, unit: Any, made: Any, frames: NDArray[np.uint8]) -> Any:
+def _acts_beyond_hints(preprocessor: Any) -> bool:
+    """Whether a preprocessor changes the sampling or the result too, by the first frame."""
+    base = importlib.import_module("modules_forge.supported_preprocessor").Preprocessor
+    own = type(preprocessor)
+    if own.process_after_every_sampling is not base.process_after_every_sampling:
+        return True
+    samples = own.process_before_every_sampling is not base.process_before_every_sampling
+    return samples and preprocessor.name not in _HINTED_INPAINTS
+
+
+def _make_hints(
+    script: Any, p: Any, unit: Any, made: Any, frames: Sequence[Image], masks: Sequence[Image]
+) -> Any:
     """ControlNet's own parameters of a unit, with the frames in place of the first one."""
     own, fresh = copy.copy(unit), copy.copy(made)
     own.save_detected_map = False  # it shows that of the first frame already
@@ -164,8 +176,9 @@ def _make_hints(script: Any, p: Any, unit: Any, made: Any, frames: NDArray[np.ui
         def read(*args: Any) -> Any:
             pairs: list[Any] = []
             mode = None
-            for frame in frames:
-                with changed_values(p, init_images=[Image.fromarray(frame)]):
+            for place, frame in enumerate(frames):
+                mask = masks[place] if masks else None
+                with changed_values(p, init_images=[frame], image_mask=mask):
                     pair, mode = previous(*args)
                 pairs += pair
             return pairs, mode

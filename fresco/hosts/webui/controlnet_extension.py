@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
 from fresco.errors import HostError
-from fresco.hosts.patching import pre_hook
+from fresco.hosts.webui.controlnet_start import changed_values
 
+_ACTING = ("colorfix", "inpaint_only", "recolor")
+"""In names of preprocessors that lay the first frame's colours or surroundings over all images."""
+_INPAINT = "inpaint"
+"""In names of preprocessors that take a mask."""
 _PUBLIC = ("internal_controlnet.external_code", "scripts.external_code")
 
 
@@ -34,24 +39,29 @@ class ExtensionControl:
         return public.get_models() if public else ()
 
     def list_modules(self) -> Sequence[str]:
-        """As its public module lists them."""
+        """As its public module lists them; only those that do no more than make a hint."""
         public = _find_public()
-        return public.get_modules() if public else ()
+        return [name for name in public.get_modules() if not _acts_beyond_hints(name)] \
+            if public else ()
 
     def knows(self, script: Any) -> bool:
         """By the attributes that are used here."""
         return hasattr(script, "enabled_units") and hasattr(script, "latest_network")
 
     @contextmanager
-    def hinted(self, script: Any, p: Any, frames: NDArray[np.uint8]) -> Iterator[None]:
+    def hinted(
+        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]
+    ) -> Iterator[None]:
         """See `HostControl`."""
         with ExitStack() as stack:
             for unit, parameters in _started_units(script):
                 if _has_image(unit):
                     continue
-                _require_controlnet(unit, parameters)
-                hints = torch.cat([_hint(script, unit, frame, p) for frame in frames])
-                stack.enter_context(_hinted(parameters.control_model, hints))
+                _require_following(unit, parameters)
+                given = [_as_input(unit, p, *pair) for pair in _pair(frames, masks)]
+                hints = torch.cat([_hint(script, unit, image, p) for image in given])
+                network = _PerFrame(parameters.control_model, hints)
+                stack.enter_context(changed_values(parameters, control_model=network))
             yield
 
 
@@ -84,13 +94,42 @@ def _has_image(unit: Any) -> bool:
     return image is not None or bool(getattr(unit, "batch_images", None))
 
 
-def _require_controlnet(unit: Any, parameters: Any) -> None:
+def _acts_beyond_hints(module: str) -> bool:
+    """Whether a preprocessor changes the sampling or the result too, by the first frame."""
+    return any(part in module for part in _ACTING)
+
+
+def _require_following(unit: Any, parameters: Any) -> None:
+    """Only ControlNets, and preprocessors that do no more than make their hints."""
     kind = parameters.control_model_type
     if not kind.is_controlnet:
         raise HostError(
             f"ControlNet's unit {unit.module} ({kind.name}) cannot follow the frames; give it an "
             "image of its own, or switch it off."
         )
+    if _acts_beyond_hints(unit.module):
+        raise HostError(
+            f"ControlNet's preprocessor {unit.module} changes the sampling by one image for all "
+            "frames; choose one that only makes hints, or give the unit an image of its own."
+        )
+
+
+def _pair(frames: Sequence[Image], masks: Sequence[Image]) -> list[tuple[Image, Image | None]]:
+    return list(zip(frames, masks or [None] * len(frames), strict=True))
+
+
+def _as_input(unit: Any, p: Any, frame: Image, mask: Image | None) -> NDArray[np.uint8]:
+    """[H, W, 3]; for inpainting [H, W, 4], whose last channel is 255 where something is painted."""
+    colors = np.asarray(frame)
+    if _INPAINT not in unit.module:
+        return colors
+    if mask is None:
+        painted = np.zeros(colors.shape[:2], np.uint8)
+    else:
+        painted = np.asarray(mask)
+        if getattr(p, "inpainting_mask_invert", False):
+            painted = 255 - painted
+    return np.dstack([colors, painted])
 
 
 def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
@@ -106,27 +145,41 @@ def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
     external = importlib.import_module("scripts.external_code")
     mode = external.resize_mode_from_value(unit.resize_mode)
     value = getattr(result, "value", result)
-    return type(script).detectmap_proc(value, unit.module, mode, p.height, p.width)[0]
+    hint = type(script).detectmap_proc(value, unit.module, mode, p.height, p.width)[0]
+    if hint.shape[1] == 3:
+        return hint
+    # A ControlNet for inpainting sees -1 where something is painted.
+    painted = (hint[:, 3:] > 0.5).to(hint)
+    return hint[:, :3] * (1 - painted) - painted
 
 
-@contextmanager
-def _hinted(model: Any, hints: Tensor) -> Iterator[None]:
-    """Within: every row of the ControlNet gets the hint of its frame."""
-    sent: dict[tuple[torch.device, torch.dtype], Tensor] = {}  # once a batch, not once a call
+class _PerFrame:
+    """A unit's network, called with a hint for every row: that of its frame.
 
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rows = len(kwargs["x"])
-        given = kwargs["hint"]
-        if rows % len(hints):
+    Several units may share one network, so nothing is put on the network itself.
+    """
+
+    def __init__(self, network: Any, hints: Tensor) -> None:
+        """
+        Args:
+            hints: [N, 3, H, W]
+        """
+        self._network, self._hints = network, hints
+        # Once a batch, not once a call.
+        self._sent: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def __call__(self, *, x: Tensor, hint: Tensor, **further: Any) -> Any:
+        count, rows = len(self._hints), len(x)
+        if rows % count:
             raise HostError(
-                f"ControlNet works on {rows} rows, which is not a multiple of the {len(hints)} "
-                "frames; switch off extensions that change the batch."
+                f"ControlNet works on {rows} rows, which is not a multiple of the {count} frames; "
+                "switch off extensions that change the batch."
             )
-        where = (given.device, given.dtype)
-        if where not in sent:
-            sent[where] = hints.to(given)
-        own = sent[where].repeat(rows // len(hints), 1, 1, 1)
-        return args, {**kwargs, "hint": own}
-
-    with pre_hook(model, hook):
-        yield
+        where = (hint.device, hint.dtype)
+        if where not in self._sent:
+            self._sent[where] = self._hints.to(hint)
+        own = self._sent[where].repeat(rows // count, 1, 1, 1)
+        return self._network(x=x, hint=own, **further)

@@ -151,12 +151,16 @@ class GuidedCall:
         """Within: the batch is sampled guided."""
         batch = self._frames.batches[self._number]
         frames = resize_frames(p, self._images(batch))
+        masks = self._masks(p, batch)
         opened = open_model(p.sd_model)
         maker = dataclasses.replace(self._maker, model_sigmas=opened.sigmas)
         carry = self._carry if batch.anchors else None
         with memory_errors(f"with a batch of {len(frames)} frames"):
             guide = maker.guide(frames, opened.unet)
-            with guided_batch(p, opened, guide, frames, self._seed, carry) as work:
+            with guided_batch(
+                p, opened, guide, frames, self._seed, carry,
+                resize_frames(p, masks) if masks else None,
+            ) as work:
                 yield
         if not was_interrupted():
             self._carry, self._sampled = work.finished_carry(), self._number
@@ -174,6 +178,13 @@ class GuidedCall:
             if values is not None:
                 setattr(p, name, values[first:len(batch.all)])
         self._overlay_masks = self._overlay_masks[first:]
+
+    def _masks(self, p: Any, batch: Batch) -> list[Any]:
+        """Of inpainting, one for each frame of a batch; empty: nothing is inpainted."""
+        if len(self._frames.masks) > 1:
+            return [self._frames.masks[place] for place in batch.all]
+        mask = getattr(p, "image_mask", None)
+        return [] if mask is None else [mask] * len(batch.all)
 
     def _images(self, batch: Batch) -> list[Any]:
         return [self._frames.images[place] for place in batch.all]

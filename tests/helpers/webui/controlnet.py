@@ -36,16 +36,21 @@ class Unit:
 
 
 class Preprocessor:
-    """Finds the edges of a picture."""
+    """Finds the edges of a picture, or takes it as it is to inpaint."""
+
+    def __init__(self, name: str = "canny") -> None:
+        self.name = name
 
     @classmethod
     def get_preprocessor(cls, name: str) -> Preprocessor | None:
         """By its name; None if there is none."""
-        return cls() if name == "canny" else None
+        return cls(name) if name in ("canny", "inpaint_global_harmonious") else None
 
     def cached_call(self, image: NDArray[np.uint8], *, resolution: int, slider_1: float,
                     slider_2: float, low_vram: bool, model: str) -> Any:
         """An edge where neighbours differ enough."""
+        if self.name != "canny":
+            return SimpleNamespace(value=image)
         steps = np.abs(np.diff(image.astype(int).sum(-1), axis=1, prepend=0))
         return SimpleNamespace(value=(255 * (steps > slider_2)).astype(np.uint8))
 
@@ -125,8 +130,9 @@ class ControlNet(scripts.Script):
     @classmethod
     def resized(cls, detected: NDArray[np.uint8], module: str, resize_mode: str, h: int, w: int
                 ) -> tuple[Tensor, NDArray[np.uint8]]:
-        """[1, 3, H, W] in 0..1."""
-        hint = torch.from_numpy(np.stack([detected] * 3)).float()[None] / 255
+        """[1, 3, H, W] in 0..1; a fourth channel to inpaint."""
+        channels = detected.transpose(2, 0, 1) if detected.ndim == 3 else np.stack([detected] * 3)
+        hint = torch.from_numpy(channels.copy()).float()[None] / 255
         return nn.functional.interpolate(hint, (h, w)), detected
 
     def hint_of(self, image: NDArray[np.uint8]) -> Tensor:
@@ -144,7 +150,8 @@ class ControlNet(scripts.Script):
             raise RuntimeError("broken")
         with torch.random.fork_rng():
             torch.manual_seed(1)
-            self.networks = [Network() for _ in self.enabled_units]
+            shared = {unit.model: Network() for unit in self.enabled_units}
+            self.networks = [shared[unit.model] for unit in self.enabled_units]
         parameters = []
         for unit, network in zip(self.enabled_units, self.networks, strict=True):
             picture = unit.image["image"] if unit.image else np.asarray(p.init_images[0])

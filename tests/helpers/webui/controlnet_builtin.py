@@ -298,6 +298,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, folder: str = "") -> None:
     lists, groups = made["lib_controlnet.global_state"], made[names[3]]
     vars(lists)["get_all_controlnet_names"] = lambda: list(MODELS)
     vars(lists)["get_all_preprocessor_names"] = lambda: list(PREPROCESSORS)
+    vars(lists)["get_preprocessor"] = PREPROCESSORS.get
     vars(groups)["ControlNetUiGroup"] = type(
         "ControlNetUiGroup", (), {"GLOBAL_CONTROLNET_BATCH_DIR": folder}
     )

@@ -19,6 +19,8 @@ PARTS = (
 )
 NONE: dict[str, Any] = QUICK | dict.fromkeys(PARTS, False)
 """Every part off."""
+INPAINT: dict[str, Any] = {"inpaint_full_res": False, "inpainting_fill": 1}
+"""Fields of a request with masks."""
 
 
 def frames(count: int, width: int = 64) -> list[Image.Image]:
@@ -30,3 +32,10 @@ def frames(count: int, width: int = 64) -> list[Image.Image]:
 def pixels(answer: Answer) -> NDArray[np.float32]:
     """[N, H, W, 3] in grey levels."""
     return np.stack([np.asarray(image, np.float32) for image in answer.images])
+
+
+def band(top: int, height: int = 16, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """A mask that changes a band of rows."""
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (0, top, size[0], top + height))
+    return mask

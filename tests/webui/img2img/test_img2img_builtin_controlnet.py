@@ -18,7 +18,8 @@ from tests.helpers.webui.controlnet_builtin import (
     offered,
 )
 from tests.helpers.webui.double import DoubleHost
-from tests.helpers.webui.requests import NONE, QUICK, frames, pixels
+from tests.helpers.webui.http_host import text_of
+from tests.helpers.webui.requests import INPAINT, NONE, QUICK, band, frames, pixels
 
 IN_BOTH = pytest.mark.parametrize("control", ["Forge", "reForge"], indirect=True)
 
@@ -97,6 +98,16 @@ def test_masks_have_a_row_for_each_frame(double: DoubleHost, control: BuiltinCon
     inside = control.seen[1][-1][:, :, 16:48, 16:48]
     assert bool((inside == -1).all())
     assert torch.equal(control.seen[1][-1][5:, :, :16], hints_of(given)[[0, 3, 4, 5, 6], :, :16])
+
+
+def test_masks_are_each_frame_s_own(double: DoubleHost, control: BuiltinControlNet) -> None:
+    control.units = [Unit(module="inpaint_global_harmonious")]
+    tops = [0, 8, 16, 24, 32, 40, 48]
+    masks = [text_of(band(top)) for top in tops]
+    double.img2img(frames(7), QUICK | {"batch_size": 4, "masks": masks}, **INPAINT)
+    blank = (control.seen[0][-1][:5] == -1).all(1).all(2)
+    assert [rows.nonzero()[0].item() for rows in blank] == [tops[k] for k in (0, 3, 4, 5, 6)]
+    assert blank.sum(1).tolist() == [16] * 5
 
 
 def test_units_come_back_unchanged(double: DoubleHost, control: BuiltinControlNet) -> None:

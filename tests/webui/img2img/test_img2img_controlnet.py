@@ -12,7 +12,8 @@ from torch import nn
 from tests.helpers.webui.client import Refused
 from tests.helpers.webui.controlnet import ControlNet, Unit, offered
 from tests.helpers.webui.double import DoubleHost
-from tests.helpers.webui.requests import QUICK, frames, pixels
+from tests.helpers.webui.http_host import text_of
+from tests.helpers.webui.requests import INPAINT, QUICK, band, frames, pixels
 from tests.helpers.webui.watcher import Watcher
 
 
@@ -53,10 +54,34 @@ def test_without_fresco_all_frames_share_a_hint(double: DoubleHost, control: Con
 
 def test_a_picture_of_its_own_stays(double: DoubleHost, control: ControlNet) -> None:
     picture = np.asarray(frames(3)[2])
-    control.units = [Unit(image={"image": picture, "mask": None}), Unit()]
+    control.units = [Unit(image={"image": picture, "mask": None}), Unit(model="other")]
     double.img2img(frames(4), QUICK)
     assert all(torch.equal(hint, control.hint_of(picture)) for hint in hints_of(control))
     assert all(len(hint) == 8 for hint in hints_of(control, 1))
+
+
+def test_units_that_share_a_network(double: DoubleHost, control: ControlNet) -> None:
+    """ControlNet loads a model once, however many units name it."""
+    given = frames(4)
+    picture = np.asarray(given[2])
+    control.units = [Unit(image={"image": picture, "mask": None}), Unit()]
+    double.img2img(given, QUICK)
+    assert control.networks[0] is control.networks[1]
+    own = torch.cat([control.hint_of(np.asarray(frame)) for frame in given]).repeat(2, 1, 1, 1)
+    assert all(torch.equal(hint, control.hint_of(picture)) for hint in hints_of(control)[::2])
+    assert all(torch.equal(hint, own) for hint in hints_of(control)[1::2])
+
+
+def test_hints_of_inpainting_are_blank_where_each_frame_s_mask_is(
+    double: DoubleHost, control: ControlNet
+) -> None:
+    control.units = [Unit(module="inpaint_global_harmonious")]
+    tops = [0, 8, 16, 24]
+    masks = [text_of(band(top)) for top in tops]
+    double.img2img(frames(4), QUICK | {"masks": masks}, **INPAINT)
+    blank = (hints_of(control)[-1][:4] == -1).all(1).all(2)
+    assert [rows.nonzero()[0].item() for rows in blank] == tops
+    assert blank.sum(1).tolist() == [16] * 4
 
 
 def test_units_switched_off_do_nothing(double: DoubleHost, control: ControlNet) -> None:
@@ -85,6 +110,7 @@ def test_the_reference_pass_sees_no_control(double: DoubleHost, control: Control
 
 @pytest.mark.parametrize(("unit", "said"), [
     (Unit(kind="IPAdapter"), "canny (IPAdapter) cannot follow the frames"),
+    (Unit(module="inpaint_only+lama"), "changes the sampling by one image for all frames"),
     (Unit(module="unheard"), "no preprocessor 'unheard'"),
 ])
 def test_units_that_cannot_follow(

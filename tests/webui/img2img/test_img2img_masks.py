@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,11 @@ from PIL import Image
 
 from tests.helpers.broken_videos import huge_png
 from tests.helpers.webui.client import Host, Refused
-from tests.helpers.webui.requests import NONE, QUICK, frames, pixels
+from tests.helpers.webui.http_host import text_of
+from tests.helpers.webui.requests import INPAINT, NONE, QUICK, band, frames, pixels
 
-INPAINT: dict[str, Any] = {"inpaint_full_res": False, "inpainting_fill": 1}
 FADES = 12
 """Pixels beside a mask's edge that its blur touches."""
-
-
-def band(top: int, height: int = 16, size: tuple[int, int] = (64, 64)) -> Image.Image:
-    """A mask that changes a band of rows."""
-    mask = Image.new("L", size, 0)
-    mask.paste(255, (0, top, size[0], top + height))
-    return mask
-
-
-def text_of(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def png_header(side: int) -> str:
