@@ -16,7 +16,7 @@ from fresco.guidance import parts
 from tests.helpers.webui import devices
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import ROOT, DoubleHost, running
-from tests.helpers.webui.http_host import HttpHost, given_folder, running_webui
+from tests.helpers.webui.http_host import HttpHost, given_folder, given_model, running_webui
 from tests.helpers.webui.watcher import Watcher, traces
 
 
@@ -53,7 +53,9 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpHost]:
     """The WebUI of `WEBUI_DIR`, started once for all tests."""
     folder = given_folder()
     assert folder is not None
-    with running_webui(folder, tmp_path_factory.mktemp("webui")) as host:
+    with running_webui(
+        folder, tmp_path_factory.mktemp("webui"), model=given_model()
+    ) as host:
         yield host
 
 

@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.clips import write_clip
 from tests.helpers.job_environment import TINY
 from tests.helpers.tiny_models import square_frames
-from tests.helpers.webui.http_host import SECOND, HttpHost, given_folder
+from tests.helpers.webui.checkpoints import SECOND
+from tests.helpers.webui.http_host import HttpHost, given_folder
 from tests.helpers.webui.requests import frames
 
 if given_folder() is None:

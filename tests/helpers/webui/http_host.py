@@ -1,7 +1,7 @@
 """A real WebUI over HTTP: started from `WEBUI_DIR`, with a data folder of its own.
 
-`WEBUI_PYTHON` names its Python if that is not `WEBUI_DIR/venv`; `WEBUI_KIND` may be `sdxl`, or
-`demo` for the trained model of this project.
+Any kind that `host_kinds.py` knows: A1111, Forge Neo, Forge, reForge. `WEBUI_PYTHON` names its
+Python if that is not `WEBUI_DIR/venv`; `WEBUI_MODEL` one of the checkpoints of `checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -24,50 +24,23 @@ from typing import Any
 
 from PIL import Image
 
+from tests.helpers.webui.checkpoints import write_checkpoint
 from tests.helpers.webui.client import REQUEST, Answer, Refused, script_arguments
+from tests.helpers.webui.environment import OFFLINE, ROOT, find_python
+from tests.helpers.webui.host_kinds import ALL, HostKind, find_kind
 from tests.helpers.webui.shared import TOLD
 
-ROOT = Path(__file__).resolve().parents[3]
-DEMO_MODEL = ROOT / "demo" / "model"
 START_SECONDS, ANSWER_SECONDS = 600, 1200
-FLAGS = (
-    "--skip-prepare-environment", "--api", "--use-cpu", "all", "--no-half", "--no-half-vae",
-    "--skip-torch-cuda-test", "--skip-python-version-check", "--skip-version-check",
-    "--no-download-sd-model", "--do-not-download-clip", "--opt-sdp-attention", "--no-hashing",
-    "--disable-console-progressbars",
-)
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False",
-    "SD_WEBUI_RESTARTING": "1", "PYTHONUNBUFFERED": "1", "no_proxy": "127.0.0.1",
-}
-SEEDED = '''"""Torch's own generator begins alike for every request, as in the double.
+EXTENSIONS = Path(__file__).parent / "extensions"
+FRESCO = "sd-webui-fresco"
+"""Name of the extension's folder."""
+DIED = "Exception in thread"
+"""In the console of a start that stays without an end."""
+SETTINGS = TOLD | {"show_progress_type": "Approx cheap", "CLIP_stop_at_last_layers": 1}
+"""The WebUI gives a setting back after a request only if it was ever set.
 
-`__seed__` in a prompt becomes words that depend on the seed, as by scripts with wildcards.
+SDXL's previews by a network would be downloaded first; Neo leaves out a layer of the text model.
 """
-
-import torch
-
-from modules import scripts
-
-
-class Seeded(scripts.Script):
-    def title(self):
-        return "Seeded"
-
-    def show(self, is_img2img):
-        return scripts.AlwaysVisible
-
-    def before_process(self, p, *args):
-        torch.manual_seed(0)
-
-    def process(self, p, *args):
-        p.all_prompts = [
-            text.replace("__seed__", f"number {seed}")
-            for text, seed in zip(p.all_prompts, p.all_seeds)
-        ]
-'''
-SECOND = "second"
-"""Name of a second checkpoint, beside the one that is selected."""
 
 
 def given_folder() -> Path | None:
@@ -76,25 +49,16 @@ def given_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def given_kind() -> str:
-    """The checkpoint it shall have."""
-    return os.environ.get("WEBUI_KIND", "sd15")
+def given_kind() -> HostKind | None:
+    """Its kind."""
+    folder = given_folder()
+    return find_kind(folder) if folder else None
 
 
-def _copied_demo_model(models: Path) -> Path:
-    """The checkpoint, its tokenizer, and its configuration, which names the tokenizer's place."""
-    name = "fresco-demo"
-    shutil.copytree(DEMO_MODEL / name, models / name)
-    shutil.copyfile(DEMO_MODEL / f"{name}.safetensors", models / f"{name}.safetensors")
-    told = (DEMO_MODEL / f"{name}.yaml").read_text("utf-8")
-    usual = f"models/Stable-diffusion/{name}"
-    assert usual in told
-    (models / f"{name}.yaml").write_text(told.replace(usual, str(models / name)), "utf-8")
-    return models / f"{name}.safetensors"
-
-
-def _python(webui: Path) -> str:
-    return os.environ.get("WEBUI_PYTHON") or str(webui / "venv" / "bin" / "python")
+def given_model() -> str:
+    """The checkpoint it shall have: `WEBUI_MODEL`, or its kind's usual one."""
+    kind = given_kind()
+    return os.environ.get("WEBUI_MODEL") or (kind.models[0] if kind else "")
 
 
 def text_of(picture: Image.Image) -> str:
@@ -107,8 +71,13 @@ def text_of(picture: Image.Image) -> str:
 class HttpHost:
     """A WebUI that runs."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.address, self.log = f"http://127.0.0.1:{port}", log
+    def __init__(
+        self, port: int, log: Path, kind: HostKind, process: subprocess.Popen[bytes], seconds: float
+    ) -> None:
+        self.address, self.log, self.kind = f"http://127.0.0.1:{port}", log, kind
+        self.started_in = seconds
+        """Seconds from the command to the first answer."""
+        self._process = process
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, path: str, body: Any = None) -> Any:
@@ -121,8 +90,13 @@ class HttpHost:
             with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            said = json.loads(error.read() or b"{}")
-            raise Refused(error.code, str(said.get("detail") or said.get("errors"))) from error
+            raise Refused(error.code, _find_reason(error.read())) from error
+
+    def read_memory(self) -> dict[str, int]:
+        """Megabytes of main memory, now and at most: `VmRSS` and `VmHWM` of Linux."""
+        told = Path(f"/proc/{self._process.pid}/status").read_text("utf-8").splitlines()
+        fields = dict(line.split(":", 1) for line in told)
+        return {name: int(fields[name].split()[0]) // 1024 for name in ("VmRSS", "VmHWM")}
 
     def img2img(
         self, frames: Sequence[Image.Image], options: dict[str, Any] | Sequence[Any] | None = None,
@@ -142,65 +116,76 @@ class HttpHost:
         return Answer(pictures, tuple(json.loads(done["info"])["infotexts"]))
 
 
-def _prepared(webui: Path, folder: Path) -> list[str]:
-    """A data folder with the extension and a checkpoint; the flags that name them."""
-    extensions, own = folder / "extensions", folder / "extensions" / "seeded" / "scripts"
-    own.mkdir(parents=True)
-    (own / "seeded.py").write_text(SEEDED, "utf-8")
-    (extensions / "sd-webui-fresco").symlink_to(ROOT)
-    models = folder / "models" / "Stable-diffusion"
-    models.mkdir(parents=True)
-    kind = given_kind()
-    if kind == "demo":
-        return ["--data-dir", str(folder), "--ckpt", str(_copied_demo_model(models))]
-    maker = ROOT / "tests" / "tools" / "make_tiny_checkpoint.py"
-    command = [_python(webui), str(maker), str(webui), str(models), "--kind", kind]
-    made = subprocess.run(command, capture_output=True, text=True, env=os.environ | OFFLINE)
-    assert made.returncode == 0, made.stderr
-    for file in list(models.glob(f"tiny-{kind}.*")):
-        shutil.copyfile(file, models / f"{SECOND}{file.suffix}")
-    return ["--data-dir", str(folder), "--ckpt", str(models / f"tiny-{kind}.safetensors")]
+def _find_reason(answer: bytes) -> str:
+    """What an error's answer says; the kinds have several fields for it."""
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        return answer.decode("utf-8", "replace")[:500]
+    fields = (said.get(name) for name in ("detail", "errors", "message", "error"))
+    return next((str(text) for text in fields if text), str(said))
 
 
-def _free_port() -> int:
+def _prepare(webui: Path, folder: Path, kind: HostKind, model: str, fresco: bool) -> Path:
+    """Write a data folder with extensions and a checkpoint; the checkpoint's file."""
+    extensions = folder / "extensions"
+    for name in ("seeded", *kind.extensions):
+        shutil.copytree(EXTENSIONS / name, extensions / name)
+    if fresco:
+        (extensions / FRESCO).symlink_to(ROOT)
+    return write_checkpoint(webui, folder / "models" / "Stable-diffusion", model)
+
+
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _await(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until it has loaded: a request before may end its start."""
-    for _ in range(START_SECONDS):
+def _await(process: subprocess.Popen[bytes], log: Path, signs: Sequence[str]) -> None:
+    """Until its console has said all of that."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
         said = log.read_text("utf-8", "replace")
-        if "Startup time" in said and "Model loaded in" in said:
+        if all(sign in said for sign in signs):
             return
-        if process.poll() is not None:
+        if DIED in said:
             break
-        time.sleep(1)
+        time.sleep(0.5)
     raise AssertionError(f"The WebUI did not start:\n{log.read_text('utf-8', 'replace')[-4000:]}")
 
 
 @contextmanager
-def running_webui(webui: Path, folder: Path) -> Iterator[HttpHost]:
+def running_webui(
+    webui: Path, folder: Path, *, model: str | None = None, fresco: bool = True,
+    flags: Sequence[str] = (),
+) -> Iterator[HttpHost]:
     """Within: the WebUI of a folder runs with the extension; nothing is written into it.
 
     Args:
         folder: its data, an empty folder
+        model: of `checkpoints.py`; the kind's usual one if not given
+        fresco: whether it has the extension
+        flags: more flags for it
     """
-    flags, port, log = _prepared(webui, folder), _free_port(), folder / "log.txt"
-    command = [_python(webui), "launch.py", *FLAGS, "--port", str(port), *flags]
+    kind = find_kind(webui)
+    made = _prepare(webui, folder, kind, model or kind.models[0], fresco)
+    port, log = _find_free_port(), folder / "log.txt"
+    command = [
+        find_python(webui), "launch.py", *ALL, *kind.flags, "--port", str(port),
+        "--data-dir", str(folder), "--ckpt", str(made), *flags,
+    ]
     caches = {"PYTHONPYCACHEPREFIX": str(folder / "caches")}
+    begin = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=webui, stdout=output, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, env=os.environ | OFFLINE | caches, start_new_session=True,
         )
     try:
-        _await(process, log)
-        host = HttpHost(port, log)
-        # The WebUI gives a setting back after a request only if it was ever set.
-        # SDXL's previews by a network would be downloaded first.
-        host.ask("/sdapi/v1/options", TOLD | {"show_progress_type": "Approx cheap"})
+        _await(process, log, kind.ready)
+        host = HttpHost(port, log, kind, process, time.monotonic() - begin)
+        host.ask("/sdapi/v1/options", SETTINGS | {"sd_model_checkpoint": made.name})
         yield host
     finally:
         if process.poll() is None:

@@ -1,4 +1,4 @@
-"""The project's trained model in a real WebUI: `WEBUI_DIR` names it, `WEBUI_KIND` is `demo`."""
+"""The project's trained model in a real WebUI: `WEBUI_DIR` names it, `WEBUI_MODEL` is `demo`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image
 
 from tests.helpers.clips import package_clip
 from tests.helpers.webui.client import Answer
-from tests.helpers.webui.http_host import HttpHost, given_folder, given_kind, text_of
+from tests.helpers.webui.http_host import HttpHost, given_folder, given_model, text_of
 
-if given_folder() is None or given_kind() != "demo":
-    pytest.skip("WEBUI_KIND is not demo", allow_module_level=True)
+if given_folder() is None or given_model() != "demo":
+    pytest.skip("the WebUI of WEBUI_DIR has no demo model", allow_module_level=True)
 
 PAYLOAD = {
     "steps": 12, "sampler_name": "Euler a", "cfg_scale": 1.0, "width": 256, "height": 192,
