@@ -92,6 +92,18 @@ class HttpHost:
         except urllib.error.HTTPError as error:
             raise Refused(error.code, _find_reason(error.read())) from error
 
+    def change_settings(self, values: dict[str, Any]) -> None:
+        """Of the settings that this kind has; another one is an error to it."""
+        known = self.ask("/sdapi/v1/options")
+        self.ask("/sdapi/v1/options", {name: values[name] for name in values if name in known})
+
+    def find_model(self, name: str) -> str:
+        """The title of a checkpoint, by the name of its file without the suffix."""
+        models = self.ask("/sdapi/v1/sd-models")
+        found = [model["title"] for model in models if Path(model["filename"]).stem == name]
+        assert found, f"{name} is not among {models}"
+        return found[0]
+
     def read_memory(self) -> dict[str, int]:
         """Megabytes of main memory, now and at most: `VmRSS` and `VmHWM` of Linux."""
         told = Path(f"/proc/{self._process.pid}/status").read_text("utf-8").splitlines()
@@ -185,7 +197,7 @@ def running_webui(
     try:
         _await(process, log, kind.ready)
         host = HttpHost(port, log, kind, process, time.monotonic() - begin)
-        host.ask("/sdapi/v1/options", SETTINGS | {"sd_model_checkpoint": made.name})
+        host.change_settings(SETTINGS | {"sd_model_checkpoint": host.find_model(made.stem)})
         yield host
     finally:
         if process.poll() is None:
