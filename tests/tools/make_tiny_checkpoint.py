@@ -1,9 +1,9 @@
 """Makes a checkpoint of random weights that a WebUI loads and samples within seconds on a CPU.
 
-The networks are those of Stable Diffusion 1.5 or SDXL at a tenth of the width, built by the WebUI's
-own classes, so that every name is right. Run it with the WebUI's own Python:
+The networks are those of Stable Diffusion 1.5 at a tenth of the width, built by the WebUI's own
+classes, so that every name is right. Run it with the WebUI's own Python:
 
-    python tests/tools/make_tiny_checkpoint.py WEBUI_DIR FOLDER [--kind sd15|sdxl]
+    python tests/tools/make_tiny_checkpoint.py WEBUI_DIR FOLDER
 
 Beside the checkpoint lie its yaml and the folder of its tokenizer and text model.
 """
@@ -21,13 +21,9 @@ from typing import Any
 Config = dict[str, Any]
 TEXT_WIDTH = 64
 """Of the small text model."""
-OPEN_CLIP, OPEN_CLIP_WIDTH = "ViT-S-32-alt", 256
-"""SDXL's second text model is one of open_clip's list by name; this is its narrowest."""
-SIZE_WIDTH = 8
-"""SDXL embeds each of six numbers of the picture's size in so many channels."""
 CHANNELS = 32
 """Of the UNet's first level; group norms need a multiple of 32."""
-_REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")
+_REPOSITORY = "stable-diffusion-stability-ai"
 
 
 def part(target: str, **params: Any) -> Config:
@@ -35,12 +31,12 @@ def part(target: str, **params: Any) -> Config:
     return {"target": target, "params": params}
 
 
-def autoencoder(target: str, attention: str) -> Config:
+def autoencoder(target: str) -> Config:
     """Eight pixels a side of a latent, as all of them have."""
     shape = {
         "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3,
         "ch": CHANNELS, "ch_mult": [1, 2, 4, 4], "num_res_blocks": 1, "attn_resolutions": [],
-        "dropout": 0.0, "attn_type": attention,
+        "dropout": 0.0,
     }
     return part(target, embed_dim=4, monitor="val/rec_loss", ddconfig=shape,
                 lossconfig={"target": "torch.nn.Identity"})
@@ -64,51 +60,11 @@ def sd15(text_folder: str) -> Config:
         timesteps=1000, num_timesteps_cond=1, first_stage_key="jpg", cond_stage_key="txt",
         image_size=64, channels=4, cond_stage_trainable=False, conditioning_key="crossattn",
         scale_factor=0.18215, use_ema=False, unet_config=unet,
-        first_stage_config=autoencoder("ldm.models.autoencoder.AutoencoderKL", "vanilla"),
+        first_stage_config=autoencoder("ldm.models.autoencoder.AutoencoderKL"),
         cond_stage_config=part(
             "ldm.modules.encoders.modules.FrozenCLIPEmbedder", version=text_folder
         ),
     )
-
-
-def sdxl(text_folder: str) -> Config:
-    """SDXL's base model."""
-    own = "sgm.modules.diffusionmodules"
-    encoders = "sgm.modules.encoders.modules"
-    unet = part(
-        f"{own}.openaimodel.UNetModel", **UNET, num_classes="sequential",
-        adm_in_channels=OPEN_CLIP_WIDTH + 6 * SIZE_WIDTH, attention_resolutions=[4, 2],
-        channel_mult=[1, 2, 4], num_head_channels=16, use_linear_in_transformer=True,
-        transformer_depth=[1, 2, 3], context_dim=TEXT_WIDTH + OPEN_CLIP_WIDTH,
-        spatial_transformer_attn_type="softmax",
-    )
-    texts = [
-        part(f"{encoders}.FrozenCLIPEmbedder", version=text_folder, layer="hidden", layer_idx=1),
-        part(f"{encoders}.FrozenOpenCLIPEmbedder2", arch=OPEN_CLIP, version="", freeze=True,
-             layer="penultimate", always_return_pooled=True, legacy=False),
-    ]
-    sizes = ("original_size_as_tuple", "crop_coords_top_left", "target_size_as_tuple")
-    embedders = [text | {"input_key": "txt", "is_trainable": False} for text in texts] + [
-        part(f"{encoders}.ConcatTimestepEmbedderND", outdim=SIZE_WIDTH)
-        | {"input_key": size, "is_trainable": False} for size in sizes
-    ]
-    denoiser = part(
-        f"{own}.denoiser.DiscreteDenoiser", num_idx=1000,
-        weighting_config={"target": f"{own}.denoiser_weighting.EpsWeighting"},
-        scaling_config={"target": f"{own}.denoiser_scaling.EpsScaling"},
-        discretization_config={"target": f"{own}.discretizer.LegacyDDPMDiscretization"},
-    )
-    return part(
-        "sgm.models.diffusion.DiffusionEngine", scale_factor=0.13025,
-        disable_first_stage_autocast=True, denoiser_config=denoiser, network_config=unet,
-        conditioner_config=part("sgm.modules.GeneralConditioner", emb_models=embedders),
-        first_stage_config=autoencoder(
-            "sgm.models.autoencoder.AutoencoderKLInferenceWrapper", "vanilla"
-        ),
-    )
-
-
-KINDS = {"sd15": sd15, "sdxl": sdxl}
 
 
 def write_tokenizer(folder: Path) -> int:
@@ -140,11 +96,10 @@ def write_text_model(folder: Path, words: int) -> None:
 
 
 def importable(webui: Path) -> None:
-    """Make the classes of a WebUI's repositories importable, without what they need to train."""
-    sys.path[:0] = [str(webui / "repositories" / name) for name in _REPOSITORIES]
-    absent = SimpleNamespace(StableDataModuleFromConfig=None, LPIPS=None)
-    for name in ("sgm.data", "taming.modules.losses.lpips"):
-        sys.modules[name] = absent  # pyright: ignore[reportArgumentType]
+    """Make the classes of a WebUI's repository importable, without what they need to train."""
+    sys.path.insert(0, str(webui / "repositories" / _REPOSITORY))
+    absent = SimpleNamespace(LPIPS=None)
+    sys.modules["taming.modules.losses.lpips"] = absent  # pyright: ignore[reportArgumentType]
     sys.modules["xformers"] = None  # pyright: ignore[reportArgumentType]
 
 
@@ -175,15 +130,15 @@ def settle(autoencoder: Any) -> None:
         last.bias[half:] = -20
 
 
-def make(webui: Path, folder: Path, kind: str) -> Path:
+def make(webui: Path, folder: Path) -> Path:
     """The checkpoint's file; its yaml and `tiny-text` lie beside it."""
     importable(webui)
     torch = importlib.import_module("torch")
     torch.manual_seed(0)
     text_folder = folder.resolve() / "tiny-text"
     write_text_model(text_folder, write_tokenizer(text_folder))
-    config = KINDS[kind](str(text_folder))
-    path = folder / f"tiny-{kind}.safetensors"
+    config = sd15(str(text_folder))
+    path = folder / "tiny-sd15.safetensors"
     path.with_suffix(".yaml").write_text(json.dumps({"model": config}, indent=1), "utf-8")
     model = importlib.import_module("ldm.util").instantiate_from_config(config)
     enliven(model)
@@ -202,9 +157,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Makes a tiny checkpoint for tests.")
     parser.add_argument("webui", type=Path, help="folder of the WebUI")
     parser.add_argument("folder", type=Path, help="where the checkpoint goes")
-    parser.add_argument("--kind", choices=KINDS, default="sd15")
     given = parser.parse_args()
-    path = make(given.webui, given.folder, given.kind)
+    path = make(given.webui, given.folder)
     sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.0f} MB\n")
 
 

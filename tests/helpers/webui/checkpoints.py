@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from tests.helpers.webui.environment import OFFLINE, ROOT, find_python
+from tests.helpers.webui.shaped_models import WRITERS
 
 DEMO_MODEL = ROOT / "demo" / "model"
 MAKER = ROOT / "tests" / "tools" / "make_tiny_checkpoint.py"
@@ -26,15 +27,16 @@ def write_checkpoint(webui: Path, models: Path, name: str) -> Path:
     """The file of a checkpoint, with all that belongs to it, and the same as `SECOND`.
 
     Args:
-        webui: the WebUI, whose classes make the random ones
+        webui: the WebUI, whose classes make `sd15`
         models: the folder where it looks for checkpoints
     """
     models.mkdir(parents=True)
-    made = _copy_demo_model(models) if name == "demo" else _make(webui, models, name)
+    if name == "demo":
+        made = _copy_demo_model(models)
+    else:
+        made = WRITERS[name](models) if name in WRITERS else _make_sd15(webui, models)
     for file in list(models.glob(f"{made.stem}.*")):
-        other = models / f"{SECOND}{file.suffix}"
-        # The big ones share their bytes.
-        os.link(file, other)
+        os.link(file, models / f"{SECOND}{file.suffix}")  # the big ones share their bytes
     return made
 
 
@@ -50,8 +52,9 @@ def _copy_demo_model(models: Path) -> Path:
     return models / f"{name}.safetensors"
 
 
-def _make(webui: Path, models: Path, name: str) -> Path:
-    command = [find_python(webui), str(MAKER), str(webui), str(models), "--kind", name]
+def _make_sd15(webui: Path, models: Path) -> Path:
+    """By the WebUI's own classes, within its Python."""
+    command = [find_python(webui), str(MAKER), str(webui), str(models)]
     made = subprocess.run(command, capture_output=True, text=True, env=os.environ | OFFLINE)
     assert made.returncode == 0, made.stderr
-    return models / f"tiny-{name}.safetensors"
+    return models / "tiny-sd15.safetensors"

@@ -19,12 +19,18 @@ HOST_CONFIGS = Path(loader.__file__).parent / "huggingface"
 OWN_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 VAE = {"block_out_channels": [96] * 4, "layers_per_block": 0}
-TEXT = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "projection_dim": 64,
-}
+SDXL_TEXT = 32
+"""Width of each of the small SDXL's two text models."""
 SIZE_CHANNELS = 6 * 256
 """SDXL's embedding of six numbers of the image's size; the hosts have no other width."""
+
+
+def describe_text(width, inner):
+    """A text model of two layers."""
+    return {
+        "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "projection_dim": width,
+    }
 
 
 def copy_configs(name, source, changes):
@@ -44,7 +50,8 @@ class TinySD15(model_list.SD15):
     """The layout of the demo's checkpoint, `demo/model/fresco-demo.yaml`."""
 
     huggingface_repo = copy_configs(
-        "tiny-sd15", "runwayml/stable-diffusion-v1-5", {"vae": VAE, "text_encoder": TEXT}
+        "tiny-sd15", "runwayml/stable-diffusion-v1-5",
+        {"vae": VAE, "text_encoder": describe_text(64, 128)},
     )
     unet_config: ClassVar[dict[str, Any]] = {
         **model_list.SD15.unet_config, "model_channels": 64, "context_dim": 64
@@ -52,15 +59,16 @@ class TinySD15(model_list.SD15):
 
 
 class TinySDXL(model_list.SDXL):
-    """The layout that `tests/tools/make_tiny_checkpoint.py` gives the kind `sdxl`."""
+    """The layout of `write_sdxl` in `tests/helpers/webui/shaped_models.py`."""
 
     huggingface_repo = copy_configs(
-        "tiny-sdxl", "stabilityai/stable-diffusion-xl-base-1.0",
-        {"vae": VAE, "text_encoder": TEXT, "text_encoder_2": TEXT},
+        "tiny-sdxl", "stabilityai/stable-diffusion-xl-base-1.0", {"vae": VAE} | dict.fromkeys(
+            ("text_encoder", "text_encoder_2"), describe_text(SDXL_TEXT, 4 * SDXL_TEXT)
+        ),
     )
     unet_config: ClassVar[dict[str, Any]] = {
-        **model_list.SDXL.unet_config, "model_channels": 64, "context_dim": 128,
-        "adm_in_channels": 64 + SIZE_CHANNELS, "transformer_depth": [0, 0, 1, 1, 2, 2],
+        **model_list.SDXL.unet_config, "model_channels": 32, "context_dim": 2 * SDXL_TEXT,
+        "adm_in_channels": SDXL_TEXT + SIZE_CHANNELS, "transformer_depth": [0, 0, 1, 1, 2, 2],
     }
 
 
