@@ -13,14 +13,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from demo.make_model import write_model
-
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small untrained model of the demo, as a diffusers folder."""
+    from demo.make_model import write_model  # diffusers takes seconds; the controller needs none
+
     return write_model(tmp_path_factory.mktemp("model"))
 
 

@@ -120,9 +120,19 @@ def huge_png(side: int) -> bytes:
     """A small file that is a picture of that many pixels a side, all of them black."""
     row = zlib.compressobj(9)
     body = b"".join(row.compress(bytes(1 + side * 3)) for _ in range(side)) + row.flush()
+    return _png(side, body) + _chunk(b"IEND", b"")
+
+
+def started_png(side: int) -> bytes:
+    """The beginning of such a file: it names the size and holds no pixel."""
+    return _png(side, zlib.compress(bytes(1000), 9))[:60]
+
+
+def _png(side: int, body: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(part)) + kind + part
-        + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body)
+
+
+def _chunk(kind: bytes, part: bytes) -> bytes:
+    return (struct.pack(">I", len(part)) + kind + part
+            + struct.pack(">I", zlib.crc32(kind + part)))

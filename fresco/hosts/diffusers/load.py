@@ -299,7 +299,10 @@ def _library_errors(what: str) -> Iterator[None]:
     except _LIBRARY_ERRORS as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0].partition(" If you want to")[0].rstrip(".")
+        reason, _, rest = str(error).strip().partition("\n")
+        if reason.rstrip().endswith(":"):  # some versions of diffusers name the keys below it
+            reason = f"{reason.rstrip()} {rest.strip().partition(chr(10))[0]}"
+        reason = reason.partition(" If you want to")[0].strip().rstrip(".")
         raise HostError(
             f"{what} cannot be loaded: {reason or type(error).__name__}. Check its files."
         ) from error

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.broken_videos import huge_png
+from tests.helpers.broken_videos import started_png
 from tests.helpers.webui.client import Host, Refused
 from tests.helpers.webui.http_host import text_of
 from tests.helpers.webui.requests import INPAINT, NONE, QUICK, band, frames, pixels
@@ -21,7 +21,7 @@ FADES = 12
 
 def png_header(side: int) -> str:
     """A PNG that names a size and holds no pixel."""
-    return base64.b64encode(huge_png(side)[:60]).decode()
+    return base64.b64encode(started_png(side)).decode()
 
 
 def saved(masks: list[Image.Image], folder: Path) -> str:
