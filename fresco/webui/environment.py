@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modules import launch_utils, paths, sd_models, sd_samplers, shared
+from modules import launch_utils, sd_models, sd_samplers, shared
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
@@ -19,16 +19,17 @@ from fresco.hosts.webui.controlnet import (
     resolve_unit,
 )
 from fresco.hosts.webui.open import find_device, open_host
-from fresco.hosts.webui.paths import complete_flow_settings, require_allowed
+from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
+from fresco.webui.obstacles import Part, require_part
 
 
 def find_jobs_root() -> Path:
     """The folder of jobs and uploaded videos, as the settings say."""
     chosen = shared.opts.data.get("fresco_jobs_dir") or ""
-    return Path(chosen).expanduser() if chosen else Path(paths.data_path) / "outputs" / "fresco"
+    return Path(chosen).expanduser() if chosen else find_output_folder() / "fresco"
 
 
 class WebuiEnvironment:
@@ -76,6 +77,7 @@ class WebuiEnvironment:
 
     def resolve(self, options: HostOptions) -> HostOptions:
         """The options with every empty one filled in as it is now."""
+        require_part(Part.JOBS)
         offer = self.offer()
         model = _found_model(options.model or next(iter(offer.models), ""))
         sampler = _one_of("sampler", options.sampler, offer.samplers)

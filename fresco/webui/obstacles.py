@@ -1,57 +1,151 @@
-"""What keeps FRESCO from running in the WebUI around, as one sentence for its user.
+"""What keeps parts of FRESCO from working in the WebUI around, as one sentence for its user.
 
-Found by looking at what is there, not at versions. Nothing of a WebUI is imported.
+Found by looking at what is there, not at versions. Nothing of a WebUI is imported by its name here.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import logging
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from types import ModuleType, TracebackType
+from typing import Any
 
-from fresco.errors import FrescoError
+from fresco.errors import FrescoError, HostError
+from fresco.webui.needs import list_missing_names, list_needed_names
 
 log = logging.getLogger("fresco")
 
-_WHAT_TO_DO = (
-    "Update the WebUI or FRESCO; FRESCO's README lists the WebUIs in which it was tried."
-)
-_HOST_PACKAGES = ("modules", "modules_forge", "backend", "lib_controlnet", "gradio")
+_WHAT_TO_DO = "Update the WebUI or FRESCO; FRESCO's README lists the WebUIs in which it was tried."
+_MOST_NAMED = 3
+"""Missing names in one sentence."""
+_HOST_PACKAGES = ("modules", "modules_forge", "backend")
 
 
-def describe_obstacle(error: Exception) -> str:
+class Part(Enum):
+    """A part of FRESCO that a WebUI may be unable to offer."""
+
+    IMG2IMG = "the script in img2img"
+    SERVER = "the tab and the API"
+    JOBS = "jobs with a model"
+
+
+_found: dict[Part, str] = {}
+
+
+def look_for_obstacles(parts: Mapping[Part, Sequence[str]]) -> None:
+    """Find out what this WebUI lacks; the console is told once.
+
+    Args:
+        parts: the modules of FRESCO that each part begins with.
+    """
+    reasons = {part: _find_obstacle(roots) for part, roots in parts.items()}
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        affected = [part.value for part in parts if reasons[part] == reason]
+        log.warning("FRESCO cannot offer %s here: %s", ", ".join(affected), reason)
+    _found.clear()
+    _found.update({
+        part: f"FRESCO cannot offer {part.value} here: {reason}"
+        for part, reason in reasons.items() if reason
+    })
+
+
+def get_obstacle(part: Part) -> str:
+    """Why a part cannot work here; empty: nothing is known against it."""
+    return _found.get(part, "")
+
+
+def require_part(part: Part) -> None:
+    """Raise HostError if a part cannot work here."""
+    if reason := get_obstacle(part):
+        raise HostError(reason)
+
+
+def _find_obstacle(roots: Sequence[str]) -> str:
+    try:
+        if missing := list_missing_names(list_needed_names(*roots)):
+            return _describe_missing(*missing)
+        for root in roots:
+            importlib.import_module(root)
+    except Exception as error:
+        return describe_obstacle(error)
+    return ""
+
+
+def describe_obstacle(error: BaseException) -> str:
     """Why something of FRESCO cannot work here."""
     if isinstance(error, FrescoError):
         return str(error)
     if missing := find_missing_name(error):
-        return f"This WebUI has no {missing}, which FRESCO needs. {_WHAT_TO_DO}"
+        return _describe_missing(missing)
     if isinstance(error, ImportError):
-        return f"{error}. {_WHAT_TO_DO}"
+        return (
+            f"{error}. Start the WebUI again, which installs the packages of its extensions, and "
+            "read its console."
+        )
     return f"{type(error).__name__}: {error}. The console says more."
 
 
+def _describe_missing(*names: str) -> str:
+    listed = ", ".join(names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"this WebUI has no {listed}{more}. {_WHAT_TO_DO}"
+
+
 def find_missing_name(error: BaseException) -> str:
-    """The name of the WebUI that an error says is missing; empty: it says something else."""
+    """The name of the WebUI that FRESCO asked for in vain; empty: something else went wrong."""
+    if not _was_raised_by_fresco(error.__traceback__):
+        return ""
     if isinstance(error, ImportError):
         module, name = error.name or "", getattr(error, "name_from", None)
-        if name is None and "cannot import name " in str(error):
+        if name is None and str(error).startswith("cannot import name "):  # before Python 3.12
             name = str(error).split("'")[1]
         named = f"{module}.{name}" if name else module
-    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        named = f"{error.obj.__name__}.{error.name}"
+    elif isinstance(error, AttributeError) and error.obj is not None:
+        owner = type(error.obj)
+        home = f"{owner.__module__}.{owner.__name__}"
+        home = error.obj.__name__ if isinstance(error.obj, ModuleType) else home
+        named = f"{home}.{error.name}"
     else:
         return ""
     return named if named.partition(".")[0] in _HOST_PACKAGES else ""
 
 
+def _was_raised_by_fresco(trace: TracebackType | None) -> bool:
+    """Whether the line that failed is FRESCO's own, not one of the WebUI that it called."""
+    names = []
+    while trace is not None:
+        names.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    own = [name for name in names if not name.startswith("importlib")]
+    return not own or own[-1].startswith("fresco.")
+
+
 def report_obstacle(what: str, error: Exception) -> str:
-    """Tell the console once; returns the sentence for the page.
+    """Tell the console; returns the sentence for the page.
 
     Args:
-        what: the part of FRESCO that cannot work, such as "FRESCO's tab".
+        what: what cannot work, such as "The tab FRESCO".
     """
-    sentence = f"{what} cannot work: {describe_obstacle(error)}"
+    sentence = f"{what} cannot work here: {describe_obstacle(error)}"
     if isinstance(error, (FrescoError, ImportError)) or find_missing_name(error):
         log.warning("%s", sentence)
     else:
         log.error("%s", sentence, exc_info=error)
     return sentence
+
+
+def guard_entrance(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """The work, whose failure is told and stops nothing else of the WebUI."""
+
+    @functools.wraps(work)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return work(*args, **kwargs)
+        except Exception as error:
+            report_obstacle(what, error)
+            return None
+
+    return run

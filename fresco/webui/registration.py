@@ -1,7 +1,7 @@
 """Registers FRESCO at each load of the WebUI: settings, axes of X/Y/Z plots, the tab and the API.
 
-The package stays loaded over "Reload UI", so calling this twice must change nothing. Tab and API
-are imported late: where one of them cannot be loaded, the script in img2img still works.
+The package stays loaded over "Reload UI", so calling this twice must change nothing. What needs the
+WebUI is imported late and part by part: where a part cannot work, it says so, and all else works.
 """
 
 # pyright: reportMissingImports=false
@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-from modules import script_callbacks, shared
-
-from fresco.errors import FrescoError, HostError
-from fresco.hosts.webui.script_arguments import PAGE
+from fresco.errors import HostError
 from fresco.server.ports import Limits
-from fresco.webui.img2img.absent_images import allow_absent_images
-from fresco.webui.img2img.axes import add_axes
-from fresco.webui.widgets.serving import close_folders
+from fresco.webui.obstacles import (
+    Part,
+    get_obstacle,
+    guard_entrance,
+    look_for_obstacles,
+    report_obstacle,
+    require_part,
+)
 
 if TYPE_CHECKING:
     from fresco.server.api.access import Access
     from fresco.server.api.origins import Origins
     from fresco.server.service import Service
-
-log = logging.getLogger("fresco")
 
 _SECTION = ("fresco", "FRESCO")
 _TAB = ("FRESCO", "fresco_tab")
@@ -39,27 +39,68 @@ _NOT_BY_API = {"restrict_api": True}
 """Of options that name folders and addresses of the server."""
 
 
+_PARTS: Mapping[Part, Sequence[str]] = {
+    Part.IMG2IMG: ("fresco.webui.img2img.guard", "fresco.webui.img2img.controls"),
+    Part.SERVER: ("fresco.webui.environment", "fresco.webui.tab.page", "fresco.server.api.routes"),
+    Part.JOBS: ("fresco.hosts.webui.host",),
+}
+"""The modules that each part begins with."""
+
+
 def register() -> None:
     """Called by the WebUI's script at every load."""
-    script_callbacks.on_ui_settings(add_settings)
-    script_callbacks.on_before_ui(add_axes)
-    script_callbacks.on_ui_tabs(add_tab)
-    script_callbacks.on_app_started(add_api)
-    script_callbacks.on_app_started(PAGE.built)
-    script_callbacks.on_script_unloaded(PAGE.rebuild)
-    PAGE.rebuild()
+    look_for_obstacles(_PARTS)
+    listens = _listen("on_app_started", add_api, "FRESCO's API")
+    _listen("on_ui_settings", add_settings, "FRESCO's section of the settings")
+    _listen("on_before_ui", _add_axes, "X/Y/Z plot of FRESCO's options")
+    _listen("on_ui_tabs", add_tab, "The tab FRESCO")
+    page = guard_entrance("The wait of jobs for the page", _find_page)()
+    if listens and page:  # else nothing would ever tell jobs that the page is built
+        _listen("on_app_started", page.built, "The wait of jobs for the page")
+        _listen("on_script_unloaded", page.rebuild, "The wait of jobs for the page")
+        page.rebuild()
+
+
+def load_script() -> Any:
+    """The class of the script in img2img; None where this WebUI takes no scripts as they are known.
+    """
+    def load() -> Any:
+        return importlib.import_module("fresco.webui.img2img.script").FrescoScript
+
+    return guard_entrance("FRESCO in img2img", load)()
+
+
+def _listen(event: str, work: Callable[..., Any], what: str) -> bool:
+    """Let the WebUI call an entrance; whether it will."""
+    def listen() -> bool:
+        from modules import script_callbacks
+
+        getattr(script_callbacks, event)(guard_entrance(what, work))
+        return True
+
+    return guard_entrance(what, listen)() is not None
+
+
+def _find_page() -> Any:
+    return importlib.import_module("fresco.hosts.webui.script_arguments").PAGE
+
+
+def _add_axes() -> None:
+    importlib.import_module("fresco.webui.img2img.axes").add_axes()
 
 
 def add_settings() -> None:
     """The section of the WebUI's settings."""
+    import gradio as gr
+
     usual = Limits()
     texts = {
         "fresco_weights_dir": (
             "", "Folder of FRESCO's own weights (optical flow, saliency); empty: models/FRESCO"
         ),
         "fresco_jobs_dir": (
-            "", "Folder of FRESCO's jobs and uploaded videos; empty: outputs/fresco (needs a "
-            "restart)"
+            "", f"Folder of FRESCO's jobs and uploaded videos; empty: {_name_output_folder()}"
+            "/fresco (needs a restart)"
         ),
         "fresco_cluster": (
             "", "Scheduler of a dask.distributed cluster that propagates, such as "
@@ -87,7 +128,15 @@ def add_settings() -> None:
         _add_option(name, default, label, whole)
 
 
+def _name_output_folder() -> str:
+    from fresco.hosts.webui.paths import find_output_folder
+
+    return find_output_folder().name
+
+
 def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any]) -> None:
+    from modules import shared
+
     shared.opts.add_option(
         name, shared.OptionInfo(default, label, section=_SECTION, **further)
     )
@@ -96,6 +145,7 @@ def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any])
 @functools.lru_cache(maxsize=1)
 def service() -> Service:
     """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
+    require_part(Part.SERVER)
     from fresco.server.service import open_service
     from fresco.webui.environment import WebuiEnvironment, find_jobs_root
 
@@ -104,44 +154,62 @@ def service() -> Service:
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """The video tab, or in its place the reason why there is none."""
+    import gradio as gr
+
     title, identity = _TAB
     try:
+        opened = service()
         from fresco.webui.tab.page import build_tab
 
-        return [(build_tab(service()), title, identity)]
+        return [(build_tab(opened), title, identity)]
     except Exception as error:  # the WebUI would drop the tab without a word
-        log.exception("The tab FRESCO cannot open.")
+        reason = get_obstacle(Part.SERVER) or report_obstacle("The tab FRESCO", error)
         with gr.Blocks(analytics_enabled=False) as blocks:
-            gr.Markdown(f"FRESCO's tab cannot open: {_reason(error)}")
+            gr.Markdown(reason)
         return [(blocks, title, identity)]
 
 
 def add_api(demo: Any, app: Any) -> None:
     """The routes under /fresco, by which alone the files of jobs are had from then on."""
-    allow_absent_images(app)
+    guard_entrance("FRESCO's frames without init_images", _allow_absent_images)(app)
     try:
+        opened = service()
         if demo is not None:
-            close_folders(demo, service().folders)
-    except Exception:
-        log.exception("The route /file= of the page may serve the files of FRESCO's jobs.")
-    try:
+            guard_entrance("The wall around the files of FRESCO's jobs", _close_folders)(
+                demo, opened.folders
+            )
         from fresco.server.api.routes import add_routes
 
-        add_routes(app, service(), _access(app))
-    except Exception:
-        log.exception("The API of FRESCO cannot start.")
+        add_routes(app, opened, _access(app))
+    except Exception as error:
+        reason = get_obstacle(Part.SERVER) or report_obstacle("FRESCO's API", error)
+        _add_reason(app, reason)
 
 
-def _reason(error: Exception) -> str:
-    known = isinstance(error, (FrescoError, ImportError))
-    return str(error) if known else f"{type(error).__name__}: {error}. See the console."
+def _close_folders(demo: Any, folders: Sequence[Path]) -> None:
+    importlib.import_module("fresco.webui.widgets.serving").close_folders(demo, folders)
+
+
+def _allow_absent_images(app: Any) -> None:
+    importlib.import_module("fresco.webui.img2img.absent_images").allow_absent_images(app)
+
+
+def _add_reason(app: Any, reason: str) -> None:
+    importlib.import_module("fresco.server.api.absent").add_reason(app, reason)
+
+
+def _read_flags() -> Any:
+    from modules import shared
+
+    return shared.cmd_opts
 
 
 def _access(app: Any) -> Access:
     """Access by --api-auth, like the WebUI's own API; without it, by the login of the page."""
     from fresco.server.api.access import Access
 
-    listed = getattr(shared.cmd_opts, "api_auth", None)
+    flags = _read_flags()
+    listed = getattr(flags, "api_auth", None)
     origins = _origins()
     if not getattr(app, "auth", None):
         return Access.of(listed, origins=origins)
@@ -178,9 +246,11 @@ _TUNNELS = {
 
 def _origins() -> Origins:
     """Pages that may use the API: those of the setting, and those of the WebUI's own flags."""
+    from modules import shared
+
     from fresco.server.api.origins import Origins, split_origins
 
-    flags = shared.cmd_opts
+    flags = _read_flags()
 
     def further() -> tuple[str, ...]:
         listed = (shared.opts.data.get("fresco_origins"), getattr(flags, "cors_allow_origins", ""))

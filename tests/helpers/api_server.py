@@ -30,6 +30,7 @@ with warnings.catch_warnings():
     from fastapi import FastAPI, HTTPException
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.middleware.gzip import GZipMiddleware
+    from starlette.testclient import TestClient
 
     from fresco.server.api import body as bodies
     from fresco.server.api.access import Access
@@ -38,8 +39,8 @@ with warnings.catch_warnings():
     from fresco.server.api.routes import add_routes
     from fresco.server.api.upload import UploadedFile
 
-__all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "JsonBody", "Origins", "UploadedFile",
-           "add_routes", "bodies", "split_origins"]
+__all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "JsonBody", "Origins",
+           "TestClient", "UploadedFile", "add_routes", "bodies", "split_origins"]
 
 SETTINGS: dict[str, Any] = dict(TINY)
 ENDED = ("cancelled", "failed", "done")

@@ -18,6 +18,15 @@ _OUTPUTS = (
 )
 
 
+def find_output_folder() -> Path:
+    """The folder of all that this WebUI makes: `outputs`, in Forge Neo `output`."""
+    try:
+        from modules.paths_internal import default_output_dir
+    except ImportError:  # before A1111 1.9
+        return Path(paths.data_path) / "outputs"
+    return Path(default_output_dir)
+
+
 def complete_flow_settings(settings: FlowSettings) -> FlowSettings:
     """With weights where this WebUI keeps them, and downloads as its settings allow."""
     options = shared.opts.data
@@ -30,7 +39,8 @@ def require_allowed(path: str) -> None:
     """Any path while only this machine can ask; else those the WebUI serves itself."""
     if not _reachable(shared.cmd_opts):
         return
-    folders = [Path(paths.data_path), *map(Path, shared.cmd_opts.gradio_allowed_path or ())]
+    folders = [Path(paths.data_path), find_output_folder()]
+    folders += map(Path, getattr(shared.cmd_opts, "gradio_allowed_path", None) or ())
     folders += [Path(value) for name in _OUTPUTS if (value := getattr(shared.opts, name, ""))]
     place = Path(path).resolve()
     if not any(place.is_relative_to(folder.resolve()) for folder in folders):

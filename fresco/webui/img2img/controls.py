@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
+from modules.ui_components import InputAccordion
 
 from fresco.settings import Entry
 from fresco.webui.img2img.infotext import ENABLED, name_option, read_pasted
@@ -18,6 +19,11 @@ from fresco.webui.widgets.setting import make_setting_control
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
 }
+
+
+def make_switch(identify: Callable[[str], str]) -> Any:
+    """The accordion of all controls, which switches FRESCO on."""
+    return InputAccordion(False, label="FRESCO", elem_id=identify("enabled"))
 
 
 def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from fresco.hosts.webui.batch import forget_conditionings
 from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
 from fresco.webui.img2img.infotext import name_briefly
-from fresco.webui.img2img.refusal import CallRefused, make_refusal
+from fresco.webui.img2img.refusal import make_refusal
 from fresco.webui.img2img.request import Request
+from fresco.webui.obstacles import describe_obstacle, find_missing_name
 
 log = logging.getLogger("fresco")
 
@@ -79,10 +80,8 @@ class CallGuard:
         return self._call
 
     def _require_none(self) -> None:
-        if isinstance(self._error, FrescoError):
-            raise self._refuse(self._error)
         if self._error:
-            raise self._error
+            raise self._refused(self._error)
 
     def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
         """The method, unless something went wrong before."""
@@ -109,17 +108,22 @@ class CallGuard:
                 self._require_none()
                 with self.call.sampling(p):
                     return previous(*args, **kwargs)
-            except FrescoError as error:
+            except BaseException as error:
                 forget_conditionings(p)
                 self._forget()
-                raise self._refuse(error) from None
-            except BaseException:
-                forget_conditionings(p)
-                self._forget()
-                raise
+                if (told := self._refused(error)) is error:
+                    raise
+                raise told from None
 
         return sample
 
-    def _refuse(self, error: FrescoError) -> CallRefused:
+    def _refused(self, error: BaseException) -> BaseException:
+        """The refusal in place of an error that its text tells in full; any other as it is."""
+        if isinstance(error, FrescoError):
+            message = str(error)
+        elif find_missing_name(error):
+            message = f"FRESCO cannot work here: {describe_obstacle(error)}"
+        else:
+            return error
         log.debug("Refused.", exc_info=error)
-        return make_refusal(str(error), by_page=self._by_page)
+        return make_refusal(message, by_page=self._by_page)

@@ -4,22 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from modules import scripts
+from modules.scripts import AlwaysVisible, Script
 
 from fresco.settings import from_dict
 from fresco.webui.img2img.axes import AXES
-from fresco.webui.img2img.controls import (
-    make_mask_control,
-    make_option_controls,
-    make_paste_fields,
-    make_source_controls,
-)
 from fresco.webui.img2img.infotext import name_option, write_infotext
 from fresco.webui.img2img.refusal import RefusedCall
 from fresco.webui.img2img.request import (
@@ -28,17 +21,18 @@ from fresco.webui.img2img.request import (
     list_options,
     parse_arguments,
 )
-from fresco.webui.obstacles import report_obstacle
+from fresco.webui.obstacles import Part, get_obstacle, guard_entrance, report_obstacle
 from fresco.webui.widgets.events import keep_unsaved
 
 if TYPE_CHECKING:
     from fresco.webui.img2img.guard import CallGuard
 
+_WHAT = "FRESCO in img2img"
 _GUARD = "fresco_guard"
 """Attribute of the processing object that holds this call's guard."""
 
 
-class FrescoScript(scripts.Script):
+class FrescoScript(Script):
     """Guides a video's keyframes through img2img; off unless switched on."""
 
     def title(self) -> str:
@@ -47,7 +41,7 @@ class FrescoScript(scripts.Script):
 
     def show(self, is_img2img: bool) -> Any:
         """Only in img2img."""
-        return scripts.AlwaysVisible if is_img2img else False
+        return AlwaysVisible if is_img2img else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """Its controls, returned in the order of the API's arguments by position.
@@ -55,12 +49,14 @@ class FrescoScript(scripts.Script):
         Never raises, and never changes their number: other scripts' arguments stand behind them,
         and some WebUIs end their API otherwise.
         """
-        try:
-            if not self._obstacle:
+        self._obstacle = self._obstacle or get_obstacle(Part.IMG2IMG)
+        if not self._obstacle:
+            try:
                 return self._of_the_same_number(self._make_controls())
-        except Exception as error:
-            self._obstacle = report_obstacle("FRESCO in img2img", error)
-        return self._of_the_same_number(self._explain())
+            except Exception as error:
+                self._obstacle = report_obstacle(_WHAT, error)
+        explain = guard_entrance(_WHAT, lambda: self._of_the_same_number(self._explain()))
+        return explain() or []
 
     _obstacle = ""
     """Why it cannot work here; empty: it can."""
@@ -68,21 +64,20 @@ class FrescoScript(scripts.Script):
     """Controls that were made first; 0: none yet."""
 
     def _make_controls(self) -> list[Any]:
-        from modules.ui_components import InputAccordion
+        from fresco.webui.img2img import controls as page
 
-        # What a call needs of the WebUI; where it is missing, nothing can be switched on.
-        importlib.import_module("fresco.webui.img2img.guard")
-        with InputAccordion(False, label="FRESCO", elem_id=self.elem_id("enabled")) as enabled:
-            controls = make_source_controls(self.elem_id) | make_option_controls(self.elem_id)
-            controls["masks"] = make_mask_control(self.elem_id)
-        self.infotext_fields = make_paste_fields(enabled, controls)
+        with page.make_switch(self.elem_id) as enabled:
+            controls = page.make_source_controls(self.elem_id)
+            controls |= page.make_option_controls(self.elem_id)
+            controls["masks"] = page.make_mask_control(self.elem_id)
+        self.infotext_fields = page.make_paste_fields(enabled, controls)
         self.paste_field_names = [name_option(entry) for entry in list_options()]
         return [enabled, *(controls[name] for name in list_arguments())]
 
     def _explain(self) -> list[Any]:
         """The reason in place of the controls, and a hidden switch that a program can set."""
         self.infotext_fields, self.paste_field_names = [], []
-        with gr.Accordion("FRESCO", open=False, elem_id=self.elem_id("obstacle")):
+        with gr.Accordion("FRESCO", open=False, elem_id="fresco_obstacle"):
             gr.Markdown(self._obstacle)
             return [_make_hidden(False)]
 
@@ -100,9 +95,13 @@ class FrescoScript(scripts.Script):
             if _asks_for_it(args):
                 setattr(p, _GUARD, RefusedCall(p, self._obstacle))
             return
-        from fresco.webui.img2img.guard import CallGuard
+        try:
+            from fresco.webui.img2img.guard import CallGuard
 
-        guard = CallGuard(p, lambda: _release(p))
+            guard = CallGuard(p, lambda: _release(p))
+        except Exception as error:  # the WebUI would go on without FRESCO
+            setattr(p, _GUARD, RefusedCall(p, report_obstacle(_WHAT, error)))
+            return
         setattr(p, _GUARD, guard)
 
         def begin() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from tests.helpers.webui import (
     hypernetwork,
     images,
     img2img,
+    launch_utils,
     model,
     paths,
     processing,
@@ -46,8 +47,8 @@ with warnings.catch_warnings():
 
 ROOT = Path(__file__).resolve().parents[3]
 _OFFERED = (
-    devices, errors, images, img2img, paths, processing, prompt_parser, rng, script_callbacks,
-    scripts, sd_models, sd_samplers, sd_samplers_cfg_denoiser, sd_samplers_common,
+    devices, errors, images, img2img, launch_utils, paths, processing, prompt_parser, rng,
+    script_callbacks, scripts, sd_models, sd_samplers, sd_samplers_cfg_denoiser, sd_samplers_common,
     sd_samplers_kdiffusion, sd_samplers_timesteps, shared, ui_components,
 )
 
@@ -110,11 +111,13 @@ class DoubleHost:
 
 @contextmanager
 def running(
-    script: Path, folder: Path, loaded: model.LatentDiffusion | None = None
+    script: Path, folder: Path, loaded: model.LatentDiffusion | None = None,
+    change: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[DoubleHost]:
     """Within: a WebUI runs that has loaded an extension's file.
 
     Args:
+        change: changes which modules it has.
         loaded: its checkpoint, on the device where it works; None: the small model, on the CPU.
     """
     before = dict(sys.modules)
@@ -129,6 +132,8 @@ def running(
     errors.caught.clear()
     processing.StableDiffusionProcessing.cached_c = [None, None]
     processing.StableDiffusionProcessing.cached_uc = [None, None]
+    if change:
+        change(own)
     sys.modules.update(own)
     try:
         yield DoubleHost(scripts.load(script))
@@ -150,5 +155,5 @@ def _forget(names: set[str]) -> None:
     for name in sorted(names, reverse=True):
         module = sys.modules.pop(name)
         parent, _, own = name.rpartition(".")
-        if parent in sys.modules and getattr(sys.modules[parent], own, None) is module:
+        if module and getattr(sys.modules.get(parent), own, None) is module:
             delattr(sys.modules[parent], own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 __version__ = "3.41.2"
 _COMMON = {"elem_id", "elem_classes", "visible"}
@@ -25,6 +25,78 @@ class Component:
         if unknown := given.keys() - self.accepted:
             raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         vars(self).update(given)
+        if Blocks.open:
+            Blocks.open[-1].children.append(self)
+
+    def click(self, **kwargs: Any) -> Dependency:
+        """Bind an event; nothing ever happens here."""
+        return Dependency().then(**kwargs)
+
+    input = change = submit = upload = click
+
+
+class Place(Component):
+    """What holds others; they know nothing of it here."""
+
+    accepted = _COMMON | {"scale", "min_width", "variant", "equal_height"}
+    positional = ()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """The next components are beside it."""
+
+
+class Row(Place):
+    """Side by side."""
+
+
+class Column(Place):
+    """One below the other."""
+
+
+class Blocks(Place):
+    """A page; it remembers all components that are made within."""
+
+    accepted: ClassVar[set[str]] = {"analytics_enabled", "title"}
+    open: ClassVar[list[Blocks]] = []
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.children: list[Component] = []
+        super().__init__(**kwargs)
+        self.blocked_paths: list[str] = []
+
+    def __enter__(self) -> Blocks:
+        Blocks.open.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        Blocks.open.pop()
+
+    @property
+    def text(self) -> str:
+        """What can be read on it."""
+        return "\n".join(str(c.value) for c in self.children if isinstance(c, Markdown | HTML))
+
+
+class State(Component):
+    """A value of the page's session."""
+
+    accepted: ClassVar[set[str]] = {"value"}
+
+
+class HTML(Component):
+    """Marked-up text."""
+
+    accepted = _COMMON | {"value", "label", "show_label"}
+
+
+class Radio(Component):
+    """One of a few words."""
+
+    accepted = _FORM | {"choices", "type"}
+    positional = ("choices",)
 
 
 class Checkbox(Component):
@@ -91,22 +163,12 @@ class Button(Component):
     accepted = _COMMON | {"value", "variant", "size", "icon", "link", "interactive", "scale",
                           "min_width"}
 
-    def click(self, **kwargs: Any) -> Dependency:
-        """Bind an event."""
-        return Dependency().then(**kwargs)
 
-
-class Accordion(Component):
+class Accordion(Place):
     """A part that folds."""
 
     accepted = _COMMON | {"label", "open"}
     positional = ("label",)
-
-    def __enter__(self) -> Accordion:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Its children know nothing of it here."""
 
 
 class Blocks(Component):

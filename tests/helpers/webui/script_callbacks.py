@@ -54,11 +54,13 @@ on_infotext_pasted = _listening("infotext_pasted")
 on_script_unloaded = _listening("script_unloaded")
 
 
-def tell(event: str, *args: Any) -> None:
-    """Call every listener."""
+def tell(event: str, *args: Any) -> list[Any]:
+    """What every listener answers."""
+    answers = []
     for callback in list(_listeners[event]):
         with errors.swallowed(f"callback {event}"):
-            callback(*args)
+            answers.append(callback(*args))
+    return answers
 
 
 def clear() -> None:

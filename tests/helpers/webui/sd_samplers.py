@@ -21,6 +21,11 @@ SAMPLERS: dict[str, tuple[type[Any], Callable[..., Any]]] = {
 }
 
 
+def visible_sampler_names() -> list[str]:
+    """Those that the settings do not hide."""
+    return list(SAMPLERS)
+
+
 def create_sampler(name: str) -> Sampler:
     """A new one."""
     kind, function = SAMPLERS[name]

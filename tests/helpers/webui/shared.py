@@ -16,7 +16,7 @@ _DEFAULTS: dict[str, Any] = {
     "s_min_uncond_all": False, "skip_early_cond": 0.0, "img2img_color_correction": False,
     "img2img_background_color": "#ffffff", "overlay_inpaint": True, "eta_ddim": 0.0,
     "eta_ancestral": 1.0, "persistent_cond_cache": True, "outdir_img2img_samples": "",
-    "return_grid": False, "return_mask": False,
+    "return_grid": False, "return_mask": False, "sd_model_checkpoint": CHECKPOINT,
 }
 
 TOLD = {name: _DEFAULTS[name] for name in (
