@@ -171,18 +171,6 @@ class Accordion(Place):
     positional = ("label",)
 
 
-class Blocks(Component):
-    """A page of its own."""
-
-    accepted = _COMMON | {"analytics_enabled"}
-
-    def __enter__(self) -> Blocks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Its children know nothing of it here."""
-
-
 def update(**changes: Any) -> dict[str, Any]:
     """What a handler returns to change a component."""
     return {**changes, "__type__": "update"}
