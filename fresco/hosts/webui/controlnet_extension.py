@@ -123,12 +123,9 @@ def _as_input(unit: Any, p: Any, frame: Image, mask: Image | None) -> NDArray[np
     colors = np.asarray(frame)
     if _INPAINT not in unit.module:
         return colors
-    if mask is None:
-        painted = np.zeros(colors.shape[:2], np.uint8)
-    else:
-        painted = np.asarray(mask)
-        if getattr(p, "inpainting_mask_invert", False):
-            painted = 255 - painted
+    painted = np.zeros(colors.shape[:2], np.uint8) if mask is None else np.asarray(mask)
+    if mask is not None and getattr(p, "inpainting_mask_invert", False):
+        painted = np.subtract(255, painted, dtype=np.uint8)
     return np.dstack([colors, painted])
 
 
