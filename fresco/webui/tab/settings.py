@@ -137,7 +137,7 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
 def _watch_unit(model: Any, module: Any, note: Any, environment: Environment) -> None:
     """A ControlNet that is chosen brings its preprocessor; one left without is warned about."""
     def choose(name: str, chosen: str) -> Any:
-        if chosen not in (None, _NO_MODULE):
+        if (chosen or _NO_MODULE).lower() != _NO_MODULE:  # Forge kinds write None
             return gr.update()
         fitting = choose_module(name or "", environment.offer().control_modules)
         return gr.update(value=fitting) if fitting else gr.update()
