@@ -1,4 +1,4 @@
-"""Random ControlNets that fit a checkpoint, and copy their hints strongly into the latents."""
+"""Random networks beside a checkpoint whose effect shows: ControlNets that copy hints, LoRA."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 _UNET = "model.diffusion_model."
@@ -23,16 +24,18 @@ def write_control_network(checkpoint: Path, file: Path, strength: float = 0.3) -
         checkpoint: SD 1.x or SDXL in one file
         strength: standard deviation of what the outputs multiply features with
     """
-    unet = {
-        name.removeprefix(_UNET): tensor.float()
-        for name, tensor in load_file(checkpoint).items() if name.startswith(_UNET)
-    }
+    with safe_open(checkpoint, "pt") as file_of_model:
+        unet = {
+            name.removeprefix(_UNET): file_of_model.get_tensor(name).float()
+            for name in file_of_model.keys()  # noqa: SIM118 - it is no dict
+            if name.removeprefix(_UNET).startswith(_ENCODER)
+        }
     generator = torch.Generator().manual_seed(11)
 
     def draw(*shape: int, deviation: float) -> Tensor:
         return torch.randn(shape, generator=generator) * deviation
 
-    made = {name: tensor for name, tensor in unet.items() if name.startswith(_ENCODER)}
+    made = dict(unet)
     widths = (*_HINT_WIDTHS, len(unet["input_blocks.0.0.weight"]))
     for place, (before, after) in enumerate(itertools.pairwise(widths)):
         # As large as keeps the size of the features, by the nine taps of each kernel.
@@ -62,3 +65,20 @@ def _list_widths(unet: dict[str, Tensor]) -> list[int]:
         if found is None:
             return widths
         widths.append(len(found))
+
+
+def write_lora(file: Path, width: int, rank: int = 4) -> None:
+    """A random LoRA of SD 1.x that shows: on values of self-attention at the finest level.
+
+    Args:
+        width: channels of the UNet's first level
+    """
+    generator = torch.Generator().manual_seed(12)
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_v"
+    made = {
+        f"{layer}.lora_down.weight": torch.randn(rank, width, generator=generator),
+        f"{layer}.lora_up.weight": torch.randn(width, rank, generator=generator),
+        f"{layer}.alpha": torch.tensor(float(rank)),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(made, file)

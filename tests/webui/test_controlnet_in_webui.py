@@ -1,0 +1,167 @@
+"""ControlNet in a real WebUI, which `WEBUI_DIR` names: every frame's own hint, told by images.
+
+Its network is random, and copies hints strongly into the latents. A1111 has ControlNet if
+`CONTROLNET_DIR` names a clone of sd-webui-controlnet.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.helpers.clips import write_clip
+from tests.helpers.job_environment import TINY
+from tests.helpers.webui.client import REQUEST, Refused
+from tests.helpers.webui.http_host import NETWORK, HttpHost, given_folder, text_of
+from tests.helpers.webui.requests import NONE, QUICK
+
+if given_folder() is None:
+    pytest.skip("WEBUI_DIR names no WebUI", allow_module_level=True)
+
+PATIENCE, ENDED = 900, ("cancelled", "failed", "done")
+Images = NDArray[np.float32]
+Ask = Callable[..., Images]
+
+
+@pytest.fixture(scope="module")
+def model(webui: HttpHost) -> str:
+    """The network's name there."""
+    try:
+        listed = webui.ask("/controlnet/model_list")["model_list"]
+    except Refused:
+        pytest.skip("this WebUI has no ControlNet")
+    return next(name for name in listed if NETWORK in name)
+
+
+@pytest.fixture(scope="module")
+def ask(webui: HttpHost, model: str) -> Ask:
+    """Images of a request with units of ControlNet: [N, H, W, 3] in grey levels."""
+
+    def answer(
+        given: Sequence[Image.Image], options: dict[str, Any] | None, *units: dict[str, Any],
+        **payload: Any
+    ) -> Images:
+        scripts: dict[str, Any] = {"ControlNet": {"args": list(units)}} if units else {}
+        if options is not None:
+            scripts["FRESCO"] = {"args": [options]}
+        done = webui.ask("/sdapi/v1/img2img", REQUEST | payload | {
+            "init_images": [text_of(frame) for frame in given], "save_images": False,
+            "alwayson_scripts": scripts,
+        })
+        files = [io.BytesIO(base64.b64decode(text)) for text in done["images"][:len(given)]]
+        return np.stack([np.asarray(Image.open(file).convert("RGB"), np.float32) for file in files])
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def unit(webui: HttpHost, model: str) -> Callable[..., dict[str, Any]]:
+    """A unit as a program sends it."""
+    listed = webui.ask("/controlnet/module_list")["module_list"]
+    module = next(name for name in listed if name.lower() == "none")
+
+    def make(**fields: Any) -> dict[str, Any]:
+        return {"module": module, "model": model, "save_detected_map": False, **fields}
+
+    return make
+
+
+def stripes(count: int, side: int = 64) -> list[Image.Image]:
+    """White bands in different places."""
+    frames = np.zeros((count, side, side, 3), np.uint8)
+    for place, frame in enumerate(frames):
+        frame[place * side // count:(place + 1) * side // count] = 255
+    return [Image.fromarray(frame) for frame in frames]
+
+
+def test_every_frame_has_its_own_hint(ask: Ask, unit: Callable[..., dict[str, Any]]) -> None:
+    """A row is bit-equal to what the host makes of it with that frame as the unit's one image."""
+    given = stripes(3)
+    without = ask(given, NONE)
+    own = ask(given, NONE, unit())
+    assert (np.abs(own - without).mean((1, 2, 3)) > 3).all()
+    for place, frame in enumerate(given):
+        all_of_one = ask(given, NONE, unit(image=text_of(frame)))
+        same = [bool((a == b).all()) for a, b in zip(own, all_of_one, strict=True)]
+        assert same == [row == place for row in range(3)]
+    assert np.array_equal(ask(given, NONE, unit(weight=0.0)), without)
+
+
+def test_in_a_second_batch_of_another_size(
+    ask: Ask, unit: Callable[..., dict[str, Any]]
+) -> None:
+    given = stripes(6)
+    own = ask(given, NONE | {"batch_size": 3}, unit())
+    assert len(own) == 6
+    one = ask(given, NONE | {"batch_size": 3}, unit(image=text_of(given[4])))
+    assert [bool((a == b).all()) for a, b in zip(own, one, strict=True)].count(True) <= 1
+    assert np.array_equal(own[4], one[4])
+
+
+def test_a_plain_request_before_and_after(ask: Ask, unit: Callable[..., dict[str, Any]]) -> None:
+    given = stripes(3)
+    before = [ask(given[:1], None), ask(given[:1], None, unit())]
+    ask(given, QUICK, unit(module="canny", pixel_perfect=True), unit())
+    with pytest.raises(Refused):
+        ask(given, QUICK, unit(model="unheard"))
+    after = [ask(given[:1], None), ask(given[:1], None, unit())]
+    assert all(map(np.array_equal, before, after))
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    ({"module": "inpaint_only"}, "changes the sampling by one image for all frames"),
+    ({"model": "unheard"}, "did not start"),
+])
+def test_units_that_are_refused(
+    ask: Ask, unit: Callable[..., dict[str, Any]], fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Refused, match=said) as caught:
+        ask(stripes(3), QUICK, unit(**fields))
+    assert caught.value.status == 422
+
+
+def keyframes(webui: HttpHost, body: dict[str, Any]) -> list[str]:
+    """Of a job, once it is done."""
+    job = webui.ask("/fresco/jobs", body)["id"]
+    end = time.monotonic() + PATIENCE
+    while (status := webui.ask(f"/fresco/jobs/{job}"))["state"] not in ENDED:
+        assert time.monotonic() < end, status
+        time.sleep(0.1)
+    assert status["state"] == "done", status
+    return webui.ask(f"/fresco/jobs/{job}/keyframes")["images"]
+
+
+def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
+    """Their preprocessor may be written as everywhere else, and the model without its hash."""
+    offered = webui.ask("/fresco/models")
+    assert model in offered["control_models"]
+    assert offered["control_modules"][0].lower() == "none"
+    assert "canny" in offered["control_modules"]
+    clip = tmp_path / "stripes.mp4"
+    write_clip(clip, np.stack([np.asarray(frame) for frame in stripes(4)]))
+    settings = {**TINY, "sampling": {**TINY["sampling"], "strength": 0.75}}
+    body = {
+        "video": base64.b64encode(clip.read_bytes()).decode(), "goal": "keyframes",
+        "settings": settings, "host": {"sampler": "Euler a"},
+    }
+    plain = keyframes(webui, body)
+
+    def controlled(**unit: Any) -> list[str]:
+        host = {"sampler": "Euler a", "control": [{"model": NETWORK, **unit}]}
+        return keyframes(webui, {**body, "host": host})
+
+    assert controlled(weight=0) == plain
+    strong = controlled(module="none")
+    assert all(a != b for a, b in zip(strong, plain, strict=True))
+    assert controlled(module="canny") != strong
+    with pytest.raises(Refused, match="preprocessor is 'unheard'; choose one of"):
+        controlled(module="unheard")
