@@ -22,7 +22,7 @@ _NO_MODULE = "none"
 """Name of no preprocessor, in small letters: Forge kinds begin it with a capital."""
 _OWN_IMAGE = (
     "clip", "facexlib", "insightface", "instant_id", "ip-adapter", "reference", "revision",
-    "shuffle",
+    "shuffle", "t2ia_style",
 )
 """Beginnings of the names of preprocessors that take their look from one image, in small letters.
 """

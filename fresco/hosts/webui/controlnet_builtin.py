@@ -24,6 +24,11 @@ _CONDITIONS = (
     "control_cond", "control_cond_for_hr_fix", "control_mask", "control_mask_for_hr_fix",
 )
 """Of a unit's parameters: tensors with a row an image."""
+_METHODS = (
+    "bound_check_params", "get_enabled_units", "get_input_data",
+    "process_unit_after_click_generate",
+)
+"""Of the script, that are used here."""
 _HINTED_INPAINTS = ("inpaint_global_harmonious", "inpaint_noobai")
 """Preprocessors that act in the sampling, but on nothing besides the hints."""
 
@@ -58,7 +63,7 @@ class BuiltinControl:
         """By the methods that are used here."""
         return all(
             callable(getattr(script, name, None))
-            for name in ("get_enabled_units", "get_input_data", "process_unit_after_click_generate")
+            for name in _METHODS
         )
 
     @contextmanager
@@ -169,6 +174,7 @@ def _make_hints(
     """ControlNet's own parameters of a unit, with the frames in place of the first one."""
     own, fresh = copy.copy(unit), copy.copy(made)
     own.save_detected_map = False  # it shows that of the first frame already
+    script.bound_check_params(own)  # -1 stands for the preprocessor's own numbers
     for name in _CONDITIONS:
         setattr(fresh, name, None)
 

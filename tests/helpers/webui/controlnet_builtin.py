@@ -198,6 +198,11 @@ class BuiltinControlNet(scripts.Script):
         given = None if mask is None else np.array(mask.convert("L"))
         return [[np.array(p.init_images[0].convert("RGB")), given]], p.resize_mode
 
+    def bound_check_params(self, unit: Unit) -> None:
+        """The preprocessor's own number where none was set."""
+        if unit.processor_res < 0:
+            unit.processor_res = 512
+
     def process_unit_after_click_generate(
         self, p: Any, unit: Unit, params: Any, *args: Any, **kwargs: Any
     ) -> None:
@@ -206,6 +211,7 @@ class BuiltinControlNet(scripts.Script):
         pairs, _ = self.get_input_data(p, unit, preprocessor, p.height, p.width)
         if unit.pixel_perfect:
             unit.processor_res = p.height
+        assert unit.processor_res > 0, "no such resolution"
         outputs = [preprocessor(image, mask) for image, mask in pairs]
         count = p.batch_size * (p.n_iter if self.splits else 1)
         rows = [place % len(outputs) for place in range(count)]
@@ -238,6 +244,7 @@ class BuiltinControlNet(scripts.Script):
                 preprocessor=None, model=None, control_cond=None, control_cond_for_hr_fix=None,
                 control_mask=None, control_mask_for_hr_fix=None,
             )
+            self.bound_check_params(unit)
             self.process_unit_after_click_generate(p, unit, params)
             self.current_params[place] = params
 
