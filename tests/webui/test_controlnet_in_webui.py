@@ -21,7 +21,8 @@ from PIL import Image
 from tests.helpers.clips import write_clip
 from tests.helpers.job_environment import TINY
 from tests.helpers.webui.client import REQUEST, Refused
-from tests.helpers.webui.http_host import NETWORK, HttpHost, given_folder, text_of
+from tests.helpers.webui.http_host import HttpHost, given_folder, text_of
+from tests.helpers.webui.networks import NETWORK
 from tests.helpers.webui.requests import NONE, QUICK
 
 if given_folder() is None:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.webui.client import REQUEST
-from tests.helpers.webui.http_host import LORA, HttpHost, given_folder, text_of
+from tests.helpers.webui.http_host import HttpHost, given_folder, text_of
+from tests.helpers.webui.networks import LORA
 from tests.helpers.webui.requests import QUICK, frames, pixels
 
 if given_folder() is None:

@@ -27,7 +27,8 @@ from PIL import Image
 from tests.helpers.webui.checkpoints import write_checkpoint
 from tests.helpers.webui.client import REQUEST, Answer, Refused, script_arguments
 from tests.helpers.webui.environment import OFFLINE, ROOT, find_python
-from tests.helpers.webui.host_kinds import ALL, HostKind, find_kind
+from tests.helpers.webui.host_kinds import A1111, ALL, HostKind, find_kind
+from tests.helpers.webui.networks import LORA, NETWORK, write_control_network, write_lora
 from tests.helpers.webui.shared import TOLD
 
 START_SECONDS, ANSWER_SECONDS = 600, 1200
@@ -139,13 +140,22 @@ def _find_reason(answer: bytes) -> str:
 
 
 def _prepare(webui: Path, folder: Path, kind: HostKind, model: str, fresco: bool) -> Path:
-    """Write a data folder with extensions and a checkpoint; the checkpoint's file."""
+    """Write a data folder with extensions and networks; the checkpoint's file.
+
+    A1111 gets the ControlNet that `CONTROLNET_DIR` names, other kinds have one.
+    """
     extensions = folder / "extensions"
     for name in ("seeded", *kind.extensions):
         shutil.copytree(EXTENSIONS / name, extensions / name)
     if fresco:
         (extensions / FRESCO).symlink_to(ROOT)
-    return write_checkpoint(webui, folder / "models" / "Stable-diffusion", model)
+    if (control := os.environ.get("CONTROLNET_DIR")) and kind is A1111:
+        shutil.copytree(control, extensions / "sd-webui-controlnet")
+    models = folder / "models"
+    made = write_checkpoint(webui, models / "Stable-diffusion", model)
+    write_control_network(made, models / "ControlNet" / f"{NETWORK}.safetensors")
+    write_lora(made, models / "Lora" / f"{LORA}.safetensors")
+    return made
 
 
 def _find_free_port() -> int:

@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+NETWORK, LORA = "tiny_canny", "tiny_lora"
+"""Names of the files that a real WebUI gets."""
 _UNET = "model.diffusion_model."
 _ENCODER = ("input_blocks.", "middle_block.", "time_embed.", "label_emb.")
 _HINT_WIDTHS = (3, 16, 16, 32, 32, 96, 96, 256)
@@ -67,12 +69,14 @@ def _list_widths(unet: dict[str, Tensor]) -> list[int]:
         widths.append(len(found))
 
 
-def write_lora(file: Path, width: int, rank: int = 4) -> None:
-    """A random LoRA of SD 1.x that shows: on values of self-attention at the finest level.
+def write_lora(checkpoint: Path, file: Path, rank: int = 4) -> None:
+    """A random LoRA that shows, on values of self-attention at the finest level.
 
     Args:
-        width: channels of the UNet's first level
+        checkpoint: SD 1.x; a LoRA of SDXL has other names
     """
+    with safe_open(checkpoint, "pt") as file_of_model:
+        width = file_of_model.get_slice(f"{_UNET}input_blocks.0.0.weight").get_shape()[0]
     generator = torch.Generator().manual_seed(12)
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_v"
     made = {
