@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modules import launch_utils, sd_models, sd_samplers, shared
 
@@ -38,7 +39,7 @@ class WebuiEnvironment:
     @property
     def name(self) -> str:
         """Program and version, as shown to the user."""
-        return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
+        return _find_name()
 
     @property
     def device(self) -> str:
@@ -99,11 +100,32 @@ class WebuiEnvironment:
 
     def list_versions(self) -> Mapping[str, str]:
         """Package or program -> version."""
-        return {"webui": launch_utils.git_tag()}
+        return {"webui": _find_name() if _find_forge() else launch_utils.git_tag()}
 
     def run_checks(self) -> tuple[Check, ...]:
         """The WebUI's model and ControlNet."""
         return (_model_check(), _controlnet_check())
+
+
+def _find_forge() -> Any:
+    """The module with the version of a Forge kind, or None in A1111."""
+    try:
+        return importlib.import_module("modules_forge.forge_version")
+    except ImportError:
+        return None
+
+
+def _find_name() -> str:
+    """Such as Forge Neo 2.26: its version is a word, the number is its release."""
+    if (forge := _find_forge()) is None:
+        return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
+    version = str(forge.version)
+    if version.isalpha():
+        return f"Forge {version.capitalize()} {getattr(forge, 'release', '')}".strip()
+    # Forge and reForge tell themselves apart by the names of their settings alone.
+    labels = getattr(shared.opts, "data_labels", {})
+    kind = "reForge" if any(name.startswith("reforge") for name in labels) else "Forge"
+    return f"{kind} {version}"
 
 
 def _current_model() -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fresco.server.api.origins import Origins
     from fresco.server.service import Service
 
+log = logging.getLogger("fresco")
+
 _SECTION = ("fresco", "FRESCO")
 _TAB = ("FRESCO", "fresco_tab")
 _LOGIN = "login_check"
@@ -49,6 +52,8 @@ _PARTS: Mapping[Part, Sequence[str]] = {
 
 def register() -> None:
     """Called by the WebUI's script at every load."""
+    if not log.isEnabledFor(logging.WARNING):  # Forge Neo shows errors alone
+        log.setLevel(logging.WARNING)
     look_for_obstacles(_PARTS)
     listens = _listen("on_app_started", add_api, "FRESCO's API")
     _listen("on_ui_settings", add_settings, "FRESCO's section of the settings")

@@ -97,9 +97,12 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
     """The host's ControlNet."""
     offer = environment.offer()
     if not offer.control_models:
+        missing = (
+            "ControlNet has no model. Put one" if offer.control_modules
+            else "No ControlNet was found. Install it and put its models"
+        )
         gr.HTML(
-            '<p class="fresco_hint">No ControlNet was found. Install it and put its models into '
-            "place, then press Refresh lists.</p>"
+            f'<p class="fresco_hint">{missing} into place, then press Refresh lists.</p>'
         )
     for number in range(1, UNITS + 1):
         with gr.Row():
