@@ -48,7 +48,7 @@ class Option:
     """Whether the host's fingerprint holds what the option leads to, such as the weights of the
     model that it names, instead of its value."""
     needs: Callable[[FrescoSettings], bool] | None = None
-    """Whether the other options let it have an effect; None: it always has one."""
+    """Whether the other options, or its own value, let it have an effect; None: it always has."""
     held: bool = False
     """Whether cache keys hold what the option leads to, such as a model's weights or the size of
     the frames, so that its value belongs into none."""
@@ -250,6 +250,15 @@ class SamplingSettings:
         held=True,
         instead="choose the VAE in the server's settings",
     )
+    prediction: str = _option(
+        "auto",
+        "What the model predicts: epsilon, v, or v-ztsnr (v, with noise that ends pure: zero "
+        "terminal SNR); auto: as its files say.",
+        choices=("auto", "epsilon", "v", "v-ztsnr"),
+        by_host=True,
+        held=True,
+        instead="the server finds it as it does for its own images",
+    )
     lora: tuple[str, ...] = _option(
         (),
         "LoRA files, each FILE or FILE:WEIGHT.",
@@ -295,8 +304,17 @@ class SamplingSettings:
     )
     scheduler: str = _option(
         "ddpm",
-        "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m; dpm++-sde needs torchsde.",
+        "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m, and lcm or tcd for models of few "
+        "steps; dpm++-sde needs torchsde.",
         instead="name host.sampler and host.scheduler, see GET /fresco/models",
+    )
+    timesteps: str = _option(
+        "auto",
+        "Where the steps lie on the noise schedule: trailing begins at its noisiest, as models of "
+        "few steps need; auto: as the scheduler does by default.",
+        choices=("auto", "leading", "linspace", "trailing"),
+        needs=lambda settings: settings.sampling.timesteps != "auto",
+        instead="name host.scheduler, see GET /fresco/models",
     )
     steps: int = _option(
         20, "Steps of the full schedule.", low=1, high=1000, label="Sampling steps"
@@ -310,7 +328,8 @@ class SamplingSettings:
     )
     guidance_scale: float = _option(
         7.5,
-        "Classifier-free guidance; at 1 or less the negative prompt is not used.",
+        "Classifier-free guidance, 0 to 2 for models of few steps; at 1 or less the negative "
+        "prompt is not used.",
         low=0.0,
         high=50.0,
         label="CFG scale",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
-from fresco.hosts.diffusers.single_file import unpack_vocabulary
+from fresco.hosts.diffusers.tokenizer import unpack_vocabulary
 from tools.demo_training.autoencoder import SIDE, measure_psnr, reconstruct, train_autoencoder
 from tools.demo_training.diffusion import train_denoiser
 from tools.demo_training.export import export

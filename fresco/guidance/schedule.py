@@ -79,15 +79,22 @@ class GuidanceSchedule:
         self._smoothed = self._pick_smoothed(sigmas)
 
     def _pick_smoothed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
-        """Levels in the band; if a run steps over it, the call nearest to it."""
+        """Levels in the band; if a run steps over it, the call nearest to it.
+
+        Every run ends clean, so one that begins above the band and has no call below it steps over
+        it behind its last call. An earlier call is taken then, if there is one: what is smoothed
+        needs a call that makes it whole again.
+        """
         low, high = self._band
         inside = [s for s in sigmas if _reaches(s, low) and _reaches(high, s)]
         if inside:
             return tuple(inside)
-        if not (max(sigmas) > high and min(sigmas) < low):
+        if max(sigmas) <= high:
             return ()
         middle = math.log(low * high) / 2
-        near = [s for s in sigmas if 0 < s < math.inf]
+        last = min(sigmas)
+        mended = [s for s in sigmas if last < low or not _is_same(s, last)] or sigmas
+        near = [s for s in mended if 0 < s < math.inf]
         return (min(near, key=lambda s: abs(math.log(s) - middle)),) if near else ()
 
     def optimizes(self, step: Step) -> bool:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from fresco.errors import HostError, WeightsError
-from fresco.hosts.tensor_file import Shapes, TensorFile
+from fresco.errors import HostError
+from fresco.hosts.tensor_file import Shapes
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 CLIP = "cond_stage_model.transformer.text_model."
+OPEN_CLIP = "cond_stage_model.model."
+XL_CLIP = "conditioner.embedders.0.transformer.text_model."
+XL_OPEN_CLIP = "conditioner.embedders.1.model."
 
-_CONTEXT = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL",
-            1280: "the SDXL refiner"}
+SD1, SD2, SDXL = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL"
+"""Families that are guided."""
+TEXT_ENCODERS = {SD1: (CLIP,), SD2: (OPEN_CLIP,), SDXL: (XL_CLIP, XL_OPEN_CLIP)}
+"""Family -> where its text encoders lie in one file. Those that end in `model.` have open_clip's
+names, the others those of transformers."""
+_REFINER = "the SDXL refiner"
+_CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: _REFINER}
 """Width of the text conditioning -> family."""
 _INPUTS = {5: "a depth-conditioned model", 7: "an upscaling model",
            8: "an instruct-pix2pix model", 9: "an inpainting model"}
@@ -37,7 +43,8 @@ _SIGNS = (
     ("adapter.body.", "a T2I-Adapter"),
     ("emb_params", "a textual inversion"),
     ("string_to_param", "a textual inversion"),
-    ("conditioner.embedders.", "SDXL"),
+    ("edm_mean", "Playground 2.5, which has a noise schedule of its own"),
+    ("edm_vpred.", "CosXL, which has a noise schedule of its own"),
     (".quant_state.", "a quantised model (bitsandbytes)"),
     (".weight.absmax", "a quantised model (bitsandbytes)"),
 )
@@ -54,30 +61,8 @@ _LYCORIS = (
 """Pattern of a tensor's name -> the kind of LyCORIS network that has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A checkpoint of the kind that can be guided, with its sizes."""
-
-    widths: tuple[int, ...]
-    """Channels of the UNet's stages."""
-    context: int
-    """Width of the text conditioning."""
-    vae_widths: tuple[int, ...]
-    """Channels of the VAE's stages."""
-    vae_layers: int
-    """Residual blocks of a stage of the VAE's encoder; a stage of the decoder has one more."""
-    vocabulary: int
-    """Tokens the text encoder knows."""
-    text_layers: int
-    """Layers of the text encoder."""
-    text_inner: int
-    """Width inside its layers."""
-    text_length: int
-    """Tokens of a prompt, start and end included."""
-
-
 def describe(shapes: Shapes) -> str:
-    """What a file is, in words; the kind that can be guided is `Stable Diffusion 1.x`."""
+    """What a file is, in words; a whole checkpoint that can be guided is named by its family."""
     if network := _describe_added_network(shapes):
         return network
     for sign, kind in _SIGNS:
@@ -88,19 +73,63 @@ def describe(shapes: Shapes) -> str:
     inputs = _read_size(shapes, f"{UNET}input_blocks.0.0.weight", 1)
     if inputs in _INPUTS:
         return _INPUTS[inputs]
-    if f"{UNET}label_emb.0.0.weight" in shapes:
-        return _CONTEXT.get(_find_context(shapes), "SDXL")
-    if any(key.startswith("cond_stage_model.model.") for key in shapes):
-        return "Stable Diffusion 2.x"
-    missing = [name for part, name in ((VAE, "VAE"), (CLIP, "text encoder"))
-               if not any(key.startswith(part) for key in shapes)]
+    family = find_family(shapes)
+    if family not in TEXT_ENCODERS:
+        return family
+    encoders = TEXT_ENCODERS[family]
+    absent = [part for part in encoders if not any(key.startswith(part) for key in shapes)]
+    missing = [] if any(key.startswith(VAE) for key in shapes) else ["VAE"]
+    missing += ["text encoders" if len(encoders) > 1 else "text encoder"] if absent else []
     if missing:
         return f"a UNet without its {' and '.join(missing)}"
-    width = _read_size(shapes, f"{CLIP}embeddings.token_embedding.weight", 1)
-    known = 0 not in (inputs, width, _find_context(shapes))  # else a tensor is wrong, not the kind
-    if known and (_find_context(shapes) != width or inputs != 4):
+    widths = [_read_size(shapes, f"{part}{name_token_table(part)}", 1) for part in encoders]
+    context = _find_context(shapes)
+    known = 0 not in (inputs, context, *widths)  # else a tensor is wrong, not the kind
+    if known and (context != sum(widths) or inputs != 4):
         return "a model of an unknown kind"
-    return "Stable Diffusion 1.x"
+    return family
+
+
+def find_family(shapes: Shapes) -> str:
+    """The family of a checkpoint with a UNet of the original layout; it may lack other parts."""
+    added = f"{UNET}label_emb.0.0.weight" in shapes
+    if any(key.startswith(OPEN_CLIP) for key in shapes):
+        return f"{SD2} unCLIP" if added else SD2
+    if not added and not any(key.startswith("conditioner.") for key in shapes):
+        return SD1
+    if _find_context(shapes) == 1280 or any(
+        key.startswith("conditioner.embedders.0.model.") for key in shapes
+    ):
+        return _REFINER
+    return SDXL if _has_all_layers(shapes) else "a reduced SDXL, such as SSD-1B"
+
+
+def _has_all_layers(shapes: Shapes) -> bool:
+    """Whether SDXL's UNet has as many transformer blocks on the way up as on the way down."""
+    depths = [count_transformers(shapes, f"input_blocks.{3 * stage + 1}") for stage in range(3)]
+    places = {"middle_block": depths[2]} | {
+        f"{side}_blocks.{3 * (stage if side == 'input' else 2 - stage) + layer}": depths[stage]
+        for stage in range(3)
+        for side, layers in (("input", (1, 2)), ("output", (0, 1, 2))) for layer in layers
+    }
+    return all(count_transformers(shapes, place) == depth for place, depth in places.items())
+
+
+def count_transformers(shapes: Shapes, place: str) -> int:
+    """Transformer blocks of a block of the UNet; 0 where it has no attention."""
+    start = f"{UNET}{place}.1.transformer_blocks."
+    found = (key[len(start):].partition(".")[0] for key in shapes if key.startswith(start))
+    return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
+
+
+def name_token_table(encoder: str) -> str:
+    """The table of a text encoder's tokens; its columns are the width of the conditioning.
+
+    Args:
+        encoder: one of TEXT_ENCODERS
+    """
+    table = "token_embedding.weight"
+    return table if encoder.endswith(".model.") else f"embeddings.{table}"
 
 
 def _describe_added_network(shapes: Shapes) -> str:
@@ -157,96 +186,6 @@ def _read_size(shapes: Shapes, name: str, axis: int) -> int:
     """A size of a tensor; 0 if there is none."""
     shape = shapes.get(name, ())
     return shape[axis] if axis < len(shape) else 0
-
-
-def inspect_checkpoint(path: Path) -> Architecture:
-    """Sizes of a Stable Diffusion 1.x checkpoint; anything else is refused by name."""
-    return measure_checkpoint(TensorFile(path))
-
-
-def measure_checkpoint(file: TensorFile, *, with_vae: bool = True) -> Architecture:
-    """Sizes of a Stable Diffusion 1.x checkpoint; anything else is refused by name.
-
-    Args:
-        with_vae: whether its VAE is needed; else the sizes of the VAE may be empty.
-    """
-    shapes = file.shapes
-    kind = describe(shapes)
-    if not with_vae and kind == "a UNet without its VAE":
-        kind = "Stable Diffusion 1.x"
-    if kind != "Stable Diffusion 1.x":
-        hint = {
-            "Stable Diffusion 2.x": " A diffusers folder of it works, since that says what the "
-                                    "model predicts.",
-            "a UNet without its VAE": " Give its VAE as sampling.vae.",
-        }.get(kind, "")
-        raise HostError(
-            f"{file.path.name} is {kind}; a single file must be a whole Stable Diffusion 1.x "
-            f"checkpoint.{hint}"
-        )
-
-    def read(name: str, axis: int = 0) -> int:
-        return require_size(file, name, axis)
-
-    layers = {key.removeprefix(f"{CLIP}encoder.layers.").partition(".")[0]
-              for key in shapes if key.startswith(f"{CLIP}encoder.layers.")}
-    vae_widths, vae_layers = measure_vae(file, VAE) if with_vae or _has_vae(shapes) else ((), 0)
-    return Architecture(
-        widths=tuple(read(f"{UNET}input_blocks.{3 * stage + 1}.0.in_layers.2.weight")
-                     for stage in range(4)),
-        context=read(f"{UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 1),
-        vae_widths=vae_widths,
-        vae_layers=vae_layers,
-        vocabulary=read(f"{CLIP}embeddings.token_embedding.weight"),
-        text_layers=len(layers),
-        text_inner=read(f"{CLIP}encoder.layers.0.mlp.fc1.weight"),
-        text_length=read(f"{CLIP}embeddings.position_embedding.weight"),
-    )
-
-
-def _has_vae(shapes: Shapes) -> bool:
-    return any(key.startswith(VAE) for key in shapes)
-
-
-def measure_vae(file: TensorFile, prefix: str) -> tuple[tuple[int, ...], int]:
-    """Channels of a VAE's stages, and residual blocks of a stage of its encoder."""
-    shapes = file.shapes
-    # The decoder's stages: an encoder's may be without residual blocks.
-    stages = _count(shapes, f"{prefix}decoder.up.{{}}.block.0.conv2.weight")
-    if not stages:
-        raise make_missing_error(file, f"{prefix}decoder.up.0.block.0.conv2.weight")
-    widths = tuple(require_size(file, f"{prefix}decoder.up.{stage}.block.0.conv2.weight", 0)
-                   for stage in range(stages))
-    return widths, _count(shapes, f"{prefix}decoder.up.0.block.{{}}.conv2.weight") - 1
-
-
-def require_size(file: TensorFile, name: str, axis: int) -> int:
-    """A size of a tensor that a file must have."""
-    if name not in file.shapes:
-        raise make_missing_error(file, name)
-    if axis >= len(file.shapes[name]):
-        raise WeightsError(
-            f"{file.path.name} has {file.name_in_file(name)} of shape {list(file.shapes[name])}, "
-            f"which needs {axis + 1} or more dimensions; the file is damaged or of another kind."
-        )
-    return file.shapes[name][axis]
-
-
-def make_missing_error(file: TensorFile, name: str, more: int = 0) -> WeightsError:
-    """That a file is without a tensor that it must have."""
-    others = f" and {more} more of its tensors" if more else ""
-    return WeightsError(
-        f"{file.path.name} lacks {name}{others}; it is incomplete. Fetch it again, or use another "
-        "file."
-    )
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    """How many of `pattern` with 0, 1, 2, ... there are."""
-    number = 0
-    while pattern.format(number) in shapes:
-        number += 1
-    return number
 
 
 def find_lora_context(shapes: Shapes) -> int | None:

@@ -22,7 +22,8 @@ FILES = {
     "propagated/result.fresco-run.json": "propagated/result.mp4",
 }
 """Run file -> the result that it names."""
-NEWER = {("sampling", "lora_dir"), ("sampling", "embeddings_dir")}
+NEWER = {("sampling", name)
+         for name in ("lora_dir", "embeddings_dir", "prediction", "timesteps")}
 """Options that version 0.1 did not have."""
 
 

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fresco.guidance.ports import BatchRequest
-from fresco.hosts.detection import inspect_checkpoint
+from fresco.hosts.checkpoint import inspect_checkpoint
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress

@@ -63,3 +63,6 @@ DEMO_MODEL_PSNR = 20.0
 """dB that the demo model's autoencoder must keep of frames it never saw."""
 HALF_WEIGHTS_LEVELS = 2
 """Grey levels that a VAE's picture may change by when its weights are rounded to float16."""
+
+PIPELINE = 1e-4
+"""Latents against those of a pipeline of diffusers: the same networks, called alike."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,12 +34,25 @@ class Conditioning:
         ids = [part.ids for part in parts if part.ids is not None]
         return cls(tokens, torch.cat(pooled) if pooled else None, torch.cat(ids) if ids else None)
 
+    def zeroed(self) -> Conditioning:
+        """The same with zeros for the prompts."""
+        pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
+        return replace(self, tokens=torch.zeros_like(self.tokens), pooled=pooled)
+
+    def sized(self, height: int, width: int) -> Conditioning:
+        """The same for images of this size, uncropped, if the model takes sizes."""
+        if self.pooled is None:
+            return self
+        sizes = [height, width, 0, 0, height, width]
+        ids = torch.tensor(sizes, dtype=torch.float32, device=self.tokens.device)
+        return replace(self, ids=ids.repeat(len(self.tokens), 1))
+
     def arguments(self, dtype: torch.dtype) -> dict[str, Any]:
         """How diffusers' UNets and ControlNets take it."""
         arguments: dict[str, Any] = {"encoder_hidden_states": self.tokens.to(dtype)}
         if self.pooled is not None and self.ids is not None:
             arguments["added_cond_kwargs"] = {
-                "text_embeds": self.pooled.to(dtype), "time_ids": self.ids.to(dtype),
+                "text_embeds": self.pooled.to(dtype), "time_ids": self.ids,
             }
         return arguments
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from fresco.errors import OutOfMemoryError
@@ -52,13 +53,15 @@ class Denoiser:
     ) -> None:
         """
         Args:
-            scale: classifier-free guidance; at 1 or less the negative chunk is left out
+            scale: classifier-free guidance; the negative chunk is left out at 1 or less, and for
+                a distilled model that takes the scale as an input
             one_call: start with all chunks in one call of the UNet; once memory runs out, each
                 has its own call, and the host passes that on to the next batch
         """
         self._adapter, self._scale, self._control = adapter, scale, control
         self._conditioning: dict[Chunk, Conditioning] = {"positive": positive}
-        if scale > 1:
+        self._scale_width: int = adapter.unet.config.get("time_cond_proj_dim") or 0
+        if scale > 1 and not self._scale_width:
             self._conditioning = {"negative": negative, "positive": positive}
         self.one_call = one_call
 
@@ -97,8 +100,22 @@ class Denoiser:
         rows_of_chunks = [self._conditioning[chunk] for chunk in chunks]
         conditioning = Conditioning.concatenate(rows_of_chunks).arguments(unet.dtype)
         with memory_errors(f"with a batch of {len(x)} frames"), self._adapter.calling(rows):
-            residuals: dict[str, Any] = {}
+            further: dict[str, Any] = {}
             if controlled and self._control is not None:
-                residuals = self._control.residuals(inputs, t, conditioning, len(chunks))
-            output = unet(inputs, t, return_dict=False, **conditioning, **residuals)
+                further = self._control.residuals(inputs, t, conditioning, len(chunks))
+            if self._scale_width:
+                further["timestep_cond"] = embed_scale(self._scale, self._scale_width).to(
+                    inputs
+                ).expand(len(inputs), -1)
+            output = unet(inputs, t, return_dict=False, **conditioning, **further)
         return output[0].float()
+
+
+def embed_scale(scale: float, width: int) -> Tensor:
+    """[1, width] the guidance scale as a distilled model takes it: sines and cosines of it.
+
+    LCM (arXiv 2310.04378) was trained with a scale that counts from 0 where others count from 1.
+    """
+    return get_timestep_embedding(
+        1000 * torch.tensor([scale - 1.0]), width, flip_sin_to_cos=False, downscale_freq_shift=1
+    )

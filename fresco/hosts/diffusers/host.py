@@ -23,6 +23,7 @@ from fresco.hosts.diffusers.sampling import (
     capture_reference,
     draw_noise,
     make_start_latents,
+    place_reference,
 )
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
@@ -53,10 +54,17 @@ class ModelParts:
     """Configuration of the model's own scheduler."""
     control: Any = None
     """ControlNetModel, or None."""
+    text_encoder_2: Any = None
+    """SDXL's second one, CLIPTextModelWithProjection."""
+    tokenizer_2: Any = None
+    """Its CLIPTokenizer."""
+    zero_empty: bool = False
+    """Whether an empty negative prompt is conditioning of zeros."""
 
     def networks(self) -> Iterable[Any]:
         """Every network that changes images."""
-        return (m for m in (self.unet, self.vae, self.text_encoder, self.control) if m is not None)
+        every = (self.unet, self.vae, self.text_encoder, self.control, self.text_encoder_2)
+        return (network for network in every if network is not None)
 
 
 _FORMER_OPTIONS = (
@@ -126,8 +134,10 @@ class DiffusersHost:
         self._parts, self._settings, self._name = parts, settings, name
         self._preprocessor = preprocessor
         self._device = torch.device(parts.unet.device)
+        second = None if parts.text_encoder_2 is None else (parts.tokenizer_2, parts.text_encoder_2)
         self._text = PromptEncoder(
-            parts.tokenizer, parts.text_encoder, embeddings_dir=settings.embeddings_dir
+            parts.tokenizer, parts.text_encoder, second=second, zero_empty=parts.zero_empty,
+            embeddings_dir=settings.embeddings_dir,
         )
         self._syntax = self._text.digest(list_composed(settings))
         self._fingerprint = compute_fingerprint(parts, settings, syntax=self._syntax)
@@ -190,7 +200,9 @@ class DiffusersHost:
             if guide is not None:
                 sigmas = interpolate_sigmas(timesteps, self._model_sigmas)
                 guide.begin(sigmas)
-                capture_reference(denoiser, guide, start, noise, timesteps[-1], sigmas[-1])
+                last = place_reference(timesteps[-1:], len(self._model_sigmas))
+                (level,) = interpolate_sigmas(last, self._model_sigmas)
+                capture_reference(denoiser, guide, start, noise, last[0], level)
             latents = make_start_latents(scheduler, timesteps, start, noise)
             sampling = Sampling(
                 scheduler, timesteps, self._model_sigmas, denoiser, self._codec, generator
@@ -206,9 +218,11 @@ class DiffusersHost:
             hints = torch.from_numpy(self._preprocessor(request.frames)).to(self._device)
             hints = rearrange(hints, "n h w c -> n c h w")
             control = Control(self._parts.control, hints, settings.control_weight)
+        height, width = request.frames.shape[1:3]
+        positive = self._text.encode(request.prompts)
+        negative = self._text.encode(request.negative_prompts, negative=True)
         return Denoiser(
-            self._adapter, self._text.encode(request.prompts),
-            self._text.encode(request.negative_prompts),
+            self._adapter, positive.sized(height, width), negative.sized(height, width),
             scale=settings.guidance_scale, control=control, one_call=self._one_call,
         )
 
@@ -219,7 +233,9 @@ class DiffusersHost:
 
     def _make_scheduler(self) -> Any:
         """A fresh scheduler, free of the state of another batch."""
-        scheduler = create_scheduler(self._settings.scheduler, self._parts.schedule)
+        scheduler = create_scheduler(
+            self._settings.scheduler, self._parts.schedule, timesteps=self._settings.timesteps
+        )
         if hasattr(scheduler, "noise_sampler_seed"):  # takes no generator
             scheduler.noise_sampler_seed = self._settings.seed
         return scheduler

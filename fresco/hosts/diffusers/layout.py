@@ -1,8 +1,12 @@
-"""Names of tensors in the original layout of Stable Diffusion 1.x, from those of diffusers."""
+"""Names of tensors in the original layout of Stable Diffusion and SDXL, from those of diffusers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
 
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
@@ -10,6 +14,7 @@ _RESNET = {
 }
 _UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
 }
 _PLACE = re.compile(
@@ -18,8 +23,67 @@ _PLACE = re.compile(
 )
 
 
-def _find_unet_place(side: str, stage: int, kind: str, index: int) -> str:
-    """Block of the original UNet; three layers a stage on the way down and up."""
+_TEXT_LAYERS = {
+    "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+_TEXT_ENDS = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where in a file a tensor of a network lies."""
+
+    name: str
+    """Of the file's tensor."""
+    third: int | None = None
+    """Which of three tensors that the file stacks: queries, keys, values. None: it is alone."""
+    transposed: bool = False
+    """Whether the file has rows for columns."""
+
+    def shape_in_file(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the file's tensor must have for one of this shape in the network."""
+        if self.third is not None:
+            return (3 * shape[0], *shape[1:])
+        return shape[::-1] if self.transposed else shape
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """The network's tensor from the file's."""
+        if self.third is not None:
+            return tensor.chunk(3)[self.third]
+        return tensor.t() if self.transposed else tensor
+
+
+def find_open_clip_source(key: str, prefix: str) -> Source:
+    """Where open_clip keeps a tensor of the text model of transformers.
+
+    Args:
+        prefix: of open_clip's names in the file
+    """
+    key = key.removeprefix("text_model.")
+    if key == "text_projection.weight":
+        return Source(f"{prefix}text_projection", transposed=True)
+    if key in _TEXT_ENDS:
+        return Source(prefix + _TEXT_ENDS[key])
+    number, _, rest = key.removeprefix("encoder.layers.").partition(".")
+    layer, _, end = rest.rpartition(".")
+    start = f"{prefix}transformer.resblocks.{number}."
+    if layer in _TEXT_LAYERS:
+        return Source(f"{start}{_TEXT_LAYERS[layer]}.{end}")
+    names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    return Source(f"{start}attn.in_proj_{end}", third=names.index(layer))
+
+
+def _find_unet_place(side: str, stage: int, kind: str, index: int, first: int) -> str:
+    """Block of the original UNet; three layers a stage on the way down and up.
+
+    Args:
+        first: place of the upsampling in the last block of the coarsest decoder stage
+    """
     if side == "mid_block":
         return f"middle_block.{1 if kind == 'attentions' else 2 * index}"
     if side == "down_blocks":
@@ -27,19 +91,30 @@ def _find_unet_place(side: str, stage: int, kind: str, index: int) -> str:
             return f"input_blocks.{3 * stage + 3}.0.op"
         return f"input_blocks.{3 * stage + index + 1}.{int(kind == 'attentions')}"
     if kind == "upsamplers":
-        return f"output_blocks.{3 * stage + 2}.{1 if stage == 0 else 2}.conv"
+        return f"output_blocks.{3 * stage + 2}.{2 if stage else first}.conv"
     return f"output_blocks.{3 * stage + index}.{int(kind == 'attentions')}"
 
 
-def rename_unet_key(key: str) -> str:
-    """A key of diffusers' UNet in the original layout."""
+def rename_unet_keys(keys: Iterable[str]) -> dict[str, str]:
+    """All keys of diffusers' UNet -> their names in the original layout."""
+    keys = list(keys)
+    attends = any(key.startswith("up_blocks.0.attentions.") for key in keys)
+    return {key: rename_unet_key(key, coarse_attention=attends) for key in keys}
+
+
+def rename_unet_key(key: str, *, coarse_attention: bool = False) -> str:
+    """A key of diffusers' UNet in the original layout.
+
+    Args:
+        coarse_attention: whether the coarsest decoder stage has attention, as that of SDXL
+    """
     stem, end = key.rsplit(".", 1)
     if stem in _UNET_ENDS:
         return f"{_UNET_ENDS[stem]}.{end}"
     match = _PLACE.match(key)
     assert match, key
     side, stage, kind, index, rest = match.groups()
-    place = _find_unet_place(side, int(stage or 0), kind, int(index))
+    place = _find_unet_place(side, int(stage or 0), kind, int(index), 1 + coarse_attention)
     if kind == "resnets":
         layer, end = rest.rsplit(".", 1)
         rest = f"{_RESNET[layer]}.{end}"

@@ -12,14 +12,16 @@ from typing import Any
 
 import diffusers
 import torch
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from fresco.errors import HostError, WeightsError
-from fresco.hosts.detection import VAE, describe, name_family, require_size
+from fresco.hosts.checkpoint import require_size
+from fresco.hosts.detection import VAE, describe, name_family
 from fresco.hosts.devices import find_accelerator
 from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.layout import rename_control_key
 from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
+from fresco.hosts.diffusers.prediction import name_prediction
 from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
@@ -43,7 +45,11 @@ log = logging.getLogger("fresco")
 
 _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+_PIPELINES = (
+    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LatentConsistencyModelPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
+)
+_XL_PIPELINES = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _LATENT_CHANNELS = 4
 _LIBRARY_ERRORS = (
@@ -61,21 +67,25 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     with _quiet():
         loaded = _load_parts(settings, offline=offline)
         if settings.vae:
-            loaded = replace(loaded, vae=_load_vae(settings.vae, loaded.vae, offline=offline))
+            loaded = replace(loaded, vae=_load_vae(settings.vae, loaded, offline=offline))
         _check_parts(loaded, settings.model)
-        scheduler = create_scheduler(settings.scheduler, loaded.schedule)
+        scheduler = create_scheduler(
+            settings.scheduler, loaded.schedule, timesteps=settings.timesteps
+        )
         plan_timesteps(scheduler, settings.steps, settings.strength)
-        merge_loras(loaded.unet, loaded.text_encoder, loras)
+        merge_loras(
+            loaded.unet, loaded.text_encoder, loras, text_encoder_2=loaded.text_encoder_2
+        )
         control, preprocessor = _load_control(settings, loaded, device, offline=offline)
     with memory_errors("while loading the model"):
-        for part in (loaded.unet, loaded.vae, loaded.text_encoder, control):
-            if part is not None:
-                # Not part.to: diffusers logs a warning about layers that these networks lack.
-                torch.nn.Module.to(part, device=device, dtype=dtype)
-                part.eval().requires_grad_(False)
-    parts = ModelParts(
-        loaded.unet, loaded.vae, loaded.text_encoder, loaded.tokenizer, loaded.schedule, control
-    )
+        parts = ModelParts(
+            loaded.unet, loaded.vae, loaded.text_encoder, loaded.tokenizer, loaded.schedule,
+            control, loaded.text_encoder_2, loaded.tokenizer_2, loaded.zero_empty,
+        )
+        for network in parts.networks():
+            # Not network.to: diffusers logs a warning about layers that these networks lack.
+            torch.nn.Module.to(network, device=device, dtype=dtype)
+            network.eval().requires_grad_(False)
     name = f"diffusers: {Path(settings.model).name}"
     log.info("Loaded %s on %s as %s.", name, device, dtype)
     return DiffusersHost(parts, settings, name=name, preprocessor=preprocessor)
@@ -84,7 +94,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
 def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
     """The LoRA files asked for, after all was refused that can be before anything is loaded."""
     check_syntax(settings)
-    find_scheduler(settings.scheduler)
+    find_scheduler(settings.scheduler, settings.timesteps)
     return choose_loras(settings)
 
 
@@ -139,12 +149,20 @@ def _load_parts(settings: SamplingSettings, *, offline: bool) -> LoadedParts:
     path = Path(model).expanduser()
     with memory_errors("while loading the model"):
         if path.is_file():
-            return load_single_file(path, with_vae=not settings.vae, offline=offline)
+            return load_single_file(
+                path, with_vae=not settings.vae, offline=offline, prediction=settings.prediction
+            )
+        changes = name_prediction(settings.prediction)
         if path.is_dir():
-            return _load_folder(path)
+            return _change_schedule(_load_folder(path), changes)
         if path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~")):
             raise HostError(f"There is no model at {path}; check sampling.model.")
-        return _load_hub(model, offline=offline)
+        return _change_schedule(_load_hub(model, offline=offline), changes)
+
+
+def _change_schedule(loaded: LoadedParts, changes: dict[str, Any]) -> LoadedParts:
+    """The same model, its schedule changed as the option sampling.prediction says."""
+    return replace(loaded, schedule=dict(loaded.schedule) | changes) if changes else loaded
 
 
 def _load_folder(path: Path) -> LoadedParts:
@@ -154,8 +172,8 @@ def _load_folder(path: Path) -> LoadedParts:
         )
     with _library_errors(f"Model {path}"):
         config = diffusers.DiffusionPipeline.load_config(path)
-    _check_class(config, path.name)
-    return _from_pretrained(str(path), str(path), local=True)
+    is_xl = _check_class(config, path.name)
+    return _from_pretrained(str(path), str(path), local=True, is_xl=is_xl)
 
 
 def _load_hub(name: str, *, offline: bool) -> LoadedParts:
@@ -167,67 +185,97 @@ def _load_hub(name: str, *, offline: bool) -> LoadedParts:
             f"Model {name!r} is not a file or folder here and was not found {where}; check "
             "sampling.model."
         ) from error
-    _check_class(config, name)
-    return _from_pretrained(name, name, local=offline)
+    is_xl = _check_class(config, name)
+    return _from_pretrained(name, name, local=offline, is_xl=is_xl)
 
 
-def _from_pretrained(source: str, name: str, *, local: bool) -> LoadedParts:
+def _from_pretrained(source: str, name: str, *, local: bool, is_xl: bool) -> LoadedParts:
+    kinds = [("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL),
+             ("text_encoder", CLIPTextModel)]
+    pipeline: Any = diffusers.StableDiffusionPipeline
+    # What Stable Diffusion's folders bring along and nobody needs here.
+    unneeded: dict[str, Any] = {
+        "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
+    }
+    if is_xl:
+        kinds.append(("text_encoder_2", CLIPTextModelWithProjection))
+        pipeline, unneeded = diffusers.StableDiffusionXLPipeline, {"add_watermarker": False}
     parts: dict[str, Any] = {}
-    for part, kind in (("unet", diffusers.UNet2DConditionModel),
-                       ("vae", diffusers.AutoencoderKL), ("text_encoder", CLIPTextModel)):
+    for part, kind in kinds:
         # Apart, since a pipeline does not say what it fills by chance.
         network = _load_network(
             kind, source, f"The {part} of model {name}", local=local, subfolder=part
         )
         parts[part] = torch.nn.Module.float(network)
     with _library_errors(f"Model {name}"):
-        pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(
-            source, local_files_only=local, safety_checker=None, feature_extractor=None,
-            requires_safety_checker=False, **parts,
-        )
+        pipe: Any = pipeline.from_pretrained(source, local_files_only=local, **unneeded, **parts)
+    further: dict[str, Any] = {}
+    if is_xl:
+        further = {
+            "text_encoder_2": pipe.text_encoder_2, "tokenizer_2": pipe.tokenizer_2,
+            "zero_empty": bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
+            "vae_scale": pipe.vae.config.scaling_factor,
+        }
     return LoadedParts(
-        pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler.config
+        pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler.config, **further
     )
 
 
-def _check_class(config: Any, name: str) -> None:
-    kind = dict(config).get("_class_name")
+def _check_class(config: Any, name: str) -> bool:
+    """Refuse pipelines of other models; whether it is one of SDXL."""
+    entries = dict(config)
+    kind = entries.get("_class_name")
+    if kind in _XL_PIPELINES:
+        if not any(entries.get("text_encoder") or ()):
+            raise HostError(f"{name} is the SDXL refiner; use the base model of SDXL.")
+        return True
     if kind not in _PIPELINES:
         raise HostError(
-            f"{name} is a {kind}; FRESCO guides Stable Diffusion 1.x and 2.x checkpoints "
-            f"({_PIPELINES[0]})."
+            f"{name} is a {kind}; FRESCO guides checkpoints of Stable Diffusion 1.x, 2.x and SDXL "
+            f"({_PIPELINES[0]}, {_XL_PIPELINES[0]})."
         )
+    return False
 
 
 def _check_parts(loaded: LoadedParts, name: str) -> None:
     """Refuse what loads but would be sampled wrongly."""
     unet = loaded.unet.config
     prediction = loaded.schedule.get("prediction_type", "epsilon")
-    text = loaded.text_encoder.config.hidden_size
+    encoders = [each for each in (loaded.text_encoder, loaded.text_encoder_2) if each is not None]
+    text = sum(encoder.config.hidden_size for encoder in encoders)
+    added = "text_time" if loaded.text_encoder_2 is not None else None
     problem = ""
     if unet.in_channels != 4:
         problem = f"has {unet.in_channels} input channels, as inpainting or depth models have"
-    elif unet.time_cond_proj_dim is not None:
-        problem = "is a distilled model that takes the guidance scale as input"
-    elif unet.addition_embed_type is not None:
-        problem = f"needs conditioning of type {unet.addition_embed_type}, as SDXL does"
+    elif unet.addition_embed_type != added:
+        problem = f"needs conditioning of type {unet.addition_embed_type}"
     elif prediction not in _PREDICTIONS:
         problem = f"predicts {prediction!r}"
+    elif loaded.schedule.get("rescale_betas_zero_snr") and prediction == "epsilon":
+        problem = "predicts epsilon, which says nothing at the pure noise that its schedule ends in"
     elif text != unet.cross_attention_dim:
-        problem = f"has a text encoder of width {text} but a UNet for {unet.cross_attention_dim}"
+        problem = f"has text encoders of width {text} but a UNet for {unet.cross_attention_dim}"
     if problem:
-        raise HostError(f"{name} {problem}; use a plain Stable Diffusion 1.x or 2.x checkpoint.")
+        raise HostError(
+            f"{name} {problem}; use a plain checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
+        )
 
 
-def _load_vae(name: str, before: Any, *, offline: bool) -> Any:
+def _load_vae(name: str, model: LoadedParts, *, offline: bool) -> Any:
     """Another VAE of four latent channels.
 
     Args:
-        before: the model's own VAE, or None.
+        model: whose it becomes; its own VAE may be None.
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return _load_vae_file(TensorFile(path), before)
+        return _load_vae_file(TensorFile(path), model.vae, scale=model.vae_scale)
+    return _load_vae_folder(name, offline=offline)
+
+
+def _load_vae_folder(name: str, *, offline: bool) -> Any:
+    """A VAE's folder, the VAE of a model's folder, or one on the hub."""
+    path = Path(name).expanduser()
     inner = {"subfolder": "vae"} if (path / "model_index.json").is_file() else {}
     vae = _load_network(
         diffusers.AutoencoderKL, name, f"sampling.vae {name}", local=offline or path.is_dir(),
@@ -239,24 +287,24 @@ def _load_vae(name: str, before: Any, *, offline: bool) -> Any:
     return vae
 
 
-def _load_vae_file(file: TensorFile, before: Any) -> Any:
+def _load_vae_file(file: TensorFile, before: Any, *, scale: float) -> Any:
     shapes, name = file.shapes, file.path.name
     prefix = VAE if any(key.startswith(VAE) for key in shapes) else ""
     kind = describe(shapes)
     if not prefix and kind != "a VAE":
-        raise HostError(f"sampling.vae {name} is {kind}; give a VAE of Stable Diffusion 1.x.")
+        raise HostError(f"sampling.vae {name} is {kind}; give a VAE of Stable Diffusion or SDXL.")
     if any(key.startswith("decoder.up_blocks.") for key in shapes):
         return _load_renamed_vae(file, before)
     channels = require_size(file, f"{prefix}decoder.conv_in.weight", 1)
     if channels != _LATENT_CHANNELS:
         raise _make_latent_error(name, channels)
-    return load_vae_file(file, prefix, None if before is None else before.config)
+    return load_vae_file(file, prefix, None if before is None else before.config, scale=scale)
 
 
 def _load_renamed_vae(file: TensorFile, before: Any) -> Any:
     """A VAE's file with the names of diffusers, whose configuration lies beside it or is known."""
     if (file.path.parent / "config.json").is_file():
-        return _load_vae(str(file.path.parent), before, offline=True)
+        return _load_vae_folder(str(file.path.parent), offline=True)
     if before is None:
         raise HostError(
             f"sampling.vae {file.path.name} has the names of diffusers but no config.json beside "
@@ -269,7 +317,7 @@ def _load_renamed_vae(file: TensorFile, before: Any) -> Any:
 
 def _make_latent_error(name: str, channels: int) -> HostError:
     return HostError(
-        f"sampling.vae {name} has {channels} latent channels; Stable Diffusion 1.x has "
+        f"sampling.vae {name} has {channels} latent channels; Stable Diffusion has "
         f"{_LATENT_CHANNELS}. Use a VAE made for it."
     )
 

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from fresco.errors import HostError, WeightsError
 from fresco.hosts.detection import (
+    SDXL,
     describe,
     find_lora_context,
     find_lycoris_kind,
     name_family,
 )
-from fresco.hosts.diffusers.layout import rename_unet_key
+from fresco.hosts.diffusers.layout import rename_unet_keys
 from fresco.hosts.tensor_file import TensorFile, read_metadata
 from fresco.planning.parsing import split_lora
 from fresco.planning.prompt_syntax import list_loras
@@ -56,8 +57,8 @@ class _Target:
 
     weight: Tensor
     """Its weight, in place."""
-    of_text: bool
-    """Whether it is the text encoder's."""
+    part: str
+    """Network whose it is: unet, text_encoder or text_encoder_2."""
 
 
 def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
@@ -102,17 +103,25 @@ def _find_file(name: str, files: Sequence[Path], folder: str) -> Path:
     )
 
 
-def merge_loras(unet: Any, text_encoder: Any, loras: Iterable[ChosenLora]) -> None:
-    """Add LoRA files to the weights of the UNet and the text encoder, for good."""
+def merge_loras(
+    unet: Any, text_encoder: Any, loras: Iterable[ChosenLora], *, text_encoder_2: Any = None
+) -> None:
+    """Add LoRA files to the weights of the UNet and the text encoders, for good.
+
+    Args:
+        text_encoder_2: SDXL's second one
+    """
     targets: dict[str, _Target] | None = None
     for lora in loras:
-        file = _open_lora(lora.path, unet.config.cross_attention_dim)
-        targets = _list_targets(unet, text_encoder) if targets is None else targets
+        model = SDXL if text_encoder_2 is not None else name_family(unet.config.cross_attention_dim)
+        file = _open_lora(lora.path, unet.config.cross_attention_dim, model)
+        if targets is None:
+            targets = _list_targets(unet, text_encoder, text_encoder_2)
         _merge(lora, file, targets)
         log.info("LoRA %s, weight %g.", lora.path.name, lora.unet)
 
 
-def _open_lora(path: Path, context: int) -> TensorFile:
+def _open_lora(path: Path, context: int, model: str) -> TensorFile:
     file = TensorFile(path)
     kind = describe(file.shapes)
     if find_lycoris_kind(file.shapes):
@@ -124,33 +133,43 @@ def _open_lora(path: Path, context: int) -> TensorFile:
         raise HostError(f"sampling.lora {path.name} is {kind}; give a LoRA file.")
     made_for = find_lora_context(file.shapes)
     family = kind.removeprefix("a LoRA for ")
-    if made_for != context and (made_for is not None or family in ("Flux", "Stable Diffusion 3",
-                                                                   "SDXL")):
+    foreign = family != model and family in ("Flux", "Stable Diffusion 3", SDXL)
+    if foreign or made_for not in (None, context):
         raise HostError(
-            f"LoRA {path.name} is made for {family}, the model is {name_family(context)}; use a "
-            "LoRA of the model's family."
+            f"LoRA {path.name} is made for {family}, the model is {model}; use a LoRA of the "
+            "model's family."
         )
     return file
 
 
-def _list_targets(unet: Any, text_encoder: Any) -> dict[str, _Target]:
+def _list_targets(unet: Any, text_encoder: Any, text_encoder_2: Any) -> dict[str, _Target]:
     """Every layer with a matrix or a convolution, by all names that LoRA files give it."""
     targets: dict[str, _Target] = {}
-    for key, weight in unet.named_parameters():
-        if key.endswith(".weight") and weight.ndim > 1:
-            layer = key.removesuffix(".weight")
-            original = rename_unet_key(key).removesuffix(".weight")
-            names = (f"lora_unet_{layer.replace('.', '_')}",
-                     f"lora_unet_{original.replace('.', '_')}", f"unet.{layer}", layer)
-            targets |= dict.fromkeys(names, _Target(weight.data, of_text=False))
-    for key, weight in text_encoder.named_parameters():
-        if key.endswith(".weight") and weight.ndim > 1:
+    weights = _list_weights(unet)
+    originals = rename_unet_keys(weights)
+    for key, weight in weights.items():
+        layer, original = (name.removesuffix(".weight") for name in (key, originals[key]))
+        names = (f"lora_unet_{layer.replace('.', '_')}",
+                 f"lora_unet_{original.replace('.', '_')}", f"unet.{layer}", layer)
+        targets |= dict.fromkeys(names, _Target(weight, "unet"))
+    first = ("lora_te", "lora_te1") if text_encoder_2 is None else ("lora_te1",)
+    for part, encoder, starts in (("text_encoder", text_encoder, first),
+                                  ("text_encoder_2", text_encoder_2, ("lora_te2",))):
+        if encoder is None:
+            continue
+        for key, weight in _list_weights(encoder).items():
             layer = key.removesuffix(".weight").removeprefix("text_model.")
-            joined = f"text_model_{layer.replace('.', '_')}"
-            names = (f"lora_te_{joined}", f"lora_te1_{joined}", f"text_encoder.{layer}",
-                     f"text_encoder.text_model.{layer}")
-            targets |= dict.fromkeys(names, _Target(weight.data, of_text=True))
+            whole = layer if layer == "text_projection" else f"text_model.{layer}"
+            names = [f"{start}_{whole.replace('.', '_')}" for start in starts]
+            names += [f"{part}.{layer}", f"{part}.{whole}"]
+            targets |= dict.fromkeys(names, _Target(weight, part))
     return targets
+
+
+def _list_weights(network: Any) -> dict[str, Tensor]:
+    """The matrices and convolutions of a network, in place."""
+    return {key: weight.data for key, weight in network.named_parameters()
+            if key.endswith(".weight") and weight.ndim > 1}
 
 
 def _normalise(layer: str) -> str:
@@ -184,18 +203,18 @@ def _merge(lora: ChosenLora, file: TensorFile, targets: Mapping[str, _Target]) -
     scales = _read_scales(file)
     for layer, parts in layers.items():
         if target := targets.get(_normalise(layer)):
-            weight = lora.text if target.of_text else lora.unet
-            change = _read_change(file, layer, parts, scales.get(target.of_text))
+            weight = lora.unet if target.part == "unet" else lora.text
+            change = _read_change(file, layer, parts, scales.get(target.part))
             target.weight.add_(_fit(change, target.weight, file, parts["up"], weight))
 
 
-def _read_scales(file: TensorFile) -> dict[bool, float]:
-    """Alpha over rank as a file of peft says it, for the UNet and the text encoder."""
+def _read_scales(file: TensorFile) -> dict[str, float]:
+    """Alpha over rank as a file of peft says it, by network."""
     try:
         about = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
-        found = {of_text: (about.get(f"{part}.lora_alpha"), about.get(f"{part}.r"))
-                 for of_text, part in ((False, "unet"), (True, "text_encoder"))}
-        return {of_text: alpha / rank for of_text, (alpha, rank) in found.items() if alpha and rank}
+        found = {part: (about.get(f"{part}.lora_alpha"), about.get(f"{part}.r"))
+                 for part in ("unet", "text_encoder", "text_encoder_2")}
+        return {part: alpha / rank for part, (alpha, rank) in found.items() if alpha and rank}
     except (ValueError, TypeError, AttributeError):
         return {}
 

@@ -31,6 +31,12 @@ from fresco.hosts.noise import (
 )
 from fresco.progress import Stage
 
+ALMOST_CLEAN = 0.06
+"""Share of the training timesteps below which the last call of a sampling lies; 20 steps end at
+timestep 51 of 1000 or below it, whatever their spacing, and 4 steps at 250."""
+REFERENCE = 0.001
+"""Share of the training timesteps that the published reference pass takes: timestep 1 of 1000."""
+
 Predict = Callable[[Tensor, Tensor], Tensor]
 """Model input [N, C, h, w] and timestep -> model output, classifier-free guidance applied."""
 
@@ -121,6 +127,19 @@ def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: 
     """SDEdit's start, all frames with the first one's noise (docs/method.md, section 9)."""
     shared = noise[:1].expand_as(clean).contiguous().cpu()
     return scheduler.add_noise(clean.cpu(), shared, timesteps[:1].repeat(len(clean))).to(clean)
+
+
+def place_reference(last: Tensor, trained: int) -> Tensor:
+    """The timestep of the reference pass (docs/method.md, section 5): that of the last model call.
+
+    With few calls the last one is far from clean; then it is the published one.
+
+    Args:
+        last: timestep of the last model call
+        trained: training timesteps
+    """
+    few = float(last) > ALMOST_CLEAN * trained
+    return torch.full_like(last, REFERENCE * trained) if few else last
 
 
 def capture_reference(

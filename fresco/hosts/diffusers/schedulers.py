@@ -47,15 +47,18 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 _KARRAS = "-karras"
 _NEEDS_TORCHSDE = ("DPMSolverSDEScheduler",)
 """Classes that draw their noise by the package torchsde, which diffusers does not bring along."""
+_TRAILING = ("lcm", "tcd")
+"""Schedulers whose timesteps always begin at the noisiest, whatever their class is told."""
 
 
-def find_scheduler(name: str) -> tuple[Any, dict[str, Any]]:
+def find_scheduler(name: str, timesteps: str = "auto") -> tuple[Any, dict[str, Any]]:
     """Class of diffusers, and what is changed of the model's configuration, of a scheduler's name.
 
     Refuses what cannot be had; it needs no model, so it can be asked before one is loaded.
 
     Args:
         name: such as `ddpm`, `euler-a`, `DPM++ 2M Karras`
+        timesteps: where its steps lie, as the option of that name says it
     """
     wanted = "-".join(name.lower().replace("_", " ").split())
     plain = wanted.removesuffix(_KARRAS)
@@ -71,20 +74,45 @@ def find_scheduler(name: str) -> tuple[Any, dict[str, Any]]:
         )
     cls = getattr(diffusers, title)
     if wanted != plain:
-        if "use_karras_sigmas" not in inspect.signature(cls.__init__).parameters:
+        if not _takes(cls, "use_karras_sigmas"):
             raise SettingsError(f"sampling.scheduler is {name!r}; {plain} has no Karras form.")
         changes = changes | {"use_karras_sigmas": True}
-    return cls, changes
+    return cls, changes | _place_timesteps(plain, cls, timesteps)
 
 
-def create_scheduler(name: str, config: Any) -> Any:
+def _place_timesteps(plain: str, cls: Any, timesteps: str) -> dict[str, Any]:
+    """What the option sampling.timesteps changes of a scheduler's configuration."""
+    if timesteps == "auto" or (plain in _TRAILING and timesteps == "trailing"):
+        return {}
+    if plain in _TRAILING or not _takes(cls, "timestep_spacing"):
+        own = "which are trailing" if plain in _TRAILING else "that cannot be moved"
+        raise SettingsError(
+            f"sampling.timesteps is {timesteps!r}; {plain} has timesteps of its own, {own}. "
+            "Choose auto, or another sampling.scheduler."
+        )
+    return {"timestep_spacing": timesteps}
+
+
+def _takes(cls: Any, argument: str) -> bool:
+    return argument in inspect.signature(cls.__init__).parameters
+
+
+def create_scheduler(name: str, config: Any, *, timesteps: str = "auto") -> Any:
     """A scheduler by its name over the noise schedule of the model.
 
     Args:
         name: see `find_scheduler`
         config: configuration of the model's own scheduler
+        timesteps: see `find_scheduler`
     """
-    cls, changes = find_scheduler(name)
+    cls, changes = find_scheduler(name, timesteps)
+    if dict(config).get("rescale_betas_zero_snr") and not _takes(cls, "rescale_betas_zero_snr"):
+        known = [each for each, (title, _) in SCHEDULERS.items()
+                 if _takes(getattr(diffusers, title), "rescale_betas_zero_snr")]
+        raise SettingsError(
+            f"sampling.scheduler is {name!r}, which cannot begin at pure noise, as this model does "
+            f"(zero terminal SNR); choose one of {', '.join(known)}."
+        )
     return cls.from_config(config, **changes)
 
 

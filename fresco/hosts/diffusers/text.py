@@ -1,4 +1,4 @@
-"""Prompts to conditioning, by the text encoder of Stable Diffusion 1.x and 2.x.
+"""Prompts to conditioning, by the text encoder of Stable Diffusion or the two of SDXL.
 
 Prompts are read as the WebUI reads them: weights, BREAK, embeddings, and as many chunks of the
 encoder's length as the words need.
@@ -32,10 +32,11 @@ class _Item:
 
     token: int
     weight: float
-    vectors: Tensor | None = None
+    vectors: tuple[Tensor, ...] | None = None
+    """[n, C] for each text encoder."""
 
     def __len__(self) -> int:
-        return 1 if self.vectors is None else len(self.vectors)
+        return 1 if self.vectors is None else len(self.vectors[0])
 
 
 @dataclass(slots=True)
@@ -53,17 +54,34 @@ class _Chunk:
 class PromptEncoder:
     """CLIP conditioning, computed once for each distinct prompt."""
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, *, embeddings_dir: str = "") -> None:
-        self._tokenizer, self._model = tokenizer, text_encoder
-        most = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+    def __init__(
+        self, tokenizer: Any, text_encoder: Any, *, second: tuple[Any, Any] | None = None,
+        zero_empty: bool = False, embeddings_dir: str = "",
+    ) -> None:
+        """
+        Args:
+            second: tokenizer and text encoder that SDXL has besides; its words are the first one's
+            zero_empty: whether an empty negative prompt is conditioning of zeros
+        """
+        self._tokenizer, self._zero_empty = tokenizer, zero_empty
+        pairs = [(tokenizer, text_encoder), *([second] if second else [])]
+        self._texts = [_TextModel(*pair, inner=second is not None) for pair in pairs]
+        most = min(tokenizer.model_max_length,
+                   *(text.model.config.max_position_embeddings for text in self._texts))
         self._length: int = most - 2  # begin and end
         self._comma = tokenizer.get_vocab().get(_COMMA, -1)
-        self._embeddings = Embeddings(embeddings_dir, tokenizer, text_encoder.config.hidden_size)
+        self._embeddings = Embeddings(
+            embeddings_dir, tokenizer, [text.model.config.hidden_size for text in self._texts]
+        )
         self._known: dict[str, Conditioning] = {}
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
+    def encode(self, prompts: Sequence[str], *, negative: bool = False) -> Conditioning:
         """The conditioning of N frames from their prompts."""
-        return Conditioning.concatenate([self._encode_one(prompt) for prompt in prompts])
+        found = [self._encode_one(prompt) for prompt in prompts]
+        if negative and self._zero_empty:
+            found = [each if prompt else each.zeroed()
+                     for prompt, each in zip(prompts, found, strict=True)]
+        return Conditioning.concatenate(found)
 
     def digest(self, prompts: Iterable[str]) -> str:
         """Digest of what the syntax of prompts leads to; empty where all are plain words."""
@@ -75,8 +93,8 @@ class PromptEncoder:
             for chunk in chunks:
                 for item in chunk.items:
                     sha.update(f"{item.token} {item.weight} ".encode())
-                    if item.vectors is not None:
-                        sha.update(item.vectors.numpy().tobytes())
+                    for vectors in item.vectors or ():
+                        sha.update(vectors.numpy().tobytes())
                 sha.update(b"chunk ")
         return "" if plain else sha.hexdigest()
 
@@ -93,10 +111,9 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _run(self, prompt: str) -> Conditioning:
-        """Chunk by chunk, side by side along the tokens."""
-        return Conditioning(
-            torch.cat([self._encode_chunk(chunk) for chunk in self._split(prompt)], dim=1)
-        )
+        """Chunk by chunk, side by side along the tokens; the first one's pooled vector counts."""
+        chunks = [self._encode_chunk(chunk) for chunk in self._split(prompt)]
+        return Conditioning(torch.cat([tokens for tokens, _ in chunks], dim=1), chunks[0][1])
 
     def _split(self, prompt: str) -> list[_Chunk]:
         """The chunks of a prompt; a BREAK ends one, however short it is."""
@@ -151,25 +168,53 @@ class PromptEncoder:
         chunk.items, chunk.last_comma = chunk.items[keep:], -1
         return full
 
-    def _encode_chunk(self, chunk: _Chunk) -> Tensor:
-        """[1, tokens, C] of one chunk, weights applied."""
-        tokenizer = self._tokenizer
-        ids, weights = [tokenizer.bos_token_id], [1.0]
+    def _encode_chunk(self, chunk: _Chunk) -> tuple[Tensor, Tensor | None]:
+        """[1, tokens, C] of one chunk, weights applied, and its pooled vector, if it has one."""
+        found = [text.encode(chunk, self._length, number)
+                 for number, text in enumerate(self._texts)]
+        return torch.cat([tokens for tokens, _ in found], dim=2), found[-1][1]
+
+
+class _TextModel:
+    """One text encoder with its tokenizer's marks."""
+
+    def __init__(self, tokenizer: Any, model: Any, *, inner: bool) -> None:
+        """
+        Args:
+            inner: whether what goes into the last layer is taken, as in SDXL, not the end
+        """
+        self.model = model
+        self._inner = inner
+        self._begin: int = tokenizer.bos_token_id
+        self._end: int = tokenizer.eos_token_id
+        self._pad: int = tokenizer.pad_token_id
+
+    def encode(self, chunk: _Chunk, length: int, number: int) -> tuple[Tensor, Tensor | None]:
+        """[1, length + 2, C] of a chunk, weights applied, and [1, P] its pooled vector, if any.
+
+        Args:
+            number: place of the encoder, by which embeddings have their vectors
+        """
+        ids, weights = [self._begin], [1.0]
         vectors: list[tuple[int, Tensor]] = []
         for item in chunk.items:
             if item.vectors is not None:
-                vectors.append((len(ids), item.vectors))
+                vectors.append((len(ids), item.vectors[number]))
             ids += [item.token] * len(item)
             weights += [item.weight] * len(item)
-        missing = self._length + 1 - len(ids)
-        ids += [tokenizer.eos_token_id] + [tokenizer.pad_token_id] * missing
+        missing = length + 1 - len(ids)
+        ids += [self._end] + [self._pad] * missing
         weights += [1.0] * (1 + missing)
-        device = self._model.device
+        device = self.model.device
         with self._replacing(vectors):
-            encoded = self._model(torch.tensor([ids], device=device))[0]
+            output = self.model(
+                torch.tensor([ids], device=device), output_hidden_states=self._inner
+            )
+        encoded = output.hidden_states[-2] if self._inner else output[0]
+        pooled = getattr(output, "text_embeds", None)
         if all(weight == 1 for weight in weights):
-            return encoded
-        return _apply_weights(encoded, torch.tensor(weights, device=device))
+            return encoded, pooled
+        return _apply_weights(encoded, torch.tensor(weights, device=device)), pooled
 
     @contextmanager
     def _replacing(self, vectors: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
@@ -184,7 +229,7 @@ class PromptEncoder:
                 embedded[:, place:place + len(values)] = values.to(embedded)
             return embedded
 
-        handle = self._model.get_input_embeddings().register_forward_hook(replace)
+        handle = self.model.get_input_embeddings().register_forward_hook(replace)
         try:
             yield
         finally:

@@ -145,7 +145,7 @@ def _find_blocks(unet: UNet2DConditionModel) -> Iterator[tuple[int, nn.Module, i
     The input is the feature and a skip, joined; the feature comes first, and is as wide as the
     block before it.
     """
-    before: Any = unet.mid_block
+    before: Any = unet.mid_block or unet.down_blocks[-1]  # reduced models have no middle
     width = int(before.resnets[-1].out_channels)
     for stage, block in enumerate(unet.up_blocks):
         parts: Any = block.resnets
@@ -171,6 +171,6 @@ def _require_plain(name: str, layer: Any) -> None:
     if found or getattr(layer, "residual_connection", False):
         what = found[0] if found else "residual_connection"
         raise HostError(
-            f"Attention layer {name} has a {what}, unlike that of Stable Diffusion 1.x and 2.x; "
-            "use a checkpoint of those."
+            f"Attention layer {name} has a {what}, unlike that of Stable Diffusion 1.x, 2.x and "
+            "SDXL; use a checkpoint of those."
         )

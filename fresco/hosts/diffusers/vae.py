@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.memory import memory_errors
+
+log = logging.getLogger("fresco")
 
 _PIXELS = 1 << 19
 """Pixels coded at once: two frames of 512x512; bounds memory."""
@@ -30,7 +34,10 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 class LatentCodec:
-    """`Codec` on an AutoencoderKL; float32 in and out, the VAE's own type within."""
+    """`Codec` on an AutoencoderKL; float32 in and out, the VAE's own type within.
+
+    SDXL's VAE overflows in float16. From the first time that a VAE does so it works in float32.
+    """
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
@@ -45,14 +52,19 @@ class LatentCodec:
         shift, factor = self._vae.config.shift_factor or 0.0, self._vae.config.scaling_factor
         noise: Tensor | None = None
         result: list[Tensor] = []
-        for part in images.split(self._count_frames(images)):
+
+        def encode_part(part: Tensor) -> Tensor:
+            """Mean and deviation of the posterior, side by side."""
             with memory_errors("while encoding frames"):
                 posterior = self._vae.encode(part.to(self._vae.dtype)).latent_dist
-            latents = posterior.mode().float()
+            return torch.cat([posterior.mode(), posterior.std], dim=1).float()
+
+        for part in images.split(self._count_frames(images)):
+            latents, deviation = self._compute(encode_part, part).chunk(2, dim=1)
             if generator is not None:
                 if noise is None:
                     noise = torch.randn(latents.shape[1:], generator=generator).to(latents)
-                latents = latents + posterior.std.float() * noise
+                latents = latents + deviation * noise
             result.append((latents - shift) * factor)
         return torch.cat(result)
 
@@ -61,19 +73,40 @@ class LatentCodec:
         """Scaled latents -> [N, 3, H, W] in about [-1, 1]."""
         config = self._vae.config
         scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
-        result: list[Tensor] = []
         factor = 2 ** (len(config.block_out_channels) - 1)
-        for part in scaled.split(max(1, self._count_frames(scaled) // factor**2)):
+
+        def decode_part(part: Tensor) -> Tensor:
             with memory_errors("while decoding frames"):
-                result.append(self._vae.decode(part.to(self._vae.dtype)).sample.float())
-        images = torch.cat(result)
-        if not bool(torch.isfinite(images).all()):
-            raise HostError(
-                f"The VAE returned NaN or infinite values in {self._vae.dtype}. "
-                "Set sampling.dtype to float32, or use another sampling.vae."
+                return self._vae.decode(part.to(self._vae.dtype)).sample.float()
+
+        parts = scaled.split(max(1, self._count_frames(scaled) // factor**2))
+        return torch.cat([self._compute(decode_part, part) for part in parts])
+
+    def _compute(self, work: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
+        """`work` on frames, done again in float32 where the VAE overflowed."""
+        result = work(part)
+        if _is_finite(result):
+            return result
+        before = self._vae.dtype
+        if before != torch.float32:
+            log.warning(
+                "The VAE returned NaN or infinite values in %s; it works in float32 from here on, "
+                "which takes more time and memory. A VAE made for float16 avoids that.", before,
             )
-        return images
+            with memory_errors("while turning the VAE to float32"):
+                torch.nn.Module.to(self._vae, dtype=torch.float32)
+            result = work(part)
+        if not _is_finite(result):
+            raise HostError(
+                f"The VAE returned NaN or infinite values in {self._vae.dtype}. Use another "
+                "sampling.vae, or another checkpoint."
+            )
+        return result
 
     @staticmethod
     def _count_frames(images: Tensor) -> int:
         return max(1, _PIXELS // (images.shape[-1] * images.shape[-2]))
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())

@@ -191,7 +191,7 @@ def test_a_scheduler_with_noise_of_its_own_is_seeded(
     """As `dpm++-sde`, whose package may be absent."""
     host = tiny_host(tiny_model, seed=7)
     own = SimpleNamespace(noise_sampler_seed=None)
-    monkeypatch.setattr(diffusers_host, "create_scheduler", lambda *_: own)
+    monkeypatch.setattr(diffusers_host, "create_scheduler", lambda *_, **__: own)
     assert host._make_scheduler().noise_sampler_seed == 7
 
 

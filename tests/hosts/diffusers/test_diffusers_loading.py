@@ -102,11 +102,12 @@ def only(part: str) -> Cut:
 
 UNET = "model.diffusion_model."
 REFUSED: dict[str, tuple[Cut, str]] = {
-    "sdxl": (added(f"{UNET}label_emb.0.0.weight", 8, 2816), "SDXL"),
-    "sdxl_text": (added("conditioner.embedders.0.x", 1), "SDXL"),
+    "reduced": (added(f"{UNET}label_emb.0.0.weight", 8, 2816), "a reduced SDXL, such as SSD-1B"),
+    "edm": (added("edm_mean", 4), "Playground 2.5, which has a noise schedule of its own"),
     "sd3": (added(f"{UNET}joint_blocks.0.x", 1), "Stable Diffusion 3"),
     "flux": (added("double_blocks.0.img_attn.qkv.weight", 1), "Flux"),
-    "sd2": (added("cond_stage_model.model.ln_final.weight", 1024), "Stable Diffusion 2"),
+    "unclip": (lambda state: added(f"{UNET}label_emb.0.0.weight", 8, 2048)(
+        added("cond_stage_model.model.x", 1)(state)), r"Stable Diffusion 2\.x unCLIP"),
     "inpainting": (added(f"{UNET}input_blocks.0.0.weight", 32, 9, 3, 3), "an inpainting model"),
     "edit": (added(f"{UNET}input_blocks.0.0.weight", 32, 8, 3, 3), "an instruct-pix2pix model"),
     "no_vae": (without("first_stage_model."), "a UNet without its VAE"),
@@ -131,11 +132,13 @@ def test_files_of_another_kind_are_refused_by_name(
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline"),
+    ({"_class_name": "StableDiffusionXLInpaintPipeline"}, "is a StableDiffusionXLInpaintPipeline"),
+    ({"_class_name": "StableDiffusionXLImg2ImgPipeline", "text_encoder": [None, None]},
+     "is the SDXL refiner"),
     ({"_class_name": "FluxPipeline"}, "is a FluxPipeline"),
 ])
 def test_folders_of_another_kind_are_refused_by_name(
-    tmp_path: Path, change: dict[str, str], words: str
+    tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(change))
     with pytest.raises(HostError, match=words):
@@ -144,7 +147,8 @@ def test_folders_of_another_kind_are_refused_by_name(
 
 @pytest.mark.parametrize(("part", "change", "words"), [
     ("unet", {"in_channels": 9}, "9 input channels"),
-    ("unet", {"time_cond_proj_dim": 256}, "distilled"),
+    ("unet", {"addition_embed_type": "text", "encoder_hid_dim": 64}, "conditioning of type text"),
+    ("scheduler", {"rescale_betas_zero_snr": True}, "predicts epsilon, which says nothing"),
     ("scheduler", {"prediction_type": "flow"}, "predicts 'flow'"),
 ])
 def test_folders_that_would_be_sampled_wrongly_are_refused(
@@ -215,7 +219,7 @@ def test_empty_folder_is_told(tmp_path: Path) -> None:
 def test_file_without_tokenizer_says_where_one_was_looked_for(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fresco.hosts.diffusers.single_file._PACKAGES", ())
+    monkeypatch.setattr("fresco.hosts.diffusers.tokenizer._PACKAGES", ())
     path = shutil.copyfile(tiny_file, tmp_path / "alone.safetensors")
     with pytest.raises(HostError, match=r"needs CLIP's tokenizer.*open-clip-torch"):
         tiny_host(path)

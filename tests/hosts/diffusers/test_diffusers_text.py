@@ -216,7 +216,7 @@ def test_an_embedding_is_weighted_and_never_parted(
 
 
 @pytest.mark.parametrize(("name", "family"), [
-    ("two", r"Stable Diffusion 2\.x"), ("large", "another model"),
+    ("two", r"Stable Diffusion 2\.x"), ("large", "SDXL"),
 ])
 def test_embeddings_of_other_models_stay_words_with_a_warning(
     tokenizer: Any, model: Any, embeddings: Path, caplog: pytest.LogCaptureFixture, name: str,
