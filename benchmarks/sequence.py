@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import packaged_clip
 from benchmarks.propagation import EFFORT, run
-from fresco.flow.arrays import estimate_motion
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import PatchCarrier
 from fresco.propagation.guides import Guide
 from fresco.propagation.program import require_program

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import FrameMotion, compose, estimate_motion, find_inside, remap
+from fresco.flow.arrays import FrameMotion, compose, find_inside, remap
+from fresco.flow.motion import estimate_motion
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator

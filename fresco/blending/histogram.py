@@ -42,9 +42,9 @@ def to_rgb(lab: LabImage) -> NDArray[np.uint8]:
 
 
 def _measure_statistics(image: LabImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # Accumulated in float64: a float32 sum over a frame loses the third digit.
-    mean = image.mean(axis=(0, 1), dtype=np.float64)
-    return mean, image.std(axis=(0, 1), dtype=np.float64)
+    """Mean and deviation of every channel [C], accumulated in float64."""
+    mean, deviation = cv2.meanStdDev(image)
+    return np.asarray(mean, np.float64)[:, 0], np.asarray(deviation, np.float64)[:, 0]
 
 
 def match_statistics(

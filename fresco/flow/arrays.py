@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.occlusion import estimate_with_occlusion, to_images
-
-if TYPE_CHECKING:
-    from fresco.flow.interface import FlowEstimator
-
 Flow = NDArray[np.float32]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+RELATIVE_ERROR = 0.01
+"""Share of both flows' lengths that a round trip may miss (docs/method.md, section 4)."""
+ABSOLUTE_ERROR = 0.5
+"""Pixels that a round trip may always miss (docs/method.md, section 4)."""
+COLOUR_DIFFERENCE = 63.75
+"""Mean absolute difference of colours, of 255, above which there is no match (docs/method.md,
+section 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +40,38 @@ class FrameMotion:
     """[H, W], True = the second frame's pixel has no match in the first."""
 
 
-def estimate_motion(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], estimator: FlowEstimator
+def judge_motion(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], forward: Flow, backward: Flow
 ) -> FrameMotion:
-    """Motion between two frames [H, W, 3] RGB, with occlusion (docs/method.md, section 4)."""
-    images = to_images(np.stack([first, second]))
-    found = estimate_with_occlusion(images[:1], images[1:], estimator)
-    flows = [
-        np.ascontiguousarray(flow[0].float().permute(1, 2, 0).numpy())
-        for flow in (found.forward, found.backward)
-    ]
+    """Flow of two frames with its occlusion; what is not finite becomes 0 and occluded.
+
+    The rule is that of `occlusion.find_occlusion`, sampled as OpenCV does, at 1/32 of a pixel.
+    """
+    there, back = _replace_unknown(forward), _replace_unknown(backward)
+    allowed = np.hypot(*np.moveaxis(there, -1, 0)) + np.hypot(*np.moveaxis(back, -1, 0))
+    allowed = np.float32(RELATIVE_ERROR) * allowed + np.float32(ABSOLUTE_ERROR)
     masks = [
-        mask[0].numpy() > 0 for mask in (found.forward_occlusion, found.backward_occlusion)
+        ~_find_matches(flow, other, allowed, image, matched) | ~np.isfinite(given).all(axis=-1)
+        for flow, given, other, image, matched in (
+            (there, forward, backward, first, second), (back, backward, forward, second, first),
+        )
     ]
-    return FrameMotion(flows[0], flows[1], masks[0], masks[1])
+    return FrameMotion(there, back, masks[0], masks[1])
+
+
+def _find_matches(
+    flow: Flow, other: Flow, allowed: Map, image: NDArray[np.uint8], matched: NDArray[np.uint8]
+) -> Mask:
+    """Where the way there and back ends near its beginning, at alike colours; not so for NaN."""
+    trip = flow + remap(other, flow, border=cv2.BORDER_CONSTANT)
+    moved = remap(matched, flow, border=cv2.BORDER_CONSTANT)
+    colours = cv2.absdiff(image, moved).sum(axis=-1, dtype=np.uint16)
+    return (np.hypot(trip[..., 0], trip[..., 1]) <= allowed) & (colours <= 3 * COLOUR_DIFFERENCE)
+
+
+def _replace_unknown(flow: Flow) -> Flow:
+    known = np.isfinite(flow).all(axis=-1, keepdims=True)
+    return flow if known.all() else np.where(known, flow, np.float32(0))
 
 
 @functools.lru_cache(maxsize=4)
@@ -62,7 +83,8 @@ def pixel_grid(height: int, width: int) -> Map:
 
 
 def remap(
-    values: NDArray, flow: Flow, *, interpolation: int = cv2.INTER_LINEAR
+    values: NDArray, flow: Flow, *, interpolation: int = cv2.INTER_LINEAR,
+    border: int = cv2.BORDER_REPLICATE,
 ) -> NDArray:
     """values(p + flow(p)); positions outside take the nearest border pixel.
 
@@ -70,11 +92,12 @@ def remap(
         values: [h, w] or [h, w, C], uint8 or float32.
         flow: [H, W, 2] in pixels; the result has its size.
         interpolation: one of OpenCV's.
+        border: one of OpenCV's; BORDER_CONSTANT is 0 outside.
     """
     position = pixel_grid(*flow.shape[:2]) + flow
     return np.asarray(
         cv2.remap(values, position, cast("NDArray", None), interpolation,
-                  borderMode=cv2.BORDER_REPLICATE)
+                  borderMode=border)
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FlowEstimator(Protocol):
@@ -45,4 +49,15 @@ class FlowEstimator(Protocol):
             Forward (source to target) and backward flow, each [B, 2, H, W] pixels, x then y,
             on the device of the images.
         """
+        ...
+
+
+@runtime_checkable
+class FrameEstimator(Protocol):
+    """An estimator that works on arrays, without torch."""
+
+    def estimate_frames(
+        self, first: NDArray[np.uint8], second: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Flow of two frames [H, W, 3] RGB in both directions, each [H, W, 2] pixels, x then y."""
         ...

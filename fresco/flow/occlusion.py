@@ -10,19 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fresco.flow.arrays import ABSOLUTE_ERROR, COLOUR_DIFFERENCE, RELATIVE_ERROR
+from fresco.flow.tensors import to_images
 from fresco.flow.warp import warp
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
-
-RELATIVE_ERROR = 0.01
-"""Share of both flows' lengths that a round trip may miss (docs/method.md, section 4)."""
-ABSOLUTE_ERROR = 0.5
-"""Pixels that a round trip may always miss (docs/method.md, section 4)."""
-COLOUR_DIFFERENCE = 63.75
-"""Mean absolute difference of colours, of 255, above which there is no match (docs/method.md,
-section 4)."""
-
 
 @dataclass(frozen=True, slots=True)
 class BidirectionalFlow:
@@ -141,11 +134,6 @@ def estimate_with_occlusion(
         return estimator.estimate_with_occlusion(source, target)
     flows = (flow.float() for flow in estimator.estimate(source, target))
     return judge_pairs(source, target, *flows)
-
-
-def to_images(frames: NDArray[np.uint8]) -> Tensor:
-    """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float()
 
 
 def ring_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> BidirectionalFlow:

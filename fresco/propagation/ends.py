@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fresco.flow.arrays import estimate_motion
 from fresco.flow.interface import FlowEstimator
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
 from fresco.propagation.engine import Engine
 from fresco.propagation.scratch import Scratch

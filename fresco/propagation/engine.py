@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 
+REVISION = 2
+"""Raised when flow, tracks or blending change the frames: those of before are made anew then.
+1 is version 0.1; 2 aligns tracks by a faster search and finds occlusion by OpenCV's sampling."""
+
+
 class Engine(Protocol):
     """Carries keyframes to other frames in its own way. Picklable."""
 
@@ -75,12 +80,14 @@ class FlowEngine:
 
     name = "flow"
     text = "flow"
-    cache_key = "flow"
+    cache_key = f"flow {REVISION}"
     ramp = RAMP
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
-        return _digest_options(settings, "", method=self.name, quality="balanced")
+        return _digest_options(
+            settings, self.cache_key, method=self.name, quality="balanced"
+        )
 
     def with_threads(self, threads: int) -> FlowEngine:
         """See `Engine.with_threads`; it has no threads of its own."""
@@ -117,7 +124,7 @@ class PatchEngine:
     @property
     def cache_key(self) -> str:
         """See `Engine.cache_key`."""
-        return digest(self.quality, self.fingerprint)
+        return digest(self.quality, self.fingerprint, REVISION)
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`."""

@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
-import torch
 
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
@@ -86,7 +85,8 @@ def _use_one_thread() -> None:
     """One thread a segment: cores are shared out by process, and the number of threads changes
     the last digits of a flow."""
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # flow by OpenCV does without it
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _open_process_pool(workers: int) -> Executor:
@@ -163,7 +163,9 @@ def _make_importable() -> Iterator[None]:
 @functools.lru_cache(maxsize=1)
 def _load_estimator(flow: FlowSettings, device: str) -> FlowEstimator:
     """The estimator of this worker process: weights are read once."""
-    return create_estimator(flow, device)
+    estimator = create_estimator(flow, device)
+    _use_one_thread()  # a network has brought torch
+    return estimator
 
 
 def _work_in_process(job: SegmentJob) -> None:

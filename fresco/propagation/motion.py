@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fresco.flow.arrays import FrameMotion, estimate_motion
+from fresco.flow.arrays import FrameMotion
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from fresco.blending.selection import (
     weigh_sides,
 )
 from fresco.errors import PropagationError
-from fresco.flow.arrays import Map, estimate_motion, remap
+from fresco.flow.arrays import Map, remap
+from fresco.flow.motion import estimate_motion
 from fresco.progress import never_stop
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.motion import give_pair, has_pair, store_pair, take_pair

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import Flow, Map, Mask, compose, estimate_motion, find_inside, remap
+from fresco.flow.arrays import Flow, Map, Mask, compose, find_inside, remap
+from fresco.flow.motion import estimate_motion
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -36,6 +37,10 @@ ALIGN_ROUNDS = 2
 """Rounds of alignment; a third gains nothing."""
 MEDIAN = 5
 """Side in pixels of the median over the aligned flow."""
+ALIGN_PRESET = cv2.DISOpticalFlow_PRESET_ULTRAFAST
+"""Preset of OpenCV's search for what is left of the motion. With medium, root mean square errors
+of tracks of ten frames at 256 pixels are higher (car 4.08 for 3.93, boxer 6.34 for 6.18, dog 4.13
+for 4.08, music 6.42 for 6.27 grey levels), and a frame's track takes 1.7 times as long."""
 SMALLEST_SIDE = 16
 """Frames with a shorter side are not aligned: OpenCV's search needs a patch of 8 and two levels."""
 HIDDEN_PENALTY = 400.0
@@ -120,7 +125,7 @@ def _align(track: Track, frame: Image, key: Image) -> Track:
         return track
     # Always DIS, down to full resolution: what is left is small, and a network of 1/8 resolution
     # has nothing to add to it.
-    search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(ALIGN_PRESET)
     search.setFinestScale(0)
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     for _ in range(ALIGN_ROUNDS):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.propagation.program import Program
 from tests.helpers.old_samples import SAMPLES, Samples, place_samples
 

@@ -105,7 +105,7 @@ def test_a_finished_job_has_nothing_to_resume(samples: Samples, server: Server) 
             server.engine.resume(JOBS[name])
 
 
-def test_a_finished_job_whose_result_is_gone_is_only_written_again(
+def test_a_finished_job_whose_result_is_gone_keeps_its_keyframes(
     samples: Samples, server: Server
 ) -> None:
     before = samples.stored(f"jobs/{JOBS['done']}")

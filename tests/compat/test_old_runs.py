@@ -1,4 +1,8 @@
-"""Workspaces of version 0.1 are gone on with, and nothing that is finished is done again."""
+"""Workspaces of version 0.1 are gone on with: finished keyframes are not made again.
+
+Frames between keyframes are: flow and tracks changed since, and frames of two methods in one
+segment would show a border.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ import pytest
 import torch
 
 from fresco.config.run_file import load_config
-from fresco.flow.estimator import DisEstimator, create_estimator
+from fresco.flow.dis import DisEstimator
+from fresco.flow.estimator import create_estimator
 from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress
+from fresco.propagation.program import require_program
 from fresco.run.translate import RunResult, propagate_keys, translate
 from fresco.settings import FlowSettings, FrescoSettings, from_dict
 from fresco.video.reader import open_source
@@ -53,12 +59,27 @@ def frames_of(video: Path) -> int:
         return result.info.frames
 
 
-def test_a_finished_run_is_only_written(samples: Samples, host: KnownHost) -> None:
-    before, names = samples.stored("finished"), artefacts(samples.root / "finished/result.fresco")
-    result = resume(samples, "finished", host)
+@pytest.fixture
+def present_program(recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled program, in place of the recorded one, paints what is made anew."""
+    monkeypatch.setattr("fresco.propagation.engine.require_program", require_program)
+
+
+@pytest.mark.usefixtures("present_program")
+@pytest.mark.parametrize("name", ["finished", "stopped_in_frames"])
+def test_keyframes_stay_and_frames_are_made_anew(
+    samples: Samples, host: KnownHost, name: str
+) -> None:
+    before = [
+        path for path in samples.stored(name)
+        if not any(part.startswith("frames-") for part in path.parts)
+    ]
+    names = artefacts(samples.root / name / "result.fresco")
+    result = resume(samples, name, host)
     assert frames_of(result.output) == 8
     assert host.sampled == []
-    assert artefacts(result.workspace) == names
+    (made,) = artefacts(result.workspace) - names
+    assert made.startswith("frames-")
     samples.require_untouched([*before, *result.workspace.glob("scan*.json")])
 
 
@@ -79,34 +100,9 @@ def test_a_run_stopped_in_its_keyframes_goes_on_at_the_second_batch(
     assert np.abs(images[0].astype(int) - images[1]).mean() < SAME
 
 
-def test_a_run_stopped_between_keyframes_goes_on_within_the_segment(
-    samples: Samples, host: KnownHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flow and evidence of the segment at work had been put aside; only the next one needs flow."""
-    kept = [path for path in samples.stored("stopped_in_frames") if path.suffix != ".npz"]
-    names = artefacts(samples.root / "stopped_in_frames/result.fresco")
-    pairs: list[int] = []
-    estimate = DisEstimator.estimate
-
-    def counted(
-        self: DisEstimator, source: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs.append(len(source))
-        return estimate(self, source, target)
-
-    monkeypatch.setattr(DisEstimator, "estimate", counted)
-    result = resume(samples, "stopped_in_frames", host)
-    assert host.sampled == []
-    assert sum(pairs) == 4  # all of the segment 2 to 4; without what was put aside they were 8
-    samples.require_untouched(kept)
-    assert artefacts(result.workspace) == names
-    assert frames_of(result.output) == 8
-
-
-def test_a_finished_propagation_is_only_written(
+def test_a_finished_propagation_is_made_anew(
     samples: Samples, recorded: SimpleNamespace
 ) -> None:
-    before = samples.stored_frames("propagated")
     names = artefacts(samples.root / "propagated/result.fresco")
     run = load_config(samples.root / "propagated" / "result.fresco-run.json")
     assert run.source
@@ -114,18 +110,18 @@ def test_a_finished_propagation_is_only_written(
     result = propagate_keys(
         run.source, samples.root / "keys", run.output, run.settings, Progress()
     )
-    assert artefacts(result.workspace) == names
-    samples.require_untouched(before)
+    (made,) = artefacts(result.workspace) - names
+    assert made.startswith("frames-")
     assert frames_of(result.output) == 8
 
 
 def test_a_cached_flow_is_found(
     samples: Samples, recorded: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: DisEstimator, source: torch.Tensor, target: torch.Tensor) -> None:
+    def never(self: DisEstimator, first: np.ndarray, second: np.ndarray) -> None:
         raise AssertionError("the flow was estimated again")
 
-    monkeypatch.setattr(DisEstimator, "estimate", never)
+    monkeypatch.setattr(DisEstimator, "estimate_frames", never)
     images = [read_image(samples.root / "flow" / f"{n}.png") for n in ("source", "target")]
     pair = [
         torch.from_numpy(image).permute(2, 0, 1)[None] / 128 - 1

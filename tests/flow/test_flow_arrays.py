@@ -6,8 +6,13 @@ import cv2
 import numpy as np
 import torch
 
-from fresco.flow.arrays import compose, estimate_motion, find_inside, remap
+from fresco.flow.arrays import compose, find_inside, judge_motion, remap
+from fresco.flow.dis import DisEstimator
+from fresco.flow.motion import estimate_motion
+from fresco.flow.occlusion import judge_pairs
+from fresco.flow.tensors import to_array, to_images
 from tests.helpers.official import warp_image
+from tests.helpers.scenes import SlidingScene
 
 
 class Shift:
@@ -65,3 +70,19 @@ def test_pair_flow_keeps_directions_and_finds_what_leaves() -> None:
     assert not pair.forward_occlusion[2:-2, 4:-5].any()
     assert pair.forward_occlusion[:, -2:].all()
     assert pair.backward_occlusion[:, :2].all()
+
+
+def test_occlusion_is_that_of_tensors_but_for_rounded_positions() -> None:
+    """OpenCV samples at 1/32 of a pixel: pixels that hardly pass or hardly miss may differ."""
+    images = list(SlidingScene(4, height=96, width=128)(0, 3))
+    first, second = images[0], images[3]
+    forward, backward = DisEstimator().estimate_frames(first, second)
+    found = judge_motion(first, second, forward, backward)
+    pair = to_images(np.stack([first, second]))
+    flows = [torch.from_numpy(flow.transpose(2, 0, 1).copy())[None] for flow in (forward, backward)]
+    wanted = judge_pairs(pair[:1], pair[1:], *flows)
+    np.testing.assert_array_equal(found.forward, to_array(wanted.forward))
+    for own, theirs in ((found.forward_occlusion, wanted.forward_occlusion),
+                        (found.backward_occlusion, wanted.backward_occlusion)):
+        assert theirs.any()
+        assert (own != (theirs[0].numpy() > 0)).mean() < 0.01

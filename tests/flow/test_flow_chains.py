@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from benchmarks.chains import DeviceWaits, equal, scene
 from benchmarks.plain_chains import plain_chains
 from fresco.flow.correspondence import key_mask, map_pairs, trace_chains
-from fresco.flow.occlusion import BidirectionalFlow, to_images
+from fresco.flow.occlusion import BidirectionalFlow
+from fresco.flow.tensors import to_images
 from tests.helpers.shared import golden, golden_cases
 
 CASES = golden_cases("03_flow_masks", "car_192x192", "boxer_128x192")

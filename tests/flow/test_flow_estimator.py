@@ -18,10 +18,13 @@ from torch import Tensor
 from fresco.errors import WeightsError
 from fresco.flow import network as networks
 from fresco.flow.cache import CachedEstimator
-from fresco.flow.estimator import DisEstimator, FlowEstimator, create_estimator
+from fresco.flow.dis import DisEstimator
+from fresco.flow.estimator import create_estimator
 from fresco.flow.gmflow import GMFlow
+from fresco.flow.interface import FlowEstimator
 from fresco.flow.network import GMFLOW, RAFT, NetworkEstimator, NetworkSpec, find_raft
-from fresco.flow.occlusion import find_occlusion, ring_flow, to_images
+from fresco.flow.occlusion import find_occlusion, ring_flow
+from fresco.flow.tensors import to_images
 from fresco.settings import FlowSettings
 from fresco.weights import GMFLOW_SINTEL, WeightFile, file_sha256
 from tests.helpers.motion_scenes import texture

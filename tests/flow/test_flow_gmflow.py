@@ -22,7 +22,7 @@ from fresco.flow.gmflow import (
     normalise_images,
     split_windows,
 )
-from fresco.flow.occlusion import to_images
+from fresco.flow.tensors import to_images
 from tests.helpers.motion_scenes import texture
 from tests.helpers.shared import GOLDEN, golden, golden_cases, kept
 from tests.helpers.tolerances import (

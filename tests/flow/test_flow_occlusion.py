@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fresco.flow.estimator import DisEstimator
-from fresco.flow.occlusion import check_consistency, occlusion, ring_flow, to_images
+from fresco.flow.dis import DisEstimator
+from fresco.flow.occlusion import check_consistency, occlusion, ring_flow
+from fresco.flow.tensors import to_images
 from tests.helpers.motion_scenes import Still, moving_square, texture
 from tests.helpers.shared import golden, golden_cases
 

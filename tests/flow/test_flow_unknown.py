@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fresco.flow.arrays import estimate_motion
 from fresco.flow.cache import CachedEstimator
 from fresco.flow.correspondence import trace_chains
 from fresco.flow.interface import FlowEstimator
+from fresco.flow.motion import estimate_motion
 from fresco.flow.occlusion import check_consistency, judge_pairs, ring_flow
 from fresco.guidance.motion import make_feature_motion
 from fresco.guidance.saliency import compute_motion_saliency

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fresco.errors import WeightsError
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.flow.occlusion import BidirectionalFlow, ring_flow
 from fresco.guidance.saliency import (
     U2NetP,

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fresco.flow.occlusion import BidirectionalFlow, occlusion, to_images
+from fresco.flow.occlusion import BidirectionalFlow, occlusion
+from fresco.flow.tensors import to_images
 
 SQUARE = 28
 """Side of the moving square."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.propagation import carriers
 from fresco.propagation.ends import EndJob, propagate_end
 from fresco.propagation.engine import PatchEngine

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.propagation.propagate import propagate_segment
 from fresco.settings import BlendSettings
 from fresco.workspace import frame_name, read_image

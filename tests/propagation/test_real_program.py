@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, PropagationError
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.progress import Progress
 from fresco.propagation import synthesizer
 from fresco.propagation.engine import PatchEngine

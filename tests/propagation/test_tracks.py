@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 
-from fresco.flow.arrays import estimate_motion
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.tracks import HIDDEN_PENALTY, Track, advance_track, spread_motion
 from tests.helpers.scenes import SlidingScene
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.errors import Cancelled, HostError, OutOfMemoryError
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fresco.flow.estimator import DisEstimator
+from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.progress import Progress, Stage, StageStatus

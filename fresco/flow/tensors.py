@@ -1,0 +1,32 @@
+"""Images and flows between arrays, as OpenCV keeps them, and tensors, as models want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_images(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float()
+
+
+def to_frames(images: Tensor) -> NDArray[np.uint8]:
+    """Images [N, 3, H, W] in 0..255 as uint8 frames [N, H, W, 3], rounded."""
+    values = images.float().round().clamp(0, 255).byte().cpu()
+    return np.ascontiguousarray(values.permute(0, 2, 3, 1).numpy())
+
+
+def to_flows(flows: Sequence[NDArray[np.float32]], *, like: Tensor) -> Tensor:
+    """Flows [H, W, 2] as one tensor [N, 2, H, W] on the device of another."""
+    stacked = np.ascontiguousarray(np.stack(flows).transpose(0, 3, 1, 2))
+    return torch.from_numpy(stacked).to(like.device)
+
+
+def to_array(flow: Tensor) -> NDArray[np.float32]:
+    """A flow [1, 2, H, W] as an array [H, W, 2]."""
+    return np.ascontiguousarray(flow[0].float().cpu().permute(1, 2, 0).numpy())
