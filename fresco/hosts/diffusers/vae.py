@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,6 @@ class LatentCodec:
         frames get equal latents. Without: its mode.
         """
         shift, factor = self._vae.config.shift_factor or 0.0, self._vae.config.scaling_factor
-        noise: Tensor | None = None
-        result: list[Tensor] = []
 
         def encode_part(part: Tensor) -> Tensor:
             """Mean and deviation of the posterior, side by side."""
@@ -59,14 +57,12 @@ class LatentCodec:
                 posterior = self._vae.encode(part.to(self._vae.dtype)).latent_dist
             return torch.cat([posterior.mode(), posterior.std], dim=1).float()
 
-        for part in images.split(self._count_frames(images)):
-            latents, deviation = self._compute(encode_part, part).chunk(2, dim=1)
-            if generator is not None:
-                if noise is None:
-                    noise = torch.randn(latents.shape[1:], generator=generator).to(latents)
-                latents = latents + deviation * noise
-            result.append((latents - shift) * factor)
-        return torch.cat(result)
+        parts = images.split(self._count_frames(images))
+        latents, deviation = self._compute(encode_part, parts).chunk(2, dim=1)
+        if generator is not None:
+            noise = torch.randn(latents.shape[1:], generator=generator).to(latents)
+            latents = latents + deviation * noise
+        return (latents - shift) * factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -80,28 +76,28 @@ class LatentCodec:
                 return self._vae.decode(part.to(self._vae.dtype)).sample.float()
 
         parts = scaled.split(max(1, self._count_frames(scaled) // factor**2))
-        return torch.cat([self._compute(decode_part, part) for part in parts])
-
-    def _compute(self, work: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
-        """`work` on frames, done again in float32 where the VAE overflowed."""
-        result = work(part)
-        if _is_finite(result):
-            return result
-        before = self._vae.dtype
-        if before != torch.float32:
-            log.warning(
-                "The VAE returned NaN or infinite values in %s; it works in float32 from here on, "
-                "which takes more time and memory. A VAE made for float16 avoids that.", before,
-            )
-            with memory_errors("while turning the VAE to float32"):
-                torch.nn.Module.to(self._vae, dtype=torch.float32)
-            result = work(part)
-        if not _is_finite(result):
+        images = self._compute(decode_part, parts)
+        if self._vae.dtype == torch.float32 and not _is_finite(images):
             raise HostError(
                 f"The VAE returned NaN or infinite values in {self._vae.dtype}. Use another "
                 "sampling.vae, or another checkpoint."
             )
-        return result
+        return images
+
+    def _compute(self, work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:
+        """`work` on some frames at a time, done again in float32 where the VAE overflowed."""
+        result = torch.cat([work(part) for part in parts])
+        before = self._vae.dtype
+        # A look at values waits for the device, so a VAE in float32 is looked at in decode only.
+        if before == torch.float32 or _is_finite(result):
+            return result
+        log.warning(
+            "The VAE returned NaN or infinite values in %s; it works in float32 from here on, "
+            "which takes more time and memory. A VAE made for float16 avoids that.", before,
+        )
+        with memory_errors("while turning the VAE to float32"):
+            torch.nn.Module.to(self._vae, dtype=torch.float32)
+        return torch.cat([work(part) for part in parts])
 
     @staticmethod
     def _count_frames(images: Tensor) -> int:
