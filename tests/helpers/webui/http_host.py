@@ -33,8 +33,10 @@ from tests.helpers.webui.shared import TOLD
 
 START_SECONDS, ANSWER_SECONDS = 600, 1200
 EXTENSIONS = Path(__file__).parent / "extensions"
+FOR_TESTS = ("seeded", "reload_ui")
+"""Those of them that every kind gets."""
 FRESCO = "sd-webui-fresco"
-"""Name of the extension's folder."""
+"""Name of this extension's folder."""
 DIED = "Exception in thread"
 """In the console of a start that stays without an end."""
 SETTINGS = TOLD | {"show_progress_type": "Approx cheap", "CLIP_stop_at_last_layers": 1}
@@ -120,9 +122,10 @@ class HttpHost:
             name: text_of(value) if isinstance(value, Image.Image) else value
             for name, value in payload.items()
         }
+        scripts = script_arguments(options) | told.pop("alwayson_scripts", {})
         done = self.ask("/sdapi/v1/img2img", REQUEST | told | {
             "init_images": [text_of(frame) for frame in frames], "save_images": False,
-            "alwayson_scripts": script_arguments(options),
+            "alwayson_scripts": scripts,
         })
         files = [io.BytesIO(base64.b64decode(text)) for text in done["images"]]
         pictures = tuple(Image.open(file).convert("RGB") for file in files)
@@ -145,7 +148,7 @@ def _prepare(webui: Path, folder: Path, kind: HostKind, model: str, fresco: bool
     A1111 gets the ControlNet that `CONTROLNET_DIR` names, other kinds have one.
     """
     extensions = folder / "extensions"
-    for name in ("seeded", *kind.extensions):
+    for name in (*FOR_TESTS, *kind.extensions):
         shutil.copytree(EXTENSIONS / name, extensions / name)
     if fresco:
         (extensions / FRESCO).symlink_to(ROOT)

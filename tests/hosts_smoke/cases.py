@@ -1,0 +1,57 @@
+"""What is asked of every host: the same frames by each sampler, at cfg 1 and with ControlNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+OPTIONS: dict[str, Any] = {"batch_size": 4, "estimator": "dis", "optimization_iterations": 2}
+"""FRESCO as it is by default, quickly. Five frames make two batches."""
+PAYLOAD: dict[str, Any] = {
+    "prompt": "a photo", "negative_prompt": "blurry", "steps": 6, "denoising_strength": 0.6,
+    "sampler_name": "Euler a", "scheduler": "Automatic", "cfg_scale": 4.0, "seed": 7,
+    "width": 64, "height": 64,
+}
+COUNTS = {"slim": 3}
+"""Frames; five for the small checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request of img2img with FRESCO."""
+
+    name: str
+    """Also its column in the table."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
+
+
+CASES = (
+    Case("Euler a"),
+    Case("DPM++ 2M Karras", {"sampler_name": "DPM++ 2M", "scheduler": "Karras"}),
+    Case("DDIM", {"sampler_name": "DDIM"}),
+    Case("cfg 1", {"cfg_scale": 1.0}),
+    Case("ControlNet", control=True),
+)
+
+
+def draw_frames(model: str) -> list[Image.Image]:
+    """A disc that rolls over a landscape of plain colours."""
+    frames = []
+    for number in range(COUNTS.get(model, 5)):
+        frame = Image.new("RGB", (64, 64), (120, 170, 220))
+        pen = ImageDraw.Draw(frame)
+        pen.rectangle((0, 40, 63, 63), fill=(90, 140, 60))
+        pen.rectangle((40 - number, 24, 52 - number, 42), fill=(150, 80, 60))
+        pen.ellipse((6 + 6 * number, 34, 22 + 6 * number, 50), fill=(230, 200, 40))
+        frames.append(frame)
+    return frames
+
+
+def join_frames(images: Sequence[Image.Image]) -> Image.Image:
+    """One strip, side by side."""
+    return Image.fromarray(np.concatenate([np.asarray(image) for image in images], axis=1))
