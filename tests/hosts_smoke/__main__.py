@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -68,9 +69,10 @@ def _try(webui: Path, wishes: Wishes, logs: Path | None) -> Outcome:
         try:
             return try_host(webui.resolve(), Path(folder), wishes)
         finally:
-            for log in Path(folder).glob("*/log.txt") if logs else ():
+            if logs is not None:
                 logs.mkdir(parents=True, exist_ok=True)
-                (logs / f"{webui.name}-{log.parent.name}.txt").write_bytes(log.read_bytes())
+                for log in Path(folder).glob("*/log.txt"):
+                    shutil.copyfile(log, logs / f"{webui.name}-{log.parent.name}.txt")
 
 
 if __name__ == "__main__":
