@@ -99,7 +99,7 @@ def _start_and_ask(webui: Path, folder: Path, wishes: Wishes, outcome: Outcome) 
         try:
             _ask_everything(host, frames, without, wishes, outcome)
         finally:
-            outcome.failures += _find_errors(host.log.read_text("utf-8", "replace"))
+            outcome.failures += find_errors(host.log.read_text("utf-8", "replace"))
 
 
 def _ask_everything(
@@ -217,7 +217,7 @@ def _reload(host: HttpHost, frames: list[Image.Image], model: str) -> str:
     return "same scripts, same images"
 
 
-def _find_errors(console: str) -> list[str]:
+def find_errors(console: str) -> list[str]:
     """Lines of the console that tell of an error of FRESCO's."""
     return [
         line.strip()[:300] for line in console.splitlines()
