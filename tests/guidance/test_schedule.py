@@ -56,6 +56,26 @@ def test_a_run_below_the_band_smooths_nowhere() -> None:
     assert not any(map(schedule.smooths, steps))
 
 
+@pytest.mark.parametrize(("timesteps", "chains", "optimised", "smoothed"), [
+    ([999, 749, 499, 249], 3, 3, [499]),  # Turbo and Lightning
+    ([999, 759, 499, 259], 3, 4, [499]),  # LCM
+    ([749, 499, 249], 2, 2, [499]),
+    ([999, 874, 749, 624, 499, 374, 249, 124], 6, 6, [124]),
+    ([999], 1, 1, [999]),
+    ([801, 601, 401, 201, 1], 3, 3, [201]),
+])
+def test_few_calls_are_enough_for_every_part(
+    timesteps: list[int], chains: int, optimised: int, smoothed: list[int]
+) -> None:
+    """A call after the smoothed one makes its estimate whole, where there is one."""
+    schedule, steps = _schedule(timesteps)
+    assert sum(map(schedule.is_first, steps)) == 1
+    assert sum(map(schedule.follows_chains, steps)) == chains
+    assert sum(map(schedule.optimizes, steps)) == optimised
+    found = [t for t, step in zip(timesteps, steps, strict=True) if schedule.smooths(step)]
+    assert found == smoothed
+
+
 def test_second_order_samplers_are_guided_at_every_call_of_a_level() -> None:
     schedule, steps = _schedule([951, 951, 601, 601, 201, 151, 151])
     assert [schedule.is_first(s) for s in steps] == [True] * 2 + [False] * 5

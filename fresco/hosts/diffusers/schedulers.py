@@ -90,7 +90,7 @@ def _place_timesteps(plain: str, cls: Any, timesteps: str) -> dict[str, Any]:
             f"sampling.timesteps is {timesteps!r}; {plain} has timesteps of its own, {own}. "
             "Choose auto, or another sampling.scheduler."
         )
-    return {"timestep_spacing": timesteps}
+    return _LEADING if timesteps == "leading" else {"timestep_spacing": timesteps}
 
 
 def _takes(cls: Any, argument: str) -> bool:

@@ -77,6 +77,36 @@ def test_a_thousand_steps_are_fine_where_the_first_is_left_out() -> None:
     assert int(plan_timesteps(create_scheduler("ddpm", BASE.config), 1000, 0.999)[0]) == 999
 
 
+SPACED = [name for name in SCHEDULERS if name not in ("dpm++-2s", "dpm++-sde", "lcm", "tcd")]
+
+
+@pytest.mark.parametrize("name", [*SPACED, "lcm", "tcd"])
+def test_trailing_timesteps_begin_at_the_noisiest(name: str) -> None:
+    """Four steps of Turbo and Lightning; those of LCM are its own."""
+    scheduler = create_scheduler(name, BASE.config, timesteps="trailing")
+    found = list(dict.fromkeys(plan_timesteps(scheduler, 4, 1.0).tolist()))
+    assert found[0] == 999
+    if name in ("ddpm", "ddim", "euler", "euler-a", "dpm++-2m", "unipc"):
+        assert found == [999, 749, 499, 249]
+
+
+@pytest.mark.parametrize(("timesteps", "first"), [("leading", 751), ("linspace", 999)])
+def test_other_places_of_timesteps_can_be_chosen(timesteps: str, first: int) -> None:
+    scheduler = create_scheduler("euler", BASE.config, timesteps=timesteps)
+    assert int(plan_timesteps(scheduler, 4, 1.0)[0]) == first
+
+
+@pytest.mark.parametrize(("name", "timesteps", "words"), [
+    ("lcm", "leading", "lcm has timesteps of its own, which are trailing"),
+    ("dpm++-2s", "trailing", r"dpm\+\+-2s has timesteps of its own, that cannot be moved"),
+])
+def test_timesteps_that_cannot_be_moved_are_told_before_a_model_is_loaded(
+    name: str, timesteps: str, words: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"sampling\.timesteps is '{timesteps}'; {words}"):
+        tiny_host(Path("no model lies here"), scheduler=name, timesteps=timesteps)
+
+
 @pytest.mark.parametrize("name", ["DPM++ 2M Karras", "Euler a", "euler_a", "UniPC"])
 def test_names_of_the_webui_are_understood(name: str) -> None:
     assert create_scheduler(name, BASE.config) is not None

@@ -16,6 +16,7 @@ from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from demo.ldm_layout import convert_control
 from fresco.errors import HostError, SettingsError, WeightsError
 from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
@@ -261,6 +262,24 @@ def test_sdxl_is_guided_with_every_part_in_four_calls(xl_model: Path) -> None:
 @pytest.mark.parametrize(("last", "found"), [(1, 1), (0, 0), (50, 50), (60, 60), (249, 1)])
 def test_the_reference_of_few_steps_is_the_published_one(last: int, found: int) -> None:
     assert place_reference(torch.tensor([last]), 1000).tolist() == [found]
+
+
+def test_a_control_net_of_sdxl_is_the_same_as_file_and_folder(
+    xl_model: Path, xl_host: DiffusersHost, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    model = diffusers.ControlNetModel.from_unet(xl_host.unet.unet)
+    with torch.no_grad():
+        for parameter in model.controlnet_down_blocks.parameters():
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "canny")
+    save_file(convert_control(dict(model.state_dict())), tmp_path / "canny.safetensors")
+    first, second = (
+        sample(tiny_host(xl_model, control="canny", control_model=str(tmp_path / name)))
+        for name in ("canny", "canny.safetensors")
+    )
+    assert np.array_equal(first.images, second.images)
+    assert not np.array_equal(first.images, sample(xl_host).images)
 
 
 def lora(layer: str, weight: Tensor) -> State:
