@@ -59,6 +59,11 @@ class FrescoGuide:
         """Whether a part that is on needs the reference pass."""
         return self._reference.wanted
 
+    @property
+    def wants_smoothing(self) -> bool:
+        """Whether the background may be smoothed at any call."""
+        return self._images is not None
+
     def begin(self, sigmas: Sequence[float]) -> None:
         """Take the noise level of every model call to come."""
         self._schedule.begin(sigmas)

@@ -146,6 +146,11 @@ class SamplingGuide(UNetHooks, Protocol):
         """Whether a part that is on needs the reference pass."""
         ...
 
+    @property
+    def wants_smoothing(self) -> bool:
+        """Whether the background may be smoothed at any call, for which the VAE is needed."""
+        ...
+
     def smooths(self, step: Step) -> bool:
         """Whether the background of the denoised estimate is smoothed at this call."""
         ...

@@ -26,7 +26,8 @@ _REFINER = "the SDXL refiner"
 _CONTEXT = {768: SD1, 1024: SD2, 2048: SDXL, 1280: _REFINER}
 """Width of the text conditioning -> family."""
 _INPUTS = {5: "a depth-conditioned model", 7: "an upscaling model",
-           8: "an instruct-pix2pix model", 9: "an inpainting model"}
+           8: "an instruct-pix2pix model", 9: "an inpainting model",
+           16: "a model with the latents of Flux", 32: "a model with the latents of Flux 2 (Mugen)"}
 """Channels the UNet takes -> what it is made for; Stable Diffusion's own takes 4."""
 _TRANSFORMERS = (("joint_blocks", "Stable Diffusion 3"), ("double_blocks", "Flux"))
 """Part of a network that is not a UNet -> the model that has it."""
@@ -206,21 +207,40 @@ def find_guidable_unet(model: Any) -> nn.Module:
     """The UNet of the WebUI's loaded model; models that cannot be guided are refused by name.
 
     Args:
-        model: what the WebUI calls `shared.sd_model`
+        model: what the WebUI or a Forge kind calls `shared.sd_model`
     """
-    network = getattr(getattr(model, "model", None), "diffusion_model", None)
+    objects = getattr(model, "forge_objects", None)
+    around = getattr(model, "model", None) if objects is None else objects.unet.model
+    network = getattr(around, "diffusion_model", None)
     if not isinstance(network, nn.Module):
         raise HostError(
             "No Stable Diffusion model is loaded; choose a checkpoint of Stable Diffusion 1.x, "
             "2.x or SDXL first."
         )
+    if hasattr(network, "_orig_mod"):
+        raise HostError(
+            "The UNet is compiled by torch.compile, which FRESCO cannot guide; start the WebUI "
+            "without --torch-compile."
+        )
     kind, guidable = _classify(model, network)
+    if guidable and _predicts_flow(around):
+        kind, guidable = "a rectified flow model", False
     if not guidable:
         raise HostError(
             f"{_name_checkpoint(model)} is {kind}, which FRESCO cannot guide; choose an ordinary "
             "checkpoint of Stable Diffusion 1.x, 2.x or SDXL."
         )
     return network
+
+
+def _predicts_flow(around: Any) -> bool:
+    """Whether what a Forge kind has around the UNet takes x and noise as a straight line."""
+    predictor = getattr(around, "predictor", None)
+    if predictor is not None:  # Forge, Neo
+        return getattr(predictor, "prediction_type", "") == "const"
+    sampling = getattr(around, "model_sampling", None)  # reForge, forge-classic
+    return any("CONST" in kind.__name__ or "RFLOW" in kind.__name__
+               for kind in type(sampling).__mro__)
 
 
 def _classify(model: Any, network: nn.Module) -> tuple[str, bool]:

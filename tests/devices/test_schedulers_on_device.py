@@ -36,7 +36,7 @@ UNIPC_WAITS = 18
 class SmoothsAlways:
     """A guide that changes every estimate."""
 
-    wants_reference = False
+    wants_reference, wants_smoothing = False, True
 
     def begin(self, sigmas: Sequence[float]) -> None: ...
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fresco.hosts.webui.controlnet import _hinted
+from fresco.hosts.webui.controlnet_extension import _PerFrame
 from tests.helpers.strict_device import Log
 from tests.helpers.tolerances import EXACT_BY_DTYPE
 from tests.helpers.webui.double import ROOT, running
@@ -94,11 +94,10 @@ def test_hints_of_a_controlnet_are_sent_once_a_batch(device: torch.device, log: 
             return hint
 
     hints = torch.rand(2, 3, 4, 4)
-    network = Network()
+    network = _PerFrame(Network(), hints)
     x, given = torch.zeros(4, 4, 2, 2).to(device), torch.zeros(4, 3, 4, 4).to(device).half()
     log.clear()
-    with _hinted(network, hints):
-        found = [network(x=x, hint=given), network(x=x, hint=given), network(x=x[:2], hint=given)]
+    found = [network(x=x, hint=given), network(x=x, hint=given), network(x=x[:2], hint=given)]
     assert len(log.waits) == 1
     expected = hints.half().float()
     for hint, chunks in zip(found, (2, 2, 1), strict=True):

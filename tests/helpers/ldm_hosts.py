@@ -124,19 +124,27 @@ def evaluate_diffusers(
     )[0]
 
 
+def list_evaluation(
+    inputs: Inputs, twins: Twins, chunks: tuple[Chunk, ...]
+) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+    """What an LDM UNet is given in one evaluation."""
+    count = len(chunks)
+    named = {"context": torch.cat([inputs.text[chunk] for chunk in chunks])}
+    if hasattr(twins.ldm, "label_emb"):
+        waves = twins.diffusers.add_time_proj(inputs.sizes.flatten()).unflatten(0, (FRAMES, -1))
+        added = torch.cat([inputs.pooled, waves.flatten(1).to(inputs.x.dtype)], dim=1)
+        named["y"] = added.repeat(count, 1)
+    timesteps = torch.full((count * FRAMES,), inputs.timestep)
+    return (inputs.x.repeat(count, 1, 1, 1), timesteps), named
+
+
 @torch.no_grad()
 def evaluate_ldm(
     adapter: LdmUNet, inputs: Inputs, twins: Twins, chunks: tuple[Chunk, ...]
 ) -> Tensor:
     """One evaluation as the WebUI makes it, [rows, 4, h, w]."""
-    count, extra = len(chunks), {}
-    if hasattr(twins.ldm, "label_emb"):
-        waves = twins.diffusers.add_time_proj(inputs.sizes.flatten()).unflatten(0, (FRAMES, -1))
-        added = torch.cat([inputs.pooled, waves.flatten(1).to(inputs.x.dtype)], dim=1)
-        extra = {"y": added.repeat(count, 1)}
-    timesteps = torch.full((count * FRAMES,), inputs.timestep)
-    text = torch.cat([inputs.text[chunk] for chunk in chunks])
-    return adapter.unet(inputs.x.repeat(count, 1, 1, 1), timesteps, context=text, **extra)
+    args, kwargs = list_evaluation(inputs, twins, chunks)
+    return adapter.unet(*args, **kwargs)
 
 
 def farthest(a: Outputs, b: Outputs) -> float:

@@ -22,6 +22,13 @@ def loaded(network: nn.Module | None, **flags: Any) -> Any:
     return SimpleNamespace(model=inner, sd_checkpoint_info=info, **flags)
 
 
+def loaded_in_forge(network: nn.Module | None, **around: Any) -> Any:
+    """What a Forge kind's `shared.sd_model` looks like."""
+    info = SimpleNamespace(name_for_extra="dreamy_v2")
+    patcher = SimpleNamespace(model=SimpleNamespace(diffusion_model=network, **around))
+    return SimpleNamespace(forge_objects=SimpleNamespace(unet=patcher), sd_checkpoint_info=info)
+
+
 def unet_with(context: int = 768, inputs: int = 4) -> UNetModel:
     """A narrow UNet that takes conditioning and latents of these widths."""
     unet = UNetModel(SD1)
@@ -64,10 +71,42 @@ def test_sdxl_is_taken() -> None:
     (lambda: unet_with(inputs=8), "an instruct-pix2pix model"),
     (lambda: unet_with(context=1024, inputs=5), "a depth-conditioned model"),
     (lambda: unet_with(inputs=6), "a model of 6 input channels"),
+    (lambda: unet_with(inputs=32), r"a model with the latents of Flux 2 \(Mugen\)"),
 ])
-def test_other_kinds_are_refused_by_name(network: Any, kind: str) -> None:
+@pytest.mark.parametrize("load", [loaded, loaded_in_forge])
+def test_other_kinds_are_refused_by_name(load: Any, network: Any, kind: str) -> None:
     with pytest.raises(HostError, match=f"dreamy_v2 is {kind}, which.*choose an ordinary"):
-        find_guidable_unet(loaded(network()))
+        find_guidable_unet(load(network()))
+
+
+class ModelSamplingCONST:
+    """What reForge mixes in for flow models."""
+
+
+@pytest.mark.parametrize("around", [
+    {"predictor": SimpleNamespace(prediction_type="const")},
+    {"model_sampling": type("ModelSampling", (ModelSamplingCONST,), {})()},
+], ids=["Forge", "reForge"])
+def test_flow_models_with_a_unet_are_refused(around: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match="dreamy_v2 is a rectified flow model"):
+        find_guidable_unet(loaded_in_forge(unet_with(context=2048), **around))
+
+
+@pytest.mark.parametrize("around", [
+    {"predictor": SimpleNamespace(prediction_type="v_prediction")},
+    {"model_sampling": SimpleNamespace()},
+], ids=["Forge", "reForge"])
+def test_models_of_forge_kinds_are_taken(around: dict[str, Any]) -> None:
+    network = unet_with()
+    assert find_guidable_unet(loaded_in_forge(network, **around)) is network
+
+
+def test_a_compiled_unet_is_refused() -> None:
+    """reForge replaces the module with --torch-compile."""
+    network = unet_with()
+    network.register_module("_orig_mod", unet_with())
+    with pytest.raises(HostError, match="without --torch-compile"):
+        find_guidable_unet(loaded_in_forge(network))
 
 
 def test_the_hosts_own_word_counts() -> None:
@@ -76,7 +115,7 @@ def test_the_hosts_own_word_counts() -> None:
 
 
 @pytest.mark.parametrize("model", [
-    None, SimpleNamespace(), SimpleNamespace(model=None), loaded(None),
+    None, SimpleNamespace(), SimpleNamespace(model=None), loaded(None), loaded_in_forge(None),
 ])
 def test_no_model_is_said(model: Any) -> None:
     with pytest.raises(HostError, match="No Stable Diffusion model is loaded"):

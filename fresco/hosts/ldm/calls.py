@@ -24,10 +24,11 @@ class ModelCall:
     def __init__(
         self, frames: int, *, order: Sequence[Chunk], stages: Sequence[int], sites: Sequence[Site]
     ) -> None:
-        self._frames, self._order = frames, tuple(order)
+        self._frames = frames
+        self._order: tuple[Chunk, ...] = tuple(order)
         self._stages, self._sites = frozenset(stages), frozenset(sites)
         self._rows: Rows | None = None
-        self._done = 0
+        self._done: tuple[Chunk, ...] = ()
         self._tokens: dict[int, int] = {}
         self._asked: set[Site] = set()
 
@@ -36,18 +37,25 @@ class ModelCall:
         """Layout of the evaluation under way."""
         return self._rows
 
-    def begin(self, count: int) -> None:
-        """An evaluation of so many rows begins."""
+    def begin(self, count: int, told: Sequence[Chunk] | None = None) -> None:
+        """An evaluation of so many rows begins.
+
+        Args:
+            told: conditionings of its rows, where the host says them; None: by the call's order.
+        """
         self.end()
         chunks, rest = divmod(count, self._frames)
-        if rest or not 0 < chunks <= len(self._order) - self._done:
+        left: list[Chunk] = [chunk for chunk in self._order if chunk not in self._done]
+        named: tuple[Chunk, ...] = tuple(left[:chunks] if told is None else told)
+        once = len(set(named)) == len(named) and set(named) <= set(left)
+        if rest or not chunks or len(named) != chunks or not once:
             raise HostError(
-                f"the UNet was called with {count} rows after {self._done * self._frames} in the "
-                f"same step; FRESCO needs the {self._frames} frames of one conditioning, or of "
+                f"the UNet was called with {count} rows after {len(self._done) * self._frames} in "
+                f"the same step; FRESCO needs the {self._frames} frames of one conditioning, or of "
                 f"both, in every call. {_SPLITTERS}."
             )
-        self._rows = Rows(self._frames, self._order[self._done : self._done + chunks])
-        self._done += chunks
+        self._rows = Rows(self._frames, named)
+        self._done += named
 
     def enter(self, stage: int, h: Tensor) -> Rows:
         """A decoder stage begins, with [rows, C, H, W]."""

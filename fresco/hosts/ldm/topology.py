@@ -17,6 +17,9 @@ class DecoderBlock:
 
     module: nn.Module
     """The block."""
+    entry: nn.Module
+    """Its first part, a residual block, which is called with that input. reForge and forge-classic
+    walk through the parts and never call the block itself."""
     width: int
     """Channels of the decoder's feature in its input; they come first."""
 
@@ -45,7 +48,7 @@ def find_decoder_stages(unet: nn.Module) -> tuple[DecoderStage, ...]:
     stages: list[DecoderStage] = []
     before, blocks = middle, list[DecoderBlock]()
     for number, block in enumerate(outputs):
-        blocks.append(DecoderBlock(block, _find_width(before)))
+        blocks.append(DecoderBlock(block, _find_entry(block), _find_width(before)))
         before = block
         if _enlarges(block) or number == len(outputs) - 1:
             layers = [layer for part in blocks for layer in _find_self_attention(part.module)]
@@ -58,15 +61,27 @@ def _enlarges(block: nn.Module) -> bool:
     return any(type(module).__name__ == "Upsample" for module in block.modules())
 
 
+def _find_entry(block: nn.Module) -> nn.Module:
+    """The first part of an output block."""
+    first = next(iter(block.children()), None)
+    if first is None or not hasattr(first, "out_layers"):
+        raise _make_no_residual_error(block)
+    return first
+
+
 def _find_width(block: nn.Module) -> int:
     """Channels a block gives: those of its last residual block; the others keep them."""
     widths = [part.out_channels for part in block.children() if hasattr(part, "out_layers")]
     if not widths:
-        raise HostError(
-            f"{type(block).__name__} has no residual block, so the UNet is not the one of Stable "
-            "Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
-        )
+        raise _make_no_residual_error(block)
     return int(widths[-1])  # pyright: ignore[reportArgumentType] - an attribute of any module
+
+
+def _make_no_residual_error(block: nn.Module) -> HostError:
+    return HostError(
+        f"{type(block).__name__} has no residual block, so the UNet is not the one of Stable "
+        "Diffusion 1.x, 2.x or SDXL; use a checkpoint of those."
+    )
 
 
 def _find_self_attention(block: nn.Module) -> Iterator[nn.Module]:

@@ -1,8 +1,9 @@
-"""The seam on a UNet of `ldm` or `sgm`, as the WebUI loads them: nothing left behind.
+"""The seam on a UNet of `ldm` or `sgm`, as the WebUI and the Forge kinds load them.
 
-Blocks are hooked one by one, so the hooks act also where another extension (ControlNet) has
-replaced the whole UNet's `forward`; attention is replaced at the instance, which goes before
-every cross attention optimisation of the WebUI, since those replace it at the class.
+Nothing is left behind. The first part of every decoder block is hooked, so the hooks act also where
+another extension (ControlNet) has replaced the whole UNet's `forward`, and in hosts that walk
+through a block's parts; attention is replaced at the instance, which goes before every cross
+attention optimisation of the WebUI, since those replace it at the class.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from fresco.hosts.sites import choose_sites
 
 Sources = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From the input of a layer: what its keys and what its values are made of (hypernetworks)."""
+_OPTIONS = "transformer_options"
+"""What a Forge kind tells the UNet and its layers of an evaluation."""
+_CONDITIONINGS: Sequence[Chunk] = ("positive", "negative")
+"""By the number that a Forge kind gives them."""
 
 
 class LdmProjections:
@@ -97,7 +102,7 @@ class LdmUNet:
             for number, stage in enumerate(self._stages):
                 for place, block in enumerate(stage.blocks):
                     hook = self._make_block_hook(number, block, hooks, first=place == 0)
-                    stack.enter_context(pre_hook(block.module, hook))
+                    stack.enter_context(pre_hook(block.entry, hook))
             for site, layer in self._layers:
                 stack.enter_context(self._guide_attention(site, layer, hooks))
             yield
@@ -107,7 +112,8 @@ class LdmUNet:
         """Within: one call of the host's denoiser over all frames; calls outside are not guided.
 
         Args:
-            order: conditionings as their rows come, in one evaluation of the UNet or in several
+            order: conditionings as their rows come, in one evaluation of the UNet or in several,
+                where the host does not say it with the evaluation, as the Forge kinds do
         """
         before = self._call
         call = ModelCall(frames, order=order, stages=self.stages, sites=self.sites)
@@ -120,7 +126,7 @@ class LdmUNet:
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._call is not None:
-            self._call.begin(len(args[0] if args else kwargs["x"]))
+            self._call.begin(len(args[0] if args else kwargs["x"]), _find_told(kwargs))
 
     def _make_block_hook(
         self, number: int, block: DecoderBlock, hooks: UNetHooks, *, first: bool
@@ -154,7 +160,8 @@ class LdmUNet:
             def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
                 if self._call is not None:
                     rows = self._call.attend(site, x)
-                    _require_own_tokens(site, x, (*args, *kwargs.values()))
+                    rest = [value for name, value in kwargs.items() if name != _OPTIONS]
+                    _require_own_tokens(site, x, (*args, *rest))
                     guided = hooks.self_attention(site, x, project, rows)
                     if guided is not None:
                         return guided
@@ -163,6 +170,14 @@ class LdmUNet:
             return forward
 
         return replaced_forward(layer, make)
+
+
+def _find_told(kwargs: dict[str, Any]) -> tuple[Chunk, ...] | None:
+    """Conditionings of an evaluation's rows as a Forge kind tells them; None: it tells nothing."""
+    told = (kwargs.get(_OPTIONS) or {}).get("cond_or_uncond")
+    if told is None:
+        return None
+    return tuple(_CONDITIONINGS[number] for number in told if number in (0, 1))
 
 
 def _require_own_tokens(site: Site, x: Tensor, rest: tuple[Any, ...]) -> None:

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, images, rng, sd_models, shared
+from modules import devices, images, rng, shared
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fresco.guidance.ports import BatchCarry, SamplingGuide
 from fresco.hosts.webui.controlnet import per_frame_hints
-from fresco.hosts.webui.model import WebuiModel
+from fresco.hosts.webui.model import HostModel, find_latent_channels
 from fresco.hosts.webui.sampling import BatchSampling
 
-_LATENT_CHANNELS, _LATENT_SCALE = 4, 8
+_LATENT_SCALE = 8
 
 
 @contextmanager
 def guided_batch(
-    p: Any, opened: WebuiModel, guide: SamplingGuide, frames: NDArray[np.uint8], seed: int,
+    p: Any, opened: HostModel, guide: SamplingGuide, frames: NDArray[np.uint8], seed: int,
     carry: BatchCarry | None, masks: NDArray[np.uint8] | None = None,
 ) -> Iterator[BatchSampling]:
     """Within: the sampler of a call samples its batch guided; ControlNet has a hint for each frame.
@@ -37,11 +37,10 @@ def guided_batch(
         masks: [N, H, W, 3] of inpainting, as they are resized; white is painted.
     """
     work = BatchSampling(opened, p.sampler, guide, p.init_latent, seed, carry)
-    with per_frame_hints(p, frames, masks):
-        # Merged tokens have no motion path; the WebUI sets its ratio again at the next call.
-        sd_models.apply_token_merging(p.sd_model, 0)
-        with opened.unet.installed(guide), work.installed():
-            yield work
+    with per_frame_hints(p, frames, masks), \
+            opened.sampling(p, smooths=guide.wants_smoothing), \
+            opened.unet.installed(guide), work.installed():
+        yield work
 
 
 def was_interrupted() -> bool:
@@ -66,7 +65,7 @@ def encode_batch(p: Any, seed: int) -> None:
 
 def make_noise(p: Any) -> Any:
     """The call's own generator of noise for as many frames as it has seeds now."""
-    channels = getattr(shared.sd_model, "latent_channels", None) or _LATENT_CHANNELS
+    channels = find_latent_channels(p.sd_model)
     return rng.ImageRNG(
         (channels, p.height // _LATENT_SCALE, p.width // _LATENT_SCALE), p.seeds,
         subseeds=p.subseeds, subseed_strength=p.subseed_strength,

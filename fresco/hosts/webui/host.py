@@ -6,7 +6,6 @@ The WebUI's queue is held for one batch at a time, so other people's images are 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, processing, sd_models, sd_samplers_common, sd_vae, shared
+from modules import devices, processing, sd_samplers_common, sd_vae, shared
 from modules.call_queue import queue_lock
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,8 +26,9 @@ from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.options import HostOptions
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_conditionings, guided_batch, was_interrupted
+from fresco.hosts.webui.checkpoints import load_checkpoint
 from fresco.hosts.webui.controlnet import per_frame_hints
-from fresco.hosts.webui.model import WebuiModel
+from fresco.hosts.webui.model import HostModel
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
 from fresco.hosts.webui.steps import StepCounter
 from fresco.memory import memory_errors
@@ -50,7 +50,7 @@ class WebuiHost:
 
     def __init__(
         self, options: HostOptions, sampling: SamplingSettings,
-        open_model: Callable[[Any], WebuiModel],
+        open_model: Callable[[Any], HostModel],
     ) -> None:
         """
         Args:
@@ -102,7 +102,7 @@ class WebuiHost:
             stage.check()  # the wait for the queue may have been long
             model = self._model()
             with closing(self._processing(request, model)) as p:
-                call = _BatchCall(p, request, guide, stage, self._open, self._seed)
+                call = _BatchCall(p, request, guide, stage, self._open_model, self._seed)
                 images = call.run()
         return BatchResult(images, BatchCarry(tuple(call.record)))
 
@@ -116,10 +116,6 @@ class WebuiHost:
             rebuilt = processing.decode_latent_batch(model, latents, target_device=devices.cpu)
             images = torch.stack(list(rebuilt)).float().clamp(-1, 1).add(1).mul(127.5).round()
         return images.permute(0, 2, 3, 1).byte().numpy()
-
-    def _open(self, model: Any) -> WebuiModel:
-        """The model of a batch, with the noise levels that the guides were made for."""
-        return dataclasses.replace(self._open_model(model), sigmas=self._opened.sigmas)
 
     @property
     def _seed(self) -> int:
@@ -140,16 +136,7 @@ class WebuiHost:
 
     def _model(self) -> Any:
         """The job's checkpoint, loaded again if another client chose another meanwhile."""
-        info = sd_models.get_closet_checkpoint_match(self._options.model)
-        if info is None:
-            raise HostError(
-                f"The checkpoint {self._options.model!r} no longer exists; choose another."
-            )
-        if shared.sd_model.sd_checkpoint_info.filename != info.filename:
-            # Loading writes the choice into the settings, which are everybody's.
-            with sd_models.SkipWritingToConfig():
-                sd_models.reload_model_weights(info=info)
-        return shared.sd_model
+        return load_checkpoint(self._options.model)
 
     def _list_facts(self, model: Any) -> dict[str, Any]:
         """All that changes images. Neither names of files that are hashed nor the device."""
@@ -159,6 +146,7 @@ class WebuiHost:
             "checkpoint": info.sha256 or _file_state(info.filename)[1:],
             "vae": vae or sd_vae.get_loaded_vae_name(),
             "types": [str(devices.dtype_unet), str(devices.dtype_vae)],
+            **self._opened.list_facts(),
         }
 
     def _list_former_facts(self, model: Any) -> dict[str, Any]:
@@ -169,7 +157,7 @@ class WebuiHost:
             "vae": [sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()],
             "options": {name: shared.opts.data.get(name) for name in _IMAGE_OPTIONS},
             "hypernetworks": [
-                net.name for net in getattr(shared, "loaded_hypernetworks", ())
+                net.name for net in getattr(shared, "loaded_hypernetworks", None) or ()
             ],
             "sampler": [self._options.sampler, self._options.scheduler],
             "control": [repr(unit) for unit in self._options.control],
@@ -213,7 +201,7 @@ class _BatchCall:
 
     def __init__(
         self, p: Any, request: BatchRequest, guide: SamplingGuide | None, stage: Stage,
-        open_model: Callable[[Any], WebuiModel], seed: int,
+        open_model: Callable[[Any], HostModel], seed: int,
     ) -> None:
         self._p, self._request, self._guide = p, request, guide
         self._open_model, self._seed = open_model, seed
@@ -240,9 +228,13 @@ class _BatchCall:
         return np.stack(images)
 
     def _with_one_seed(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        p = self._p
+
         def init(prompts: Any, seeds: list[int], subseeds: list[int]) -> Any:
             # In place: the loop over batches cuts its seeds from these very lists.
             seeds[:], subseeds[:] = [seeds[0]] * len(seeds), [subseeds[0]] * len(subseeds)
+            # Some forks of Neo round the size of a call to multiples of 64.
+            p.height, p.width = self._request.frames.shape[1:3]
             # The VAE draws from torch's own generator, which other scripts have used by now.
             torch.manual_seed(self._seed)
             return previous(prompts, seeds, subseeds)

@@ -1,57 +1,85 @@
-"""The loaded model of the WebUI, as guidance takes it: its UNet, noise levels and VAE."""
+"""The loaded model of a WebUI, as guidance takes it, whichever kind of WebUI it is."""
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from modules import devices, shared
 from torch import Tensor
 
-from fresco.hosts.detection import find_guidable_unet
-from fresco.hosts.ldm.unet import LdmUNet, Sources
-from fresco.hosts.noise import compute_model_sigmas
+from fresco.guidance.ports import Chunk
+from fresco.hosts.ldm.unet import LdmUNet
+
+_LATENT_CHANNELS = 4
+"""Of all models that can be guided; older hosts do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
-class WebuiModel:
-    """A model of the WebUI that can be guided."""
+class ReferencePoint:
+    """Where the reference pass looks: almost clean frames, each with its own noise."""
 
-    model: Any
-    """The WebUI's own object."""
-    unet: LdmUNet
-    """The seam on its UNet."""
-    sigmas: Sequence[float]
-    """Noise level of every training timestep, rising."""
+    clean: Tensor
+    """[N, C, h, w] latents."""
+    noise: Tensor
+    """[N, C, h, w]."""
+    sigma: float
+    """Noise level."""
+    mark: float
+    """What the sampler calls this level: a sigma or a timestep."""
 
-    @classmethod
-    def of(cls, model: Any) -> WebuiModel:
-        """A loaded model; one that cannot be guided is refused by name."""
-        unet = LdmUNet(find_guidable_unet(model), sources=_hypernetworks())
-        return cls(model, unet, compute_model_sigmas(model.alphas_cumprod))
+
+class HostModel(Protocol):
+    """A model that can be guided."""
+
+    @property
+    def unet(self) -> LdmUNet:
+        """The seam on its UNet."""
+        ...
+
+    @property
+    def sigmas(self) -> Sequence[float]:
+        """Noise level of every training timestep, rising, as it was when the model was opened. A
+        host may change them for a batch."""
+        ...
+
+    def evaluate(
+        self, denoiser: Any, point: ReferencePoint, text: Any, image_cond: Any, chunk: Chunk
+    ) -> None:
+        """Call the UNet as the reference pass does: once, without what extensions added to it.
+
+        Args:
+            denoiser: the sampler's `CFGDenoiser`
+            text: conditioning of every frame
+            image_cond: image conditioning of the call
+            chunk: which conditioning it is
+        """
+        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
-        with devices.without_autocast():
-            return self.model.decode_first_stage(latents.to(devices.dtype_vae)).float()
+        ...
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise."""
-        with devices.without_autocast():
-            posterior = self.model.encode_first_stage(images.to(devices.dtype_vae))
-            latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
-            scale = 1.0 if isinstance(posterior, Tensor) else self.model.scale_factor
-            return latents * scale
+        ...
+
+    def sampling(self, p: Any, *, smooths: bool) -> AbstractContextManager[None]:
+        """Within: the model is such that a call of `p.sample` can be guided.
+
+        Args:
+            smooths: whether the VAE works between steps
+        """
+        ...
+
+    def list_facts(self) -> Mapping[str, Any]:
+        """What changes images besides what every WebUI has."""
+        ...
 
 
-def _hypernetworks() -> Sources | None:
-    """What keys and values of attention are made of, if hypernetworks are loaded. Forge Neo has
-    none."""
-    loaded = getattr(shared, "loaded_hypernetworks", None)
-    if not loaded:
-        return None
-    from modules.hypernetworks import hypernetwork
-
-    return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
+def find_latent_channels(model: Any) -> int:
+    """Channels of the latents of what the WebUI calls `shared.sd_model`."""
+    objects = getattr(model, "forge_objects", None)
+    owner = model if objects is None else objects.vae
+    return getattr(owner, "latent_channels", None) or _LATENT_CHANNELS

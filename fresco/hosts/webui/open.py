@@ -1,7 +1,8 @@
 """Open the WebUI's loaded model for guidance, and a host for jobs.
 
-A branch for another kind of WebUI belongs here. The rest of the program calls these functions and
-never touches the UNet of `shared.sd_model` itself.
+There are two families: AUTOMATIC1111's WebUI, and the Forge kinds, whose model has `forge_objects`.
+Which of them this is, is decided here and in `checkpoints.py`. The rest of the program calls these
+functions and never touches the UNet of `shared.sd_model` itself.
 """
 
 # pyright: reportMissingImports=false
@@ -13,17 +14,19 @@ from modules import shared
 
 from fresco.guidance.ports import Host
 from fresco.hosts.options import HostOptions
-from fresco.hosts.webui.model import WebuiModel
+from fresco.hosts.webui.a1111 import A1111Model
+from fresco.hosts.webui.forge import ForgeModel
+from fresco.hosts.webui.model import HostModel
 from fresco.settings import SamplingSettings
 
 
-def open_model(model: Any) -> WebuiModel:
-    """What guidance needs of a loaded model.
+def open_model(model: Any) -> HostModel:
+    """What guidance needs of a loaded model; one that cannot be guided is refused by name.
 
     Args:
         model: what the WebUI calls `shared.sd_model`
     """
-    return WebuiModel.of(model)
+    return ForgeModel.of(model) if hasattr(model, "forge_objects") else A1111Model.of(model)
 
 
 def open_host(options: HostOptions, sampling: SamplingSettings) -> Host:

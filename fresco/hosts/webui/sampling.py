@@ -19,16 +19,11 @@ from modules.sd_samplers_timesteps import CompVisSampler
 from torch import Tensor
 
 from fresco.errors import HostError
-from fresco.guidance.ports import BatchCarry, SamplingGuide, Step
+from fresco.guidance.ports import BatchCarry, Chunk, SamplingGuide, Step
 from fresco.hosts.carry import make_carry, pick_ends, send_carry
-from fresco.hosts.noise import (
-    from_estimate,
-    interpolate_sigmas,
-    to_estimate,
-    weigh_signal_and_noise,
-)
+from fresco.hosts.noise import from_estimate, interpolate_sigmas, to_estimate
 from fresco.hosts.patching import Forward, replaced_forward
-from fresco.hosts.webui.model import WebuiModel
+from fresco.hosts.webui.model import HostModel, ReferencePoint
 
 UNGUIDED_SAMPLERS = ("DPM adaptive",)
 """Samplers whose number of steps differs from batch to batch."""
@@ -40,7 +35,7 @@ _REFERENCE_SEED = 1 << 20
 class BatchSampling:
     """One batch at work in the WebUI's sampler."""
 
-    model: WebuiModel
+    model: HostModel
     """The WebUI's model; the hooks of the guide are installed on its UNet."""
     sampler: Any
     """Of this call."""
@@ -172,21 +167,23 @@ class BatchSampling:
             self._pinned = send_carry(self.carry, x)
         x[:2] = self._pinned[index]
 
-    def _capture(self, cond: Any, uncond: Any, image_cond: Tensor, *, like: Tensor) -> None:
+    def _capture(self, cond: Any, uncond: Any, image_cond: Any, *, like: Tensor) -> None:
         """The reference pass: almost clean frames, each with its own noise, without ControlNet."""
         denoiser = self.sampler.model_wrap_cfg
         noise = torch.randn(
             self.latents.shape, generator=torch.Generator().manual_seed(self.seed + _REFERENCE_SEED)
         ).to(like)
-        x = self._noised(self.latents.to(like), noise)
-        mark = like.new_full((len(x),), self.last)
+        point = ReferencePoint(
+            self.latents.to(like), noise, sigma=self._level(self.last), mark=self.last
+        )
         _, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
-        negative = prompt_parser.reconstruct_cond_batch(uncond, denoiser.step)
-        unet = self.model.unet
-        with self.guide.capturing(), _plain_forward(unet.unet), unet.calling(len(x)):
-            for tensor in (positive, negative):
-                condition = _condition(_unmarked(tensor), image_cond)
-                denoiser.inner_model(x, mark, cond=condition)
+        texts: list[tuple[Chunk, Any]] = [("positive", positive)]
+        if uncond is not None:  # Forge kinds make none at guidance scale 1
+            negative = prompt_parser.reconstruct_cond_batch(uncond, denoiser.step)
+            texts.append(("negative", negative))
+        with self.guide.capturing(), self.model.unet.calling(len(like)):
+            for chunk, text in texts:
+                self.model.evaluate(denoiser, point, text, image_cond, chunk)
 
     def _refuse_composed(self, cond: Any) -> None:
         kinds, _ = prompt_parser.reconstruct_multicond_batch(
@@ -198,13 +195,6 @@ class BatchSampling:
                 "letters, or use a comma."
             )
 
-    def _noised(self, clean: Tensor, noise: Tensor) -> Tensor:
-        """Latents at the last noise level, as this sampler gives them to the model."""
-        if not self.by_timestep:
-            return clean + noise * self.last
-        a, s = weigh_signal_and_noise(self._level(self.last))
-        return a * clean + s * noise
-
     def _smoothed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:
         """The output whose denoised estimate has a smoothed background."""
         kind = "epsilon" if self.by_timestep else "sample"
@@ -214,43 +204,11 @@ class BatchSampling:
         return from_estimate(estimate + change.to(estimate), x, step.sigma, kind)
 
 
-def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, Tensor]:
+def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Conditional, unconditional and image conditioning of a denoiser call."""
     names = ("uncond", "cond", "cond_scale", "s_min_uncond", "image_cond")
     values = dict(zip(names, args, strict=False)) | kwargs
     return values["cond"], values["uncond"], values["image_cond"]
-
-
-def _condition(tensor: Any, image_cond: Tensor) -> dict[str, Any]:
-    """What the WebUI hands to the model: a dict for SDXL, a tensor otherwise."""
-    if isinstance(tensor, dict):
-        return {**tensor, "c_concat": [image_cond]}
-    return {"c_crossattn": [tensor], "c_concat": [image_cond]}
-
-
-_MARK = 1024.0
-"""ControlNet puts one token of plus or minus this before every conditioning."""
-
-
-def _unmarked(tensor: Any) -> Any:
-    """The conditioning without the token that ControlNet removes in its own forward."""
-    if isinstance(tensor, dict):
-        return {**tensor, "crossattn": _unmarked(tensor["crossattn"])}
-    first = tensor[:, :1].abs()
-    marked = first.numel() > 0 and bool((first - _MARK).abs().max() < 1)
-    return tensor[:, 1:] if marked else tensor
-
-
-@contextmanager
-def _plain_forward(unet: Any) -> Iterator[None]:
-    """Within: the UNet's own forward, not the one an extension put on the instance."""
-    attributes = vars(unet)
-    foreign = attributes.pop("forward", None)
-    try:
-        yield
-    finally:
-        if foreign is not None:
-            attributes["forward"] = foreign
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""The loaded model of AUTOMATIC1111's WebUI."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from modules import devices, sd_models, shared
+from modules.sd_samplers_timesteps import CompVisSampler
+from torch import Tensor
+
+from fresco.guidance.ports import Chunk
+from fresco.hosts.detection import find_guidable_unet
+from fresco.hosts.ldm.unet import LdmUNet, Sources
+from fresco.hosts.noise import compute_model_sigmas, weigh_signal_and_noise
+from fresco.hosts.webui.model import ReferencePoint
+
+
+@dataclass(frozen=True, slots=True)
+class A1111Model:
+    """`HostModel` of the WebUI, whose model is one of `ldm` or `sgm`."""
+
+    model: Any
+    """The WebUI's own object."""
+    unet: LdmUNet
+    """The seam on its UNet."""
+    sigmas: Sequence[float]
+    """Noise level of every training timestep, rising."""
+
+    @classmethod
+    def of(cls, model: Any) -> A1111Model:
+        """A loaded model; one that cannot be guided is refused by name."""
+        unet = LdmUNet(find_guidable_unet(model), sources=_find_hypernetworks())
+        return cls(model, unet, compute_model_sigmas(model.alphas_cumprod))
+
+    def evaluate(
+        self, denoiser: Any, point: ReferencePoint, text: Any, image_cond: Any, chunk: Chunk
+    ) -> None:
+        """By the denoiser's own model, in the form that its sampler works on."""
+        x = _add_noise(point, by_timestep=isinstance(denoiser.sampler, CompVisSampler))
+        mark = x.new_full((len(x),), point.mark)
+        with _plain_forward(self.unet.unet):
+            denoiser.inner_model(x, mark, cond=_make_condition(_unmark(text), image_cond))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
+        with devices.without_autocast():
+            return self.model.decode_first_stage(latents.to(devices.dtype_vae)).float()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise."""
+        with devices.without_autocast():
+            posterior = self.model.encode_first_stage(images.to(devices.dtype_vae))
+            latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
+            scale = 1.0 if isinstance(posterior, Tensor) else self.model.scale_factor
+            return latents * scale
+
+    @contextmanager
+    def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:
+        """Within: no tokens are merged. The WebUI sets its ratio again at the next call."""
+        sd_models.apply_token_merging(p.sd_model, 0)  # merged tokens have no motion path
+        yield
+
+    def list_facts(self) -> Mapping[str, Any]:
+        """Nothing more."""
+        return {}
+
+
+def _find_hypernetworks() -> Sources | None:
+    """What keys and values of attention are made of, if hypernetworks are loaded."""
+    loaded = getattr(shared, "loaded_hypernetworks", None)
+    if not loaded:
+        return None
+    hypernetwork = importlib.import_module("modules.hypernetworks.hypernetwork")
+    return lambda x: hypernetwork.apply_hypernetworks(loaded, x)
+
+
+def _add_noise(point: ReferencePoint, *, by_timestep: bool) -> Tensor:
+    """Latents at the noise level, as the sampler gives them to the model."""
+    if not by_timestep:
+        return point.clean + point.noise * point.mark
+    a, s = weigh_signal_and_noise(point.sigma)
+    return a * point.clean + s * point.noise
+
+
+def _make_condition(text: Any, image_cond: Tensor) -> dict[str, Any]:
+    """What the WebUI hands to the model: a dict for SDXL, a tensor otherwise."""
+    if isinstance(text, dict):
+        return {**text, "c_concat": [image_cond]}
+    return {"c_crossattn": [text], "c_concat": [image_cond]}
+
+
+_MARK = 1024.0
+"""ControlNet puts one token of plus or minus this before every conditioning."""
+
+
+def _unmark(text: Any) -> Any:
+    """The conditioning without the token that ControlNet removes in its own forward."""
+    if isinstance(text, dict):
+        return {**text, "crossattn": _unmark(text["crossattn"])}
+    first = text[:, :1].abs()
+    marked = first.numel() > 0 and bool((first - _MARK).abs().max() < 1)
+    return text[:, 1:] if marked else text
+
+
+@contextmanager
+def _plain_forward(unet: Any) -> Iterator[None]:
+    """Within: the UNet's own forward, not the one an extension put on the instance."""
+    attributes = vars(unet)
+    foreign = attributes.pop("forward", None)
+    try:
+        yield
+    finally:
+        if foreign is not None:
+            attributes["forward"] = foreign
