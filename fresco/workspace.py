@@ -55,12 +55,17 @@ _CUT_NAME = re.compile(r"(?:scan\d*|sound)-[0-9a-f]*\.")
 """What is left of the name of an artefact that is a file in that of its part."""
 SEEN = "seen"
 """File of a workspace that says what its source was like at the last look."""
-_OTHER_NAMES = frozenset({_FLOW, SEEN, "lock", "plan.json", "random-seed.json"})
+_LOCK = "lock"
+_OTHER_NAMES = frozenset({_FLOW, SEEN, _LOCK, "plan.json", "random-seed.json"})
 """What else this program keeps in the folder of a workspace."""
 _LARGEST_JSON = 1 << 28
 """Bytes; the scores of a day of video take a tenth of it."""
 _DIGEST = "sha256"
 """Name of the digest in a file of tensors."""
+_ARCHIVE_ERRORS = (
+    OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError,
+)
+"""What reading a damaged .npz raises."""
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _LEFT = 10.0
 """Seconds after which a file of `write_atomically`, which takes a moment, was left by a kill."""
@@ -372,6 +377,19 @@ def read_tensors(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
+def read_arrays(path: Path) -> dict[str, NDArray] | None:
+    """Read the arrays of an .npz, by their checksums; None if it is absent or damaged."""
+    import numpy as np
+
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if archive.zip.testzip() is not None:  # before a damaged size is believed
+                return None
+            return {name: archive[name] for name in archive.files}
+    except _ARCHIVE_ERRORS:
+        return None
+
+
 def _digest_tensors(data: bytes) -> tuple[str | None, str]:
     """The digest that a file of tensors holds, if it does, and the one that it should hold."""
     end = 8 + int.from_bytes(data[:8], "little")
@@ -426,22 +444,12 @@ def _is_whole_archive(path: Path, _: object) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error):
+    except _ARCHIVE_ERRORS:
         return False
-
-
-def _is_whole_array(path: Path, _: object) -> bool:
-    import numpy as np
-
-    try:
-        np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    return True
 
 
 _CHECKS: Mapping[str, Callable[[Path, tuple[int, int] | None], bool]] = {
-    ".png": _is_whole_image, ".npz": _is_whole_archive, ".npy": _is_whole_array,
+    ".png": _is_whole_image, ".npz": _is_whole_archive,
 }
 """Whether a file of a kind is whole, by its suffix."""
 
@@ -460,6 +468,9 @@ def _lock(file: IO[bytes]) -> None:
 class Workspace:
     """The folder of one run. Held by one process at a time."""
 
+    LOCK = _LOCK
+    """Name of the file in it that says whether it is held."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock_file: IO[bytes] | None = None
@@ -467,7 +478,7 @@ class Workspace:
     def __enter__(self) -> Workspace:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock_file = (self.root / "lock").open("a+b")
+            self._lock_file = (self.root / self.LOCK).open("a+b")
         except OSError as error:
             raise explain(error, self.root) from error
         try:
@@ -494,10 +505,13 @@ class Workspace:
         ]
 
     def tidy(self) -> None:
-        """Remove what killed runs have left half written. To be called by who holds the folder."""
+        """Remove what killed runs have left half written, and links to files that no run has made.
+
+        To be called by who holds the folder.
+        """
         for place in self.list_artefacts():
-            for path in place.rglob(".*") if place.is_dir() else ():
-                if is_part(path) and not path.is_symlink() and path.is_file():
+            for path in place.rglob("*") if place.is_dir() else ():
+                if path.is_symlink() or (is_part(path) and path.is_file()):
                     with contextlib.suppress(OSError):
                         path.unlink()
         alone = all(
@@ -541,12 +555,17 @@ class Workspace:
 
 def has_room(folder: Path, size: int) -> bool:
     """Whether so many bytes may lie in a folder for a while, beside what else a run writes."""
-    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    free = find_free(folder)
+    return free is not None and size <= min(_MOST_KEPT, free // _SHARE_KEPT)
+
+
+def find_free(folder: Path) -> int | None:
+    """Bytes that are free where a folder is, or will be; None where the system does not say."""
     try:
-        free = shutil.disk_usage(there).free
+        there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+        return shutil.disk_usage(there).free
     except OSError:
-        return False
-    return size <= min(_MOST_KEPT, free // _SHARE_KEPT)
+        return None
 
 
 def frame_name(frame: int) -> str:

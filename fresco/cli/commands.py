@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FrescoSettings
+from fresco.temporary import open_temporary_folder
 from fresco.workspace import clear_parts, follow_link, require_files, write_bytes
 
 if TYPE_CHECKING:
@@ -170,12 +170,14 @@ def keyframes(arguments: argparse.Namespace) -> None:
     inputs = _gather_inputs(arguments)
     from fresco.run.translate import detect_keyframes
 
-    with tempfile.TemporaryDirectory(prefix="fresco-") as scratch, _progress(arguments) as progress:
-        space = _workspace(arguments) or Path(scratch)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress(arguments))
+        space = _workspace(arguments) or stack.enter_context(open_temporary_folder())
         clip, _, plans, notes = detect_keyframes(inputs.source, inputs.settings, progress, space)
     all_notes = (*clip.info.notes, *notes)  # those of the source were logged when it was read
     text = json.dumps(_plans_as_json(inputs.source, plans, all_notes), indent=1) + "\n"
     if target:
+        clear_parts(Path(target))
         write_bytes(follow_link(Path(target)), text.encode())
     _log_notes(notes)
     if arguments.json:
@@ -263,6 +265,7 @@ def config(arguments: argparse.Namespace) -> None:
             "put it where the report says."
         )
     output = imported.output or imported.source.with_name(f"{imported.source.stem}_fresco.mp4")
+    clear_parts(Path(arguments.output))
     write_run_file(
         Path(arguments.output), imported.settings, source=imported.source, output=output, host=""
     )

@@ -15,7 +15,10 @@ from fresco.run.inputs import Source
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, has_room, write_atomically
+from fresco.workspace import digest, has_room, read_arrays, write_atomically
+
+_FRAME = "frame"
+"""Name of the array in the file of a frame that is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,9 @@ class WorkingFrames:
         """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
         numbers = range(first, last + 1)
         if not self._list_missing(numbers):
-            yield from map(self._load, numbers)
+            for number in numbers:
+                kept = self._load(number)
+                yield kept if kept is not None else self._decode(number)
             return
         with self._open() as source:
             for frame in source.frames(first, last):
@@ -45,18 +50,19 @@ class WorkingFrames:
 
     def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Single frames, as [N, H, W, 3] RGB."""
-        missing = self._list_missing(numbers)
-        found: dict[int, NDArray[np.uint8]] = {}
+        kept = {number: self._load(number) for number in numbers}
+        missing = [number for number, frame in kept.items() if frame is None]
         if missing:
             with self._open() as source:
-                found = {n: scale_frame(source.frame(n), self.size) for n in missing}
-        return np.stack([found[n] if n in found else self._load(n) for n in numbers])
+                kept |= {n: scale_frame(source.frame(n), self.size) for n in missing}
+        return np.stack([frame for number in numbers if (frame := kept[number]) is not None])
 
     def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
         """Keep a frame of the source [h, w, 3] for this run, at working size."""
         if self.kept is not None:
             with write_atomically(self._path(number), lasting=False) as path:
-                np.save(path, scale_frame(frame, self.size))
+                # An archive holds a checksum.
+                np.savez(path, **{_FRAME: scale_frame(frame, self.size)})  # pyright: ignore
 
     def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:
         """Keep frames for this run where there is room: the source is decoded once for all."""
@@ -80,10 +86,21 @@ class WorkingFrames:
 
     def _path(self, number: int) -> Path:
         assert self.kept is not None
-        return self.kept / f"{number:06d}.npy"
+        return self.kept / f"{number:06d}.npz"
 
-    def _load(self, number: int) -> NDArray[np.uint8]:
-        return np.load(self._path(number), allow_pickle=False)
+    def _load(self, number: int) -> NDArray[np.uint8] | None:
+        """A frame that was kept; None if it was not, or is damaged."""
+        if self.kept is None:
+            return None
+        arrays = read_arrays(self._path(number))
+        frame = arrays.get(_FRAME) if arrays else None
+        if frame is None or frame.shape != (*self.size[::-1], 3) or frame.dtype != np.uint8:
+            return None
+        return frame
+
+    def _decode(self, number: int) -> NDArray[np.uint8]:
+        with self._open() as source:
+            return scale_frame(source.frame(number), self.size)
 
     def _open(self) -> FrameSource:
         return open_source(self.path, last_frame=self.end, index=self.index)

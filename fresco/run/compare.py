@@ -17,6 +17,7 @@ from fresco.run.result import choose_sound, find_end
 from fresco.video.reader import FrameSource, open_source
 from fresco.video.size import scale_frame
 from fresco.video.writer import VideoWriter
+from fresco.workspace import clear_parts
 
 _BAR = 28
 """Height of the strip that holds the names, in pixels."""
@@ -59,6 +60,7 @@ def compare_videos(
         for each in watched:
             each.check()
 
+    clear_parts(output)
     starts = list(first_frames or [0] * len(paths))
     with contextlib.ExitStack() as stack:
         ends = [last_frame, *(-1 for _ in paths[1:])]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -27,6 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
+from fresco.temporary import open_temporary_folder
 from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
@@ -234,8 +233,9 @@ class VideoWriter:
         if self._sound_source is None or kept is _Sound.LEFT_OUT:
             return
         if self._scratch is None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="fresco-"))
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+            own = ExitStack()
+            self._scratch = own.enter_context(open_temporary_folder())
+            weakref.finalize(self, own.close)
         self._sound, self._sound_notes = open_sound(
             self._sound_source, suffix, self._output, self._stack, self._scratch,
             encode=kept is _Sound.ENCODED,

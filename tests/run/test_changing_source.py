@@ -195,7 +195,7 @@ def test_replaced_before_a_kill_and_put_back_after_it(
         killed.setattr(SourceWatch, "dropping", lambda self: contextlib.nullcontext())
         with pytest.raises(KeyboardInterrupt):
             propagate_keys(source, keys, output, make_settings(), Progress(kill))
-    kept = list(output.parent.glob("result.fresco/source-*/*.npy"))
+    kept = list(output.parent.glob("result.fresco/source-*/*.npz"))
     assert kept
     replace_source(source, first)
     with monkeypatch.context() as context:

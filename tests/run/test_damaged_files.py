@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -18,10 +19,12 @@ from fresco import workspace
 from fresco.errors import Cancelled
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.propagation.scratch import save_arrays
+from fresco.run.clip import open_clip
 from fresco.run.translate import propagate_keys
 from fresco.settings import from_dict
 from fresco.workspace import (
     drop_damaged,
+    read_arrays,
     read_json,
     read_tensors,
     write_image,
@@ -99,7 +102,7 @@ def test_what_an_interrupted_run_kept_is_made_anew(
     with pytest.raises(Cancelled):
         propagate_keys(*inputs, SETTINGS, Progress(stop, token))
     space = output.with_suffix(".fresco")
-    kept = [path for path in space.rglob("*") if path.suffix in (".npy", ".npz")]
+    kept = list(space.rglob("*.npz"))
     kept = kept or [space / "plan.json"]
     for path in kept:
         harm(path)
@@ -149,19 +152,40 @@ def test_tensors_of_version_0_1_are_read_without_a_digest(tmp_path: Path) -> Non
     assert torch.equal(known["a"], torch.ones(3))
 
 
-def test_archives_and_arrays_are_checked(tmp_path: Path) -> None:
-    good = tmp_path / "good.npz"
+def test_damaged_archives_are_dropped(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     save_arrays(good, {"a": np.ones((8, 8), np.float32)})
-    np.save(tmp_path / "good.npy", np.ones((8, 8)))
-    for kind in ("npz", "npy"):
-        bad = tmp_path / f"bad.{kind}"
-        shutil.copy(tmp_path / f"good.{kind}", bad)
-        cut(bad)
+    shutil.copy(good, bad)
+    cut(bad)
     (tmp_path / "notes.txt").write_text("")
     drop_damaged(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "good.npy", "good.npz", "notes.txt"
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.npz", "notes.txt"]
+
+
+def test_no_flipped_bit_gives_another_array(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    known = save_arrays(path, {"a": np.arange(6, dtype=np.uint8).reshape(1, 2, 3)})["a"]
+    data = path.read_bytes()
+    for place in range(len(data)):
+        harmed = bytearray(data)
+        harmed[place] ^= 1 << place % 8
+        path.write_bytes(harmed)
+        found = (read_arrays(path) or {}).get("a")
+        assert found is None or np.array_equal(found, known), place
+
+
+@pytest.mark.parametrize("harm", [flip_bit, cut, empty])
+def test_a_kept_frame_that_is_damaged_is_decoded_again(
+    inputs: tuple[Path, Path, Path], tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """Also where it was damaged after the run began."""
+    clip = open_clip(inputs[0], SETTINGS)
+    frames = dataclasses.replace(clip.frames, kept=tmp_path / "source-1")
+    expected = clip.frames.pick([2, 3])
+    frames.keep_all([1, 2, 3], Progress())
+    harm(tmp_path / "source-1" / "000003.npz")
+    assert np.array_equal(frames.pick([2, 3]), expected)
+    assert np.array_equal(np.stack(list(frames(2, 3))), expected)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")

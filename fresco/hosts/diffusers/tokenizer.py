@@ -6,7 +6,6 @@ import gzip
 import importlib.util
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import CLIPTokenizer
 from fresco.errors import HostError
 from fresco.hosts.checkpoint import TextSizes
 from fresco.hosts.diffusers.configurations import OPEN_CLIP_PAD
+from fresco.temporary import open_temporary_folder
 
 _HUB_TOKENIZERS = (
     "openai/clip-vit-large-patch14",
@@ -36,8 +36,8 @@ def load_tokenizers(path: Path, texts: Sequence[TextSizes], *, offline: bool) ->
 
     All have one vocabulary, and pad as their encoders were trained.
     """
-    with tempfile.TemporaryDirectory(prefix="fresco-") as name:
-        folder = Path(name) / "tokenizer"
+    with open_temporary_folder() as place:
+        folder = place / "tokenizer"
         write_tokenizer(folder, path, offline=offline)
         tokenizers: list[Any] = []
         for text in texts:

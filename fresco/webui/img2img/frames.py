@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
 from fresco.server.videos import probe_video
 from fresco.settings import FrescoSettings
+from fresco.temporary import open_temporary_folder
 from fresco.video.reader import open_source
 from fresco.webui.img2img.masks import collect_masks
 from fresco.webui.img2img.request import Request
@@ -50,8 +50,8 @@ def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrame
         images = [image for image in given if image is not None]
         found, count = take_images(images, request.settings), len(images)
     elif request.data:
-        with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
-            path = Path(folder) / "video.mp4"
+        with open_temporary_folder() as folder:
+            path = folder / "video.mp4"
             path.write_bytes(request.data)
             try:
                 probe_video(path, "video")
@@ -102,10 +102,8 @@ def _require_no_choice(settings: FrescoSettings) -> None:
 
 def read_keyframes(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
     """Keyframes of a video or a folder of images, found or by hand; and its number of frames."""
-    with tempfile.TemporaryDirectory(prefix="fresco-") as folder:
-        clip, _, plans, notes = detect_keyframes(
-            path, settings, Progress(), Path(folder) / "scan"
-        )
+    with open_temporary_folder() as folder:
+        clip, _, plans, notes = detect_keyframes(path, settings, Progress(), folder)
         numbers = tuple(number for plan in plans for number in plan.keyframes)
         with open_source(path, last_frame=clip.frames.end) as source:
             images = tuple(
