@@ -23,6 +23,8 @@ RANDOM_SEED = -1
 """The seed that stands for a random one, as in the WebUI. Front ends draw it before a run."""
 _SEEDS = 1 << 32
 """Seeds that a random one is drawn from: those that every host takes."""
+_LAST_FRAME = 999_999_999
+"""Highest number of a frame: a year of video has fewer."""
 
 Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
 
@@ -447,12 +449,14 @@ class OutputSettings:
     """What is written."""
 
     first_frame: int = _result(
-        0, "First frame of the source to use.", low=0, one_clip=True, commands=_ALL, img2img=True
+        0, "First frame of the source to use.", low=0, high=_LAST_FRAME, one_clip=True,
+        commands=_ALL, img2img=True,
     )
     last_frame: int = _result(
         -1,
         "Last frame of the source to use; -1: its last.",
         low=-1,
+        high=_LAST_FRAME,
         one_clip=True,
         commands=_ALL,
         img2img=True,

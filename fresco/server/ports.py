@@ -54,6 +54,10 @@ class Limits:
     """Processes of a job that does not say how many; 0: as many as cores."""
     cluster: str = ""
     """Scheduler of a dask.distributed cluster that propagates; empty: this machine."""
+    waiting_jobs: int = 100
+    """Most jobs that wait for their turn; 0: any number."""
+    free_megabytes: int = 1024
+    """Disk space that jobs and uploads leave free."""
 
 
 class Environment(Protocol):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fresco.server.jobs.engine import JobConflictError, JobEngine
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus, draw_seeds
+from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
 from fresco.server.ports import Environment
+from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
 
 _JOBS, _VIDEOS = "jobs", "videos"
@@ -44,11 +45,26 @@ class Service:
         request = self.complete(request)
         with self.engine.unchanged():
             self._require_kept(request)
-            return self.engine.submit_once(request, pressed=pressed)
+            return self.engine.submit_once(request, pressed=pressed, admit=self._require_room)
+
+    def _require_room(self) -> None:
+        """NoRoomError where too many jobs wait, or the disk is full."""
+        limits = self.environment.limits
+        waiting = sum(status.state is State.QUEUED for status in self.engine.jobs())
+        if 0 < limits.waiting_jobs <= waiting:
+            raise NoRoomError(
+                f"{waiting} jobs wait, as many as this server lets wait. Try again when some are "
+                "done, cancel some, or raise that limit in the settings of the server."
+            )
+        require_free(self.root, limits.free_megabytes, what="A new job")
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """Queue an ended job again, perhaps changed; checked as in `submit`."""
-        return self.engine.resume(job, self.complete(request or self.engine.request(job)))
+        request = self.complete(request or self.engine.request(job))
+        with self.engine.unchanged():
+            if self.engine.status(job).state.ended:
+                self._require_room()
+            return self.engine.resume(job, request)
 
     def resume_once(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """As `resume`; a job that was just queued with that request is left as it is."""
@@ -56,7 +72,7 @@ class Service:
         status = self.engine.status(job)
         if status.state.going and self.engine.request(job) == request:
             return status
-        return self.engine.resume(job, request)
+        return self.resume(job, request)
 
     def delete_job(self, job: str, *, video: bool = False) -> str:
         """Remove a job that does not run, and what it made.

@@ -25,6 +25,7 @@ from fresco.progress import Progress
 from fresco.run.translate import detect_keyframes
 from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
+from fresco.server.space import require_free
 from fresco.settings import FrescoSettings
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
@@ -54,6 +55,8 @@ MOST_PIXELS = 8192 * 8192
 """Of one frame; a small file can name a size that fills the memory."""
 
 _FACTS = "clip.json"
+_LARGEST = 10**9
+"""Of any number of a video."""
 _BLOCK = 1 << 20
 _MEGABYTE = 1_000_000
 _NAME_LENGTH = 120
@@ -123,6 +126,9 @@ class VideoStore:
         suffix = Path(name.replace("\\", "/")).suffix.lower()
         path = folder / f"video{suffix if suffix in SUFFIXES else '.bin'}"
         shown = _shown_name(name)
+        coming = data.stat().st_size if isinstance(data, Path) else 0
+        if not coming:  # what is on the disk already takes no more room
+            require_free(self._root, self._limits().free_megabytes, what="The upload")
         try:
             folder.mkdir(parents=True)
             content = self._take(data, path)
@@ -176,9 +182,9 @@ class VideoStore:
         return None
 
     def _is_same(self, folder: Path, facts: Mapping[str, Any], content: str, size: int) -> bool:
-        kept = folder / str(facts["file"])
+        kept = _find_kept(folder, facts)
         try:
-            if kept.stat().st_size != size:
+            if kept is None or kept.stat().st_size != size:
                 return False
             # Of a video of version 0.1 the content is not noted.
             return content == (facts.get("content") or digest_content(kept))
@@ -238,11 +244,25 @@ class VideoStore:
         facts = read_json(folder / _FACTS)
         if not isinstance(facts, Mapping):
             return None
-        path = folder / str(facts["file"])
-        if not path.is_file():
+        path = _find_kept(folder, facts)
+        if path is None:
             return None
-        info = _info(facts["info"], path)
-        return StoredVideo(video, str(facts["name"]), path, info, path.stat().st_size)
+        try:
+            info = _info(facts["info"], path)
+            return StoredVideo(video, _shown_name(str(facts["name"])), path, info,
+                               path.stat().st_size)
+        except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+            return None  # somebody edited it
+
+
+def _find_kept(folder: Path, facts: Mapping[str, Any]) -> Path | None:
+    """The video that facts name; None unless it lies in the folder itself."""
+    path = folder / str(facts.get("file") or "")
+    try:
+        inside = path.is_file() and path.resolve().parent == folder.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return path if inside and path.name == facts.get("file") else None
 
 
 def _changed(path: Path) -> float:
@@ -332,8 +352,17 @@ def _info(values: Mapping[str, Any], path: Path) -> VideoInfo:
         name: tuple(Fraction(time) for time in values.get(name, ()))
         for name in ("timestamps", "clock_shifts")
     }
-    notes = tuple(values["notes"])
-    return VideoInfo(**{**values, **whole, **times, "notes": notes, "path": str(path)})
+    notes = tuple(map(str, values["notes"]))
+    info = VideoInfo(**{**values, **whole, **times, "notes": notes, "path": str(path)})
+    numbers = info.width, info.height, info.frames, info.rotation
+    if not all(type(number) is int and abs(number) < _LARGEST for number in numbers):
+        raise ValueError("no such numbers")
+    sizes = info.width, info.height, info.frames, info.rate, info.pixel_aspect, info.seconds
+    if not all(0 < size < _LARGEST for size in sizes):
+        raise ValueError("nothing to show")
+    if len(info.timestamps) != info.frames:
+        raise ValueError("not as many times as frames")
+    return info
 
 
 @dataclass(frozen=True, slots=True)

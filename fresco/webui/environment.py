@@ -61,6 +61,8 @@ class WebuiEnvironment:
             number("fresco_most_resolution", usual.resolution),
             number("fresco_workers", usual.workers),
             str(options.get("fresco_cluster") or ""),
+            number("fresco_most_waiting", usual.waiting_jobs),
+            number("fresco_free_megabytes", usual.free_megabytes),
         )
 
     def offer(self) -> Offer:

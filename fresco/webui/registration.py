@@ -124,6 +124,12 @@ def add_settings() -> None:
         "fresco_most_resolution": (
             usual.resolution, "Largest short side of the frames that the model sees"
         ),
+        "fresco_most_waiting": (
+            usual.waiting_jobs, "Most jobs that wait for their turn; 0: any number"
+        ),
+        "fresco_free_megabytes": (
+            usual.free_megabytes, "Disk space that jobs and uploads leave free, megabytes"
+        ),
     }
     for name, (default, label) in texts.items():
         _add_option(name, default, label, {} if isinstance(default, bool) else _NOT_BY_API)

@@ -206,3 +206,9 @@ def test_guides_of_wrong_size_are_refused_before_the_program_sees_them(tmp_path:
     with PatchSynthesizer(program, STYLE, OPTIONS) as synthesizer, \
             pytest.raises(ValueError, match="source of colour is not of the style's size"):
         synthesizer.frame(wrong)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, "1"), (-3, "1"), (7, "7"), (10**12, "256")])
+def test_the_program_is_asked_for_a_bounded_number_of_threads(asked: int, given: str) -> None:
+    words = build_command(Path("ebsynth"), SynthesisOptions(threads=asked))
+    assert words[words.index("-threads") + 1] == given

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fresco.planning.keyframes import KeyframePlan
+from fresco.server.api.route import MissingError
 from fresco.server.jobs.job import JobStatus
 from fresco.server.videos import Detection, StoredVideo
 from fresco.video.index import VideoInfo
+from fresco.workspace import read_json
 
 
 def describe_info(info: VideoInfo) -> dict[str, Any]:
@@ -50,7 +51,10 @@ def _shot(plan: KeyframePlan) -> dict[str, Any]:
 
 def read_report(path: Path) -> dict[str, Any]:
     """The measures; infinity and what is not a number become null, as JSON has no word for them."""
-    return dict(_finite(json.loads(path.read_text("utf-8"))))
+    known = read_json(path)
+    if not isinstance(known, dict):
+        raise MissingError("The report of the job is damaged; start a new job to have one.")
+    return dict(_finite(known))
 
 
 def _finite(value: Any) -> Any:

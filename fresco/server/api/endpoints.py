@@ -15,6 +15,7 @@ from fresco.server.api.json_body import MOST_PLAIN, JsonBody
 from fresco.server.api.sources import limit_inline
 from fresco.server.api.upload import UploadedFile
 from fresco.server.service import Service
+from fresco.server.space import require_free
 
 _BASE64 = 4 / 3
 """Bytes of text for a byte of a file."""
@@ -45,6 +46,7 @@ def take_upload(service: Service, lane: Lane, handler: Callable[..., Response]) 
         folder = service.root / "videos"
         async with _open(request, lane) as body:
             with ExitStack() as stack:
+                await lane.run_shortly(partial(_require_room, service, request))
                 opened = await lane.run_shortly(partial(UploadedFile, kind, folder, megabytes))
                 file = stack.enter_context(opened)
                 await lane.receive(body, file, megabytes * _MEGABYTE + 2 * _ROOM)
@@ -56,6 +58,15 @@ def take_upload(service: Service, lane: Lane, handler: Callable[..., Response]) 
                 return await lane.run(work)
 
     return endpoint
+
+
+def _require_room(service: Service, request: Request) -> None:
+    """NoRoomError where the upload would fill the disk."""
+    length = request.headers.get("content-length", "")
+    size = int(length) if length.isdecimal() and len(length) < 16 else 0
+    require_free(
+        service.root, service.environment.limits.free_megabytes, size, what="The upload"
+    )
 
 
 def take_json(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:

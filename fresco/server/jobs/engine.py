@@ -10,12 +10,13 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fresco.errors import Cancelled, FrescoError, WorkspaceError
+from fresco.errors import Cancelled, FrescoError
 from fresco.memory import is_out_of_memory
 from fresco.progress import CancelToken, Progress
 from fresco.server.jobs.job import (
@@ -115,13 +116,8 @@ class JobEngine:
 
     def log(self, job: str) -> str:
         """What was logged while the job ran."""
-        path = self.folder(job) / "log.txt"
-        try:
-            return path.read_text("utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
+        self._table.status(job)
+        return self._store.read_log(job)
 
     def unchanged(self) -> AbstractContextManager[object]:
         """Within: no job is added, changed or removed by another thread."""
@@ -143,19 +139,28 @@ class JobEngine:
             self._queue.append(status.id)
             return status
 
-    def submit_once(self, request: JobRequest, *, pressed: float = 0) -> tuple[JobStatus, bool]:
+    def submit_once(
+        self, request: JobRequest, *, pressed: float = 0,
+        admit: Callable[[], None] = lambda: None,
+    ) -> tuple[JobStatus, bool]:
         """Queue a job unless one with the same request waits or runs: that one, and whether it is
         a new one.
 
         Args:
             pressed: seconds within which a request that only has another random seed is the same
                 press of a button.
+            admit: called before a new job is made; raises to refuse it.
         """
         with self._table.changed:
             for status in self.jobs():
                 if status.state.going and self._is_same(status, request, pressed):
                     self._store.drop_incoming(request)
                     return status, False
+            try:
+                admit()
+            except FrescoError:
+                self._store.drop_incoming(request)
+                raise
             return self.submit(request), True
 
     def _is_same(self, status: JobStatus, request: JobRequest, pressed: float) -> bool:

@@ -21,8 +21,10 @@ from fresco.run.translate import (
 )
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
+from fresco.server.space import require_free
 from fresco.settings import FrescoSettings, SamplingSettings
 from fresco.video.reader import VideoInfo, open_source
+from fresco.video.size import working_size
 from fresco.workspace import (
     digest,
     digest_source,
@@ -35,6 +37,10 @@ from fresco.workspace import (
 
 log = logging.getLogger("fresco")
 
+_BYTES_PER_PIXEL = 2
+"""Of an image as PNG; those of photographs have 1.5 to 2.5."""
+_PIXELS_PER_BYTE = 4
+"""Of a video that is hard to compress, at the quality that is usual here."""
 _LAST_FRAME = 10**9
 """Highest number of a frame that is believed."""
 _NEXT = "next"
@@ -74,7 +80,8 @@ def make_work(
     """
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
-        _info(request)  # a file that cannot be read is not yet the source to hold on to
+        # A file that cannot be read is not yet the source to hold on to.
+        _require_disk(request, _info(request), folder, environment.limits.free_megabytes)
         _require_same_source(Path(request.source), folder)
         makes_video = request.goal in (Goal.ALL, Goal.PROPAGATION)
         place = _empty_folder(folder / _NEXT) if makes_video else folder
@@ -96,9 +103,35 @@ def make_work(
     return work
 
 
+def _require_disk(request: JobRequest, info: VideoInfo, folder: Path, kept: int) -> None:
+    """NoRoomError unless the disk has room for what the job will make."""
+    space = folder / "workspace"  # what a run before has left is used again
+    there = sum(path.stat().st_size for path in space.rglob("*") if path.is_file())
+    need = max(0, count_bytes(request, info) - there)
+    require_free(folder, kept, need, what="The job")
+
+
+def count_bytes(request: JobRequest, info: VideoInfo) -> int:
+    """About what a job makes on the disk; what it keeps only where there is room left out."""
+    settings, goal = request.settings, request.goal
+    frames = max(1, _frames_used(info, settings))
+    width, height = working_size(info.width, info.height, settings.sampling.resolution)
+    image = width * height * _BYTES_PER_PIXEL
+    if goal is Goal.KEYFRAME:
+        return image
+    if goal in (Goal.PREVIEW, Goal.KEYFRAMES):
+        keys = frames // max(1, settings.keyframes.min_interval) + 1
+        return image * (min(keys, request.preview) if goal is Goal.PREVIEW else keys)
+    compared = settings.output.compare and goal is Goal.ALL
+    encoded = info.width * info.height // _PIXELS_PER_BYTE
+    return frames * (image * (3 if compared else 1) + encoded * (3 if compared else 1))
+
+
 def _empty_folder(place: Path) -> Path:
     """The folder, without what a run that was killed left in it."""
     try:
+        if place.is_symlink() or place.is_file():
+            place.unlink()
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -192,7 +225,9 @@ def _list_planned(folder: Path) -> dict[int, Path]:
     if not isinstance(plan, dict) or not isinstance(plan.get("folder"), str):
         return {}
     place, numbers = folder / "workspace" / plan["folder"], plan.get("keyframes")
-    if place.parent.parent != folder or place.name in ("", ".", "..") or place.is_symlink():
+    if place.parent.parent != folder or place.name in ("", ".", ".."):
+        return {}
+    if place.is_symlink() or place.parent.is_symlink():
         return {}
     if not isinstance(numbers, list) or not all(
         type(number) is int and 0 <= number <= _LAST_FRAME for number in numbers

@@ -35,6 +35,11 @@ log = logging.getLogger("fresco")
 _DELETED = ".deleted-"
 _INCOMING = ".incoming"
 _STAGES = "stages.json"
+_LOG = "log.txt"
+_LONGEST_LOG = 1 << 22
+"""Bytes of a log that are read, the latest ones."""
+_MOST_UNITS = 10**9
+"""Of a stage, and its seconds."""
 
 
 _Seen = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -255,11 +260,22 @@ class JobStore:
         known = read_json(self.folder(job) / _STAGES)
         try:
             return {
-                str(name): StagePace(int(each["total"]), int(each["made"]), float(each["seconds"]))
-                for name, each in (known or {}).items()
+                str(name): _read_pace(each) for name, each in (known or {}).items()
             }
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return {}  # damaged: the next stage begins it anew
+
+    def read_log(self, job: str) -> str:
+        """What was logged while the job ran."""
+        path = _find_own(self.folder(job), _LOG)
+        if path is None:
+            return ""
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _LONGEST_LOG))
+                return file.read(_LONGEST_LOG).decode("utf-8", "replace")
+        except OSError as error:
+            raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def age_outcome(self, job: str) -> None:
         """A new run begins: what there is from now on is of an earlier one."""
@@ -308,6 +324,13 @@ class JobStore:
             shutil.rmtree(doomed)
         except OSError as error:
             log.warning("%s was not removed whole: %s", doomed, error)
+
+
+def _read_pace(known: Mapping[str, Any]) -> StagePace:
+    total, made, seconds = int(known["total"]), int(known["made"]), float(known["seconds"])
+    if not (0 <= total <= _MOST_UNITS and 0 <= made <= _MOST_UNITS and 0 <= seconds <= _MOST_UNITS):
+        raise ValueError("no such pace")
+    return StagePace(total, made, seconds)
 
 
 def _find_own(folder: Path, name: object) -> Path | None:

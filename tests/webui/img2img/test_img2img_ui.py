@@ -86,7 +86,8 @@ def test_building_the_controls_twice_adds_nothing_up(double: DoubleHost) -> None
 def test_settings_section(double: DoubleHost) -> None:
     known = shared.opts.data_labels
     assert {name for name in known if known[name].section == ("fresco", "FRESCO")} == {
-        "fresco_cluster", "fresco_jobs_dir", "fresco_most_frames", "fresco_most_resolution",
+        "fresco_cluster", "fresco_free_megabytes", "fresco_jobs_dir", "fresco_most_frames",
+        "fresco_most_resolution", "fresco_most_waiting",
         "fresco_offline", "fresco_origins", "fresco_upload_megabytes", "fresco_weights_dir",
         "fresco_workers",
     }
