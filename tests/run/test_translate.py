@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,6 @@ from tests.helpers.clips import (
     truncated,
     write_clip,
 )
-from tests.helpers.shared import ROOT
 
 FRAMES = 12
 CUT = 7
@@ -165,42 +160,6 @@ def test_cancelled_anywhere_it_resumes_to_the_same_bytes(
         assert output.read_bytes() == whole.result.output.read_bytes()
     result = translate(clip, output, settings, lambda: host, Progress())
     assert _artefacts(result.workspace) == _artefacts(whole.result.workspace)
-    assert output.read_bytes() == whole.result.output.read_bytes()
-
-
-def _command(clip: Path, output: Path, settings: FrescoSettings) -> list[str]:
-    sampling = settings.sampling
-    return [
-        sys.executable, "-m", "fresco", "translate", str(clip), "-o", str(output), "--quiet",
-        "--model", sampling.model, "--prompt", "a painting", "--resolution", "64",
-        "--steps", "4", "--strength", "0.5", "--optimization-iterations", "2",
-        "--min-interval", "2", "--max-interval", "3", "--batch-size", "3",
-        "--shot-min-length", "2", "--flow", "dis", "--workers", "1", "--offline",
-        "--no-measures",
-    ]
-
-
-def test_killed_again_and_again_it_ends_with_the_same_bytes(
-    whole: Whole, clip: Path, settings: FrescoSettings, tmp_path: Path
-) -> None:
-    """kill -9 after ever longer times; the last run is let through."""
-    output = tmp_path / "result.mp4"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    kills, patience = 0, 6.0
-    for _ in range(12):
-        process = subprocess.Popen(
-            _command(clip, output, settings), cwd=ROOT, env=environment,
-            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        )
-        try:
-            _, errors = process.communicate(timeout=patience if kills < 3 else None)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills, patience = kills + 1, patience + 3
-            continue
-        assert process.returncode == 0, errors.decode()
-        break
     assert output.read_bytes() == whole.result.output.read_bytes()
 
 

@@ -1,10 +1,14 @@
-"""kill -9 at every stage and at random moments: resumed, a job ends with the same bytes."""
+"""kill -9 at stages and at random file operations: resumed, a job ends with the same bytes.
+
+FRESCO_SIGNALS=200 kills so many times, and at every stage; without it, a few times.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import random
-import time
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
@@ -17,8 +21,18 @@ from fresco.server.jobs.job import JobRequest, State
 from fresco.server.jobs.runner import make_work
 from fresco.workspace import Workspace
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
+from tests.helpers.crashes import (
+    MODELS,
+    Blow,
+    Place,
+    list_marked,
+    open_fork_server,
+    run_job,
+    run_job_to_stage,
+    strike,
+)
+from tests.helpers.faulty_files import CUT_EXIT, Fault
 from tests.helpers.job_bench import NOTHING, ended, made
-from tests.helpers.job_crashes import MODELS, run_job
 from tests.helpers.job_environment import TinyEnvironment, tiny_settings
 
 STAGES = {
@@ -26,7 +40,9 @@ STAGES = {
     "frames 0 to 2", "frames 3 to 5", "frames 6 to 7", "propagate by flow", "measure",
     "measure keyframes",
 }
-RANDOM_KILLS = 5
+MOST = int(os.environ.get("FRESCO_SIGNALS", "0"))
+OPERATIONS = 500
+"""File operations of a job, about; those behind its end are not met."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,6 @@ class Whole:
     request: JobRequest
     models: Path
     files: dict[str, bytes]
-    seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +69,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     engine = JobEngine(folder / "jobs", make_work(TinyEnvironment(models)))
     request = JobRequest(str(clip), settings=settings)
     job = engine.submit(request).id
-    start = time.monotonic()
     engine.start()
     assert ended(engine, job, patience=120).state is State.DONE
-    seconds = time.monotonic() - start
     engine.close()
-    return Whole(request, models, made(engine.folder(job)), seconds)
+    return Whole(request, models, made(engine.folder(job)))
 
 
 @pytest.fixture(scope="module")
 def processes(whole: Whole) -> Iterator[ForkServerContext]:
     """Processes that need not import everything and load the model anew."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.job_crashes"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MODELS, str(whole.models))
-        yield context
+        yield open_fork_server(whole.models)
 
 
 def _queued(root: Path, whole: Whole) -> str:
@@ -100,21 +111,21 @@ def _require_interrupted(root: Path, job: str) -> None:
         assert engine.outcome(job).output is None  # not checked yet, so not shown
 
 
-def test_killed_at_every_stage_it_ends_with_the_same_bytes(
+def test_killed_at_stages_it_ends_with_the_same_bytes(
     whole: Whole, processes: ForkServerContext, tmp_path: Path
 ) -> None:
     job = _queued(tmp_path, whole)
-    survived: set[str] = set()
+    deadly = STAGES if MOST else set(random.sample(sorted(STAGES), 3))
+    survived = STAGES - deadly
     note = tmp_path / "stage.txt"
     while True:
         process = processes.Process(
-            target=run_job, args=(tmp_path, whole.models, job, survived, note)
+            target=run_job_to_stage, args=(tmp_path, whole.models, job, survived, note)
         )
-        process.start()
-        process.join(120)
-        if process.exitcode == 0:
+        code = strike(process, None)
+        if code == 0:
             break
-        assert process.exitcode == -9
+        assert code == -9
         stage = note.read_text()
         assert stage not in survived
         survived.add(stage)
@@ -123,25 +134,36 @@ def test_killed_at_every_stage_it_ends_with_the_same_bytes(
     assert _list_differences(tmp_path / job, whole) == []
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+def test_killed_at_random_file_operations_it_ends_with_the_same_bytes(
     whole: Whole, processes: ForkServerContext, tmp_path: Path
 ) -> None:
     chance = random.Random()
-    kills: list[float] = []
-    job = _queued(tmp_path, whole)
-    while len(kills) < RANDOM_KILLS or job:
-        job = job or _queued(tmp_path, whole)
-        process = processes.Process(
-            target=run_job, args=(tmp_path, whole.models, job, None, tmp_path / "unused")
-        )
-        process.start()
-        patience = chance.uniform(0.1, 0.4 * whole.seconds)
-        process.join(patience if len(kills) < RANDOM_KILLS else 120)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills.append(patience)
-            continue
-        assert process.exitcode == 0, kills
-        assert _list_differences(tmp_path / job, whole) == [], kills
-        job = ""
+    told: Counter[str] = Counter()
+    root = tmp_path / "jobs"
+    place = Place(root, tmp_path / "temporary", tmp_path)
+    place.temporary.mkdir()
+    while told["signals"] < (MOST or 2):
+        job, blows = _queued(root, whole), []
+        while True:
+            blow = None
+            if len(blows) < 3 and told["signals"] < (MOST or 2):
+                fault = chance.choice((Fault.SIGKILL, Fault.SIGTERM, Fault.CUT))
+                blow = Blow(fault, at=chance.randrange(OPERATIONS))
+                blows.append(blow)
+            code = strike(
+                processes.Process(
+                    target=run_job, args=(root, whole.models, job, place, blow)
+                ), blow,
+            )
+            assert list_marked(place) == [], blows
+            if code == 0:
+                break
+            assert blow is not None, (blows, (tmp_path / "stderr").read_text())
+            assert code in (-9, -15, CUT_EXIT), (blows, (tmp_path / "stderr").read_text())
+            told.update(["signals", blow.fault.name])
+        assert _list_differences(root / job, whole) == [], blows
+        left = [path for path in root.rglob(".*") if path.is_file()]
+        assert left == [], blows
+        told.update(["jobs"])
+        if MOST:
+            sys.__stderr__.write(f"{dict(told)}\n")
