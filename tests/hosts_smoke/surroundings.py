@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from typing import Any
 
 from PIL import Image
@@ -19,13 +20,15 @@ NAME = "fresco"
 def describe_surroundings(host: HttpHost, frame: Image.Image) -> dict[str, Any]:
     """Scripts and their arguments, settings, routes, and the pixels of plain requests."""
     scripts = host.ask("/sdapi/v1/scripts")
-    return {
+    told = {
+        f"{script['name']} of {'img2img' if script['is_img2img'] else 'txt2img'}":
+        leave_out_ours(script) for script in host.ask("/sdapi/v1/script-info")
+        if script["name"] != NAME
+    }
+    return told | {
         "scripts": {
             tab: sorted(name for name in names if name != NAME) for tab, names in scripts.items()
         },
-        "script-info": [
-            script for script in host.ask("/sdapi/v1/script-info") if script["name"] != NAME
-        ],
         "settings": sorted(
             name for name in host.ask("/sdapi/v1/options") if not name.startswith(NAME)
         ),
@@ -36,6 +39,18 @@ def describe_surroundings(host: HttpHost, frame: Image.Image) -> dict[str, Any]:
         "txt2img": ask_plain(host, "/sdapi/v1/txt2img"),
         "img2img": ask_plain(host, "/sdapi/v1/img2img", init_images=[text_of(frame)]),
     }
+
+
+def leave_out_ours(value: Any) -> Any:
+    """Without choices that name FRESCO: the axes that it adds to the X/Y/Z plot."""
+    if isinstance(value, dict):
+        return {name: leave_out_ours(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [
+            leave_out_ours(item) for item in value
+            if isinstance(item, dict) or NAME not in json.dumps(item).lower()
+        ]
+    return value
 
 
 def ask_plain(host: HttpHost, path: str, **payload: Any) -> str:

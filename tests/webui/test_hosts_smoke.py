@@ -13,7 +13,7 @@ from tests.hosts_smoke import reference
 from tests.hosts_smoke.__main__ import COLUMNS, format_head, format_row
 from tests.hosts_smoke.cases import CASES, draw_frames, join_frames
 from tests.hosts_smoke.smoke import Outcome, find_errors
-from tests.hosts_smoke.surroundings import name_differences
+from tests.hosts_smoke.surroundings import leave_out_ours, name_differences
 
 
 @pytest.fixture
@@ -48,6 +48,16 @@ def test_what_differs_with_and_without_is_named() -> None:
     before = {"scripts": {"txt2img": ["a"]}, "routes": ["/x"]}
     assert name_differences(before, {"scripts": {"txt2img": ["a"]}, "routes": []}) == ["routes"]
     assert name_differences(before, dict(before)) == []
+
+
+def test_only_choices_that_name_the_extension_are_left_out() -> None:
+    script = {"name": "x/y/z plot", "args": [
+        {"label": "X type", "choices": ["Steps", "[FRESCO] Strength", ["[FRESCO] Seed", 1]]},
+        {"label": "of FRESCO", "choices": None},
+    ]}
+    assert leave_out_ours(script) == {"name": "x/y/z plot", "args": [
+        {"label": "X type", "choices": ["Steps"]}, {"label": "of FRESCO", "choices": None},
+    ]}
 
 
 def test_errors_of_the_console_that_name_the_extension() -> None:
