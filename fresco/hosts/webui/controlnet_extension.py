@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import ImageFilter, ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
@@ -123,10 +124,14 @@ def _as_input(unit: Any, p: Any, frame: Image, mask: Image | None) -> NDArray[np
     colors = np.asarray(frame)
     if _INPAINT not in unit.module:
         return colors
-    painted = np.zeros(colors.shape[:2], np.uint8) if mask is None else np.asarray(mask)
-    if mask is not None and getattr(p, "inpainting_mask_invert", False):
-        painted = np.subtract(255, painted, dtype=np.uint8)
-    return np.dstack([colors, painted])
+    if mask is None:
+        return np.dstack([colors, np.zeros(colors.shape[:2], np.uint8)])
+    # As ControlNet takes img2img's mask.
+    if getattr(p, "inpainting_mask_invert", False):
+        mask = ImageOps.invert(mask)
+    if blur := getattr(p, "mask_blur", 0):
+        mask = mask.filter(ImageFilter.GaussianBlur(blur))
+    return np.dstack([colors, np.asarray(mask)])
 
 
 def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
