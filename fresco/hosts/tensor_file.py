@@ -82,15 +82,17 @@ class TensorFile:
         """How the file itself writes a tensor's name."""
         return self._own.get(name, name)
 
-    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Some of the tensors, in float32 on the CPU."""
+    def read(
+        self, names: Iterable[str], dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
+        """Some of the tensors, on the CPU."""
         if self._state is not None:
-            return {name: self._state[self._own[name]].float() for name in names}
+            return {name: self._state[self._own[name]].to(dtype) for name in names}
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path, framework="pt") as file:
-                return {name: file.get_tensor(self._own[name]).float() for name in names}
+                return {name: file.get_tensor(self._own[name]).to(dtype) for name in names}
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"{self.path} cannot be read ({error}). Fetch it again.") from error
 

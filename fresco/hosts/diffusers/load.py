@@ -65,7 +65,9 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     with _quiet():
-        loaded = _load_parts(settings, offline=offline)
+        # A LoRA is added in float32; without one, half the memory is needed from the start.
+        exact = torch.float32 if loras else dtype
+        loaded = _load_parts(settings, offline=offline, dtype=exact)
         if settings.vae:
             loaded = replace(loaded, vae=_load_vae(settings.vae, loaded, offline=offline))
         _check_parts(loaded, settings.model)
@@ -141,8 +143,10 @@ def _quiet() -> Iterator[None]:
                 each.enable_progress_bar()
 
 
-def _load_parts(settings: SamplingSettings, *, offline: bool) -> LoadedParts:
-    """The parts of a Stable Diffusion model, in float32 on the CPU."""
+def _load_parts(
+    settings: SamplingSettings, *, offline: bool, dtype: torch.dtype
+) -> LoadedParts:
+    """The parts of a Stable Diffusion model, on the CPU."""
     model = settings.model
     if not model:
         raise HostError("sampling.model is empty; name a checkpoint, a folder or a hub name.")
@@ -150,14 +154,15 @@ def _load_parts(settings: SamplingSettings, *, offline: bool) -> LoadedParts:
     with memory_errors("while loading the model"):
         if path.is_file():
             return load_single_file(
-                path, with_vae=not settings.vae, offline=offline, prediction=settings.prediction
+                path, with_vae=not settings.vae, offline=offline, prediction=settings.prediction,
+                dtype=dtype,
             )
         changes = name_prediction(settings.prediction)
         if path.is_dir():
-            return _change_schedule(_load_folder(path), changes)
+            return _change_schedule(_load_folder(path, dtype), changes)
         if path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~")):
             raise HostError(f"There is no model at {path}; check sampling.model.")
-        return _change_schedule(_load_hub(model, offline=offline), changes)
+        return _change_schedule(_load_hub(model, dtype, offline=offline), changes)
 
 
 def _change_schedule(loaded: LoadedParts, changes: dict[str, Any]) -> LoadedParts:
@@ -165,7 +170,7 @@ def _change_schedule(loaded: LoadedParts, changes: dict[str, Any]) -> LoadedPart
     return replace(loaded, schedule=dict(loaded.schedule) | changes) if changes else loaded
 
 
-def _load_folder(path: Path) -> LoadedParts:
+def _load_folder(path: Path, dtype: torch.dtype) -> LoadedParts:
     if not (path / "model_index.json").is_file():
         raise HostError(
             f"{path} holds no model_index.json; a model is a diffusers folder or a single file."
@@ -173,10 +178,10 @@ def _load_folder(path: Path) -> LoadedParts:
     with _library_errors(f"Model {path}"):
         config = diffusers.DiffusionPipeline.load_config(path)
     is_xl = _check_class(config, path.name)
-    return _from_pretrained(str(path), str(path), local=True, is_xl=is_xl)
+    return _from_pretrained(str(path), str(path), dtype, local=True, is_xl=is_xl)
 
 
-def _load_hub(name: str, *, offline: bool) -> LoadedParts:
+def _load_hub(name: str, dtype: torch.dtype, *, offline: bool) -> LoadedParts:
     try:
         config = diffusers.DiffusionPipeline.load_config(name, local_files_only=offline)
     except (OSError, ValueError) as error:
@@ -186,10 +191,12 @@ def _load_hub(name: str, *, offline: bool) -> LoadedParts:
             "sampling.model."
         ) from error
     is_xl = _check_class(config, name)
-    return _from_pretrained(name, name, local=offline, is_xl=is_xl)
+    return _from_pretrained(name, name, dtype, local=offline, is_xl=is_xl)
 
 
-def _from_pretrained(source: str, name: str, *, local: bool, is_xl: bool) -> LoadedParts:
+def _from_pretrained(
+    source: str, name: str, dtype: torch.dtype, *, local: bool, is_xl: bool
+) -> LoadedParts:
     kinds = [("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL),
              ("text_encoder", CLIPTextModel)]
     pipeline: Any = diffusers.StableDiffusionPipeline
@@ -206,7 +213,7 @@ def _from_pretrained(source: str, name: str, *, local: bool, is_xl: bool) -> Loa
         network = _load_network(
             kind, source, f"The {part} of model {name}", local=local, subfolder=part
         )
-        parts[part] = torch.nn.Module.float(network)
+        parts[part] = torch.nn.Module.to(network, dtype=dtype)
     with _library_errors(f"Model {name}"):
         pipe: Any = pipeline.from_pretrained(source, local_files_only=local, **unneeded, **parts)
     further: dict[str, Any] = {}

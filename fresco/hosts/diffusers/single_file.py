@@ -63,13 +63,15 @@ class LoadedParts:
 
 
 def load_single_file(
-    path: Path, *, with_vae: bool, offline: bool, prediction: str = "auto"
+    path: Path, *, with_vae: bool, offline: bool, prediction: str = "auto",
+    dtype: torch.dtype = torch.float32,
 ) -> LoadedParts:
-    """A checkpoint in float32 on the CPU, every tensor checked.
+    """A checkpoint on the CPU, every tensor checked.
 
     Args:
         with_vae: whether its VAE is used.
         prediction: what it predicts, as the option says it; auto: as the file says it.
+        dtype: of the UNet and the text encoders.
     """
     file = TensorFile(path)
     sizes = measure_checkpoint(file, with_vae=with_vae)
@@ -86,9 +88,9 @@ def load_single_file(
         check_tensors(text, file, of_text)
     scale = VAE_SCALES[sizes.family]
     vae = load_vae_file(file, VAE, None, scale=scale) if with_vae else None
-    fill(unet, file, of_unet)
+    fill(unet, file, of_unet, dtype=dtype)
     for text, of_text in zip(texts, of_texts, strict=True):
-        fill(text, file, of_text)
+        fill(text, file, of_text, dtype=dtype)
     tokenizers = load_tokenizers(path, sizes.texts, offline=offline)
     further = {"text_encoder_2": texts[1], "tokenizer_2": tokenizers[1]} if texts[1:] else {}
     return LoadedParts(
@@ -187,12 +189,15 @@ def check_tensors(model: Any, file: TensorFile, names: Mapping[str, str | Source
         )
 
 
-def fill(model: Any, file: TensorFile, names: Mapping[str, str | Source]) -> Any:
+def fill(
+    model: Any, file: TensorFile, names: Mapping[str, str | Source], *,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
     """The network with the values of a file, checked as `check_tensors` does."""
     check_tensors(model, file, names)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     sources = _list_sources(names)
-    values = file.read({source.name for source in sources.values()})
+    values = file.read({source.name for source in sources.values()}, dtype)
     for key, source in sources.items():
         path, _, leaf = key.rpartition(".")
         value = source.take(values[source.name]).reshape(shapes[key]).contiguous()

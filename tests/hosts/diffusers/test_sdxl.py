@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Callable
@@ -92,6 +93,23 @@ def test_one_file_of_sdxl_is_what_diffusers_reads(
     read = convert_open_clip_checkpoint(loaded.text_encoder_2, dict(xl_state), SECOND)
     assert read.keys() == ours.keys()
     assert all(torch.equal(ours[key], read[key]) for key in ours)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_half_precision_is_that_of_the_model_loaded_whole(
+    xl_host: DiffusersHost, xl_model: Path, xl_file: Path, tmp_path: Path, kind: str
+) -> None:
+    """It is read so from the start, unless a LoRA is added."""
+    path = xl_model if kind == "folder" else xl_file
+    halved = tiny_host(path, dtype="bfloat16")
+    save_file(lora("lora_te1_text_model_encoder_layers_1_mlp_fc1.lora_{0}.weight",
+                   torch.zeros(128, TEXT)), tmp_path / "idle.safetensors")
+    idle = tiny_host(path, dtype="bfloat16", lora=(f"{tmp_path / 'idle.safetensors'}:0",))
+    for ours, late, whole in zip(*(host._parts.networks() for host in (halved, idle, xl_host)),
+                                 strict=True):
+        assert {weight.dtype for weight in ours.parameters()} == {torch.bfloat16}
+        assert is_equal(ours, late)
+        assert is_equal(ours, copy.deepcopy(whole).to(torch.bfloat16))
 
 
 def test_both_tokenizers_of_a_file_pad_as_those_of_the_folder(
