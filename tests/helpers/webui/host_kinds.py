@@ -29,8 +29,8 @@ class HostKind:
     """All of this is in the console when requests may come."""
     extensions: tuple[str, ...] = ()
     """Test extensions without which it does not load those checkpoints."""
-    python: str = "3.11"
-    """The version of Python it was made for."""
+    checkpoint_flag: str | None = "--ckpt"
+    """Names the checkpoint's file; Neo would take it for `--ckpt-dirs`."""
 
 
 _A1111_CPU = (
@@ -44,7 +44,7 @@ A1111 = HostKind(
 )
 NEO = HostKind(
     "Forge Neo", ("--cpu", "--use-pytorch-cross-attention"), ("demo", "sdxl", "slim"),
-    extensions=("tiny_models",), python="3.13",
+    extensions=("tiny_models",), checkpoint_flag=None,
 )
 FORGE = HostKind(
     "Forge", ("--always-cpu", "--all-in-fp32", "--attention-pytorch", "--skip-torch-cuda-test"),

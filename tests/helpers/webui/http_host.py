@@ -198,8 +198,10 @@ def running_webui(
     port, log = _find_free_port(), folder / "log.txt"
     command = [
         find_python(webui), "launch.py", *ALL, *kind.flags, "--port", str(port),
-        "--data-dir", str(folder), "--ckpt", str(made), *flags,
+        "--data-dir", str(folder), *flags,
     ]
+    if kind.checkpoint_flag:
+        command += [kind.checkpoint_flag, str(made)]
     caches = {"PYTHONPYCACHEPREFIX": str(folder / "caches")}
     begin = time.monotonic()
     with log.open("wb") as output:
