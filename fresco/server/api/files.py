@@ -100,6 +100,10 @@ def _read_header(name: str, data: bytes) -> tuple[str, int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
             kind, (width, height) = image.format or "", image.size
+    except Image.DecompressionBombError as error:  # far larger: Pillow does not say its size
+        raise SettingsError(
+            f"{name} is too large; at most {MOST_PIXELS} pixels are read. Scale it down."
+        ) from error
     except Exception as error:  # Pillow raises of every kind on broken headers
         raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
     if width * height > MOST_PIXELS:

@@ -224,6 +224,7 @@ def test_wrong_values_are_named(
         ({"0": png_text(b"<svg xmlns='http://www.w3.org/2000/svg'/>")}, "not a PNG or JPEG"),
         ({"0": png_text(started_png(16))}, "PNG"),
         ({"0": png_text(huge_png(9000))}, "9000x9000"),
+        ({"0": png_text(started_png(50000))}, "too large"),
         ([{"name": "a.png", "image": "AAAA"}], "frame number"),
         ([{"name": "1.png", "image": "AAAA"}, {"name": "x01.png", "image": "AAAA"}], "twice"),
         ([{"name": "1.png", "picture": "AAAA"}], "picture"), (["1.png"], "object"),
