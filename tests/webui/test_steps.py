@@ -8,11 +8,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from fresco.errors import Cancelled, OutOfMemoryError
+from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.progress import CancelToken, Progress, StageStatus
 from tests.helpers.webui import sampling
 from tests.helpers.webui.double import DoubleHost
@@ -127,3 +129,22 @@ def test_every_way_of_running_out_of_memory_shrinks_the_batch(
     assert freed
     with pytest.raises(RuntimeError, match="shapes"), webui_host._own_errors():
         raise RuntimeError("shapes")
+
+
+def test_images_that_were_not_sampled_here_are_no_result(
+    webui_host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of Forge Neo asks a service for them in its model mode API."""
+    image = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(
+        webui_host.processing, "process_images", lambda p: SimpleNamespace(images=[image] * 3),
+        raising=False,
+    )
+    p = SimpleNamespace(init=len, sample=len, batch_size=3)
+    request = SimpleNamespace(frames=np.zeros((3, 8, 8, 3), np.uint8))
+    with Progress(lambda status: None).stage("batch") as stage:
+        call = webui_host._BatchCall(p, request, object(), stage, None, 0)
+        with pytest.raises(HostError, match="without sampling them itself"):
+            call.run()
+        unguided = webui_host._BatchCall(p, request, None, stage, None, 0)
+        assert unguided.run().shape == (3, 8, 8, 3)

@@ -219,6 +219,11 @@ class _BatchCall:
             forget_conditionings(p)
             raise
         _heed_interruption()
+        if self._guide is not None and not self.record:
+            raise HostError(
+                "The WebUI made images without sampling them itself, so nothing was guided; switch "
+                "off what makes them elsewhere, such as Forge's model mode API."
+            )
         images = [np.asarray(image.convert("RGB")) for image in done.images[:p.batch_size]]
         if len(images) < len(self._request.frames):
             raise HostError(
