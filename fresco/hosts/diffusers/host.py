@@ -113,6 +113,8 @@ def _hash_parts(
         for name, value in dict(parts.schedule).items()
     }
     facts = options | {"schedule": schedule}
+    if parts.text_encoder_2 is not None:
+        facts |= {"zero_empty": parts.zero_empty}
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     for network in parts.networks():
         digest.update(type(network).__name__.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,10 @@ def test_a_distilled_model_takes_the_guidance_scale_as_an_input(
 ) -> None:
     """As LCMs that were not made by a LoRA."""
     folder = shutil.copytree(tiny_model, tmp_path / "model")
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {
+        "_class_name": "LatentConsistencyModelPipeline"
+    }))
     config = dict(UNet2DConditionModel.load_config(folder / "unet")) | {"time_cond_proj_dim": 32}
     torch.manual_seed(0)
     unet = UNet2DConditionModel.from_config(config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,22 @@ def test_one_file_of_sdxl_is_what_diffusers_reads(
     read = convert_open_clip_checkpoint(loaded.text_encoder_2, dict(xl_state), SECOND)
     assert read.keys() == ours.keys()
     assert all(torch.equal(ours[key], read[key]) for key in ours)
+
+
+def test_a_folder_says_whether_an_empty_negative_prompt_is_zeros(
+    xl_host: DiffusersHost, xl_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(xl_model, tmp_path / "model")
+    index = folder / "model_index.json"
+    about = json.loads(index.read_text()) | {"force_zeros_for_empty_prompt": False}
+    index.write_text(json.dumps(about))
+    other = tiny_host(folder)
+    assert other.fingerprint != xl_host.fingerprint
+    for prompt, zeros in (("", True), ("blurry", False)):
+        found = xl_host._text.encode([prompt], negative=True)
+        assert bool((found.tokens == 0).all()) is bool((found.pooled == 0).all()) is zeros
+        kept = other._text.encode([prompt], negative=True)
+        assert torch.equal(kept.tokens, xl_host._text.encode([prompt]).tokens)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
