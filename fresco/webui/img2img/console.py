@@ -1,13 +1,15 @@
 """Refusals on the page are one line in the console, not a traceback.
 
 The WebUI reports whatever exception ends a call of its page by `modules.errors`, with all
-arguments of the call and a traceback (docs/webui-hosts.md, section 2.7).
+arguments of the call and a traceback (docs/webui-hosts.md, section 2.7). Forge kinds make calls of
+the page in a thread of their own, which prints the traceback itself.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,6 +21,7 @@ log = logging.getLogger("fresco")
 
 _REPORTERS = ("report", "display")
 """Functions of the WebUI that print an exception: of a call of the page, and of a plot's cell."""
+_FORGE_THREAD = "modules_forge.main_thread"
 _WAITING = 4
 """Refusals that may wait for their report; older ones were reported by nobody."""
 
@@ -27,11 +30,13 @@ _waiting: deque[ExitStack] = deque()
 
 def report_shortly(refusal: Exception) -> None:
     """Let the WebUI report this one exception by its sentence; all others are as ever."""
-    errors = sys.modules.get("modules.errors")
     patches = ExitStack()
-    for name in _REPORTERS:
-        if errors is not None and hasattr(errors, name):
-            patches.enter_context(replaced_method(errors, name, _shortened(refusal, patches)))
+    owners = [(sys.modules.get("modules.errors"), name) for name in _REPORTERS]
+    if _FORGE_THREAD in sys.modules:
+        owners.append((traceback, "print_exc"))
+    for owner, name in owners:
+        if hasattr(owner, name):
+            patches.enter_context(replaced_method(owner, name, _shortened(refusal, patches)))
     _waiting.append(patches)
     while len(_waiting) > _WAITING:
         _waiting.popleft().close()

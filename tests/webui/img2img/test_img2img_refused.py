@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -155,6 +158,22 @@ def test_a_refusal_of_the_page_is_one_line_of_the_console(
     other.refiner_checkpoint, other.width = None, "wide"
     call_by_page(other)
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_forge_kinds_print_the_sentence_too(
+    double: DoubleHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They make calls of the page in a thread that prints what goes wrong itself."""
+    monkeypatch.setitem(sys.modules, "modules_forge.main_thread", ModuleType("main_thread"))
+    printer = traceback.print_exc
+    try:
+        process_images(page_call(double, {"min_interval": 40}))
+    except Exception:
+        traceback.print_exc()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert capsys.readouterr() == ("", "")
+    assert traceback.print_exc is printer
 
 
 class Recorder(Script):
