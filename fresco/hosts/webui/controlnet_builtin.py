@@ -61,10 +61,7 @@ class BuiltinControl:
 
     def knows(self, script: Any) -> bool:
         """By the methods that are used here."""
-        return all(
-            callable(getattr(script, name, None))
-            for name in _METHODS
-        )
+        return all(callable(getattr(script, name, None)) for name in _METHODS)
 
     @contextmanager
     def hinted(
