@@ -51,3 +51,20 @@ def test_jobs_lie_where_the_webui_keeps_what_it_makes(
             monkeypatch, "modules.paths_internal", default_output_dir=str(tmp_path / "output")
         )
     assert environment.find_jobs_root() == tmp_path / folder / "fresco"
+
+
+@pytest.mark.parametrize(("flags", "settings", "advice"), [
+    (("no_half",), ("upcast_attn",),
+     'Start the WebUI with --no-half, switch on "Upcast" in its settings'),
+    (("no_half", "all_in_fp32"), (), "Start the WebUI with --all-in-fp32"),
+    (("force_fp32",), (), "Start the WebUI with --force-fp32"),
+])
+def test_advice_names_the_flags_that_there_are(
+    double: DoubleHost, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...],
+    settings: tuple[str, ...], advice: str,
+) -> None:
+    for flag in flags:
+        monkeypatch.setattr(shared.cmd_opts, flag, False, raising=False)
+    for setting in settings:
+        shared.opts.add_option(setting, shared.OptionInfo(False, "Upcast"))
+    assert importlib.import_module("fresco.hosts.webui.paths").advise_precision() == advice

@@ -1,4 +1,4 @@
-"""Files that a request may name, and where weights lie in a WebUI."""
+"""Where a WebUI keeps files, which of them a request may name, and what its flags are called."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -16,6 +16,20 @@ _OUTPUTS = (
     "outdir_samples", "outdir_img2img_samples", "outdir_txt2img_samples", "outdir_save",
     "outdir_grids", "outdir_extras_samples", "outdir_init_images",
 )
+_FULL_PRECISION = ("force_fp32", "all_in_fp32", "no_half")
+"""Flags that make the model float32: Forge Neo's, that of Forge and reForge, A1111's. Forge has the
+last one too, without an effect on the model."""
+_UPCAST = "upcast_attn"
+"""A setting that Forge Neo does not have."""
+
+
+def advise_precision() -> str:
+    """How this WebUI is made to compute without overflow, as the beginning of a sentence."""
+    flags = [name for name in _FULL_PRECISION if hasattr(shared.cmd_opts, name)]
+    flag = (flags or _FULL_PRECISION[-1:])[0].replace("_", "-")
+    setting = shared.opts.data_labels.get(_UPCAST)
+    switch = f', switch on "{setting.label}" in its settings' if setting else ""
+    return f"Start the WebUI with --{flag}{switch}"
 
 
 def find_output_folder() -> Path:

@@ -24,6 +24,7 @@ from fresco.hosts.carry import make_carry, pick_ends, send_carry
 from fresco.hosts.noise import from_estimate, interpolate_sigmas, to_estimate
 from fresco.hosts.patching import Forward, replaced_forward
 from fresco.hosts.webui.model import HostModel, ReferencePoint
+from fresco.hosts.webui.paths import advise_precision
 
 UNGUIDED_SAMPLERS = ("DPM adaptive",)
 """Samplers whose number of steps differs from batch to batch."""
@@ -148,9 +149,8 @@ class BatchSampling:
         if checks and not values[-1]:
             calls = len(self.record) - len(numbers)
             raise HostError(
-                f"The model returned NaN or infinite values in call {calls} of this batch. Start "
-                "the WebUI with --no-half, switch on \"Upcast cross attention layer to float32\" "
-                "in its settings, or choose another checkpoint."
+                f"The model returned NaN or infinite values in call {calls} of this batch. "
+                f"{advise_precision()}, or choose another checkpoint."
             )
         return values[: len(numbers)]
 
