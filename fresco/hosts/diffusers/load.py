@@ -216,12 +216,11 @@ def _from_pretrained(
         parts[part] = torch.nn.Module.to(network, dtype=dtype)
     with _library_errors(f"Model {name}"):
         pipe: Any = pipeline.from_pretrained(source, local_files_only=local, **unneeded, **parts)
-    further: dict[str, Any] = {}
+    further: dict[str, Any] = {"vae_scale": pipe.vae.config.scaling_factor}
     if is_xl:
-        further = {
+        further |= {
             "text_encoder_2": pipe.text_encoder_2, "tokenizer_2": pipe.tokenizer_2,
             "zero_empty": bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
-            "vae_scale": pipe.vae.config.scaling_factor,
         }
     return LoadedParts(
         pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler.config, **further
@@ -276,8 +275,15 @@ def _load_vae(name: str, model: LoadedParts, *, offline: bool) -> Any:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return _load_vae_file(TensorFile(path), model.vae, scale=model.vae_scale)
-    return _load_vae_folder(name, offline=offline)
+        vae = _load_vae_file(TensorFile(path), model.vae, scale=model.vae_scale)
+    else:
+        vae = _load_vae_folder(name, offline=offline)
+    if vae.config.scaling_factor != model.vae_scale:
+        log.warning(
+            "sampling.vae %s multiplies latents by %g, the model's own VAE by %g; it is made for "
+            "another model.", name, vae.config.scaling_factor, model.vae_scale,
+        )
+    return vae
 
 
 def _load_vae_folder(name: str, *, offline: bool) -> Any:

@@ -251,6 +251,15 @@ def test_a_file_without_vae_takes_one_at_the_scale_of_sdxl(
     assert found.config.scaling_factor == 0.13025
 
 
+def test_a_vae_of_another_model_is_told(
+    xl_model: Path, sd2_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_host(xl_model, vae=str(xl_model))
+    assert not caplog.text
+    tiny_host(xl_model, vae=str(sd2_model / "vae"))
+    assert "multiplies latents by 0.18215, the model's own VAE by 0.13025" in caplog.text
+
+
 def test_a_folder_with_layers_left_out_is_guided(tmp_path: Path) -> None:
     """As of SSD-1B and Koala; a single file does not say how many are left."""
     folder = build_tiny_xl(
