@@ -78,6 +78,8 @@ _RUNS = ("translate", "propagate")
 """Commands that write a result."""
 _ALL = ("translate", "keyframes", "propagate")
 """Commands that read a clip."""
+_SERVED = ("translate", "ui")
+"""Commands that load a model: one for a run, one for all jobs."""
 _keyframe = partial(_option, commands=("translate", "keyframes"), img2img=True)
 _guidance = partial(_option, img2img=True)
 _result = partial(_option, commands=_RUNS)
@@ -145,8 +147,11 @@ class FlowSettings:
         images=False,
         file=True,
         instead="the server has a folder of its own",
+        commands=(*_RUNS, "ui"),
     )
-    offline: bool = _result(False, "Never use the network.", images=False, instead=_OF_SERVER)
+    offline: bool = _result(
+        False, "Never use the network.", images=False, instead=_OF_SERVER, commands=(*_RUNS, "ui")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +256,7 @@ class SamplingSettings:
         by_host=True,
         held=True,
         instead="choose the VAE in the server's settings",
+        commands=_SERVED,
     )
     prediction: str = _option(
         "auto",
@@ -266,6 +272,7 @@ class SamplingSettings:
         "LoRA files, each FILE or FILE:WEIGHT.",
         by_host=True,
         instead="write it into the prompt, such as <lora:name:0.8>",
+        commands=_SERVED,
     )
     lora_dir: str = _option(
         "",
@@ -274,6 +281,7 @@ class SamplingSettings:
         file=True,
         by_host=True,
         instead="the server has folders of its own",
+        commands=_SERVED,
     )
     embeddings_dir: str = _option(
         "",
@@ -282,6 +290,7 @@ class SamplingSettings:
         file=True,
         by_host=True,
         instead="the server has folders of its own",
+        commands=_SERVED,
     )
     prompt: str = _option("", "What the result should show.", by_host=True, label="Prompt")
     added_prompt: str = _option(
@@ -373,13 +382,19 @@ class SamplingSettings:
     canny_low: int = _canny(50, "Lower threshold of canny.")
     canny_high: int = _canny(100, "Upper threshold of canny.")
     device: str = _option(
-        "auto", "Device: auto, cpu, cuda, cuda:1, mps.", by_host=True, held=True, instead=_OF_SERVER
+        "auto",
+        "Device: auto, cpu, cuda, cuda:1, mps.",
+        by_host=True,
+        held=True,
+        instead=_OF_SERVER,
+        commands=_SERVED,
     )
     dtype: str = _option(
         "auto",
         "Number format of the model: auto is float16 on CUDA, float32 elsewhere.",
         choices=("auto", "float32", "float16", "bfloat16"),
         instead=_OF_SERVER,
+        commands=_SERVED,
     )
 
 
@@ -416,6 +431,7 @@ class PropagationSettings:
         high=256,
         images=False,
         label="Worker processes",
+        commands=(*_RUNS, "ui"),
     )
     cluster: str = _result(
         "",
@@ -423,6 +439,7 @@ class PropagationSettings:
         "tcp://host:8786; empty: this machine.",
         images=False,
         instead=_OF_SERVER,
+        commands=(*_RUNS, "ui"),
     )
 
 

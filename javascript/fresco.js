@@ -1370,7 +1370,9 @@ var fresco = (() => {
             sending[id].paths = request.responseText;
             app().querySelector(`#${id}_take`).click();
         };
-        request.open("POST", address_of("/upload"));
+        /* Gradio 5 has its routes below a prefix. */
+        const prefix = (window.gradio_config && window.gradio_config.api_prefix) || "";
+        request.open("POST", address_of(`${prefix}/upload`));
         request.send(form);
     };
     /* Where the uploaded files of a control lie, for its hidden button. */

@@ -19,7 +19,8 @@ HOST_PACKAGES = {
 }
 """Packages of a WebUI or of diffusers, which an installation may lack or patch."""
 
-NEEDS_HOST = ("fresco.hosts.webui", "fresco.hosts.diffusers", "fresco.webui", "fresco.server.api")
+NEEDS_HOST = ("fresco.hosts.webui", "fresco.hosts.diffusers", "fresco.webui", "fresco.ui",
+              "fresco.server.api")
 """Rooms whose modules import one of them."""
 
 SNAPSHOT = """

@@ -36,6 +36,7 @@ def test_both_commands_are_named_and_exist(command: str) -> None:
 def test_every_flag_named_in_the_text_exists() -> None:
     own = {"--config", "--help", "--preset", "--preview", "--quiet", "--verbose", "--version",
            "--workspace", "--output", "--json"}
+    own |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / "fresco" / "cli" / "ui.py").read_text("utf-8")))
     flags = {f"--{name}" for name in flag_names().values()}
     flags |= {f"--no-{name}" for name in flag_names().values()}
     for page in (README, (ROOT / "docs" / "command-line.md").read_text("utf-8")):

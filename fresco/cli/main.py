@@ -1,4 +1,4 @@
-"""The command line: `fresco translate | keyframes | propagate | compare | config | options`.
+"""The command line: `fresco translate | keyframes | propagate | compare | config | options | ui`.
 
 Whatever needs the model or reads frames is imported when its command runs: help comes at once.
 """
@@ -19,6 +19,7 @@ from fresco import __version__
 from fresco.cli import commands
 from fresco.cli.console import logging_to_stderr
 from fresco.cli.flags import RESERVED, add_flags, flag_names, with_flags
+from fresco.cli.ui import add_ui_arguments, ui
 from fresco.errors import (
     Cancelled,
     FrescoError,
@@ -69,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_propagate(made)
     _add_compare(made)
     _add_config(made)
+    add_ui_arguments(_command(
+        made, "ui", ui, "Open the video tab in a browser, without any WebUI.",
+        usage="%(prog)s [--model FILE] [options]",
+    ))
     _command(made, "options", commands.options, "Print all options as a Markdown table.")
     return parser
 

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from fresco.errors import WorkspaceError
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
@@ -133,9 +134,16 @@ class Service:
         return dataclasses.replace(request, host=self.environment.resolve(request.host))
 
 
-def open_service(root: Path, environment: Environment) -> Service:
-    """Open the jobs and videos under a folder, and begin to run what is queued."""
+def open_service(root: Path, environment: Environment, *, alone: bool = False) -> Service:
+    """Open the jobs and videos under a folder, and begin to run what is queued.
+
+    Args:
+        alone: raise WorkspaceError where another program runs the jobs, or the folder cannot be
+            written, instead of only looking on.
+    """
     videos = VideoStore(root / _VIDEOS, lambda: environment.limits)
     engine = JobEngine(root / _JOBS, make_work(environment, videos.scan_folder))
+    if alone and engine.refusal:
+        raise WorkspaceError(engine.refusal)
     engine.start()
     return Service(environment, engine, videos, root)

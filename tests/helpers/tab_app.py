@@ -47,7 +47,7 @@ def main(folder: Path, accounts: str = "") -> None:
         tab.render()
     page.queue()
     app, address, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False,
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
         allowed_paths=[str(folder)],
     )
     close_folders(page, service.folders)

@@ -148,6 +148,12 @@ class DiffusersHost:
         self._model_sigmas = compute_model_sigmas(self._make_scheduler().alphas_cumprod)
         self._one_call = True
 
+    def with_settings(self, settings: SamplingSettings) -> DiffusersHost:
+        """The same networks under other options that load none."""
+        return DiffusersHost(
+            self._parts, settings, name=self._name, preprocessor=self._preprocessor
+        )
+
     @property
     def name(self) -> str:
         """Model and host, as shown to the user."""

@@ -34,6 +34,7 @@ from fresco.hosts.diffusers.single_file import (
     fill,
     load_single_file,
     load_vae_file,
+    measure_checkpoint,
 )
 from fresco.hosts.tensor_file import TensorFile
 from fresco.memory import is_out_of_memory, memory_errors
@@ -100,6 +101,30 @@ def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
     return choose_loras(settings)
 
 
+def check_model(model: str, *, with_vae: bool) -> None:
+    """Refuse a model that is not there or of another kind, before any tensor is read.
+
+    Args:
+        with_vae: whether its own VAE is used.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        measure_checkpoint(TensorFile(path), with_vae=with_vae)
+    elif path.is_dir():
+        _read_folder(path)
+    elif _is_path(path, model):
+        raise _make_absent_error(path)
+
+
+def _is_path(path: Path, model: str) -> bool:
+    """Whether what is not there can only have been a file or folder, and not a hub name."""
+    return path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~"))
+
+
+def _make_absent_error(path: Path) -> HostError:
+    return HostError(f"There is no model at {path}; check sampling.model.")
+
+
 def pick_device(name: str) -> torch.device:
     """The device of the option; auto: an accelerator if there is one."""
     if name == "auto":
@@ -160,8 +185,8 @@ def _load_parts(
         changes = name_prediction(settings.prediction)
         if path.is_dir():
             return _change_schedule(_load_folder(path, dtype), changes)
-        if path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~")):
-            raise HostError(f"There is no model at {path}; check sampling.model.")
+        if _is_path(path, model):
+            raise _make_absent_error(path)
         return _change_schedule(_load_hub(model, dtype, offline=offline), changes)
 
 
@@ -171,14 +196,19 @@ def _change_schedule(loaded: LoadedParts, changes: dict[str, Any]) -> LoadedPart
 
 
 def _load_folder(path: Path, dtype: torch.dtype) -> LoadedParts:
+    is_xl = _read_folder(path)
+    return _from_pretrained(str(path), str(path), dtype, local=True, is_xl=is_xl)
+
+
+def _read_folder(path: Path) -> bool:
+    """Whether a folder holds SDXL; refuses one that is not a model of Stable Diffusion."""
     if not (path / "model_index.json").is_file():
         raise HostError(
             f"{path} holds no model_index.json; a model is a diffusers folder or a single file."
         )
     with _library_errors(f"Model {path}"):
         config = diffusers.DiffusionPipeline.load_config(path)
-    is_xl = _check_class(config, path.name)
-    return _from_pretrained(str(path), str(path), dtype, local=True, is_xl=is_xl)
+    return _check_class(config, path.name)
 
 
 def _load_hub(name: str, dtype: torch.dtype, *, offline: bool) -> LoadedParts:

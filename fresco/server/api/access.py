@@ -30,26 +30,29 @@ class Access:
     may read, as the page shows them the results."""
     origins: Origins = field(default_factory=Origins)
     """Pages whose requests are taken."""
+    flag: str = "--api-auth"
+    """Where users and passwords are given, for messages."""
 
     @classmethod
     def of(
-        cls, listed: str | None, *dependencies: Callable[..., Any], origins: Origins | None = None
+        cls, listed: str | None, *dependencies: Callable[..., Any], origins: Origins | None = None,
+        flag: str = "--api-auth",
     ) -> Access:
-        """From the text of `--api-auth`, such as `user:password,other:word`."""
+        """From the text of `--api-auth` or a like flag, such as `user:password,other:word`."""
         pairs: list[tuple[str, str]] = []
         for item in (listed or "").split(","):
             user, colon, password = item.strip().partition(":")
             if item.strip() and not (user and colon and password):
                 # The text itself is a secret, so it is not shown.
                 raise SettingsError(
-                    "An entry of --api-auth is not user:password; write user:password, several "
-                    "with commas between them."
+                    f"An entry of {flag} is not user:password; write user:password, several with "
+                    "commas between them."
                 )
             if user:
                 pairs.append((user, password))
         if listed and not pairs:
-            raise SettingsError("--api-auth names nobody; give user:password, or leave it away.")
-        return cls(tuple(pairs), dependencies, origins=origins or Origins())
+            raise SettingsError(f"{flag} names nobody; give user:password, or leave it away.")
+        return cls(tuple(pairs), dependencies, origins=origins or Origins(), flag=flag)
 
     def require(self, connection: HTTPConnection) -> None:
         """Raise 403 for the page of another site, and 401 unless the request carries the name and
@@ -62,7 +65,7 @@ class Access:
         reads = connection.scope.get("method") in ("GET", "HEAD")
         if not (reads and self.knows and self.knows(connection)):
             raise HTTPException(
-                401, "This server wants a user and password (HTTP basic); see --api-auth.",
+                401, f"This server wants a user and password (HTTP basic); see {self.flag}.",
                 {"WWW-Authenticate": 'Basic realm="FRESCO", charset="UTF-8"'},
             )
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
 
-_SETTING = "Further addresses of this WebUI, in its settings, section FRESCO"
+_SETTING = "put {} into Further addresses of this WebUI, in its settings, section FRESCO"
 _PRIVATE = (".localhost", ".local", ".localdomain", ".lan", ".home", ".home.arpa", ".internal",
             ".intranet", ".private", ".corp")
 """Ends of names that nobody can register, so that no foreign page has one."""
@@ -39,6 +39,8 @@ class Origins:
     """Regular expression of further origins, as the WebUI's flag takes it."""
     hosts: tuple[str, ...] = ()
     """Names of this server besides those it knows; `.example.org` is any name that ends so."""
+    remedy: str = _SETTING
+    """How a person allows an origin, with {} for it."""
 
     def require(self, connection: HTTPConnection, *, guarded: bool) -> None:
         """Raise 403 for what a foreign page sends.
@@ -59,7 +61,7 @@ class Origins:
         if not (guarded or trusted or not host or self._knows(_strip_port(host), further)):
             raise HTTPException(
                 403, f"This server does not know itself as {host[:200]!r}. If it is one of its "
-                f"names, put http://{host[:200]} into {_SETTING}; or start the WebUI with a login."
+                f"names, {self._remedy(f'http://{host[:200]}')}; or start it with a login."
             )
         origin = headers.get("origin", "").lower()
         if origin and (_normalize(origin) in further or self._matches(origin)):
@@ -71,8 +73,11 @@ class Origins:
         if foreign:
             raise HTTPException(
                 403, f"A page of {origin[:200] or 'another site'} asks, which is not a page of "
-                f"this server. If it may, put its origin into {_SETTING}."
+                f"this server. If it may, {self._remedy('its origin')}."
             )
+
+    def _remedy(self, origin: str) -> str:
+        return self.remedy.replace("{}", origin)
 
     def _matches(self, origin: str) -> bool:
         # Bounded, as nobody knows how long the user's own expression takes.

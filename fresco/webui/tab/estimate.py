@@ -17,13 +17,13 @@ from fresco.video.size import working_size
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, with_labels
 from fresco.webui.tab.values import read_values
-from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 
 
 def bind_estimate(service: Service, place: Any, controls: SettingControls) -> None:
     """The page presses a hidden button, and sends what is on its timeline."""
-    plan = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_plan"))
-    button = gr.Button("Estimate", visible=False, elem_id="fresco_estimate_now")
+    plan = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_plan"))
+    button = gr.Button("Estimate", visible=HIDDEN, elem_id="fresco_estimate_now")
     on(button.click, _estimator(service), [plan, *controls.all], [place],
        script="fresco.plan")
 

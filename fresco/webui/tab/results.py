@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 
 _PARTS = ("gallery", "compare", "result", "files", "measures", "log")
 """Keyframes, before and after, video, files, measures and log of the selected job. The page has
@@ -24,10 +24,10 @@ def make_results_section() -> None:
 def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:
     """Answer the page's questions: it presses a hidden button, with the question as input."""
     question, answered = (
-        keep_unsaved(gr.Textbox(visible=False, elem_id=f"fresco_{name}"))
+        keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id=f"fresco_{name}"))
         for name in ("question", "answer")
     )
-    ask = gr.Button("Ask", visible=False, elem_id="fresco_ask")
+    ask = gr.Button("Ask", visible=HIDDEN, elem_id="fresco_ask")
 
     def reply(text: str, known: Any) -> str:
         return answer(text, known.path if known else "")

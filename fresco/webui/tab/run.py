@@ -17,7 +17,7 @@ from fresco.server.service import Service
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, translate_job
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error
-from fresco.webui.widgets.events import get_path, keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, get_path, keep_unsaved, on
 from fresco.webui.widgets.file import make_file_control
 
 _BUTTONS = (
@@ -60,7 +60,7 @@ def make_run_section() -> RunParts:
             button = gr.Button(name, elem_id=f"fresco_{name.lower()}", min_width=100)
             on(button.click, None, script=f"fresco.{name.lower()}")
         opener = gr.Button("Open in the tab", elem_id="fresco_open", min_width=120)
-    chosen = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_chosen"))
+    chosen = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_chosen"))
     return RunParts(buttons, chosen, opener, *_own_keys())
 
 
@@ -82,7 +82,7 @@ def _own_keys() -> tuple[Any, Any]:
 
 def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingControls) -> None:
     """What the buttons do."""
-    submitted = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_submitted"))
+    submitted = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_submitted"))
     inputs = [parts.chosen, source, parts.own_files, parts.own_path, *controls.all]
     for goal, button in parts.buttons.items():
         clicked = on(

@@ -21,7 +21,7 @@ from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, render_facts, render_note
 from fresco.webui.tab.values import count_controls, write_values
-from fresco.webui.widgets.events import get_path, keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, get_path, keep_unsaved, on
 from fresco.webui.widgets.file import FileControl, make_file_control
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
@@ -90,7 +90,7 @@ def bind_source(
     run: RunParts, detect: Any,
 ) -> None:
     """What happens when a video or a job is opened, and when keyframes are to be found."""
-    identity = keep_unsaved(gr.Textbox(visible=False, elem_id="fresco_detection"))
+    identity = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_detection"))
 
     def begin(source: LoadedClip | None, *values: Any) -> str:
         """Returns the id of the pass, or why none began; the page shows either."""

@@ -1,4 +1,4 @@
-"""The one place that knows how gradio 3.41 and 4.40 differ, and how the tab talks to its page."""
+"""The one place that knows how gradio 3.41 to 6 differ, and how the tab talks to its page."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -8,7 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-_THREE = gr.__version__.startswith("3.")
+_MAJOR = int(gr.__version__.partition(".")[0])
+_THREE = _MAJOR == 3
+HIDDEN: Any = "hidden" if _MAJOR >= 5 else False
+"""Value of `visible` of what is not seen, but is on the page; gradio 5 leaves out what is not
+visible."""
 _SCRIPT = "_js" if _THREE else "js"
 """Name of the argument that holds an event's JavaScript."""
 _REPEATED: dict[str, Any] = {} if _THREE else {"trigger_mode": "multiple"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 from fresco.webui.widgets.uploads import check_sent_files
 
 
@@ -43,8 +43,8 @@ def make_file_control(
         label=label, elem_id=elem_id, file_count="multiple" if several else "single",
         elem_classes=["fresco_file"], **more,
     ))
-    sent = keep_unsaved(gr.Textbox(visible=False, elem_id=f"{elem_id}_sent"))
-    button = gr.Button("Take", visible=False, elem_id=f"{elem_id}_take")
+    sent = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id=f"{elem_id}_sent"))
+    button = gr.Button("Take", visible=HIDDEN, elem_id=f"{elem_id}_take")
 
     def take(text: str) -> Any:
         paths = check_sent_files(text)

@@ -391,8 +391,10 @@ def test_the_files_of_jobs_are_had_by_the_api_alone(page: TabPage, address: str)
     assert path.is_file()
     (folder / "open.txt").write_text("served")
 
+    prefix = page.script("return window.gradio_config.api_prefix || ''")
+
     def status(place: Path) -> int:
-        return requests.get(f"{address}/file={place}", timeout=20).status_code
+        return requests.get(f"{address}{prefix}/file={place}", timeout=20).status_code
 
     assert status(folder / "open.txt") == 200
     assert status(path) == 403

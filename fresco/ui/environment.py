@@ -1,0 +1,261 @@
+"""Models of diffusers as the environment of jobs: what `fresco ui` was started with."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fresco import __version__
+from fresco.errors import FrescoError, HostError, SettingsError
+from fresco.guidance.ports import Host
+from fresco.hosts.diffusers.host import DiffusersHost
+from fresco.hosts.diffusers.load import check_model, check_request, load_host, pick_device
+from fresco.hosts.diffusers.schedulers import SCHEDULERS, find_scheduler
+from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.server.ports import Check, Limits, Offer
+from fresco.settings import FlowSettings, SamplingSettings
+from fresco.ui.models import list_models
+
+_MODULES = ("canny", "hed", "depth")
+"""Preprocessors of the command line's ControlNet."""
+_KARRAS = "karras"
+_NO_SPACE = 5
+"""Models that a message lists at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What `fresco ui` was started with, for all jobs."""
+
+    models: tuple[str, ...] = ()
+    """Checkpoints by name; the first is the default."""
+    models_dir: str = ""
+    """Folder of further ones."""
+    control_models: tuple[str, ...] = ()
+    """ControlNets by name."""
+    control_dir: str = ""
+    """Folder of further ones."""
+    sampling: SamplingSettings = dataclasses.field(default_factory=SamplingSettings)
+    """Device, number format, VAE, folders of LoRA files and embeddings."""
+    flow: FlowSettings = dataclasses.field(default_factory=FlowSettings)
+    """Folder of weights, and whether the network is used."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    """What a job may ask for."""
+    open_folders: tuple[Path, ...] = ()
+    """Folders whose files a client may name."""
+    only_own: bool = True
+    """Whether this machine alone can ask, so that any file may be named."""
+
+
+class DiffusersEnvironment:
+    """`Environment` over diffusers. The model of the last job stays loaded."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+        self._device = str(pick_device(choices.sampling.device))
+        self._loaded: tuple[SamplingSettings, str, DiffusersHost] | None = None
+
+    @property
+    def name(self) -> str:
+        """Program and version, as shown to the user."""
+        return f"fresco ui {__version__}, diffusers {importlib.metadata.version('diffusers')}"
+
+    @property
+    def device(self) -> str:
+        """Where the model works."""
+        return self._device
+
+    @property
+    def limits(self) -> Limits:
+        """As they were given."""
+        return self._choices.limits
+
+    def require_models(self) -> None:
+        """Raise an error where a model that was named cannot be used, or there is none."""
+        models = self._list_models()
+        if not models:
+            raise SettingsError(
+                f"--models-dir is {self._choices.models_dir!r}, where there is no model; put one "
+                "there, or name one by --model."
+            )
+        for _, path in zip(self._choices.models, models.values(), strict=False):
+            self._check_model(path)
+        self._list_controls()
+
+    def _check_model(self, path: str) -> None:
+        check_model(path, with_vae=not self._choices.sampling.vae)
+
+    def offer(self) -> Offer:
+        """What there is to choose from now."""
+        return Offer(
+            models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=(_KARRAS,),
+            control_models=tuple(controls := self._list_controls()),
+            control_modules=_MODULES if controls else (),
+        )
+
+    def _list_models(self) -> dict[str, str]:
+        chosen = self._choices
+        return list_models(chosen.models, chosen.models_dir, what="--models-dir")
+
+    def _list_controls(self) -> dict[str, str]:
+        chosen = self._choices
+        return list_models(chosen.control_models, chosen.control_dir, what="--control-dir")
+
+    def resolve(self, options: HostOptions) -> HostOptions:
+        """The options with every empty one filled in."""
+        models = self._list_models()
+        model = _choose("host.model", options.model, tuple(models),
+                        "put it into the folder of --models-dir, or start with --model FILE")
+        self._check_model(models[model])
+        sampler = _choose("host.sampler", options.sampler, _list_samplers(), "")
+        scheduler = options.scheduler and _choose(
+            "host.scheduler", options.scheduler, (_KARRAS,), "")
+        find_scheduler(_name_scheduler(sampler, scheduler))
+        self._require_control(options.control)
+        return HostOptions(model, sampler, scheduler, options.control)
+
+    def _require_control(self, units: Sequence[ControlUnit]) -> None:
+        if len(units) > 1:
+            raise SettingsError(
+                f"{len(units)} ControlNet units are chosen; fresco ui takes one. Set the others to "
+                "None."
+            )
+        for unit in units:
+            _choose("A ControlNet unit's model", unit.model, tuple(self._list_controls()),
+                    "start with --control-model FILE or --control-dir FOLDER")
+            _choose("A ControlNet unit's preprocessor", unit.module, _MODULES, "")
+            for name, value, whole in (("start", unit.start, 0), ("end", unit.end, 1)):
+                if value != whole:
+                    raise SettingsError(
+                        f"control.{name} is {value:g}; fresco ui lets a ControlNet act in all "
+                        f"steps. Set it to {whole}."
+                    )
+
+    def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
+        """The model, loaded anew where the one of the job before was another."""
+        settings = self._complete(self.resolve(options), sampling)
+        loaded, state = _key_of(settings), _describe_files(settings)
+        if self._loaded and self._loaded[:2] == (loaded, state):
+            return self._loaded[2].with_settings(settings)
+        self._loaded = None  # before another takes its room
+        host = load_host(settings, offline=self._choices.flow.offline)
+        self._loaded = loaded, state, host
+        return host
+
+    def _complete(self, options: HostOptions, sampling: SamplingSettings) -> SamplingSettings:
+        """The job's settings with what is chosen for all jobs, and the host's own options."""
+        own = self._choices.sampling
+        settings = dataclasses.replace(
+            sampling, model=self._list_models()[options.model],
+            scheduler=_name_scheduler(options.sampler, options.scheduler), vae=own.vae,
+            lora=own.lora, lora_dir=own.lora_dir, embeddings_dir=own.embeddings_dir,
+            device=own.device, dtype=own.dtype, control="none", control_model="",
+        )
+        for unit in options.control:
+            settings = dataclasses.replace(
+                settings, control=unit.module, control_weight=unit.weight,
+                control_model=self._list_controls()[unit.model],
+            )
+        return settings
+
+    def complete_flow(self, settings: FlowSettings) -> FlowSettings:
+        """With the folder of weights, and downloads as they are allowed."""
+        own = self._choices.flow
+        return dataclasses.replace(settings, weights_dir=own.weights_dir, offline=own.offline)
+
+    def require_allowed(self, path: str) -> None:
+        """Any path while only this machine can ask; else those in folders that were opened."""
+        if self._choices.only_own:
+            return
+        try:
+            place = Path(path).resolve()
+        except (OSError, ValueError):  # longer than a path can be
+            place = Path()
+        if not any(place.is_relative_to(each.resolve()) for each in self._choices.open_folders):
+            raise SettingsError(
+                f"path is {path[:200]!r}, outside of the folders that others may name; upload the "
+                "file, or start fresco ui with --allow FOLDER."
+            )
+
+    def list_versions(self) -> Mapping[str, str]:
+        """Package -> version."""
+        names = ("diffusers", "transformers", "torch", "gradio")
+        return {name: importlib.metadata.version(name) for name in names}
+
+    def run_checks(self) -> tuple[Check, ...]:
+        """Of the models, the device and ControlNet."""
+        return (self._check_models(), self._check_controls(),
+                Check("Device", True, f"{self._device}; another one by --device."))
+
+    def _check_models(self) -> Check:
+        try:
+            models = tuple(self._list_models())
+        except FrescoError as error:
+            return Check("Checkpoint", False, str(error))
+        if not models:
+            return Check("Checkpoint", False, "There is none; start with --model FILE.")
+        return Check("Checkpoint", True, f"{len(models)} found; {models[0]} is the default.")
+
+    def _check_controls(self) -> Check:
+        try:
+            controls = tuple(self._list_controls())
+        except FrescoError as error:
+            return Check("ControlNet", False, str(error))
+        if not controls:
+            return Check("ControlNet", True, "None; FRESCO works without. To keep the source's "
+                         "lines, start with --control-model FILE or --control-dir FOLDER.")
+        return Check("ControlNet", True, f"{len(controls)} models.")
+
+
+def _choose(what: str, name: str, known: Sequence[str], remedy: str) -> str:
+    """A name of the list; empty: the first."""
+    if not name and known:
+        return known[0]
+    if name in known:
+        return name
+    some = ", ".join(known[:_NO_SPACE]) + (", ..." if len(known) > _NO_SPACE else "")
+    choice = f"choose one of {some}" if known else "there is none"
+    raise SettingsError(
+        f"{what} is {name!r}, which is not here; {choice}{', or ' + remedy if remedy else ''}."
+    )
+
+
+def _list_samplers() -> tuple[str, ...]:
+    """Schedulers of diffusers that can be had here."""
+    def has(name: str) -> bool:
+        try:
+            find_scheduler(name)
+        except HostError:  # needs a package that is not installed
+            return False
+        return True
+
+    return tuple(filter(has, SCHEDULERS))
+
+
+def _name_scheduler(sampler: str, scheduler: str) -> str:
+    return f"{sampler}-{scheduler}" if scheduler else sampler
+
+
+def _key_of(settings: SamplingSettings) -> SamplingSettings:
+    """All of the settings that a loaded model depends on, the rest as by default."""
+    return SamplingSettings(
+        model=settings.model, vae=settings.vae, control=settings.control,
+        control_model=settings.control_model, device=settings.device, dtype=settings.dtype,
+        embeddings_dir=settings.embeddings_dir,
+        canny_low=settings.canny_low, canny_high=settings.canny_high,
+    )
+
+
+def _describe_files(settings: SamplingSettings) -> str:
+    """What tells whether the files of a model, and the LoRA files merged into it, are others."""
+    loras = check_request(settings)
+    names = [settings.model, settings.vae, settings.control_model, *(str(x.path) for x in loras)]
+    states = []
+    for name in names:
+        path = Path(name).expanduser()
+        files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+        states += [(str(file), (at := file.stat()).st_mtime_ns, at.st_size) for file in files]
+    return repr((states, loras))

@@ -1,0 +1,237 @@
+"""From what `fresco ui` was started with to a page that is served, until somebody ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from fresco.errors import HostError, SettingsError, WorkspaceError
+from fresco.ui.gradio_setup import prepare_gradio
+
+if TYPE_CHECKING:
+    from fresco.server.service import Service
+    from fresco.ui.environment import Choices
+
+log = logging.getLogger("fresco")
+
+_USUAL_PORTS = range(7860, 7880)
+"""Tried one after another where no port is asked for."""
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES} if sys.platform == "win32"
+                   else {errno.EADDRINUSE})
+_CLOSING = 60.0
+"""Seconds that a job has to come to its next step."""
+_STREAMS = 3
+"""Seconds that answers under way have to end."""
+_POLL = 0.2
+_REMEDY = "start fresco ui with --origin {}"
+_UPLOADS = "gradio"
+"""Folder of what the page uploads, until it is kept as a video or as keyframes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the page is served, and to whom."""
+
+    host: str = "127.0.0.1"
+    """Address of this machine."""
+    port: int | None = None
+    """Its port; 0: any; None: the first of the usual ones that is free."""
+    login: str = ""
+    """Users and passwords, such as `user:password,other:word`; empty: nobody is asked."""
+    origins: tuple[str, ...] = ()
+    """Further addresses of the page, such as that of a proxy."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this machine alone can reach it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def check_place(place: Place) -> None:
+    """Raise SettingsError where others could come in without a password."""
+    if not place.is_own and not place.login:
+        raise SettingsError(
+            f"--host is {place.host!r}, which others can reach; give a password too, by --login "
+            "USER:PASSWORD or the variable FRESCO_LOGIN."
+        )
+
+
+def bind_port(place: Place) -> socket.socket:
+    """The socket of the page, to be taken before anything that takes long."""
+    ports = _USUAL_PORTS if place.port is None else (place.port,)
+    for port in ports:
+        if bound := _bind(place.host, port):
+            return bound
+    asked = f"{ports[0]} to {ports[-1]}" if len(ports) > 1 else f"{ports[0]}"
+    raise SettingsError(
+        f"--port is {asked}, which another program uses at {place.host}; close that, or choose "
+        "another port."
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket | None:
+    """A socket at that port; None where another program uses it."""
+    bound = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let two programs have one port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen()
+    except (OSError, UnicodeError) as error:
+        if bound:
+            bound.close()
+        if isinstance(error, OSError) and error.errno in _TAKEN:
+            return None
+        if isinstance(error, PermissionError):
+            raise SettingsError(
+                f"--port is {port}, which this user may not open; choose one from 1024."
+            ) from error
+        raise SettingsError(
+            f"--host is {host!r}, which is not an address of this machine; choose 127.0.0.1."
+        ) from error
+    return bound
+
+
+def serve(
+    place: Place, jobs: Path, choices: Choices, *, started: Callable[[str], None],
+    browser: bool = False,
+) -> None:
+    """Serve the page until Ctrl-C or SIGTERM; the running job stays resumable.
+
+    Args:
+        jobs: folder of jobs and uploaded videos.
+        started: told the address once the page answers.
+        browser: whether to show it.
+    """
+    with _signals() as stop, open_page(place, jobs, choices) as page:
+        started(page.address)
+        if browser and not webbrowser.open(page.address):
+            log.warning("No browser could be opened; open %s in one.", page.address)
+        while not stop.wait(_POLL):
+            if not page.thread.is_alive():
+                raise HostError("The server ended by itself; what it logged above says why.")
+        log.info("Closing. A running job ends at its next step and can be resumed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page while it is served."""
+
+    address: str
+    """Where this machine opens it."""
+    service: Service
+    """Its jobs and videos."""
+    thread: threading.Thread
+    """Answers requests."""
+
+
+@contextlib.contextmanager
+def open_page(place: Place, jobs: Path, choices: Choices) -> Iterator[Page]:
+    """Within: the page is served, and jobs run."""
+    check_place(place)
+    uploads = jobs.absolute() / _UPLOADS
+    with bind_port(place) as bound:
+        prepare_gradio(uploads)
+        service = open_jobs(jobs, choices)
+        try:
+            shutil.rmtree(uploads, ignore_errors=True)
+            with _running(_build(service, place), bound) as thread:
+                yield Page(find_address(place, bound), service, thread)
+                service.engine.close(_CLOSING)  # the page shows it while it still answers
+        except BaseException:
+            service.engine.close(0)
+            raise
+        finally:
+            shutil.rmtree(uploads, ignore_errors=True)
+
+
+def find_address(place: Place, bound: socket.socket) -> str:
+    """The address under which this machine opens the page."""
+    port = bound.getsockname()[1]
+    host = "127.0.0.1" if place.host in ("0.0.0.0", "::", "") else place.host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def open_jobs(folder: Path, choices: Choices) -> Service:
+    """The jobs of a folder; WorkspaceError where this program cannot run them."""
+    from fresco.server.service import open_service
+    from fresco.ui.environment import DiffusersEnvironment
+
+    environment = DiffusersEnvironment(choices)
+    environment.require_models()
+    try:
+        return open_service(folder, environment, alone=True)
+    except WorkspaceError as error:
+        raise WorkspaceError(f"{error} The folder is given by --jobs-dir.") from error
+
+
+def _build(service: Service, place: Place) -> Any:
+    from fresco.server.api.access import Access
+    from fresco.server.api.origins import Origins
+    from fresco.ui.page import build_app
+
+    origins = Origins(lambda: place.origins, hosts=(place.host.lower(),), remedy=_REMEDY)
+    return build_app(service, Access.of(place.login or None, origins=origins, flag="--login"))
+
+
+@contextlib.contextmanager
+def _running(app: Any, bound: socket.socket) -> Iterator[threading.Thread]:
+    """Within: a server answers at the socket, in the thread that is given."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=_STREAMS, server_header=False,
+    ))
+    # In a thread of its own: signals are ours.
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [bound]}, name="fresco-server", daemon=True
+    )
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(_POLL / 10)
+        yield thread
+    finally:
+        server.should_exit = True
+        thread.join(2 * _STREAMS)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Within: the first Ctrl-C (or SIGTERM) sets the event, the second ends the program."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
