@@ -266,6 +266,7 @@ class SamplingSettings:
         by_host=True,
         held=True,
         instead="the server finds it as it does for its own images",
+        commands=_SERVED,
     )
     lora: tuple[str, ...] = _option(
         (),

@@ -22,8 +22,10 @@ from fresco.ui.models import list_models
 _MODULES = ("canny", "hed", "depth")
 """Preprocessors of the command line's ControlNet."""
 _KARRAS = "karras"
-_NO_SPACE = 5
-"""Models that a message lists at most."""
+_SCHEDULES = (_KARRAS, "leading", "linspace", "trailing")
+"""Noise schedules: Karras' own, or where a scheduler's steps lie."""
+_LISTED = 5
+"""Names that a message lists at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class DiffusersEnvironment:
     def offer(self) -> Offer:
         """What there is to choose from now."""
         return Offer(
-            models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=(_KARRAS,),
+            models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=_SCHEDULES,
             control_models=tuple(controls := self._list_controls()),
             control_modules=_MODULES if controls else (),
         )
@@ -112,8 +114,8 @@ class DiffusersEnvironment:
         self._check_model(models[model])
         sampler = _choose("host.sampler", options.sampler, _list_samplers(), "")
         scheduler = options.scheduler and _choose(
-            "host.scheduler", options.scheduler, (_KARRAS,), "")
-        find_scheduler(_name_scheduler(sampler, scheduler))
+            "host.scheduler", options.scheduler, _SCHEDULES, "")
+        find_scheduler(*_read_schedule(sampler, scheduler))
         self._require_control(options.control)
         return HostOptions(model, sampler, scheduler, options.control)
 
@@ -148,9 +150,10 @@ class DiffusersEnvironment:
     def _complete(self, options: HostOptions, sampling: SamplingSettings) -> SamplingSettings:
         """The job's settings with what is chosen for all jobs, and the host's own options."""
         own = self._choices.sampling
+        scheduler, timesteps = _read_schedule(options.sampler, options.scheduler)
         settings = dataclasses.replace(
-            sampling, model=self._list_models()[options.model],
-            scheduler=_name_scheduler(options.sampler, options.scheduler), vae=own.vae,
+            sampling, model=self._list_models()[options.model], scheduler=scheduler,
+            timesteps=timesteps, vae=own.vae, prediction=own.prediction,
             lora=own.lora, lora_dir=own.lora_dir, embeddings_dir=own.embeddings_dir,
             device=own.device, dtype=own.dtype, control="none", control_model="",
         )
@@ -216,7 +219,7 @@ def _choose(what: str, name: str, known: Sequence[str], remedy: str) -> str:
         return known[0]
     if name in known:
         return name
-    some = ", ".join(known[:_NO_SPACE]) + (", ..." if len(known) > _NO_SPACE else "")
+    some = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
     choice = f"choose one of {some}" if known else "there is none"
     raise SettingsError(
         f"{what} is {name!r}, which is not here; {choice}{', or ' + remedy if remedy else ''}."
@@ -235,14 +238,18 @@ def _list_samplers() -> tuple[str, ...]:
     return tuple(filter(has, SCHEDULERS))
 
 
-def _name_scheduler(sampler: str, scheduler: str) -> str:
-    return f"{sampler}-{scheduler}" if scheduler else sampler
+def _read_schedule(sampler: str, schedule: str) -> tuple[str, str]:
+    """The command line's scheduler and timesteps."""
+    if schedule == _KARRAS:
+        return f"{sampler}-{_KARRAS}", "auto"
+    return sampler, schedule or "auto"
 
 
 def _key_of(settings: SamplingSettings) -> SamplingSettings:
     """All of the settings that a loaded model depends on, the rest as by default."""
     return SamplingSettings(
-        model=settings.model, vae=settings.vae, control=settings.control,
+        model=settings.model, vae=settings.vae, prediction=settings.prediction,
+        control=settings.control,
         control_model=settings.control_model, device=settings.device, dtype=settings.dtype,
         embeddings_dir=settings.embeddings_dir,
         canny_low=settings.canny_low, canny_high=settings.canny_high,

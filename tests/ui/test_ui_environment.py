@@ -46,6 +46,7 @@ def test_empty_options_become_what_comes_first(demo_model: Path) -> None:
     (HostOptions(model="other"), "host.model is 'other', which is not here; choose one of"),
     (HostOptions(sampler="none such"), "host.sampler is 'none such'"),
     (HostOptions(sampler="ddim", scheduler="karras"), "ddim has no Karras form"),
+    (HostOptions(sampler="lcm", scheduler="leading"), "lcm has timesteps of its own"),
     (HostOptions(control=(ControlUnit("nowhere", "canny"),)), "model is 'nowhere'"),
     (HostOptions(control=(ControlUnit("tiny_canny.safetensors", "none"),)),
      "preprocessor is 'none'"),
@@ -66,7 +67,9 @@ def test_what_is_not_there_is_refused_before_a_job(
 def test_a_model_is_loaded_once_for_jobs_that_differ_in_their_options(demo_model: Path) -> None:
     here = environment(demo_model)
     one: Any = here.open(HostOptions(), SAMPLING)
-    two: Any = here.open(HostOptions(sampler="euler"), dataclasses.replace(SAMPLING, seed=3))
+    options = HostOptions(sampler="euler", scheduler="trailing")
+    two: Any = here.open(options, dataclasses.replace(SAMPLING, seed=3))
+    assert (two._settings.scheduler, two._settings.timesteps) == ("euler", "trailing")
 
     assert two._parts is one._parts
     assert two.device == "cpu"
