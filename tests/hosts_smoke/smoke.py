@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from tests.helpers.clips import write_clip
 from tests.helpers.job_environment import TINY
 from tests.helpers.tiny_models import square_frames
 from tests.helpers.webui.client import Refused
-from tests.helpers.webui.host_kinds import STARTED, find_kind, read_version
+from tests.helpers.webui.host_kinds import A1111, STARTED, find_kind, read_version
 from tests.helpers.webui.http_host import HttpHost, running_webui, text_of
 from tests.helpers.webui.networks import NETWORK
 from tests.hosts_smoke.cases import (
@@ -171,15 +172,23 @@ def _ask_guided(
 
 
 def _find_unit(host: HttpHost) -> dict[str, Any] | None:
-    """A ControlNet unit without an image, for the network of tests; None without ControlNet."""
+    """A ControlNet unit without an image, for the network of tests.
+
+    None in an A1111 that was not given sd-webui-controlnet.
+    """
     if "controlnet" not in host.ask("/sdapi/v1/scripts")["img2img"]:
+        wanted = host.kind is not A1111 or "CONTROLNET_DIR" in os.environ
+        assert not wanted, "this WebUI has no script ControlNet"
         return None
     models = host.ask("/controlnet/model_list")["model_list"]
     modules = host.ask("/controlnet/module_list")["module_list"]
     known = [name for name in models if NETWORK in name]
     assert known, f"{NETWORK} is not among the models {models}"
     none = next(name for name in modules if name.lower() == "none")
-    return {"module": none, "model": known[0], "weight": 1.0, "save_detected_map": False}
+    return {
+        "enabled": True, "module": none, "model": known[0], "weight": 1.0,
+        "save_detected_map": False,
+    }
 
 
 def _run_job(host: HttpHost) -> str:

@@ -40,7 +40,7 @@ _A1111_CPU = (
 A1111 = HostKind(
     "A1111", (*_A1111_CPU, "--opt-sdp-attention"), ("sd15", "demo", "sdxl", "slim"),
     # A request before the model is loaded may end its start.
-    ready=(STARTED, LOADED), extensions=("tiny_open_clip",),
+    ready=(STARTED, LOADED), extensions=("tiny_open_clip", "tiny_controlnet"),
 )
 NEO = HostKind(
     "Forge Neo", ("--cpu", "--use-pytorch-cross-attention"), ("demo", "sdxl", "slim"),
