@@ -2,7 +2,8 @@
 # The virtual environment that demo.sh and test.sh share. Source it from the repository's root; it
 # leaves the environment's interpreter in $PY. A stamp file makes every later call instant.
 #
-#   PYTHON          interpreter to build from (default: the first of python3.11, python3.10, python3, python)
+#   PYTHON          interpreter to build from (default: the first of python3.11, 3.12, 3.10, 3.13,
+#                   python3, python)
 #   FRESCO_VENV     folder of the environment (default: .venv)
 #   TORCH_COMMAND   what to hand to `python -m` for PyTorch, such as "pip install torch==2.13.0+cu130"
 #   TORCH_INDEX_URL package index with the wanted build of PyTorch, asked besides the configured ones
@@ -17,17 +18,17 @@ fail() {
 
 find_python() {
     local name
-    for name in ${PYTHON:+"$PYTHON"} python3.11 python3.10 python3 python; do
-        if "$name" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' \
+    for name in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.10 python3.13 python3 python; do
+        if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
             >/dev/null 2>&1; then
             printf '%s' "$name"
             return
         fi
         if [ "$name" = "${PYTHON:-}" ]; then
-            fail "PYTHON is '$name', which is no Python 3.10 or 3.11. Name one that is."
+            fail "PYTHON is '$name', which is not a Python 3.10 to 3.13. Name one that is."
         fi
     done
-    fail "No Python 3.10 or 3.11 was found. Install one, or name it: PYTHON=/path/to/python3.11 bash $0"
+    fail "No Python 3.10 to 3.13 was found. Install one, or name it: PYTHON=/path/to/python3.11 bash $0"
 }
 
 venv_python() {
