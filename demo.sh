@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
-# Translates a real clip with the small model of this project: bash demo.sh [CLIP] [PROMPT]
+# Translates a real clip with the small model of this project: bash demo.sh [--ui] [CLIP] [PROMPT]
+# With --ui the page of `fresco ui` opens afterwards, with the same model; Ctrl-C ends it.
 set -euo pipefail
+page=
+if [ "${1:-}" = --ui ]; then
+    page=1
+    shift
+fi
 clip="${1:-}"
 prompt="${2:-autumn colours, a photo of a rabbit}"
 case "$clip" in
@@ -66,3 +72,9 @@ Look at:
   $PWD/$out/comparison.mp4   source | frame by frame | FRESCO, side by side
   $PWD/$out/report.html      both, with measures and settings: open it in a browser
 RESULT
+
+if [ -n "$page" ]; then
+    printf '\nThe page without any WebUI; Ctrl-C ends it.\n'
+    exec "$PY" -m fresco ui --model "$model" --offline --jobs-dir "$out/jobs"
+fi
+printf 'The same with your own clips, in the browser:\n  %s -m fresco ui\n' "$PY"

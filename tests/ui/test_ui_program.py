@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from fresco.errors import WorkspaceError
+from fresco.server.jobs.job import State
 from fresco.ui.environment import Choices
 from fresco.ui.serve import open_jobs
 from tests.helpers.clips import write_clip
@@ -157,9 +158,11 @@ def test_ctrl_c_keeps_the_job_and_a_second_program_keeps_out(
     assert "can be resumed" in said
     assert "Traceback" not in said
     assert not (folder / "jobs" / "gradio").exists()
-    with running_ui(folder, "--model", demo_model, "--jobs-dir", jobs) as again:
-        status = requests.get(f"{again.address}/fresco/jobs/{job}", timeout=20).json()
-        assert (status["state"], status["goal"]) == ("cancelled", "keyframes")
-        assert "Resume the job" in status["message"]
-        resumed = requests.post(f"{again.address}/fresco/jobs/{job}/resume", timeout=20)
-        assert resumed.json()["state"] in ("queued", "running")
+    again = open_jobs(jobs, second)
+    try:
+        status = again.engine.status(job)
+        assert status.state is State.CANCELLED
+        assert "Resume the job" in status.message
+        assert again.resume(job).state.going
+    finally:
+        again.engine.close(60)
