@@ -377,6 +377,12 @@ def _av_open_watched(file: Any, mode: str | None = None, **options: Any) -> Any:
     return _av_open(_Through(files, os.fspath(file)), mode, **options)
 
 
+def choose_count(usual: int) -> int | None:
+    """How many cases of a long list are tried: as FRESCO_FAULTS says, where None is all."""
+    wanted = os.environ.get("FRESCO_FAULTS", "")
+    return None if wanted == "all" else int(wanted or usual)
+
+
 def count(root: Path, fault: Fault, act: Callable[[], object]) -> list[str]:
     """The operations of an undisturbed run that a fault can strike."""
     with FaultyFiles(root, fault) as files:
