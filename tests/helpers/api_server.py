@@ -34,13 +34,15 @@ with warnings.catch_warnings():
 
     from fresco.server.api import body as bodies
     from fresco.server.api.access import Access
+    from fresco.server.api.answers import describe_video
     from fresco.server.api.json_body import JsonBody
     from fresco.server.api.origins import Origins, split_origins
     from fresco.server.api.routes import add_routes
     from fresco.server.api.upload import UploadedFile
 
 __all__ = ["Access", "ApiServer", "FastAPI", "HTTPException", "JsonBody", "Origins",
-           "TestClient", "UploadedFile", "add_routes", "bodies", "split_origins"]
+           "TestClient", "UploadedFile", "add_routes", "bodies", "describe_video",
+           "split_origins"]
 
 SETTINGS: dict[str, Any] = dict(TINY)
 ENDED = ("cancelled", "failed", "done")

@@ -32,6 +32,8 @@ __all__ = ["compare", "translate"]
 """Imported once for all commands."""
 MODELS = "FRESCO_TEST_MODELS"
 """Environment variable: folder of the models that a fork server loads for all its processes."""
+PATIENCE = 240
+"""Seconds after which a process hangs; a busy machine takes its time."""
 MARK = "FRESCO_TEST_MARK"
 """Environment variable that tells the processes of a test from others."""
 
@@ -139,7 +141,7 @@ def _finish(engine: JobEngine, job: str) -> None:
     if engine.status(job).state.ended:
         engine.resume(job)
     engine.start()
-    status = ended(engine, job, patience=120)
+    status = ended(engine, job, patience=PATIENCE)
     engine.close()
     assert status.state is State.DONE, status.message
 
@@ -152,7 +154,7 @@ def strike(process: BaseProcess, blow: Blow | None) -> int:
         if process.pid is not None and process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, getattr(signal, blow.fault.name))
-    process.join(120)
+    process.join(PATIENCE)
     if process.exitcode is None:
         process.kill()
         process.join()
@@ -160,7 +162,7 @@ def strike(process: BaseProcess, blow: Blow | None) -> int:
     return process.exitcode
 
 
-def list_marked(place: Place, seconds: float = 5.0) -> list[str]:
+def list_marked(place: Place, seconds: float = 30.0) -> list[str]:
     """Programs that a test has started, and that still run after a while."""
     end = time.monotonic() + seconds
     while found := _find_marked(str(place.out)):

@@ -16,6 +16,8 @@ WORDS = ("a cat", "BREAK", "AND", "red:1.3", ":", ":1.3)", "#", "--neg", "<lora:
          "<lora:", "<hypernet:h:1>", "|", "a|b", "from:to:0.5", "\u202e", "\0", "\ud800", "é" * 30,
          "1e999", ":-0", ":+.")
 REPEATS = (1, 2, 3, 50, 6000)
+LONGEST = 250_000
+"""Letters; what is longer than an option may be is refused before it is read."""
 
 
 class Grammar:
@@ -29,7 +31,7 @@ class Grammar:
         if parts and self.chance.random() < 0.3:
             place = self.chance.randrange(len(parts))
             parts[place] *= self.chance.choice(REPEATS)
-        return "".join(parts)
+        return "".join(parts)[:LONGEST]
 
     def keys(self) -> str:
         """Keyframes by hand."""

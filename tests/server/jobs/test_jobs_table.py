@@ -18,13 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from fresco.server.api.answers import describe_video
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.estimate import measure_latest
 from fresco.server.jobs.job import JobRequest, State
 from fresco.server.jobs.runner import make_work
 from fresco.server.videos import VideoStore
-from tests.helpers.api_server import ApiServer, make_environment, serving, small_clip
+from tests.helpers.api_server import (
+    ApiServer,
+    describe_video,
+    make_environment,
+    serving,
+    small_clip,
+)
 from tests.helpers.faulty_files import choose_count
 from tests.helpers.job_bench import Bench, ended
 from tests.helpers.job_environment import TinyEnvironment, tiny_settings
