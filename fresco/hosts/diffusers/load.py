@@ -371,7 +371,7 @@ def _load_network(kind: Any, source: str, what: str, *, local: bool, **options: 
     Args:
         what: the network, for messages.
     """
-    if kind.__name__ == CLIPTextModel.__name__:
+    if kind.__name__ in (CLIPTextModel.__name__, CLIPTextModelWithProjection.__name__):
         # transformers names a tensor of another shape in its report only.
         options["ignore_mismatched_sizes"] = True
     with _library_errors(what):

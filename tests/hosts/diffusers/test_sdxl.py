@@ -240,6 +240,20 @@ def test_a_wrong_tensor_of_sdxl_is_named(
         load(path)
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_second_text_encoder_of_a_folder_is_looked_through(
+    xl_model: Path, tmp_path: Path, wrong: bool
+) -> None:
+    folder = shutil.copytree(xl_model, tmp_path / "model")
+    path = next((folder / "text_encoder_2").glob("*.safetensors"))
+    tensors = load_file(path)
+    value = tensors.pop("text_projection.weight")
+    save_file(tensors | ({"text_projection.weight": value[:-1].clone()} if wrong else {}), path,
+              {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"The text_encoder_2 of .*text_projection\.weight"):
+        tiny_host(folder)
+
+
 def test_a_file_without_vae_takes_one_at_the_scale_of_sdxl(
     xl_state: State, xl_host: DiffusersHost, write: Write
 ) -> None:
