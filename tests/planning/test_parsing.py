@@ -113,7 +113,7 @@ def test_key_prompts_survive_both_ways_of_writing(words: dict[str, str]) -> None
     [
         ("closed eyes", "names no frame"), ("", "names no frame"), ("eyes: closed", "'eyes'"),
         ("-3: x", "'-3'"), ("closed 3: x", "names no frame"), ('{"x": "y"}', "'x'"),
-        ('{"1": 2}', "Frame 1 .* has 2"), ('{"1": "a",\n}', "line 2"),
+        ('{"1": 2}', "Frame 1 .* has 2"), ('{"1": "a",\n "2"}', "line 2"),
         ("3: cat --neg dog", "--neg is not understood"), ("words.txt", "does not exist"),
         ('{"max_f-1": "a"}', "max_f-1"),
     ],
