@@ -1288,8 +1288,9 @@ var fresco = (() => {
             controls: true, playsinline: true, preload: "metadata", "aria-label": "Result",
             src: file_address("video", detail.output),
             onerror: () => fill(place, note(
-                "The browser could not load the video. If the program was started with --api-auth, it "
-                + "wants that user and password: follow a link below to be asked again.", "bad")),
+                "The browser could not load the video. If the program was started with --api-auth or "
+                + "--login, it wants that user and password: follow a link below to be asked again.",
+                "bad")),
         });
         fill(place, video);
         const links = [

@@ -53,7 +53,8 @@ def _versions(environment: Environment) -> Check:
             missing.append(name)
     text = ", ".join(found)
     if missing:
-        text += f". Missing: {', '.join(missing)}; start the WebUI without --skip-install."
+        text += (f". Missing: {', '.join(missing)}; install them, which a WebUI does unless it is "
+                 "started with --skip-install.")
     return Check("Versions", not missing, text)
 
 

@@ -34,7 +34,7 @@ _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES} if sys.platform == "win32"
                    else {errno.EADDRINUSE})
 _CLOSING = 60.0
 """Seconds that a job has to come to its next step."""
-_STREAMS = 3
+_STREAMS = 2
 """Seconds that answers under way have to end."""
 _POLL = 0.2
 _REMEDY = "start fresco ui with --origin {}"
@@ -212,6 +212,8 @@ def _running(app: Any, bound: socket.socket) -> Iterator[threading.Thread]:
             time.sleep(_POLL / 10)
         yield thread
     finally:
+        # An open page has a stream that only ends with the server, which counts as an error there.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         thread.join(2 * _STREAMS)
 

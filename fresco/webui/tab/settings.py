@@ -3,6 +3,7 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,13 +98,10 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
     """The host's ControlNet."""
     offer = environment.offer()
     if not offer.control_models:
-        missing = (
-            "ControlNet has no model. Put one" if offer.control_modules
-            else "No ControlNet was found. Install it and put its models"
-        )
-        gr.HTML(
-            f'<p class="fresco_hint">{missing} into place, then press Refresh lists.</p>'
-        )
+        # Each environment knows what to do there.
+        told = (check.text for check in environment.run_checks() if check.name == "ControlNet")
+        hint = html.escape(next(told, "There is no ControlNet."))
+        gr.HTML(f'<p class="fresco_hint">{hint}</p>')
     for number in range(1, UNITS + 1):
         with gr.Row():
             make: dict[str, Any] = {
