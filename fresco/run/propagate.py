@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,17 @@ def propagate_frames(
         _propagate_segments(run, plans, keys, folder, estimator, engine, stage, motion)
         if ends:
             _propagate_ends(run, ends, keys, folder, estimator, engine)
+        _drop_scratch(folder)
     key_numbers = {number for plan in plans for number in plan.keyframes}
     keyframes, between = read_stored(keys), read_stored(folder)
     return lambda number: (keyframes if number in key_numbers else between)(number)
+
+
+def _drop_scratch(folder: Path) -> None:
+    """Remove what could not be removed when its segment was filled: nobody opens it again."""
+    for path in folder.glob(".*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sort(end: tuple[int, int]) -> tuple[int, int]:

@@ -218,8 +218,9 @@ def test_a_run_goes_on_after_any_fault(
         found = everything(place)
         assert found.get("result.mp4", whole["result.mp4"]) == whole["result.mp4"], case
         assert fault is Fault.CUT or not list_left(place), case
-        if done:
-            assert list_differences(found, whole) == [], case
+        if done:  # what could not be removed in spite of it is removed by the next run
+            made = {key: data for key, data in found.items() if "/." not in key}
+            assert list_differences(made, whole) == [], case
         run(place)
         assert list_differences(everything(place), whole) == [], case
 

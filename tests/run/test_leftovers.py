@@ -162,3 +162,20 @@ def test_the_next_run_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert not [path for path in output.parent.rglob(".*") if path.stat().st_mtime < start]
     assert not list(output.parent.rglob(".*.part*"))
     assert output.exists()
+
+
+def test_the_rest_of_a_filled_segment_is_removed(tmp_path: Path) -> None:
+    """As an error of the disk leaves it, when all frames are there."""
+    source = write_clip(tmp_path / "clip.mp4", moving_texture(4, 64, 64))
+    for number in (0, 3):
+        write_image(tmp_path / "keys" / f"{number}.png", np.full((64, 64, 3), 90, np.uint8))
+    settings = from_dict({
+        "sampling": {"resolution": 64}, "flow": {"estimator": "dis"},
+        "propagation": {"method": "flow", "workers": 1},
+    })
+    output = tmp_path / "result.mp4"
+    propagate_keys(source, tmp_path / "keys", output, settings, Progress())
+    (folder,) = tmp_path.glob("result.fresco/frames-*")
+    grow_old(folder / ".segment-000000-000003" / "forward-000001.npz")
+    propagate_keys(source, tmp_path / "keys", output, settings, Progress())
+    assert not list(folder.glob(".*"))
