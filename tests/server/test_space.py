@@ -111,7 +111,7 @@ def test_a_job_that_needs_more_than_there_is_ends_before_the_work(
         assert environment.opened == []
         leave_free(monkeypatch, 1_000_000_000 + need)
         engine.resume(job)
-        assert ended(engine, job, patience=60).state is State.DONE
+        assert ended(engine, job, patience=240).state is State.DONE
     finally:
         engine.close()
 

@@ -141,7 +141,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     engine = JobEngine(folder / "jobs", make_work(environment))
     engine.start()
     job = engine.submit(JobRequest(str(clip), settings=settings)).id
-    assert ended(engine, job, patience=60).state is State.DONE
+    assert ended(engine, job, patience=240).state is State.DONE
     engine.close()
     return Made(folder / "jobs" / job, folder / "served", environment)
 
@@ -219,7 +219,7 @@ def test_a_harmed_job_runs_again(made: Made, tmp_path: Path) -> None:
             engine.start()
             for folder in (bad, good):
                 engine.resume(folder.name)
-            states = [ended(engine, folder.name, patience=60) for folder in (bad, good)]
+            states = [ended(engine, folder.name, patience=240) for folder in (bad, good)]
         finally:
             engine.close()
         assert states[1].state is State.DONE, (case, states[1].message)
