@@ -21,12 +21,20 @@ from PIL import Image
 from tests.helpers.clips import write_clip
 from tests.helpers.job_environment import TINY
 from tests.helpers.webui.client import REQUEST, Refused
-from tests.helpers.webui.http_host import HttpHost, given_folder, text_of
+from tests.helpers.webui.http_host import (
+    ANSWER_SECONDS,
+    START_SECONDS,
+    HttpHost,
+    given_folder,
+    text_of,
+)
 from tests.helpers.webui.networks import NETWORK
 from tests.helpers.webui.requests import NONE, QUICK
 
 if given_folder() is None:
     pytest.skip("WEBUI_DIR names no WebUI", allow_module_level=True)
+
+pytestmark = pytest.mark.timeout(START_SECONDS + ANSWER_SECONDS)  # the first one starts the WebUI
 
 PATIENCE, ENDED = 900, ("cancelled", "failed", "done")
 Images = NDArray[np.float32]
@@ -151,7 +159,8 @@ def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
     settings = {**TINY, "sampling": {**TINY["sampling"], "strength": 0.75}}
     body = {
         "video": base64.b64encode(clip.read_bytes()).decode(), "goal": "keyframes",
-        "settings": settings, "host": {"sampler": "Euler a"},
+        "settings": settings,
+        "host": {"sampler": "Euler a", "model": next(filter(None, offered["models"]))},
     }
     plain = keyframes(webui, body)
 

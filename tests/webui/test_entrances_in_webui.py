@@ -13,12 +13,20 @@ import pytest
 from PIL import Image
 
 from tests.helpers.webui.client import REQUEST
-from tests.helpers.webui.http_host import HttpHost, given_folder, text_of
+from tests.helpers.webui.http_host import (
+    ANSWER_SECONDS,
+    START_SECONDS,
+    HttpHost,
+    given_folder,
+    text_of,
+)
 from tests.helpers.webui.networks import LORA
 from tests.helpers.webui.requests import QUICK, frames, pixels
 
 if given_folder() is None:
     pytest.skip("WEBUI_DIR names no WebUI", allow_module_level=True)
+
+pytestmark = pytest.mark.timeout(START_SECONDS + ANSWER_SECONDS)  # the first one starts the WebUI
 
 PLOT = "x/y/z plot"
 AXIS = "[FRESCO] batch size"
