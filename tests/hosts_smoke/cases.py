@@ -16,6 +16,8 @@ PAYLOAD: dict[str, Any] = {
     "sampler_name": "Euler a", "scheduler": "Automatic", "cfg_scale": 4.0, "seed": 7,
     "width": 64, "height": 64,
 }
+SETTINGS = {"enable_quantization": True}
+"""In A1111 most samplers take whole timesteps only if told so; in Forge kinds they always do."""
 COUNTS = {"slim": 3}
 """Frames; five for the small checkpoints."""
 

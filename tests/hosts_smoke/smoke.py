@@ -24,6 +24,7 @@ from tests.hosts_smoke.cases import (
     CASES,
     OPTIONS,
     PAYLOAD,
+    SETTINGS,
     Case,
     draw_frames,
     join_frames,
@@ -90,13 +91,11 @@ def _start_and_ask(webui: Path, folder: Path, wishes: Wishes, outcome: Outcome) 
     model, frames = outcome.model, draw_frames(outcome.model)
     without: dict[str, Any] | None = None
     if wishes.compare_without:
-        with running_webui(
-            webui, folder / "without", model=model, fresco=False
-        ) as host:
+        with running_webui(webui, folder / "without", model=model, fresco=False) as host:
+            host.change_settings(SETTINGS)
             without = describe_surroundings(host, frames[0])
-    with running_webui(
-        webui, folder / "with", model=model
-    ) as host:
+    with running_webui(webui, folder / "with", model=model) as host:
+        host.change_settings(SETTINGS)
         try:
             _ask_everything(host, frames, without, wishes, outcome)
         finally:

@@ -1,7 +1,6 @@
 """Lets sd-webui-controlnet load the small ControlNet of tests, where it is installed.
 
 It has the sizes of SD 1.5 in a table; they become those of the network in the WebUI's folder.
-Attention heads are 64 wide, as Forge kinds take them for a network of unknown sizes.
 """
 
 import sys
@@ -27,8 +26,7 @@ def fit_table(*_):
         }
     first = widths.pop(0)
     guess.controlnet_default_config.update(
-        model_channels=first, channel_mult=[width // first for width in widths.values()],
-        num_heads=-1, num_head_channels=64,
+        model_channels=first, channel_mult=[width // first for width in widths.values()]
     )
 
 
