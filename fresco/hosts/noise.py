@@ -7,6 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+ALMOST_CLEAN = 0.06
+"""Share of the training timesteps below which the last call of a sampling lies; 20 steps end at
+timestep 51 of 1000 or below it, whatever their spacing, and 4 steps at 250."""
+REFERENCE = 0.001
+"""Share of the training timesteps that the published reference pass takes: timestep 1 of 1000."""
+
 
 def compute_model_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
     """Noise level sqrt((1 - a) / a) of every training timestep, rising."""

@@ -24,18 +24,14 @@ from fresco.hosts.diffusers.schedulers import (
     pick_step_options,
 )
 from fresco.hosts.noise import (
+    ALMOST_CLEAN,
+    REFERENCE,
     from_estimate,
     interpolate_sigmas,
     to_estimate,
     weigh_signal_and_noise,
 )
 from fresco.progress import Stage
-
-ALMOST_CLEAN = 0.06
-"""Share of the training timesteps below which the last call of a sampling lies; 20 steps end at
-timestep 51 of 1000 or below it, whatever their spacing, and 4 steps at 250."""
-REFERENCE = 0.001
-"""Share of the training timesteps that the published reference pass takes: timestep 1 of 1000."""
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """Model input [N, C, h, w] and timestep -> model output, classifier-free guidance applied."""

@@ -21,7 +21,13 @@ from torch import Tensor
 from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, Chunk, SamplingGuide, Step
 from fresco.hosts.carry import make_carry, pick_ends, send_carry
-from fresco.hosts.noise import from_estimate, interpolate_sigmas, to_estimate
+from fresco.hosts.noise import (
+    ALMOST_CLEAN,
+    REFERENCE,
+    from_estimate,
+    interpolate_sigmas,
+    to_estimate,
+)
 from fresco.hosts.patching import Forward, replaced_forward
 from fresco.hosts.webui.model import HostModel, ReferencePoint
 from fresco.hosts.webui.paths import advise_precision
@@ -52,8 +58,8 @@ class BatchSampling:
     """First and last latent at every model call, where the sampler works."""
     levels: list[float] = field(default_factory=list)
     """Noise level of every call to come, as planned."""
-    last: float = 0.0
-    """What the sampler calls the last, cleanest level: a sigma or a timestep."""
+    reference: float = 0.0
+    """What the sampler calls the level of the reference pass: a sigma or a timestep."""
     _pinned: Tensor | None = field(default=None, init=False)
     """The carry where the sampler works."""
     _finite: Tensor | None = field(default=None, init=False)
@@ -100,12 +106,22 @@ class BatchSampling:
                 )
             if not marks:
                 raise HostError("The sampler has no step to take; raise the denoising strength.")
-            self.last = marks[-1]
+            self.reference = self._place_reference(marks[-1])
             self.levels = [self._level(mark) for mark in marks]
             self.guide.begin(self.levels)
             return function(*args, **kwargs)
 
         return sample
+
+    def _place_reference(self, last: float) -> float:
+        """The level of the last model call (docs/method.md, section 5); with few calls that is far
+        from clean, and the published one is taken."""
+        sigmas = self.model.sigmas
+        trained = len(sigmas)
+        if self.by_timestep:
+            return last if last <= ALMOST_CLEAN * trained else REFERENCE * trained
+        clean = sigmas[round(ALMOST_CLEAN * trained)]
+        return last if last <= clean else sigmas[round(REFERENCE * trained)]
 
     def _level(self, mark: float) -> float:
         if not self.by_timestep:
@@ -174,7 +190,8 @@ class BatchSampling:
             self.latents.shape, generator=torch.Generator().manual_seed(self.seed + _REFERENCE_SEED)
         ).to(like)
         point = ReferencePoint(
-            self.latents.to(like), noise, sigma=self._level(self.last), mark=self.last
+            self.latents.to(like), noise, sigma=self._level(self.reference),
+            mark=self.reference,
         )
         _, positive = prompt_parser.reconstruct_multicond_batch(cond, denoiser.step)
         texts: list[tuple[Chunk, Any]] = [("positive", positive)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fresco.hosts.diffusers.conditioning import Conditioning
 from fresco.hosts.diffusers.denoiser import Denoiser
-from fresco.hosts.diffusers.sampling import Sampling, capture_reference
+from fresco.hosts.diffusers.sampling import Sampling, capture_reference, place_reference
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.progress import Progress
@@ -90,3 +91,23 @@ def test_sampling_ends_in_the_same_latents(
     other = NONE if options is ATTENTION else ATTENTION
     theirs = by_diffusers(double, DiffusersUNet(unet), other, start, clean)
     assert float((theirs - seen.samples).abs().mean()) > 50 * ROUNDING
+
+
+@pytest.mark.parametrize("timesteps", [False, True])
+def test_the_reference_of_few_calls_is_the_published_one(
+    double: DoubleHost, timesteps: bool
+) -> None:
+    """As `place_reference` of the diffusers host: the last call of a few is far from clean."""
+    from modules.sd_samplers_timesteps import CompVisSampler
+
+    from fresco.hosts.webui.sampling import BatchSampling
+
+    levels = range(1000) if timesteps else compute_model_sigmas(double.model.alphas_cumprod)
+    sampler = CompVisSampler.__new__(CompVisSampler) if timesteps else SimpleNamespace()
+    model: Any = SimpleNamespace(sigmas=levels)
+    nothing: Any = None
+    work = BatchSampling(model, sampler, nothing, nothing, SEED, None)
+    for last, wanted in ((1, 1), (51, 51), (60, 60), (61, 1), (250, 1)):
+        assert work._place_reference(levels[last]) == levels[wanted]
+        given = torch.tensor(last)
+        assert int(place_reference(given, 1000)) == wanted
