@@ -95,10 +95,11 @@ def test_places_are_called_the_same(twins: Twins) -> None:
     assert ldm.sites == diffusers.sites
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
-@pytest.mark.parametrize("parts", SETTINGS)
+@pytest.mark.parametrize(("parts", "apart"), [*((name, False) for name in SETTINGS), ("all", True)])
 def test_hosts_agree(twins: Twins, family: str, parts: str, apart: bool) -> None:
-    """Both evaluate as many rows at once: L1 with Adam amplifies the rounding of other batches.
+    """Rows in calls apart are tried with all parts; `test_layouts_agree` has single ones.
+
+    Both evaluate as many rows at once: L1 with Adam amplifies the rounding of other batches.
 
     Where the plain UNets themselves differ by rounding, which depends on the processor, a whole
     optimisation is compared by its mean only.
