@@ -269,7 +269,8 @@ class Metrics:
     def _step(self, source: Frame, before: _Motion, known: FrameMotion | None) -> _Motion:
         """Motion of the next frame from that of the one before it."""
         past = self._pasts[_SOURCE]
-        pair = known or estimate_motion(past.previous, source, self._estimator)
+        # As it would be if it were kept: measures do not depend on what an earlier run has left.
+        pair = known or estimate_motion(past.previous, source, self._estimator).round_to_half()
         flow = pair.backward
         valid = ~pair.backward_occlusion & find_inside(flow)
         steady = valid & (remap(before.valid.astype(np.float32), flow) > WHOLE)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fresco.flow.motion import estimate_motion
 from fresco.metrics import (
     DEFINITIONS,
     Metrics,
@@ -175,3 +176,20 @@ def test_other_sizes_and_names_are_refused() -> None:
         measures.update(frame, {"result": frame[1:]})
     with pytest.raises(ValueError, match="wanted"):
         measures.update(frame, {"other": frame})
+
+
+def test_motion_that_was_kept_on_disk_gives_the_same_numbers() -> None:
+    """A run that is started again after its end estimates what it had kept in half precision."""
+    class Uneven(ExactFlow):
+        def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+            forward, _ = super().estimate(source, target)
+            return forward + 1 / 3, -forward - 1 / 3
+
+    frames, estimator = scene(5), Uneven()
+    anew, kept = Metrics(estimator, ("result",)), Metrics(estimator, ("result",))
+    for t, frame in enumerate(frames):
+        anew.update(frame, {"result": frame})
+        motion = estimate_motion(frames[t - 1], frame, estimator).round_to_half() if t else None
+        kept.update(frame, {"result": frame}, motion=motion)
+    assert anew.report() == kept.report()
+    assert anew.report()["result"]["warp_error"] != 0

@@ -39,6 +39,12 @@ class FrameMotion:
     backward_occlusion: Mask
     """[H, W], True = the second frame's pixel has no match in the first."""
 
+    def round_to_half(self) -> FrameMotion:
+        """The same with flows in half precision, as they are kept on disk."""
+        flows = [flow.astype(np.float16).astype(np.float32)
+                 for flow in (self.forward, self.backward)]
+        return FrameMotion(*flows, self.forward_occlusion, self.backward_occlusion)
+
 
 def judge_motion(
     first: NDArray[np.uint8], second: NDArray[np.uint8], forward: Flow, backward: Flow

@@ -43,7 +43,7 @@ def translate(clip: Path, model: Path, out: Path, prompt: str, *more: str) -> np
     """The first keyframe."""
     assert main([
         "translate", str(clip), "--model", str(model), "--prompt", prompt, "--offline", "--flow",
-        "dis", "--resolution", "64", "--steps", "2", "--guidance-scale", "2", "--preset", "off",
+        "dis", "--resolution", "64", "--steps", "2", "--guidance-scale", "12", "--preset", "off",
         "--no-propagate", "--device", "cpu", "-o", str(out), "--quiet", *more,
     ]) == 0
     image = read_image(out.with_name(f"{out.stem}-keys") / "000000.png")

@@ -37,7 +37,10 @@ def write_control_network(checkpoint: Path, file: Path, strength: float = 0.3) -
     def draw(*shape: int, deviation: float) -> Tensor:
         return torch.randn(shape, generator=generator) * deviation
 
-    made = dict(unet)
+    # Hosts give attention of so small a network heads of different widths; without its outputs they
+    # all compute the same.
+    made = {name: torch.zeros_like(tensor) if ".to_out." in name else tensor
+            for name, tensor in unet.items()}
     widths = (*_HINT_WIDTHS, len(unet["input_blocks.0.0.weight"]))
     for place, (before, after) in enumerate(itertools.pairwise(widths)):
         # As large as keeps the size of the features, by the nine taps of each kernel.
