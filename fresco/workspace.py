@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -309,6 +310,18 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write arrays as .npz, whole or not at all; for what a run needs for itself alone."""
+    import numpy as np
+
+    # In memory first: an archive whose writing fails half-way would be ended later, by the garbage
+    # collector, in a file that is gone.
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # pyright: ignore[reportArgumentType] - names are not its options
+    with write_atomically(path, lasting=False) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.workspace import explain, write_atomically, write_bytes
+from fresco.workspace import explain, write_arrays, write_atomically, write_bytes
 
 Arrays = dict[str, NDArray]
 
@@ -91,8 +91,7 @@ def save_arrays(path: Path, arrays: Arrays) -> Arrays:
         key: value.astype(np.float16) if value.dtype == np.float32 else value
         for key, value in arrays.items()
     }
-    with write_atomically(path, lasting=False) as temporary:
-        np.savez(temporary, **small)  # pyright: ignore[reportArgumentType]
+    write_arrays(path, small)
     return _widen(small)
 
 

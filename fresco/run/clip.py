@@ -15,7 +15,7 @@ from fresco.run.inputs import Source
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, has_room, read_arrays, write_atomically
+from fresco.workspace import digest, has_room, read_arrays, write_arrays
 
 _FRAME = "frame"
 """Name of the array in the file of a frame that is kept."""
@@ -60,9 +60,8 @@ class WorkingFrames:
     def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
         """Keep a frame of the source [h, w, 3] for this run, at working size."""
         if self.kept is not None:
-            with write_atomically(self._path(number), lasting=False) as path:
-                # An archive holds a checksum.
-                np.savez(path, **{_FRAME: scale_frame(frame, self.size)})  # pyright: ignore
+            # An archive holds a checksum.
+            write_arrays(self._path(number), {_FRAME: scale_frame(frame, self.size)})
 
     def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:
         """Keep frames for this run where there is room: the source is decoded once for all."""

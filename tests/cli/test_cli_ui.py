@@ -102,10 +102,10 @@ def test_without_gradio_it_says_how_to_install_it(
 ) -> None:
     real = builtins.__import__
 
-    def refuse(name: str, *rest: Any) -> Any:
+    def refuse(name: str, *rest: Any, **named: Any) -> Any:
         if name == "gradio":
             raise ModuleNotFoundError("No module named 'gradio'", name="gradio")
-        return real(name, *rest)
+        return real(name, *rest, **named)
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")

@@ -48,7 +48,8 @@ def pipeline(folder: Path) -> Any:
 
     Before there is a strict device: beside one, transformers leaves some of its buffers unset.
     """
-    return load._load_parts(SamplingSettings(model=str(folder)), offline=True)
+    settings = SamplingSettings(model=str(folder))
+    return load._load_parts(settings, offline=True, dtype=torch.float32)
 
 
 @pytest.fixture
