@@ -113,8 +113,12 @@ def _ask_everything(
     before: list[str] = []
 
     def ask_plain() -> str:
-        before.append(digest(host.img2img(frames[:1], **PAYLOAD).images[0]))
-        return "200"
+        """How far the host itself is from A1111: nothing of FRESCO acts, so no limit is set."""
+        image = host.img2img(frames[:1], **PAYLOAD).images[0]
+        before.append(digest(image))
+        if wishes.write_reference:
+            write_strip(outcome.model, "plain", image)
+        return str(compare_strip(outcome.model, "plain", image) or "200, no stored image")
 
     note("plain", ask_plain)
     for case in CASES:

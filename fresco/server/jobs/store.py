@@ -110,10 +110,15 @@ class JobStore:
         for path in (*self.root.glob(f"{_DELETED}*"), self.root / _INCOMING):
             shutil.rmtree(path, ignore_errors=True)
 
-    def tidy_job(self, job: str) -> None:
-        """Remove what was half written in a job when the program was killed."""
+    def tidy_job(self, job: str, *, ran: bool) -> None:
+        """Remove what was half written in a job when the program was killed.
+
+        Args:
+            ran: the job was at work; of others only the files that tell of them were written.
+        """
+        folder = self.folder(job)
         with contextlib.suppress(OSError):
-            for path in self.folder(job).rglob(".*"):
+            for path in folder.rglob(".*") if ran else folder.glob(".*"):
                 if is_part(path) and path.is_file():
                     path.unlink()
 

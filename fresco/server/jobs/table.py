@@ -75,13 +75,14 @@ class JobTable:
             for job, each in stored.items():
                 self._latest = max(self._latest, each.status.created)
                 state = each.status.state
-                if not state.ended and state is not State.QUEUED:
+                ran = not state.ended and state is not State.QUEUED
+                self._store.tidy_job(job, ran=ran)
+                if ran:
                     self._end_interrupted(job, each.status)
             queued = [job for job, each in stored.items() if each.status.state is State.QUEUED]
             return sorted(queued, key=lambda job: stored[job].written)
 
     def _end_interrupted(self, job: str, status: JobStatus) -> None:
-        self._store.tidy_job(job)
         cancelling = status.state is State.CANCELLING
         self.change(
             job, State.CANCELLED if cancelling else State.FAILED, ended=time.time(),

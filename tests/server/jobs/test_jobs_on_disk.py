@@ -243,9 +243,22 @@ def test_what_was_half_written_goes_and_nothing_else(tmp_path: Path) -> None:
     old = [space / ".000002.0a1b2c3d.png", store.folder("job") / ".result.99.part.mp4"]
     for path in (*whole, *parts, *old):
         path.touch()
-    store.tidy_job("job")
+    store.tidy_job("job", ran=True)
     assert all(path.exists() for path in whole)
     assert not any(path.exists() for path in (*parts, *old))
+
+
+def test_what_was_half_written_of_a_job_that_did_not_run_goes_at_the_next_start(
+    engine: JobEngine, root: Path
+) -> None:
+    job = engine.submit(JobRequest("a.mp4")).id
+    engine.close()
+    part = name_part(root / job / "status.json", "0a1b2c3d")
+    part.touch()
+    again = JobEngine(root, Bench())
+    assert again.status(job).state is State.QUEUED
+    assert not part.exists()
+    again.close()
 
 
 def write_film(folder: Path) -> Outcome:
