@@ -22,12 +22,12 @@ from tests.helpers.webui.http_host import HttpHost, running_webui, text_of
 from tests.helpers.webui.networks import NETWORK
 from tests.hosts_smoke.cases import (
     CASES,
-    OPTIONS,
     PAYLOAD,
     SETTINGS,
     Case,
     draw_frames,
     join_frames,
+    list_options,
 )
 from tests.hosts_smoke.reference import compare_strip, digest, write_strip
 from tests.hosts_smoke.surroundings import describe_surroundings, name_differences
@@ -149,10 +149,10 @@ def _ask_case(
     unit = _find_unit(host) if case.control else None
     if case.control and unit is None:
         return ABSENT
-    strip = _ask_guided(host, frames, case, unit)
+    strip = _ask_guided(host, frames, case, model, unit)
     if unit is not None:
-        off = _ask_guided(host, frames, case, unit | {"weight": 0.0})
-        shared = _ask_guided(host, frames, case, unit | {"image": text_of(frames[0])})
+        off = _ask_guided(host, frames, case, model, unit | {"weight": 0.0})
+        shared = _ask_guided(host, frames, case, model, unit | {"image": text_of(frames[0])})
         assert digest(strip) != digest(off), "ControlNet changes nothing"
         assert digest(strip) != digest(shared), "frames have no hint of their own"
     if wishes.write_reference:
@@ -165,10 +165,11 @@ def _ask_case(
 
 
 def _ask_guided(
-    host: HttpHost, frames: list[Image.Image], case: Case, unit: dict[str, Any] | None = None
+    host: HttpHost, frames: list[Image.Image], case: Case, model: str,
+    unit: dict[str, Any] | None = None,
 ) -> Image.Image:
     others = {} if unit is None else {"alwayson_scripts": {"ControlNet": {"args": [unit]}}}
-    answer = host.img2img(frames, OPTIONS, **PAYLOAD | case.payload | others)
+    answer = host.img2img(frames, list_options(model), **PAYLOAD | case.payload | others)
     assert len(answer.images) == len(frames), f"{len(answer.images)} images of {len(frames)}"
     assert "FRESCO" in answer.infotext, "the infotext says nothing of FRESCO"
     return join_frames(answer.images)
@@ -224,7 +225,7 @@ def _reload(host: HttpHost, frames: list[Image.Image], model: str) -> str:
         time.sleep(0.5)
     again = host.ask("/sdapi/v1/scripts")
     assert again == scripts, f"scripts before {scripts}, after {again}"
-    difference = compare_strip(model, "Euler a", _ask_guided(host, frames, CASES[0]))
+    difference = compare_strip(model, "Euler a", _ask_guided(host, frames, CASES[0], model))
     assert difference is None or difference.passed, f"differs afterwards: {difference} levels"
     return "same scripts, same images"
 

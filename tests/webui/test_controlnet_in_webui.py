@@ -78,7 +78,9 @@ def unit(webui: HttpHost, model: str) -> Callable[..., dict[str, Any]]:
     module = next(name for name in listed if name.lower() == "none")
 
     def make(**fields: Any) -> dict[str, Any]:
-        return {"module": module, "model": model, "save_detected_map": False, **fields}
+        return {
+            "enabled": True, "module": module, "model": model, "save_detected_map": False, **fields,
+        }
 
     return make
 

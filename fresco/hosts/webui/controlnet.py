@@ -34,6 +34,11 @@ class HostControl(Protocol):
     name: str
     """As a person knows it."""
 
+    @property
+    def on_by_default(self) -> bool:
+        """Whether a unit of a request that does not say so is on."""
+        ...
+
     def list_models(self) -> Sequence[str]:
         """Models, as it lists them."""
         ...
@@ -167,8 +172,10 @@ def _list_controlnets(runner: Any) -> list[Any]:
 def _is_used(script: Any, arguments: Sequence[Any]) -> bool:
     """Whether a unit is on, by the script's arguments."""
     given = arguments[script.args_from:script.args_to]
+    control = _find_adapter(script)
+    usual = control is None or control.on_by_default
     return any(
-        unit.get("enabled", True) if isinstance(unit, Mapping) else getattr(unit, "enabled", False)
+        unit.get("enabled", usual) if isinstance(unit, Mapping) else getattr(unit, "enabled", False)
         for unit in given
     )
 
@@ -182,10 +189,13 @@ def _require_one(scripts: Sequence[Any]) -> None:
         )
 
 
+def _find_adapter(script: Any) -> HostControl | None:
+    return next((control for kind in _KINDS if (control := kind()).knows(script)), None)
+
+
 def _adapter(script: Any) -> HostControl:
-    for kind in _KINDS:
-        if (control := kind()).knows(script):
-            return control
+    if control := _find_adapter(script):
+        return control
     raise HostError(
         f"The ControlNet of this WebUI ({script.filename}) is not one that FRESCO can give hints "
         "to; switch its units off."

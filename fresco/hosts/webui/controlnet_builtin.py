@@ -37,6 +37,7 @@ class BuiltinControl:
     """`HostControl` of Forge kinds."""
 
     name = "the built-in ControlNet"
+    on_by_default = True
 
     @classmethod
     def find(cls) -> BuiltinControl | None:

@@ -34,6 +34,12 @@ class ExtensionControl:
         """This WebUI's, if it is installed."""
         return cls() if _find_public() else None
 
+    @property
+    def on_by_default(self) -> bool:
+        """What its own units say: on in old versions, off in newer ones."""
+        unit = getattr(_find_public(), "ControlNetUnit", None)
+        return bool(unit().enabled) if unit is not None else True
+
     def list_models(self) -> Sequence[str]:
         """As its public module lists them."""
         public = _find_public()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -159,3 +161,23 @@ def test_nothing_is_left_on_the_networks(
             double.img2img(frames(3), QUICK)
     assert all(not len(network._forward_pre_hooks) for network in control.networks)
     assert np.array_equal(pixels(double.img2img(frames(1))), before)
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_a_unit_that_does_not_say_whether_it_is_on_is_as_the_extension_takes_it(
+    double: DoubleHost, control: ControlNet, monkeypatch: pytest.MonkeyPatch, usual: bool
+) -> None:
+    """Off in sd-webui-controlnet 1.1.455; on in older versions."""
+    from fresco.hosts.webui.controlnet import _is_used
+
+    external = vars(sys.modules["scripts.external_code"])
+    monkeypatch.setitem(external, "ControlNetUnit", lambda: SimpleNamespace(enabled=usual))
+    for name in ("get_models", "get_modules"):
+        monkeypatch.setitem(external, name, list)
+
+    def ask(unit: dict[str, Any]) -> bool:
+        return _is_used(control, [None] * control.args_from + [unit])
+
+    assert ask({"module": "canny"}) is usual
+    assert ask({"module": "canny", "enabled": True})
+    assert not ask({"module": "canny", "enabled": False})
