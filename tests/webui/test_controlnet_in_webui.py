@@ -85,6 +85,15 @@ def unit(webui: HttpHost, model: str) -> Callable[..., dict[str, Any]]:
     return make
 
 
+LEVELS = 2
+"""Grey levels that images of one hint may differ by: sd-webui-controlnet computes a hint for all
+frames in one row, and one for each in as many, which rounds otherwise. The effect is far larger."""
+
+
+def are_same(first: np.ndarray, second: np.ndarray) -> bool:
+    return bool(np.abs(first.astype(int) - second.astype(int)).max() <= LEVELS)
+
+
 def stripes(count: int, side: int = 64) -> list[Image.Image]:
     """White bands in different places."""
     frames = np.zeros((count, side, side, 3), np.uint8)
@@ -94,16 +103,16 @@ def stripes(count: int, side: int = 64) -> list[Image.Image]:
 
 
 def test_every_frame_has_its_own_hint(ask: Ask, unit: Callable[..., dict[str, Any]]) -> None:
-    """A row is bit-equal to what the host makes of it with that frame as the unit's one image."""
+    """A row is what the host makes of it with that frame as the unit's one image."""
     given = stripes(3)
     without = ask(given, NONE)
     own = ask(given, NONE, unit())
     assert (np.abs(own - without).mean((1, 2, 3)) > 3).all()
     for place, frame in enumerate(given):
         all_of_one = ask(given, NONE, unit(image=text_of(frame)))
-        same = [bool((a == b).all()) for a, b in zip(own, all_of_one, strict=True)]
+        same = [are_same(a, b) for a, b in zip(own, all_of_one, strict=True)]
         assert same == [row == place for row in range(3)]
-    assert np.array_equal(ask(given, NONE, unit(weight=0.0)), without)
+    assert are_same(ask(given, NONE, unit(weight=0.0)), without)
 
 
 def test_in_a_second_batch_of_another_size(
@@ -113,8 +122,8 @@ def test_in_a_second_batch_of_another_size(
     own = ask(given, NONE | {"batch_size": 3}, unit())
     assert len(own) == 6
     one = ask(given, NONE | {"batch_size": 3}, unit(image=text_of(given[4])))
-    assert [bool((a == b).all()) for a, b in zip(own, one, strict=True)].count(True) <= 1
-    assert np.array_equal(own[4], one[4])
+    assert [are_same(a, b) for a, b in zip(own, one, strict=True)].count(True) <= 1
+    assert are_same(own[4], one[4])
 
 
 def test_a_plain_request_before_and_after(ask: Ask, unit: Callable[..., dict[str, Any]]) -> None:
@@ -139,7 +148,7 @@ def test_units_that_are_refused(
     assert caught.value.status == 422
 
 
-def keyframes(webui: HttpHost, body: dict[str, Any]) -> list[str]:
+def keyframes(webui: HttpHost, body: dict[str, Any]) -> np.ndarray:
     """Of a job, once it is done."""
     job = webui.ask("/fresco/jobs", body)["id"]
     end = time.monotonic() + PATIENCE
@@ -147,7 +156,8 @@ def keyframes(webui: HttpHost, body: dict[str, Any]) -> list[str]:
         assert time.monotonic() < end, status
         time.sleep(0.1)
     assert status["state"] == "done", status
-    return webui.ask(f"/fresco/jobs/{job}/keyframes")["images"]
+    images = webui.ask(f"/fresco/jobs/{job}/keyframes")["images"]
+    return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(i)))) for i in images])
 
 
 def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
@@ -166,12 +176,12 @@ def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
     }
     plain = keyframes(webui, body)
 
-    def controlled(**unit: Any) -> list[str]:
+    def controlled(**unit: Any) -> np.ndarray:
         return keyframes(webui, {**body, "controlnet": [{"model": NETWORK, **unit}]})
 
-    assert controlled(weight=0) == plain
+    assert are_same(controlled(weight=0), plain)
     strong = controlled(module="none")
-    assert all(a != b for a, b in zip(strong, plain, strict=True))
-    assert controlled(module="canny") != strong
+    assert not any(are_same(a, b) for a, b in zip(strong, plain, strict=True))
+    assert not are_same(controlled(module="canny"), strong)
     with pytest.raises(Refused, match="preprocessor is 'unheard'; choose one of"):
         controlled(module="unheard")

@@ -86,12 +86,13 @@ def _find_public() -> Any:
 def _started_units(script: Any) -> Sequence[tuple[Any, Any]]:
     """Enabled units with what ControlNet made of them; it swallows what goes wrong there."""
     units, network = list(script.enabled_units or ()), script.latest_network
-    if network is None or not units:
+    made = getattr(network, "control_params", None) or ()
+    if not units or len(made) != len(units):
         raise HostError(
             "ControlNet has units switched on but did not start; the console says why. Correct its "
             "units, or switch them off."
         )
-    return list(zip(units, network.control_params, strict=True))
+    return list(zip(units, made, strict=True))
 
 
 def _has_image(unit: Any) -> bool:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from fresco.errors import HostError
+from fresco.hosts.webui.controlnet_extension import _started_units
 from tests.helpers.webui.client import Refused
 from tests.helpers.webui.controlnet import ControlNet, Unit, offered
 from tests.helpers.webui.double import DoubleHost
@@ -132,6 +134,15 @@ def test_a_controlnet_that_did_not_start(double: DoubleHost, control: ControlNet
         double.img2img(frames(3), QUICK)
     assert [str(error) for error in double.swallowed] == ["broken"]
     double.swallowed.clear()
+
+
+@pytest.mark.parametrize("parameters", [None, []])
+def test_a_network_that_was_left_half_made_did_not_start(parameters: list[Any] | None) -> None:
+    """As sd-webui-controlnet leaves it where a unit's model does not exist."""
+    network = SimpleNamespace(control_params=parameters)
+    script = SimpleNamespace(enabled_units=[Unit()], latest_network=network)
+    with pytest.raises(HostError, match="did not start"):
+        _started_units(script)
 
 
 def test_marked_prompts_do_not_reach_the_next_call(
