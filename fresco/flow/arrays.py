@@ -41,9 +41,10 @@ class FrameMotion:
 
     def round_to_half(self) -> FrameMotion:
         """The same with flows in half precision, as they are kept on disk."""
-        flows = [flow.astype(np.float16).astype(np.float32)
-                 for flow in (self.forward, self.backward)]
-        return FrameMotion(*flows, self.forward_occlusion, self.backward_occlusion)
+        forward, backward = (
+            flow.astype(np.float16).astype(np.float32) for flow in (self.forward, self.backward)
+        )
+        return FrameMotion(forward, backward, self.forward_occlusion, self.backward_occlusion)
 
 
 def judge_motion(

@@ -130,8 +130,9 @@ def test_a_plain_request_before_and_after(ask: Ask, unit: Callable[..., dict[str
     given = stripes(3)
     before = [ask(given[:1], None), ask(given[:1], None, unit())]
     ask(given, QUICK, unit(module="canny", pixel_perfect=True), unit())
-    with pytest.raises(Refused):
-        ask(given, QUICK, unit(model="unheard"))
+    for wrong in ({"module": "inpaint_only"}, {"model": "unheard"}):
+        with pytest.raises(Refused):
+            ask(given, QUICK, unit(**wrong))
     after = [ask(given[:1], None), ask(given[:1], None, unit())]
     assert all(map(np.array_equal, before, after))
 
@@ -179,8 +180,10 @@ def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
     def controlled(**unit: Any) -> np.ndarray:
         return keyframes(webui, {**body, "controlnet": [{"model": NETWORK, **unit}]})
 
-    assert are_same(controlled(weight=0), plain)
-    strong = controlled(module="none")
+    strong, without = controlled(module="none"), controlled(weight=0)
+    # Optimisation makes more of the rounding that another way through the UNet brings.
+    effect, rounding = (np.abs(each.astype(int) - plain).mean() for each in (strong, without))
+    assert rounding < effect / 4
     assert not any(are_same(a, b) for a, b in zip(strong, plain, strict=True))
     assert not are_same(controlled(module="canny"), strong)
     with pytest.raises(Refused, match="preprocessor is 'unheard'; choose one of"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fresco.guidance.ports import BatchCarry, SamplingGuide
-from fresco.hosts.webui.controlnet import per_frame_hints
+from fresco.hosts.webui.controlnet import forget_call, per_frame_hints
 from fresco.hosts.webui.model import HostModel, find_latent_channels
 from fresco.hosts.webui.sampling import BatchSampling
 
@@ -48,8 +48,12 @@ def was_interrupted() -> bool:
     return bool(shared.state.interrupted or shared.state.skipped)
 
 
-def forget_conditionings(p: Any) -> None:
-    """ControlNet marks cached conditionings in place, and clears them only in the model's call."""
+def forget_failed_call(p: Any) -> None:
+    """Nothing of a call that ended in an error may act on the next one.
+
+    ControlNet marks cached conditionings in place, and clears them only in the model's call.
+    """
+    forget_call(p)
     for base in type(p).__mro__:
         if "cached_c" in vars(base):
             base.cached_c, base.cached_uc = [None, None], [None, None]

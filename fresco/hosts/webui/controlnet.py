@@ -62,6 +62,10 @@ class HostControl(Protocol):
         """
         ...
 
+    def forget(self, script: Any) -> None:
+        """A call ended in an error: nothing of it may act on the next one."""
+        ...
+
 
 _KINDS = (BuiltinControl, ExtensionControl)
 
@@ -162,6 +166,13 @@ def per_frame_hints(
     shown = [Image.fromarray(mask).convert("L") for mask in masks] if masks is not None else []
     with _adapter(script).hinted(script, p, images, shown):
         yield
+
+
+def forget_call(p: Any) -> None:
+    """A call ended in an error: ControlNet must not do to the next one what it began for this."""
+    for script in _list_controlnets(p.scripts):
+        if control := _find_adapter(script):
+            control.forget(script)
 
 
 def _list_controlnets(runner: Any) -> list[Any]:

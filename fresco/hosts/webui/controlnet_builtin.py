@@ -64,6 +64,9 @@ class BuiltinControl:
         """By the methods that are used here."""
         return all(callable(getattr(script, name, None)) for name in _METHODS)
 
+    def forget(self, script: Any) -> None:
+        """Nothing: it begins every call with new parameters."""
+
     @contextmanager
     def hinted(
         self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,12 @@ class ExtensionControl:
         """By the attributes that are used here."""
         return hasattr(script, "enabled_units") and hasattr(script, "latest_network")
 
+    def forget(self, script: Any) -> None:
+        """See `HostControl`."""
+        for name, value in _LEFT.items():
+            if hasattr(script, name):
+                setattr(script, name, copy.copy(value))
+
     @contextmanager
     def hinted(
         self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]
@@ -70,6 +77,11 @@ class ExtensionControl:
                 network = _PerFrame(parameters.control_model, hints)
                 stack.enter_context(changed_values(parameters, control_model=network))
             yield
+
+
+_LEFT: dict[str, Any] = {"post_processors": [], "noise_modifier": None}
+"""What it does to images and noise of a call. It clears both after a call that ends well, and
+otherwise applies them to the next."""
 
 
 def _find_public() -> Any:

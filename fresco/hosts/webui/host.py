@@ -25,7 +25,7 @@ from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Samplin
 from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.options import HostOptions
 from fresco.hosts.patching import replaced_method
-from fresco.hosts.webui.batch import forget_conditionings, guided_batch, was_interrupted
+from fresco.hosts.webui.batch import forget_failed_call, guided_batch, was_interrupted
 from fresco.hosts.webui.checkpoints import load_checkpoint
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.model import HostModel
@@ -216,7 +216,7 @@ class _BatchCall:
                     replaced_method(p, "sample", self._guided):
                 done = processing.process_images(p)
         except BaseException:
-            forget_conditionings(p)
+            forget_failed_call(p)
             raise
         _heed_interruption()
         if self._guide is not None and not self.record:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.patching import replaced_method
-from fresco.hosts.webui.batch import forget_conditionings
+from fresco.hosts.webui.batch import forget_failed_call
 from fresco.settings import rename_options
 from fresco.webui.img2img.call import GuidedCall
 from fresco.webui.img2img.infotext import name_briefly
@@ -109,7 +109,7 @@ class CallGuard:
                 with self.call.sampling(p):
                     return previous(*args, **kwargs)
             except BaseException as error:
-                forget_conditionings(p)
+                forget_failed_call(p)
                 self._forget()
                 if (told := self._refused(error)) is error:
                     raise

@@ -136,6 +136,18 @@ def test_a_controlnet_that_did_not_start(double: DoubleHost, control: ControlNet
     double.swallowed.clear()
 
 
+def test_a_refused_call_leaves_nothing_to_the_next(
+    double: DoubleHost, control: ControlNet
+) -> None:
+    """sd-webui-controlnet would lay the refused call's frame over the next call's images."""
+    control.units = [Unit(module="inpaint_only")]
+    vars(control)["post_processors"], vars(control)["noise_modifier"] = [lambda image: image], 1
+    with pytest.raises(Refused):
+        double.img2img(frames(3), QUICK)
+    assert vars(control)["post_processors"] == []
+    assert vars(control)["noise_modifier"] is None
+
+
 @pytest.mark.parametrize("parameters", [None, []])
 def test_a_network_that_was_left_half_made_did_not_start(parameters: list[Any] | None) -> None:
     """As sd-webui-controlnet leaves it where a unit's model does not exist."""
