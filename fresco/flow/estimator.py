@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fresco")
 
+
 def create_estimator(
     settings: FlowSettings, device: torch.device | str = "cpu", *,
     cache: Path | None = None, progress: Progress | None = None,

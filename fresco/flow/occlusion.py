@@ -17,6 +17,7 @@ from fresco.flow.warp import warp
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
+
 @dataclass(frozen=True, slots=True)
 class BidirectionalFlow:
     """Flow and occlusion of the frames of a batch in a ring: pair i is (i, i + 1 mod N)."""

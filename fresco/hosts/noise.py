@@ -14,6 +14,18 @@ REFERENCE = 0.001
 """Share of the training timesteps that the published reference pass takes: timestep 1 of 1000."""
 
 
+def choose_reference(last: float, trained: int) -> float:
+    """The timestep of the reference pass (docs/method.md, section 5): that of the last model call.
+
+    With few calls the last one is far from clean; then it is the published one.
+
+    Args:
+        last: timestep of the last model call
+        trained: training timesteps
+    """
+    return last if last <= ALMOST_CLEAN * trained else REFERENCE * trained
+
+
 def compute_model_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
     """Noise level sqrt((1 - a) / a) of every training timestep, rising."""
     # The floor is diffusers' own for schedules that end in pure noise (a = 0).

@@ -85,9 +85,7 @@ class FlowEngine:
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
-        return _digest_options(
-            settings, self.cache_key, method=self.name, quality="balanced"
-        )
+        return _digest_options(settings, self.cache_key, method=self.name, quality="balanced")
 
     def with_threads(self, threads: int) -> FlowEngine:
         """See `Engine.with_threads`; it has no threads of its own."""

@@ -24,8 +24,7 @@ from fresco.hosts.diffusers.schedulers import (
     pick_step_options,
 )
 from fresco.hosts.noise import (
-    ALMOST_CLEAN,
-    REFERENCE,
+    choose_reference,
     from_estimate,
     interpolate_sigmas,
     to_estimate,
@@ -126,16 +125,8 @@ def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: 
 
 
 def place_reference(last: Tensor, trained: int) -> Tensor:
-    """The timestep of the reference pass (docs/method.md, section 5): that of the last model call.
-
-    With few calls the last one is far from clean; then it is the published one.
-
-    Args:
-        last: timestep of the last model call
-        trained: training timesteps
-    """
-    few = float(last) > ALMOST_CLEAN * trained
-    return torch.full_like(last, REFERENCE * trained) if few else last
+    """See `noise.choose_reference`; in the form of the last timestep."""
+    return torch.full_like(last, choose_reference(float(last), trained))
 
 
 def capture_reference(

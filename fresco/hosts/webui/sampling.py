@@ -24,6 +24,7 @@ from fresco.hosts.carry import make_carry, pick_ends, send_carry
 from fresco.hosts.noise import (
     ALMOST_CLEAN,
     REFERENCE,
+    choose_reference,
     from_estimate,
     interpolate_sigmas,
     to_estimate,
@@ -119,7 +120,7 @@ class BatchSampling:
         sigmas = self.model.sigmas
         trained = len(sigmas)
         if self.by_timestep:
-            return last if last <= ALMOST_CLEAN * trained else REFERENCE * trained
+            return choose_reference(last, trained)
         clean = sigmas[round(ALMOST_CLEAN * trained)]
         return last if last <= clean else sigmas[round(REFERENCE * trained)]
 
