@@ -321,7 +321,9 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
     archive = io.BytesIO()
     np.savez(archive, **arrays)  # pyright: ignore[reportArgumentType] - names are not its options
     with write_atomically(path, lasting=False) as temporary:
-        temporary.write_bytes(archive.getbuffer())
+        # Not `getbuffer()`: where the write fails, a view that the traceback holds makes the
+        # garbage collector of Python 3.12.1 crash (gh-111049).
+        temporary.write_bytes(archive.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ import torch
 from fresco.errors import FrescoError
 from fresco.hosts.options import HostOptions
 from fresco.progress import Progress
-from fresco.propagation.scratch import save_arrays
+from fresco.propagation.scratch import load_arrays, save_arrays
 from fresco.run.translate import propagate_keys, translate
 from fresco.settings import from_dict
 from fresco.video.folder import ImageFolderWriter
@@ -84,7 +84,7 @@ FILES: dict[str, tuple[Callable[[Path, int], object], Callable[[Path], object]]]
     "a.safetensors": (lambda path, n: write_tensors(path, {"n": torch.full((9,), n)}),
                       lambda path: None if (t := read_tensors(path)) is None else int(t["n"][0])),
     "a.npz": (lambda path, n: save_arrays(path, {"n": np.full(9, n)}),
-              lambda path: int(np.load(path)["n"][0]) if path.exists() else None),
+              lambda path: int(load_arrays(path)["n"][0]) if path.exists() else None),
 }
 """Kinds of files: write a number, read it; None where it is absent or known to be damaged."""
 
