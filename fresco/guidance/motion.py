@@ -41,6 +41,11 @@ class WeightedGather:
         first = torch.searchsorted(row, torch.arange(rows, device=row.device))
         return cls(index[order].int(), weight[order], row.int(), first.int())
 
+    def count_rows(self, device: torch.device) -> int:
+        """Rows [., C] that `apply` makes on a device, its result included."""
+        rows = len(self.offset)
+        return rows if device.type in GATHERING_DEVICES else rows + len(self.index)
+
     def apply(self, tokens: Tensor) -> Tensor:
         """[T, C] -> [R, C]."""
         if tokens.device.type in GATHERING_DEVICES:
@@ -54,32 +59,16 @@ class WeightedGather:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """visible * (tokens here - warp(tokens there, flow)), and its adjoint."""
+    """visible * (tokens here - warp(tokens there, flow)) of the whole ring, and its adjoint.
 
-    here: int
-    """Frame whose pixels are explained."""
-    there: int
-    """Frame they are looked up in."""
-    visible: Tensor
-    """[HW, 1] 1 - occlusion."""
+    Rows: first every frame i + 1 against frame i along the backward flow of pair i, then every
+    frame i against frame i + 1 along its forward flow.
+    """
+
     residual: WeightedGather
-    """All tokens of the batch [N * HW, C] -> [HW, C]."""
-    scatter: WeightedGather
-    """Adjoint of -visible * warp: [HW, C] here -> [HW, C] there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two neighbours of the ring, i and i + 1 mod N."""
-
-    first: int
-    """Frame i."""
-    second: int
-    """Frame i + 1 mod N."""
-    back: Disagreement
-    """c[i+1] against frame i along the backward flow."""
-    ahead: Disagreement
-    """c[i] against frame i + 1 along the forward flow."""
+    """Tokens of all frames [N * HW, C] -> [2 * N * HW, C]."""
+    adjoint: WeightedGather
+    """[2 * N * HW, C] -> [N * HW, C]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +77,8 @@ class FeatureMotion:
 
     flow: BidirectionalFlow
     """Resized and scaled flow; occlusion max-pooled."""
-    pairs: tuple[Pair, ...]
-    """One a pair of the ring; empty for a single frame."""
+    disagreement: Disagreement | None
+    """Of the pairs of the ring; None for a single frame."""
 
 
 def pool_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
@@ -111,14 +100,14 @@ def resize_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> Bidirectional
 
 
 def _find_bilinear_sources(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Sources and weights of warp(x, flow): two [4, HW]; outside weighs nothing.
+    """Sources and weights of warp(x, flow): two [N, HW, 4]; outside weighs nothing.
 
     Args:
-        flow: [2, H, W] in pixels, x then y.
+        flow: [N, 2, H, W] in pixels, x then y.
     """
     height, width = flow.shape[-2:]
-    x = torch.arange(width, device=flow.device) + flow[0]
-    y = torch.arange(height, device=flow.device)[:, None] + flow[1]
+    x = torch.arange(width, device=flow.device) + flow[:, 0]
+    y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
     left, top = x.floor(), y.floor()
     across, down = x - left, y - top
     index, weight = [], []
@@ -127,30 +116,46 @@ def _find_bilinear_sources(flow: Tensor) -> tuple[Tensor, Tensor]:
             column, row = left + dx, top + dy
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-            index.append((row.long() * width + column.long()).flatten())
-            weight.append((wx * wy * inside).flatten())
-    return torch.stack(index), torch.stack(weight)
+            index.append((row.long() * width + column.long()).flatten(1))
+            weight.append((wx * wy * inside).flatten(1))
+    return torch.stack(index, dim=-1), torch.stack(weight, dim=-1)
 
 
-def _make_disagreement(flow: Tensor, occlusion: Tensor, here: int, there: int) -> Disagreement:
-    """Of one direction of a pair; flow [2, H, W], occlusion [H, W]."""
+def _list_entries(
+    flow: Tensor, occlusion: Tensor, here: Tensor, there: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tokens and weights of every row of one direction: two [N, HW, 5].
+
+    Args:
+        flow: [N, 2, H, W].
+        occlusion: [N, H, W].
+        here: [N] frame whose pixels are explained.
+        there: [N] frame they are looked up in.
+    """
     source, weight = _find_bilinear_sources(flow)
-    visible = (1 - occlusion).flatten()
-    pixel = torch.arange(len(visible), device=flow.device)
-    pull = (-visible * weight).flatten()  # of the four neighbours
-    looked_up = source.flatten() + there * len(pixel)
-    residual = WeightedGather.of(
-        pixel.repeat(5), torch.cat([pixel + here * len(pixel), looked_up]),
-        torch.cat([visible, pull]), len(pixel),
+    tokens = source.shape[1]
+    visible = (1 - occlusion).flatten(1)[..., None]
+    own = (here[:, None] * tokens + torch.arange(tokens, device=flow.device))[..., None]
+    looked_up = source + there[:, None, None] * tokens
+    return torch.cat([own, looked_up], dim=-1), torch.cat([visible, -visible * weight], dim=-1)
+
+
+def _make_disagreement(ring: BidirectionalFlow) -> Disagreement | None:
+    frames = len(ring.forward)
+    if frames == 1:
+        return None
+    first = torch.arange(frames, device=ring.forward.device)
+    second = first.roll(-1)
+    back = _list_entries(ring.backward, ring.backward_occlusion, second, first)
+    ahead = _list_entries(ring.forward, ring.forward_occlusion, first, second)
+    index, weight = (torch.cat(both) for both in zip(back, ahead, strict=True))
+    rows = index.shape[0] * index.shape[1]
+    row = torch.arange(rows, device=index.device).repeat_interleave(index.shape[-1])
+    index, weight = index.flatten(), weight.flatten()
+    return Disagreement(
+        WeightedGather.of(row, index, weight, rows),
+        WeightedGather.of(index, row, weight, rows // 2),
     )
-    scatter = WeightedGather.of(source.flatten(), pixel.repeat(4), pull, len(pixel))
-    return Disagreement(here, there, visible[:, None], residual, scatter)
-
-
-def _make_pair(ring: BidirectionalFlow, first: int, second: int) -> Pair:
-    back = _make_disagreement(ring.backward[first], ring.backward_occlusion[first], second, first)
-    ahead = _make_disagreement(ring.forward[first], ring.forward_occlusion[first], first, second)
-    return Pair(first, second, back, ahead)
 
 
 @torch.no_grad()
@@ -159,10 +164,8 @@ def make_feature_motion(
 ) -> FeatureMotion:
     """The ring's motion at a decoder stage of `size` rows and columns."""
     ring = resize_ring(flow, size)
-    frames = len(ring.forward)
     ring = BidirectionalFlow(
         ring.forward.to(dtype), ring.backward.to(dtype),
         ring.forward_occlusion.to(dtype), ring.backward_occlusion.to(dtype),
     )
-    first = range(frames if frames > 1 else 0)
-    return FeatureMotion(ring, tuple(_make_pair(ring, i, (i + 1) % frames) for i in first))
+    return FeatureMotion(ring, _make_disagreement(ring))

@@ -9,16 +9,17 @@ Both gradients are written out: there is no autograd graph, so it works under `n
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from fresco.flow.precision import full_precision
-from fresco.guidance.motion import Disagreement, FeatureMotion, Pair
+from fresco.guidance.motion import Disagreement, FeatureMotion
 
 TEMPORAL_WEIGHT = 2.0
 """Weight of the temporal loss (docs/method.md, section 7)."""
@@ -33,8 +34,16 @@ PUBLISHED_CHUNKS = 2
 """Chunks the losses are averaged over. Always both, so that a chunk's result does not depend on
 whether the host evaluates the chunks in one call, in two, or only one of them: Adam's epsilon is
 not small against these gradients."""
+GROUP_NUMBERS = 1 << 24
+"""Numbers of the frames, or of the channels, that are worked on at once (64 MiB of float32). All
+frames of the coarse stages fit, so that a device is asked for few operators."""
+STRIP_NUMBERS = 1 << 23
+"""Numbers of a strip of Gram matrices, all frames of a group together (32 MiB of float32)."""
 STRIP_ROWS = 512
-"""Rows of a strip of the Gram matrix: 8 MiB at 4096 tokens; 256 to 1024 are equally fast."""
+"""Most rows of a strip. What lies left of the diagonal within one is computed for nothing."""
+KEPT_NUMBERS = 1 << 26
+"""Numbers of the reference's Gram matrices that are kept while a chunk is optimised (256 MiB of
+float32): 15 of 16 strips at 512 x 512 and 8 frames. The rest is computed in every iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,132 +79,162 @@ def normalize_tokens(feature: Tensor) -> Tensor:
 def _invert_lengths(tokens: Tensor) -> Tensor:
     """[N, HW, C] -> [N, HW, 1]; 0 for a zero token, which has no direction and gets no pull."""
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    return torch.where(length > 0, 1 / length, 0)
+    return length.reciprocal_().nan_to_num_(nan=math.nan, posinf=0)
+
+
+def _split(count: int, most: int) -> list[slice]:
+    """0..count in as few parts as can be, none longer than `most` (but 1), nearly equal."""
+    parts = math.ceil(count / max(1, most))
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
+
+
+def _split_frames(value: Tensor) -> list[slice]:
+    """Groups of frames of [N, HW, C]."""
+    return _split(len(value), GROUP_NUMBERS // value[0].numel())
 
 
 class _Adam:
-    """torch.optim.Adam's arithmetic, operation by operation, in place, a frame at a time."""
+    """torch.optim.Adam in place, in six operators."""
 
     def __init__(self, value: Tensor, rate: float) -> None:
         self._value, self._rate = value, rate
         self._first, self._second = torch.zeros_like(value), torch.zeros_like(value)
 
-    def step(self, frame: int, gradient: Tensor, iteration: int) -> None:
-        """Update one frame; the gradient's memory is used up. Iterations count from 1."""
-        first, second = self._first[frame], self._second[frame]
-        first.lerp_(gradient, 1 - BETAS[0])
-        second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+    def step(self, gradient: Tensor, iteration: int) -> None:
+        """Update; the gradient's memory is used up. Iterations count from 1."""
         correction = math.sqrt(1 - BETAS[1] ** iteration)
-        scale = torch.sqrt(second, out=gradient).div_(correction).add_(ADAM_EPSILON)
-        rate = self._rate / (1 - BETAS[0] ** iteration)
-        self._value[frame].addcdiv_(first, scale, value=-rate)
+        rate = self._rate * correction / (1 - BETAS[0] ** iteration)
+        self._first.lerp_(gradient, 1 - BETAS[0])
+        self._second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        # sqrt(second) / correction + epsilon, both sides of the fraction times `correction`.
+        scale = torch.sqrt(self._second, out=gradient).add_(ADAM_EPSILON * correction)
+        self._value.addcdiv_(self._first, scale, value=-rate)
 
 
 class _GramTerm:
-    """weight * sum |a a^T - r r^T| of a frame, by strips of rows from the diagonal on."""
+    """weight * sum |a a^T - r r^T| of all frames, by strips of rows from the diagonal on."""
 
     def __init__(self, value: Tensor, reference: Tensor, weight: float) -> None:
-        tokens = value.shape[1]
         self._value, self._reference, self._weight = value, reference, weight
-        self._rows = min(tokens, STRIP_ROWS)
-        self._strip = value.new_empty(self._rows * tokens)
-        self._unit, self._pull = torch.empty_like(value[0]), torch.empty_like(value[0])
+        self._groups = _split_frames(value)
+        frames, tokens = max(group.stop - group.start for group in self._groups), value.shape[1]
+        rows = max(1, min(STRIP_ROWS, STRIP_NUMBERS // (frames * tokens)))
+        self._strips = _split(tokens, rows)
+        longest = max(rows.stop - rows.start for rows in self._strips)
+        self._strip = value.new_empty(frames * longest * tokens)
+        self._unit = value.new_empty(frames, *value.shape[1:])
+        self._kept = self._multiply_reference()
 
-    def add(self, frame: int, gradient: Tensor, losses: list[Tensor] | None) -> None:
-        """Add the term's gradient [HW, C]; its value joins `losses` if asked."""
-        inverse = _invert_lengths(self._value[frame])
-        unit = torch.mul(self._value[frame], inverse, out=self._unit)
-        pull = self._pull.zero_()
-        for first in range(0, len(unit), self._rows):
-            self._add_strip(self._reference[frame], first, losses)
-        # Through the normalisation: only what is across a token turns it. 2: G is symmetric.
-        along = torch.einsum("tc,tc->t", unit, pull)[:, None]
-        pull.sub_(unit.mul_(along)).mul_(inverse)
-        gradient.add_(pull, alpha=2 * self._weight)
+    def _multiply_reference(self) -> dict[tuple[int, int], Tensor]:
+        """Strips of r r^T by first frame and first row, as many as may be kept."""
+        kept: dict[tuple[int, int], Tensor] = {}
+        room = KEPT_NUMBERS
+        for frames in self._groups:
+            given = self._reference[frames]
+            for rows in self._strips:
+                room -= len(given) * (rows.stop - rows.start) * (given.shape[1] - rows.start)
+                if room < 0:
+                    return kept
+                kept[frames.start, rows.start] = torch.bmm(given[:, rows], given[:, rows.start:].mT)
+        return kept
 
-    def _add_strip(self, reference: Tensor, first: int, losses: list[Tensor] | None) -> None:
-        """Rows first.. of sign(a a^T - r r^T) from the diagonal on, applied to a both ways."""
-        unit, pull = self._unit, self._pull
-        last = min(first + self._rows, len(unit))
-        rows = last - first
-        strip = self._strip[: rows * (len(unit) - first)].view(rows, -1)
-        torch.mm(unit[first:last], unit[first:].T, out=strip)
-        strip.addmm_(reference[first:last], reference[first:].T, alpha=-1)
-        if losses is not None:
-            size = strip.abs()
-            losses.append((size[:, :rows].sum() + 2 * size[:, rows:].sum()) * self._weight)
-        strip.sign_()
-        pull[first:last].addmm_(strip, unit[first:])
-        if last < len(unit):
-            pull[last:].addmm_(strip[:, rows:].T, unit[first:last])
+    def write(self, gradient: Tensor, losses: list[Tensor] | None) -> None:
+        """Make [N, HW, C] the term's gradient; its value joins `losses` if asked."""
+        for frames in self._groups:
+            value, pull = self._value[frames], gradient[frames]
+            inverse = _invert_lengths(value)
+            unit = torch.mul(value, inverse, out=self._unit[: len(value)])
+            for rows in self._strips:
+                strip = self._subtract_products(unit, frames, rows)
+                if losses is not None:
+                    size, corner = strip.abs(), rows.stop - rows.start
+                    both = size[..., :corner].sum() + 2 * size[..., corner:].sum()
+                    losses.append(both * self._weight)
+                _pull_tokens(pull, strip.sign_(), unit, rows)
+            # Through the normalisation: only what is across a token turns it. 2: G is symmetric.
+            along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
+            pull.addcmul_(unit, along, value=-1).mul_(inverse.mul_(2 * self._weight))
+
+    def _subtract_products(self, unit: Tensor, frames: slice, rows: slice) -> Tensor:
+        """a a^T - r r^T of some rows, from the diagonal on, [frames, rows, HW - first row]."""
+        shape = (len(unit), rows.stop - rows.start, unit.shape[1] - rows.start)
+        strip = self._strip[: math.prod(shape)].view(shape)
+        left, right = unit[:, rows], unit[:, rows.start:].mT
+        kept = self._kept.get((frames.start, rows.start))
+        if kept is not None:
+            return torch.baddbmm(kept, left, right, beta=-1, out=strip)
+        given = self._reference[frames]
+        torch.bmm(left, right, out=strip)
+        return strip.baddbmm_(given[:, rows], given[:, rows.start:].mT, alpha=-1)
 
 
-def _add_disagreement(
-    value: Tensor, one: Disagreement, weight: float, here: Tensor, there: Tensor,
-    losses: list[Tensor] | None,
-) -> None:
-    """Add the gradient of weight * sum |disagreement| to those of the two frames."""
-    residual = one.residual.apply(value.flatten(0, 1))
-    if losses is not None:
-        losses.append(residual.abs().sum() * weight)
-    sign = residual.sign_()
-    there.add_(one.scatter.apply(sign), alpha=weight)
-    here.addcmul_(sign, one.visible, value=weight)
+def _pull_tokens(pull: Tensor, sign: Tensor, unit: Tensor, rows: slice) -> None:
+    """Apply a strip of a symmetric matrix to the tokens, both ways.
+
+    Args:
+        pull: [N, HW, C] added to. The strip of row 0 begins it: what was there does not count.
+        sign: [N, rows, HW - first row], from the diagonal on.
+        unit: [N, HW, C].
+    """
+    keep = 0 if rows.start == 0 else 1
+    pull[:, rows].baddbmm_(sign, unit[:, rows.start:], beta=keep)
+    if rows.stop < unit.shape[1]:
+        rest = sign[..., rows.stop - rows.start :].mT
+        pull[:, rows.stop :].baddbmm_(rest, unit[:, rows], beta=keep)
+
+
+class _TemporalTerm:
+    """weight * sum |disagreement along the ring|, some channels of all frames at a time."""
+
+    def __init__(self, value: Tensor, motion: Disagreement, weight: float) -> None:
+        self._tokens, self._residual, self._weight = value.flatten(0, 1), motion.residual, weight
+        self._adjoint = replace(motion.adjoint, weight=motion.adjoint.weight * weight)
+        rows = motion.residual.count_rows(value.device)
+        self._channels = _split(value.shape[-1], GROUP_NUMBERS // rows)
+
+    def add(self, gradient: Tensor, losses: list[Tensor] | None) -> None:
+        """Add the term's gradient to [N, HW, C]; its value joins `losses` if asked."""
+        for channels in self._channels:
+            residual = self._residual.apply(self._tokens[:, channels])
+            if losses is not None:
+                losses.append(residual.abs().sum() * self._weight)
+            gradient.flatten(0, 1)[:, channels].add_(self._adjoint.apply(residual.sign_()))
 
 
 class FeatureLoss:
-    """The loss of one chunk and its gradient, frame by frame.
+    """The loss of one chunk and its gradient.
 
     Averages count `PUBLISHED_CHUNKS` chunks: the losses of the chunks add up to the whole loss.
     """
 
     def __init__(self, value: Tensor, target: OptimizationTarget) -> None:
-        """Prepare for `value` [N, HW, C], which may change between calls."""
+        """Prepare for `value` [N, HW, C], contiguous, which may change between calls."""
         frames, tokens, channels = value.shape
         rows = PUBLISHED_CHUNKS * frames
-        self._value, self._pairs = value, target.motion.pairs if target.motion else ()
-        self._temporal = TEMPORAL_WEIGHT / (rows * channels * tokens)
-        self._gram = None
+        self._gram, self._temporal = None, None
         if target.reference is not None and target.spatial_weight:
             weight = target.spatial_weight / (rows * tokens * tokens)
             self._gram = _GramTerm(value, target.reference, weight)
-        self._buffers = [torch.empty_like(value[0]) for _ in range(3 if self._pairs else 1)]
+        if target.motion is not None and target.motion.disagreement is not None:
+            weight = TEMPORAL_WEIGHT / (rows * channels * tokens)
+            self._temporal = _TemporalTerm(value, target.motion.disagreement, weight)
+        self._gradient = torch.zeros_like(value)
 
-    def gradients(self, losses: list[Tensor] | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Every frame and its gradient [HW, C], valid until the next one.
-
-        A frame may be changed as soon as it was yielded: none of the others needs it any more.
+    def gradient(self, losses: list[Tensor] | None = None) -> Tensor:
+        """The gradient [N, HW, C], valid until the next call; it may be overwritten.
 
         Args:
             losses: takes the terms' values; their sum is the chunk's loss.
         """
-        for frame, gradient in self._temporal_gradients(losses):
-            if self._gram is not None:
-                self._gram.add(frame, gradient, losses)
-            yield frame, gradient
-
-    def _temporal_gradients(self, losses: list[Tensor] | None) -> Iterator[tuple[int, Tensor]]:
-        """The closing pair comes first and its share of the last frame waits for the others, so
-        that three gradients are held instead of N."""
-        if not self._pairs:
-            for frame in range(len(self._value)):
-                yield frame, self._buffers[0].zero_()
-            return
-        *pairs, closing = self._pairs
-        last, here, spare = self._buffers
-        self._add_pair(closing, last.zero_(), here.zero_(), losses)
-        for pair in pairs:
-            ahead = last if pair.second == closing.first else spare.zero_()
-            self._add_pair(pair, here, ahead, losses)
-            yield pair.first, here
-            here, spare = ahead, here
-        yield closing.first, last
-
-    def _add_pair(
-        self, pair: Pair, first: Tensor, second: Tensor, losses: list[Tensor] | None
-    ) -> None:
-        _add_disagreement(self._value, pair.back, self._temporal, second, first, losses)
-        _add_disagreement(self._value, pair.ahead, self._temporal, first, second, losses)
+        gradient = self._gradient
+        if self._gram is not None:
+            self._gram.write(gradient, losses)
+        else:
+            gradient.zero_()
+        if self._temporal is not None:
+            self._temporal.add(gradient, losses)
+        return gradient
 
 
 def descend(
@@ -211,8 +250,7 @@ def descend(
     loss, adam = FeatureLoss(value, target), _Adam(value, descent.rate)
     for iteration in range(1, descent.iterations + 1):
         losses: list[Tensor] | None = None if on_loss is None else []
-        for frame, gradient in loss.gradients(losses):
-            adam.step(frame, gradient, iteration)
+        adam.step(loss.gradient(losses), iteration)
         if on_loss is not None:
             on_loss(float(torch.stack(losses).sum()) if losses else 0.0)
 
@@ -240,8 +278,9 @@ def optimize_feature(
 ) -> Tensor:
     """Optimise the feature of one chunk [N, C, H, W]; float32 inside, the same dtype out.
 
-    Memory beside input and result: three copies of the chunk in float32 (value, two moments),
-    seven of a frame, and one strip.
+    Memory beside input and result: four copies of the chunk in float32 (value, gradient, two
+    moments), two groups of frames or channels, a strip, and what is kept of the reference's Gram
+    matrices.
 
     Args:
         plain_statistics: restore the plain variance, not the published one.
@@ -250,16 +289,15 @@ def optimize_feature(
     """
     work = torch.promote_types(feature.dtype, torch.float32)
     with full_precision(feature.device):  # the sign of a rounding error is not a gradient
-        value = rearrange(feature.to(work), "n c h w -> n (h w) c").contiguous()
-        if value.data_ptr() == feature.data_ptr():
-            value = value.clone()
+        tokens = rearrange(feature.detach(), "n c h w -> n (h w) c")
+        value = torch.empty_like(tokens, dtype=work, memory_format=torch.contiguous_format)
+        value.copy_(tokens)
         descend(value, target, descent, on_loss=on_loss)
         offset = STATISTICS_EPSILON if plain_statistics else PUBLISHED_VARIANCE_OFFSET
         result = torch.empty_like(feature, memory_format=torch.contiguous_format)
-        for frame, tokens in enumerate(value):  # one at a time: no further copy of the chunk
-            found = rearrange(tokens, "(h w) c -> 1 c h w", h=feature.shape[-2])
+        for frames in _split_frames(value):  # a group at a time: no further copy of the chunk
+            found = rearrange(value[frames], "n (h w) c -> n c h w", h=feature.shape[-2])
             if restore:
-                before = feature[frame : frame + 1].to(work)
-                found = restore_statistics(found, before, offset=offset)
-            result[frame] = found[0]
+                found = restore_statistics(found, feature[frames].to(work), offset=offset)
+            result[frames] = found
         return result

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import plain
+from benchmarks.operators import CountOperators
 from fresco.flow.warp import warp
+from fresco.guidance import optimization
 from fresco.guidance.motion import make_feature_motion, pool_occlusion
 from fresco.guidance.optimization import (
     Descent,
@@ -31,6 +33,9 @@ from tests.helpers.tolerances import (
 
 WEIGHT = 100.0
 OFFICIAL = Descent(20, 0.2)
+OPERATORS_AN_ITERATION = 21
+"""Of a stage whose frames are worked on together: 11 of the spatial term, 4 of the temporal one,
+6 of Adam."""
 
 
 def _both_chunks(
@@ -132,8 +137,8 @@ def test_gradient_equals_autograd_in_float64(frames: int, spatial: bool, tempora
         zip(x.detach().chunk(2), _targets(source, motion), strict=True)
     ):
         tokens = chunk.flatten(2).transpose(1, 2).contiguous()
-        for frame, gradient in FeatureLoss(tokens, target).gradients(values):
-            found[number * frames + frame] = gradient
+        gradient = FeatureLoss(tokens, target).gradient(values)
+        found[number * frames : (number + 1) * frames] = gradient
     torch.testing.assert_close(
         found.transpose(1, 2).reshape(x.shape), x.grad, atol=1e-12, rtol=1e-9
     )
@@ -154,13 +159,35 @@ def test_whole_run_equals_the_plain_version(frames: int, spatial: bool, temporal
     np.testing.assert_allclose(losses, curve, rtol=1e-7)
 
 
-def test_strips_cover_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limits", [
+    {"STRIP_ROWS": 7}, {"STRIP_ROWS": 29}, {"KEPT_NUMBERS": 0}, {"KEPT_NUMBERS": 3 * 900},
+    {"STRIP_ROWS": 11, "KEPT_NUMBERS": 1500}, {"GROUP_NUMBERS": 430}, {"GROUP_NUMBERS": 1},
+    {"STRIP_NUMBERS": 1, "GROUP_NUMBERS": 210},
+], ids=str)
+def test_parts_of_the_work_make_up_the_whole(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
     x, source, motion, _ = _case(3, True, True)
-    whole, _ = _both_chunks(x, _targets(source, motion), OFFICIAL)
-    for rows in (7, 29):
-        monkeypatch.setattr("fresco.guidance.optimization.STRIP_ROWS", rows)
-        strips, _ = _both_chunks(x, _targets(source, motion), OFFICIAL)
-        torch.testing.assert_close(strips, whole, atol=OPTIMIZATION_PLAIN, rtol=0)
+    whole, losses = _both_chunks(x, _targets(source, motion), OFFICIAL)
+    for name, value in limits.items():
+        monkeypatch.setattr(optimization, name, value)
+    parts, again = _both_chunks(x, _targets(source, motion), OFFICIAL)
+    torch.testing.assert_close(parts, whole, atol=OPTIMIZATION_PLAIN, rtol=0)
+    torch.testing.assert_close(again, losses)
+
+
+def test_operators_of_an_iteration_do_not_grow_with_the_frames() -> None:
+    """On the coarse stages a graphics card does little but begin operators."""
+    counts = {}
+    for frames in (3, 8):
+        x, source, motion, _ = _case(frames, True, True, torch.float32)
+        target = _targets(source, motion)[0]
+        for iterations in (1, 2):
+            with CountOperators() as counted:
+                optimize_feature(x[:frames], target, Descent(iterations, 0.2))
+            counts[frames, iterations] = counted.total
+    assert counts[3, 2] == counts[8, 2]
+    assert counts[8, 2] - counts[8, 1] <= OPERATORS_AN_ITERATION
 
 
 def test_a_feature_at_its_target_loses_nothing() -> None:
@@ -169,7 +196,7 @@ def test_a_feature_at_its_target_loses_nothing() -> None:
     tokens = x.flatten(2).transpose(1, 2).contiguous()
     losses: list[Tensor] = []
     target = OptimizationTarget(normalize_tokens(x), motion, WEIGHT)
-    list(FeatureLoss(tokens, target).gradients(losses))
+    FeatureLoss(tokens, target).gradient(losses)
     assert float(torch.stack(losses).sum()) < 1e-12
 
 
@@ -247,24 +274,25 @@ def test_residual_and_its_adjoint_are_the_warp() -> None:
     torch.manual_seed(0)
     motion = make_feature_motion(random_ring(3, 6, 5), (6, 5), dtype=torch.float64)
     value = torch.randn(3, 4, 6, 5, dtype=torch.float64)
-    tokens = value.flatten(2).transpose(1, 2)
-    for pair in motion.pairs:
-        flow = motion.flow.backward[pair.first][None]
-        visible = 1 - motion.flow.backward_occlusion[pair.first]
-        moved = warp(value[pair.first][None], flow)[0]
-        expected = (visible * (value[pair.second] - moved)).flatten(1).T
-        found = pair.back.residual.apply(tokens.flatten(0, 1))
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-        # <W x, y> = <x, W^T y>
-        other = torch.randn_like(found)
-        left = ((found - visible.flatten()[:, None] * tokens[pair.second]) * other).sum()
-        right = (tokens[pair.first] * pair.back.scatter.apply(other)).sum()
-        assert float(left) == pytest.approx(float(right), rel=1e-10)
+    ring, disagreement = motion.flow, motion.disagreement
+    assert disagreement is not None
+    following = value.roll(-1, 0)
+    back = (1 - ring.backward_occlusion)[:, None] * (following - warp(value, ring.backward))
+    ahead = (1 - ring.forward_occlusion)[:, None] * (value - warp(following, ring.forward))
+    expected = torch.cat([back, ahead]).flatten(2).mT.flatten(0, 1)
+    tokens = value.flatten(2).mT.flatten(0, 1)
+    found = disagreement.residual.apply(tokens)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    # <R x, y> = <x, R^T y>
+    other = torch.randn_like(found)
+    left, right = (found * other).sum(), (tokens * disagreement.adjoint.apply(other)).sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-10)
 
 
 def test_devices_without_weighted_gathers_add_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    gather = make_feature_motion(random_ring(2, 6, 5), (6, 5)).pairs[0].back.residual
-    tokens = torch.randn(60, 4)
+    motion = make_feature_motion(random_ring(2, 6, 5), (6, 5))
+    assert motion.disagreement is not None
+    gather, tokens = motion.disagreement.residual, torch.randn(60, 4)
     expected = gather.apply(tokens)
     monkeypatch.setattr("fresco.guidance.motion.GATHERING_DEVICES", ())
     torch.testing.assert_close(
