@@ -19,6 +19,8 @@ from typing import Any
 
 from fresco.errors import SettingsError
 
+DRAFT = "draft"
+"""The propagation.quality that is a quick look."""
 RANDOM_SEED = -1
 """The seed that stands for a random one, as in the WebUI. Front ends draw it before a run."""
 _SEEDS = 1 << 32
@@ -420,9 +422,10 @@ class PropagationSettings:
     )
     quality: str = _result(
         "balanced",
-        "Of patches: balanced, or best, which searches on while anything changes.",
-        choices=("balanced", "best"),
-        label="Patch quality",
+        "Of patches: balanced, or best, which searches on while anything changes. draft: a quick "
+        "look at what keyframes come to, by either method.",
+        choices=("balanced", "best", DRAFT),
+        label="Propagation quality",
         flag="propagation-quality",
     )
     workers: int = _result(

@@ -9,7 +9,8 @@ from pathlib import Path
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
-from fresco.propagation.engine import Engine
+from fresco.propagation.draft_fill import draft_end
+from fresco.propagation.engine import AnyEngine, DraftEngine
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import digest, digest_content, frame_name, write_image
@@ -32,7 +33,7 @@ class EndJob:
     """Reads the source."""
     folder: Path
     """Where the frames go, by `frame_name`."""
-    engine: Engine
+    engine: AnyEngine
     """How the key is carried."""
 
     @property
@@ -90,10 +91,14 @@ def propagate_end(
         for _ in job.numbers:
             advanced()
         return
+    engine = job.engine
+    if isinstance(engine, DraftEngine):
+        draft_end(job, _read_outward(job), advanced=advanced)
+        return
     image = read_key(job.image)
     key = next(job.frames(job.key, job.key))
     with job.open_scratch(estimator) as scratch, \
-            job.engine.open_carrier(image, key, estimator, check) as carrier:
+            engine.open_carrier(image, key, estimator, check) as carrier:
         steps = _walk_outward(job, key, scratch, estimator)
         for step, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
             write_image(job.path(step.frame), carrier.image(kept))

@@ -1,7 +1,8 @@
 """The engines of propagation: how a keyframe is carried to the frames around it.
 
-One registry; the option propagation.method names an entry. An engine holds values only, so that a
-segment that names it can be worked on by any process or machine.
+One registry; the option propagation.method names an entry. A draft, which propagation.quality asks
+for, has an engine of its own. An engine holds values only, so that a segment that names it can be
+worked on by any process or machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fresco.errors import PropagationError
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
 from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
-from fresco.settings import FrescoSettings, PropagationSettings, image_settings
+from fresco.settings import DRAFT, FrescoSettings, PropagationSettings, image_settings
 from fresco.workspace import digest
 
 if TYPE_CHECKING:
@@ -30,8 +31,12 @@ REVISION = 2
 1 is version 0.1; 2 aligns tracks by a faster search and finds occlusion by OpenCV's sampling."""
 
 
+DRAFT_REVISION = 1
+"""Raised when drafts change."""
+
+
 class Engine(Protocol):
-    """Carries keyframes to other frames in its own way. Picklable."""
+    """Carries keyframes frame by frame in its own way. Picklable."""
 
     @property
     def name(self) -> str:
@@ -148,6 +153,28 @@ class PatchEngine:
             yield PatchCarrier(image, frame, synthesizer)
 
 
+@dataclass(frozen=True, slots=True)
+class DraftEngine:
+    """Moves both keyframes and mixes them, for a quick look: see `draft`."""
+
+    name = "draft"
+    text = "draft"
+    cache_key = f"draft {DRAFT_REVISION}"
+    ramp = RAMP
+
+    def digest_options(self, settings: FrescoSettings) -> str:
+        """See `Engine.digest_options`; no option changes a draft but that it is one."""
+        return digest(self.cache_key)
+
+    def with_threads(self, threads: int) -> DraftEngine:
+        """See `Engine.with_threads`; it has no threads of its own."""
+        return self
+
+
+AnyEngine = Engine | DraftEngine
+"""What carries keyframes to other frames."""
+
+
 def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:
     propagation = dataclasses.replace(settings.propagation, **used)
     changed = dataclasses.replace(settings, propagation=propagation)
@@ -156,7 +183,9 @@ def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:
 
 def _create_patch_engine(settings: PropagationSettings) -> PatchEngine:
     program = require_program()
-    return PatchEngine(settings.quality, program.fingerprint, program.version)
+    # Beside a draft it is what the draft is compared with.
+    quality = "balanced" if settings.quality == DRAFT else settings.quality
+    return PatchEngine(quality, program.fingerprint, program.version)
 
 
 ENGINES: Mapping[str, Callable[[PropagationSettings], Engine]] = {
@@ -164,3 +193,8 @@ ENGINES: Mapping[str, Callable[[PropagationSettings], Engine]] = {
     "flow": lambda settings: FlowEngine(),
 }
 """Makes each engine, by its name; raises PropagationError where it cannot work."""
+
+
+def create_engine(settings: PropagationSettings) -> AnyEngine:
+    """The engine that the options name; PropagationError where it cannot work."""
+    return DraftEngine() if settings.quality == DRAFT else ENGINES[settings.method](settings)

@@ -24,6 +24,8 @@ from fresco.flow.arrays import Map, remap
 from fresco.flow.motion import estimate_motion
 from fresco.progress import never_stop
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
+from fresco.propagation.draft_fill import draft_segment
+from fresco.propagation.engine import DraftEngine
 from fresco.propagation.motion import give_pair, has_pair, store_pair, take_pair
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
@@ -52,14 +54,17 @@ def propagate_segment(
     missing = job.find_missing()
     if not missing:
         return 0
+    engine = job.engine
+    if isinstance(engine, DraftEngine):
+        return draft_segment(job, check)
     images = job.read_keys()
     with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
         first, last = _store_source(job, estimator, scratch, check)
-        with job.engine.open_carrier(images[0], first, estimator, check) as forward:
+        with engine.open_carrier(images[0], first, estimator, check) as forward:
             for _ in carry_all(forward, "forward", _walk_segment(job, scratch, check), job.interior,
                               scratch):
                 pass
-        with job.engine.open_carrier(images[1], last, estimator, check) as backward:
+        with engine.open_carrier(images[1], last, estimator, check) as backward:
             _gather_backward(job, backward, scratch, check)
         for frame, sides in _select_sides(job, (forward, backward), scratch, check):
             if frame in missing:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
-from fresco.propagation.engine import Engine
+from fresco.propagation.engine import AnyEngine
 from fresco.settings import BlendSettings, FlowSettings
 from fresco.workspace import digest, digest_content, frame_name, read_image
 
@@ -46,7 +46,7 @@ class SegmentJob:
     """Which blends are on."""
     folder: Path
     """Where the frames between the keys are written, by `frame_name`."""
-    engine: Engine
+    engine: AnyEngine
     """How the keys are carried."""
     device: str = "cpu"
     """Device of the flow estimator."""

@@ -9,7 +9,7 @@ from fresco import __version__
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
 from fresco.planning.keyframes import KeyframePlan
-from fresco.propagation.engine import ENGINES, Engine
+from fresco.propagation.engine import ENGINES, AnyEngine
 from fresco.run.batches import KeyframeRun, translate_unguided
 from fresco.run.compare import compare_videos
 from fresco.run.context import RunContext, log_stage
@@ -36,7 +36,7 @@ def _name_beside(output: Path, end: str) -> Path:
 
 def evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
-    engine: Engine, motion: Path | None,
+    engine: AnyEngine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
     """Write the report and the comparison that the settings ask for; the paths of both.
 
@@ -86,7 +86,7 @@ def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
 
 
 def _propagate_by_others(
-    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: Engine,
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: AnyEngine,
     motion: Path | None,
 ) -> dict[str, ImageLookup]:
     """The same keyframes carried by every other engine, under its name, for the metrics."""
@@ -108,7 +108,7 @@ def _propagate_by_others(
 
 def _write_report(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun,
-    results: dict[str, ImageLookup], others: dict[str, ImageLookup], engine: Engine,
+    results: dict[str, ImageLookup], others: dict[str, ImageLookup], engine: AnyEngine,
     motion: Path | None,
 ) -> Path:
     """Metrics of all frames, and of the keyframes, which no engine changes."""

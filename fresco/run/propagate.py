@@ -15,7 +15,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.planning.keyframes import KeyframePlan
 from fresco.propagation.ends import EndJob, propagate_end
-from fresco.propagation.engine import ENGINES, Engine, FlowEngine
+from fresco.propagation.engine import AnyEngine, DraftEngine, FlowEngine, create_engine
 from fresco.propagation.executor import count_cores, count_workers, run_segments
 from fresco.propagation.motion import BYTES_PER_PIXEL, estimate_pairs, forget_pairs
 from fresco.propagation.segment import SegmentJob
@@ -27,12 +27,14 @@ from fresco.workspace import digest, drop_damaged, frame_name, has_room
 
 log = logging.getLogger("fresco")
 
+DRAFT_FLOW = FlowSettings(estimator="dis")
+"""Of drafts, which find motion by themselves: no worker loads a network for them."""
 
-def choose_engine(settings: FrescoSettings) -> tuple[Engine, str]:
+
+def choose_engine(settings: FrescoSettings) -> tuple[AnyEngine, str]:
     """The engine asked for; where it cannot work, the flow's and a note that says why."""
-    propagation = settings.propagation
     try:
-        return ENGINES[propagation.method](propagation), ""
+        return create_engine(settings.propagation), ""
     except PropagationError as error:
         note = f"Propagation is by flow instead of by patches: {error}"
         log.warning("%s", note)
@@ -41,7 +43,7 @@ def choose_engine(settings: FrescoSettings) -> tuple[Engine, str]:
 
 def propagate_frames(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, estimator: FlowEstimator,
-    engine: Engine, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
+    engine: AnyEngine, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
     motion: Path | None = None,
 ) -> ImageLookup:
     """Carry keyframes to all frames; where the image of each frame is found.
@@ -92,11 +94,13 @@ def _list_unfinished(stretches: Iterable[tuple[int, int]], folder: Path) -> Iter
 
 def _propagate_segments(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, folder: Path,
-    estimator: FlowEstimator, engine: Engine, stage_name: str, motion: Path | None,
+    estimator: FlowEstimator, engine: AnyEngine, stage_name: str, motion: Path | None,
 ) -> None:
     """Write every frame between two keyframes of a shot; what exists is left as it is."""
     # The choice was made once; workers must not choose for themselves.
     flow = dataclasses.replace(run.settings.flow, estimator=estimator.name)
+    if isinstance(engine, DraftEngine):
+        flow = DRAFT_FLOW
     # Absolute, for machines of a cluster.
     keys, folder = keys.absolute(), folder.absolute()
     source = Path(run.clip.frames.path).absolute()
@@ -129,7 +133,7 @@ def _place_flow(
     takes it time: it works in this process.
     """
     propagation = run.settings.propagation
-    if device == "cpu" or not jobs:
+    if device == "cpu" or not jobs or isinstance(jobs[0].engine, DraftEngine):
         return jobs, propagation.workers, None
     alone = not propagation.cluster and (
         isinstance(jobs[0].engine, FlowEngine)
@@ -177,7 +181,7 @@ def _name_motion(run: RunContext, estimator: str) -> Path:
 
 def _propagate_ends(
     run: RunContext, ends: Sequence[tuple[int, int]], keys: Path, folder: Path,
-    estimator: FlowEstimator, engine: Engine,
+    estimator: FlowEstimator, engine: AnyEngine,
 ) -> None:
     """Write the frames outside the outermost keyframes of shots."""
     # One after the other, so each may have all cores.

@@ -20,7 +20,7 @@ from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
-from fresco.propagation.engine import Engine
+from fresco.propagation.engine import AnyEngine, DraftEngine
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
@@ -33,7 +33,7 @@ from fresco.run.keyframes import (
     translate_keyframes,
     write_plan,
 )
-from fresco.run.propagate import choose_engine, find_motion, propagate_frames
+from fresco.run.propagate import DRAFT_FLOW, choose_engine, find_motion, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
     ImageLookup,
@@ -132,7 +132,7 @@ def _clearing(*results: Path) -> Iterator[None]:
 
 def _evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
-    engine: Engine, motion: Path | None,
+    engine: AnyEngine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
     """Report and comparison; the result is there, so memory that runs out costs only these."""
     try:
@@ -202,11 +202,13 @@ def propagate_keys(
             clip, output, settings.output, run.workspace.root, run.watch.check
         )
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
+        engine = _choose_engine(run)
+        if isinstance(engine, DraftEngine):
+            run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
         estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *keys.notes]
         write_plan(run, keys.plans, keys.folder)
-        engine = _choose_engine(run)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
         run.notes += write_result(clip, frames, writer, settings.output, run.progress)
         return RunResult(output, run.workspace.root, notes=tuple(run.notes))
@@ -264,7 +266,7 @@ def _open_estimator(run: RunContext, device: str) -> FlowEstimator:
     return estimator
 
 
-def _choose_engine(run: RunContext) -> Engine:
+def _choose_engine(run: RunContext) -> AnyEngine:
     engine, note = choose_engine(run.settings)
     run.notes += [note] if note else []
     return engine

@@ -82,7 +82,10 @@ def test_compare_writes_panels_side_by_side(clip: Path, tmp_path: Path) -> None:
     assert size == [3 * 64, FRAMES]
 
 
-def test_own_keyframes_are_carried_to_all_frames(clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quality", ["balanced", "draft"])
+def test_own_keyframes_are_carried_to_all_frames(
+    clip: Path, tmp_path: Path, quality: str
+) -> None:
     keys, output = tmp_path / "keys", tmp_path / "result"
     keys.mkdir()
     for number in (0, 5, 11):
@@ -90,7 +93,7 @@ def test_own_keyframes_are_carried_to_all_frames(clip: Path, tmp_path: Path) -> 
         assert image is not None
         cv2.imwrite(str(keys / f"style_{number:03d}.png"), 255 - image)
     words = ["--keys", str(keys), "-o", str(output), "--flow", "dis", "--resolution", "64",
-             "--no-detect-shots", "--workers", "1", "-q"]
+             "--no-detect-shots", "--workers", "1", "-q", "--propagation-quality", quality]
     assert main(["propagate", str(clip), *words]) == 0
     pictures = sorted(output.glob("*.png"))
     assert len(pictures) == FRAMES

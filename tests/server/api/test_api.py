@@ -182,7 +182,8 @@ def test_own_keyframes_are_carried(
             (tmp_path / f"{name:04d}.png").write_bytes(base64.b64decode(data))
         keys = str(tmp_path)
     began = server.json("POST", "jobs", json={
-        "video_id": video, "goal": "propagation", "keyframes": keys, "settings": SETTINGS})
+        "video_id": video, "goal": "propagation", "keyframes": keys,
+        "settings": SETTINGS | {"propagation": {"quality": "draft"}}})
     ended = server.ended(began["id"])
     assert ended["state"] == "done", ended
     with av.open(io.BytesIO(server.ask("GET", f"jobs/{began['id']}/video").content)) as result:
