@@ -1,10 +1,9 @@
 """A draft against the full result: one segment of a clip, in one run on one core.
 
 Prints JSON: CPU milliseconds a frame of both, from frames that are decoded to images that are
-written; what a frame of the draft
-takes once the motion is known, as after a retouch; PSNR of the draft, and of a cross-fade of the
-two keyframes, against the full result. `--images FOLDER` keeps the source, both results and what
-they were made from.
+written; what a frame of the draft takes once the motion is known, as after a retouch; PSNR of the
+draft, and of a cross-fade of the two keyframes, against the full result.
+`--images FOLDER` keeps both results and their keyframes.
 """
 
 from __future__ import annotations

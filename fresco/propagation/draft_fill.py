@@ -1,16 +1,12 @@
-"""Write the frames of a segment, or of a shot's end, as drafts."""
+"""Write the frames of a segment as drafts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
-from fresco.propagation.draft import DraftSegment, draw_draft, follow_outward
-from fresco.propagation.segment import Image, SegmentJob, read_key
+from fresco.propagation.draft import DraftSegment, draw_draft
+from fresco.propagation.segment import Image, SegmentJob
 from fresco.workspace import write_image
-
-if TYPE_CHECKING:
-    from fresco.propagation.ends import EndJob
 
 
 def draft_segment(job: SegmentJob, check: Callable[[], None]) -> int:
@@ -37,17 +33,3 @@ def draft_segment(job: SegmentJob, check: Callable[[], None]) -> int:
         check()
         write_image(job.path(frame), draw_draft(keys, segment.find(frame - job.first)))
     return len(missing)
-
-
-def draft_end(job: EndJob, frames: Iterable[Image], *, advanced: Callable[[], None]) -> None:
-    """Write the frames of a shot's end.
-
-    Args:
-        frames: the source's frames away from the keyframe.
-        advanced: called after every frame; raises to stop.
-    """
-    keys, key = [read_key(job.image)], next(job.frames(job.key, job.key))
-    for number, motion in zip(job.numbers, follow_outward(key, frames), strict=True):
-        if not job.path(number).exists():
-            write_image(job.path(number), draw_draft(keys, motion))
-        advanced()

@@ -9,7 +9,7 @@ from pathlib import Path
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
-from fresco.propagation.draft_fill import draft_end
+from fresco.propagation.draft import draw_draft, follow_outward
 from fresco.propagation.engine import AnyEngine, DraftEngine
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
@@ -77,6 +77,14 @@ def _walk_outward(
         before = image
 
 
+def _draft_end(job: EndJob, *, advanced: Callable[[], None]) -> None:
+    keys, key = [read_key(job.image)], next(job.frames(job.key, job.key))
+    for number, motion in zip(job.numbers, follow_outward(key, _read_outward(job)), strict=True):
+        if not job.path(number).exists():
+            write_image(job.path(number), draw_draft(keys, motion))
+        advanced()
+
+
 def propagate_end(
     job: EndJob, estimator: FlowEstimator, *, advanced: Callable[[], None],
     check: Callable[[], None],
@@ -93,7 +101,7 @@ def propagate_end(
         return
     engine = job.engine
     if isinstance(engine, DraftEngine):
-        draft_end(job, _read_outward(job), advanced=advanced)
+        _draft_end(job, advanced=advanced)
         return
     image = read_key(job.image)
     key = next(job.frames(job.key, job.key))
