@@ -18,7 +18,7 @@ from fresco.propagation.guides import KeySources, normalise_distance
 from fresco.propagation.render import enlarge_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch
 from fresco.propagation.synthesizer import PatchSynthesizer
-from fresco.propagation.tracks import Track, advance_track
+from fresco.propagation.tracks import KeyFrame, Track, advance_track
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
@@ -62,15 +62,17 @@ class FlowCarrier:
     restarts = 0
 
     def __init__(self, image: Image, frame: Image, estimator: FlowEstimator) -> None:
-        self._image, self._frame, self._estimator = image, frame, estimator
+        self._image, self._key, self._estimator = image, KeyFrame(frame), estimator
         self._track = Track.start(*frame.shape[:2])
 
     def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
         """See `Carrier.follow`; `flow` [H, W, 2] leads to the key."""
         self._track = advance_track(
-            self._track, step, hidden, frame=image, key=self._frame, estimator=self._estimator
+            self._track, step, hidden, frame=image, key=self._key, estimator=self._estimator
         )
-        return {"flow": self._track.flow, "cost": self._track.cost}
+        return {
+            "flow": self._track.flow, "cost": self._track.measure_cost(image, self._key),
+        }
 
     def take(self, kept: Arrays) -> None:
         """Nothing to do: after an interruption all frames were carried to, or none counts."""
@@ -87,7 +89,7 @@ class PatchCarrier:
 
     def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
         self._size = (image.shape[0], image.shape[1])
-        self._frame = frame
+        self._frame = KeyFrame(frame)
         self._key = KeySources.from_frame(_scale_to(frame, self._size), image)
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
@@ -111,7 +113,7 @@ class PatchCarrier:
 
     def take(self, kept: Arrays) -> None:
         """See `Carrier.take`."""
-        self._track = Track(kept["flow"], kept["seen"], self._track.error)
+        self._track = Track(kept["flow"], kept["seen"])
         self._count += 1
 
     def image(self, kept: Arrays) -> Image:
