@@ -24,6 +24,7 @@ ABSOLUTE_ERROR = 0.5
 COLOUR_DIFFERENCE = 63.75
 """Mean absolute difference of colours, of 255, above which there is no match (docs/method.md,
 section 4)."""
+_SUM = np.ones((1, 3), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,21 @@ def judge_motion(
     The rule is that of `occlusion.find_occlusion`, sampled as OpenCV does, at 1/32 of a pixel.
     """
     there, back = _replace_unknown(forward), _replace_unknown(backward)
-    allowed = np.hypot(*np.moveaxis(there, -1, 0)) + np.hypot(*np.moveaxis(back, -1, 0))
+    allowed = _measure_length(there) + _measure_length(back)
     allowed = np.float32(RELATIVE_ERROR) * allowed + np.float32(ABSOLUTE_ERROR)
-    masks = [
-        ~_find_matches(flow, other, allowed, image, matched) | ~np.isfinite(given).all(axis=-1)
-        for flow, given, other, image, matched in (
-            (there, forward, backward, first, second), (back, backward, forward, second, first),
-        )
-    ]
+    masks = []
+    for flow, given, other, image, matched in (
+        (there, forward, backward, first, second), (back, backward, forward, second, first),
+    ):
+        matches = _find_matches(flow, other, allowed, image, matched)
+        if flow is not given:
+            matches &= np.isfinite(given).all(axis=-1)
+        masks.append(~matches)
     return FrameMotion(there, back, masks[0], masks[1])
+
+
+def _measure_length(flow: Flow) -> Map:
+    return np.hypot(flow[..., 0], flow[..., 1])
 
 
 def _find_matches(
@@ -72,13 +79,15 @@ def _find_matches(
     """Where the way there and back ends near its beginning, at alike colours; not so for NaN."""
     trip = flow + remap(other, flow, border=cv2.BORDER_CONSTANT)
     moved = remap(matched, flow, border=cv2.BORDER_CONSTANT)
-    colours = cv2.absdiff(image, moved).sum(axis=-1, dtype=np.uint16)
-    return (np.hypot(trip[..., 0], trip[..., 1]) <= allowed) & (colours <= 3 * COLOUR_DIFFERENCE)
+    colours = cv2.transform(cv2.absdiff(image, moved).astype(np.float32), _SUM)
+    return (_measure_length(trip) <= allowed) & (colours <= 3 * COLOUR_DIFFERENCE)
 
 
 def _replace_unknown(flow: Flow) -> Flow:
-    known = np.isfinite(flow).all(axis=-1, keepdims=True)
-    return flow if known.all() else np.where(known, flow, np.float32(0))
+    finite = np.isfinite(flow)
+    if finite.all():
+        return flow
+    return np.where(finite.all(axis=-1, keepdims=True), flow, np.float32(0))
 
 
 @functools.lru_cache(maxsize=4)

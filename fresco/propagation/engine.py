@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 
-REVISION = 2
+REVISION = 3
 """Raised when flow, tracks or blending change the frames: those of before are made anew then.
-1 is version 0.1; 2 aligns tracks by a faster search and finds occlusion by OpenCV's sampling."""
+1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares."""
 
 
 DRAFT_REVISION = 1

@@ -60,12 +60,12 @@ def encode_positions(flow: Flow) -> Image:
         flow: [H, W, 2] to the key; what lies outside it takes its nearest border.
     """
     height, width = flow.shape[:2]
-    place = (pixel_grid(height, width) + flow) * (
-        np.float32(255) / np.array([max(width - 1, 1), max(height - 1, 1)], np.float32)
+    place = pixel_grid(height, width) + flow
+    x, y = (
+        cv2.multiply(axis, 255 / max(side - 1, 1), dtype=cv2.CV_8U)  # rounds, and cuts off
+        for axis, side in zip(cv2.split(place), (width, height), strict=True)
     )
-    result = np.zeros((height, width, 3), np.uint8)
-    result[..., 1::-1] = np.rint(np.clip(place, 0, 255))
-    return result
+    return np.asarray(cv2.merge([y, x, np.zeros_like(x)]), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
