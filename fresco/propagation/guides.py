@@ -62,7 +62,8 @@ def encode_positions(flow: Flow) -> Image:
     height, width = flow.shape[:2]
     place = pixel_grid(height, width) + flow
     x, y = (
-        cv2.multiply(axis, 255 / max(side - 1, 1), dtype=cv2.CV_8U)  # rounds, and cuts off
+        # Rounds, and cuts off.
+        cv2.addWeighted(axis, 255 / max(side - 1, 1), axis, 0, 0, dtype=cv2.CV_8U)
         for axis, side in zip(cv2.split(place), (width, height), strict=True)
     )
     return np.asarray(cv2.merge([y, x, np.zeros_like(x)]), np.uint8)

@@ -124,6 +124,10 @@ def _add_grey(image: Image) -> Image:
     return np.asarray(cv2.merge([*cv2.split(image), grey]), np.uint8)
 
 
+def _take_grey(image: Image) -> Grey:
+    return np.asarray(cv2.extractChannel(image, _GREY), np.uint8)
+
+
 def _measure_error(frame: Image, moved: Image) -> Map:
     """Mean squared colour difference around every pixel, [H, W] in grey levels squared.
 
@@ -170,12 +174,12 @@ class _Fit:
 
     def align(self) -> None:
         """Find what is left of the motion, and take it where it helps."""
-        grey = cv2.extractChannel(self._frame, _GREY)
+        grey = _take_grey(self._frame)
         solvers = [_solve_rest] * LEAST_SQUARES_ROUNDS
         if min(grey.shape) >= SMALLEST_SIDE:
             solvers.insert(0, _search_rest)
         for solve in solvers:
-            rest = solve(grey, _match_light(grey, cv2.extractChannel(self._moved, _GREY)))
+            rest = solve(grey, _match_light(grey, _take_grey(self._moved)))
             self.take(compose(rest, self.flow), np.float32(ALIGN_GAIN) * self.error)
 
 
@@ -212,7 +216,7 @@ def _solve_rest(grey: Grey, moved: Grey) -> Flow:
     yy += np.float32(FLAT)
     determinant = xx * yy - xy * xy
     rest = cv2.merge([(yy * xt - xy * yt) / determinant, (xx * yt - xy * xt) / determinant])
-    return np.clip(rest, np.float32(-FARTHEST), np.float32(FARTHEST))
+    return np.asarray(np.clip(rest, -FARTHEST, FARTHEST), np.float32)
 
 
 def spread_motion(flow: Flow, seen: Mask) -> Flow:
