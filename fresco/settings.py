@@ -482,9 +482,17 @@ class OutputSettings:
         commands=_ALL,
         img2img=True,
     )
+    codec: str = _result(
+        "auto",
+        "How frames are stored; auto: the usual one of the file's ending, H.264 for .mp4, .mov and "
+        ".mkv. A folder of images takes no other.",
+        choices=("auto", "h264", "h265", "h265-10bit", "av1", "vp9", "prores-422-hq",
+                 "prores-4444", "ffv1", "gif", "webp"),
+        label="Video codec",
+    )
     crf: int = _result(
         17,
-        "Quality of H.264; lower is better and larger.",
+        "Quality on the scale of H.264; lower is better and larger. Not for ProRes, FFV1, GIF.",
         low=0,
         high=51,
         label="Video quality (CRF)",

@@ -1284,17 +1284,20 @@ var fresco = (() => {
             fill(files);
             return;
         }
-        const video = make("video", {
-            controls: true, playsinline: true, preload: "metadata", "aria-label": "Result",
+        const is_image = /\.(gif|webp)$/.test(detail.name);
+        const video = make(is_image ? "img" : "video", {
+            ...(is_image ? { alt: "Result" }
+                : { controls: true, playsinline: true, preload: "metadata", "aria-label": "Result" }),
             src: file_address("video", detail.output),
             onerror: () => fill(place, note(
-                "The browser could not load the video. If the program was started with --api-auth or "
-                + "--login, it wants that user and password: follow a link below to be asked again.",
+                "The browser could not show the video. Browsers do not play every codec: save it by "
+                + "a link below. If the program was started with --api-auth or --login, it wants that "
+                + "user and password: follow a link below to be asked again.",
                 "bad")),
         });
         fill(place, video);
         const links = [
-            ["video", detail.output, "result.mp4"],
+            ["video", detail.output, detail.name],
             ["comparison", detail.comparison, "comparison.mp4"],
             ["report", detail.report, "report.json"],
         ].filter(([, changed]) => changed).map(([what, changed, name]) => make("a", {

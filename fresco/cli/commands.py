@@ -68,7 +68,8 @@ def _gather_inputs(arguments: argparse.Namespace) -> RunInputs:
     if imported:
         log.info("%s", imported.report.text())
     source = _find_source(arguments, imported)
-    return RunInputs(source, _find_output(arguments, imported, source), settings)
+    codec = settings.output.codec
+    return RunInputs(source, _find_output(arguments, imported, source, codec), settings)
 
 
 def _find_source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path:
@@ -88,9 +89,11 @@ def _find_source(arguments: argparse.Namespace, imported: ImportedRun | None) ->
     return source
 
 
-def _find_output(arguments: argparse.Namespace, imported: ImportedRun | None, source: Path) -> Path:
+def _find_output(
+    arguments: argparse.Namespace, imported: ImportedRun | None, source: Path, codec: str
+) -> Path:
     """The result's path: as told, else as the file says, else beside the clip."""
-    default = source.absolute().with_name(f"{source.absolute().stem}_fresco.mp4")
+    default = _name_result(source.absolute(), codec)
     if arguments.output:
         output = Path(arguments.output)
     elif imported and imported.output:
@@ -101,6 +104,13 @@ def _find_output(arguments: argparse.Namespace, imported: ImportedRun | None, so
     if output.resolve() == source.resolve():
         raise SettingsError(f"{output} is the source itself; give --output another path.")
     return output
+
+
+def _name_result(source: Path, codec: str) -> Path:
+    """The result's path where nothing is said about it."""
+    from fresco.video.codecs import choose_suffix
+
+    return source.with_name(f"{source.stem}_fresco{choose_suffix(codec)}")
 
 
 def translate(arguments: argparse.Namespace) -> None:
@@ -264,7 +274,8 @@ def config(arguments: argparse.Namespace) -> None:
             f"The clip that {arguments.file} names is not there, so no run file can be written; "
             "put it where the report says."
         )
-    output = imported.output or imported.source.with_name(f"{imported.source.stem}_fresco.mp4")
+    codec = imported.settings.output.codec
+    output = imported.output or _name_result(imported.source, codec)
     clear_parts(Path(arguments.output))
     write_run_file(
         Path(arguments.output), imported.settings, source=imported.source, output=output, host=""

@@ -79,7 +79,7 @@ def prepare_writer(
         sound = choose_sound(clip.info, clip.first, clip.last) if settings.sound else {}
         writer: Writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
-            end=find_end(clip.info, clip.last), crf=settings.crf,
+            end=find_end(clip.info, clip.last), crf=settings.crf, codec=settings.codec,
             pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm, **sound,
         )
     else:

@@ -92,7 +92,7 @@ def translate(
     if only_keys:
         require_folder(find_export(output))
     else:
-        check_target(output)
+        check_target(output, settings.output.codec)
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
     with open_run(clip, settings, output, progress, workspace) as run, \
@@ -190,7 +190,7 @@ def propagate_keys(
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
-    check_target(output)
+    check_target(output, settings.output.codec)
     if output.resolve() == keys_folder.resolve():
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)

@@ -269,26 +269,28 @@ def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     return _yuv_to_rgb(frame)
 
 
-def rgb_to_i420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[H * 3 / 2, W] planes Y, Cb, Cr: BT.709, limited range, for even sizes."""
-    height, width = rgb.shape[:2]
-    affine = yuv_matrix(BT709, full=False).astype(np.float32)
-    luma, *chroma = cv2.split(cv2.transform(rgb.astype(np.float32), affine))
-    planes = [to_uint8(luma).reshape(-1)]
+def rgb_to_planes(
+    rgb: NDArray[np.uint8], bits: int = 8, halve_columns: bool = True, halve_rows: bool = True
+) -> list[NDArray[Any]]:
+    """Planes Y, Cb, Cr of RGB [H, W, 3]: BT.709, limited range; uint8, or uint16 above 8 bits.
+
+    Args:
+        halve_columns: chroma has half the columns; W is even.
+        halve_rows: chroma has half the rows; H is even.
+    """
+    affine = yuv_matrix(BT709, full=False) * 2.0 ** (bits - 8)
+    luma, *chroma = cv2.split(cv2.transform(rgb.astype(np.float32), affine.astype(np.float32)))
     # Columns weigh 1 2 1 around every second one, rows average in pairs: the inverse of the
     # sample position that reading assumes.
-    across = np.array([0.25, 0.5, 0.25], np.float32)
-    down = np.array([0.5, 0.5], np.float32)
+    across = np.array([0.25, 0.5, 0.25] if halve_columns else [1.0], np.float32)
+    down = np.array([0.5, 0.5] if halve_rows else [1.0], np.float32)
+    anchor = (len(across) // 2, 0)
+    planes = [luma]
     for plane in chroma:
         smooth = cv2.sepFilter2D(
-            plane, cv2.CV_32F, across, down, anchor=(1, 0), borderType=cv2.BORDER_REPLICATE
+            plane, cv2.CV_32F, across, down, anchor=anchor, borderType=cv2.BORDER_REPLICATE
         )
-        planes.append(to_uint8(smooth[::2, ::2]).reshape(-1))
-    return np.concatenate(planes).reshape(height * 3 // 2, width)
-
-
-def tag_bt709(frame: VideoFrame) -> VideoFrame:
-    """The same frame, marked as what `rgb_to_i420` makes."""
-    frame.colorspace = BT709
-    frame.color_range = LIMITED
-    return frame
+        planes.append(smooth[:: 1 + halve_rows, :: 1 + halve_columns])
+    if bits == 8:
+        return [to_uint8(plane) for plane in planes]
+    return [np.clip(np.rint(plane), 0, 2**bits - 1).astype("<u2") for plane in planes]

@@ -31,7 +31,13 @@ from fresco.video.streams import (
     list_video_streams,
     open_container,
 )
-from fresco.video.timing import Place, RepairedStamps, find_typical_length, repair_stamps
+from fresco.video.timing import (
+    Place,
+    RepairedStamps,
+    find_typical_length,
+    repair_stamps,
+    to_fraction,
+)
 
 logger = logging.getLogger("fresco")
 
@@ -231,7 +237,7 @@ def _find_steady_rate(
 
 def _list_rates(stream: VideoStream) -> list[Fraction]:
     named = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    return [Fraction(rate) for rate in named if rate]
+    return [to_fraction(rate) for rate in named if rate]
 
 
 def _find_timing(
@@ -256,7 +262,7 @@ def _find_timing(
 
 def _find_clock(stream: VideoStream) -> Fraction:
     """Seconds of one unit of the stream's timestamps."""
-    return Fraction(stream.time_base or Fraction(1, av.time_base))
+    return to_fraction(stream.time_base, Fraction(1, av.time_base))
 
 
 def _repair_times(
@@ -357,7 +363,7 @@ def _list_timing_notes(repaired: RepairedStamps | None) -> list[str]:
 
 def _read_pixel_aspect(stream: VideoStream, turned: int) -> Fraction:
     # The container's, which players prefer, else the codec's.
-    aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+    aspect = to_fraction(stream.sample_aspect_ratio, 1)
     return 1 / aspect if turned in (90, 270) else aspect
 
 

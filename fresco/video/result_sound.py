@@ -1,6 +1,7 @@
 """The source's sound in the result: copied as it is wherever the container allows it.
 
-What it does not allow is encoded as AAC first, into a file whose packets are copied then.
+What it does not allow is encoded first, as AAC, or as Opus for .webm, into a file whose packets
+are copied then.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from av.container import OutputContainer
 
 from fresco.errors import VideoError
 from fresco.video.sound import SoundCopy, SoundError, SoundSource, read_sound_info
-from fresco.video.sound_encoder import encode_sound
+from fresco.video.sound_encoder import AAC, OPUS, encode_sound
 
 COPIED = {
     ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"}),
     ".m4v": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
     ".mov": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
+    ".webm": frozenset({"opus", "vorbis"}),
 }
 """Codecs copied as they are, by container: those that common players play; .mkv is not limited."""
 
@@ -51,11 +53,12 @@ def open_sound(
             return None, ()
         if not encode and is_copied(info.codec, suffix, output):
             return SoundCopy(sound, info, output, stack), info.notes
-        encoded = SoundSource(encode_sound(sound, scratch))
+        encoder, name = (OPUS, "Opus") if suffix == ".webm" else (AAC, "AAC")
+        encoded = SoundSource(encode_sound(sound, scratch, encoder))
         known = read_sound_info(encoded)
         if known is None:
             raise SoundError("the encoder gave nothing")
-        note = f"The sound ({info.codec}) does not fit {suffix}; it was re-encoded as AAC."
+        note = f"The sound ({info.codec}) does not fit {suffix}; it was re-encoded as {name}."
         return SoundCopy(encoded, known, output, stack), (note, *info.notes)
     except VideoError as error:
         raise SoundError(str(error)) from error

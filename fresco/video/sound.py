@@ -16,7 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from fresco.video.streams import choose_sound_stream, explain_choice, open_container
-from fresco.video.timing import find_typical_length, repair_stamps
+from fresco.video.timing import find_typical_length, repair_stamps, to_fraction
 
 _CLOCKS_RESTART = 0x200
 """Flag of FFmpeg's formats whose timestamps may jump, such as MPEG streams."""
@@ -99,7 +99,7 @@ def _read_stamps(
         # A file that is cut off has sound up to there.
         if not stored:
             raise SoundError(str(error.strerror or error)) from error
-    clock = Fraction(stream.time_base or Fraction(1, av.time_base))
+    clock = to_fraction(stream.time_base, Fraction(1, av.time_base))
     typical = find_typical_length(stored, round(Fraction(1, 50) / clock))
     lengths = [length or typical for length in lengths]
     jumps = container.format.flags & _CLOCKS_RESTART

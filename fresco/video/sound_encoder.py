@@ -1,4 +1,4 @@
-"""Sound as AAC in a file of its own, made by another process.
+"""Sound as AAC or Opus in a file of its own, made by another process.
 
 Decoding some sound damages the memory of the process: PyAV 17.1 to 18.1 free a channel layout of a
 custom order twice, which 6.1 and 7.1 PCM in MOV has. In a process of its own that ends no program.
@@ -21,6 +21,7 @@ import numpy as np
 
 from fresco.video.sound import SoundError, SoundSource, iterate_packets, read_sound_info
 from fresco.video.streams import choose_sound_stream, open_container
+from fresco.video.timing import to_fraction
 from fresco.workspace import digest, explain, name_part
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ _RATES = (
 """Samples a second that AAC has (ISO 14496-3, table 1.18)."""
 
 _BIT_RATE = 192_000
+
+AAC, OPUS = "aac", "libopus"
+"""FFmpeg's names of the encoders."""
+
+_OPUS_RATE = 48_000
+"""Samples a second at which Opus works."""
 
 _SLACK = Fraction(1, 20)
 """Seconds that a timestamp may be off before samples are left out or silence is put in: above the
@@ -63,13 +70,15 @@ main(sys.argv[2])
 """What the other process runs."""
 
 
-def choose_rate(rate: int) -> int:
-    """The rate of AAC that loses least of sound of a rate."""
+def choose_rate(rate: int, encoder: str = AAC) -> int:
+    """The rate of the encoder that loses least of sound of a rate."""
+    if encoder == OPUS:
+        return _OPUS_RATE
     return next((each for each in _RATES if each >= rate), _RATES[-1])
 
 
-def encode_sound(sound: SoundSource, scratch: Path) -> Path:
-    """The sound that is wanted as a file of AAC that starts at 0.
+def encode_sound(sound: SoundSource, scratch: Path, encoder: str = AAC) -> Path:
+    """The sound that is wanted as a file of AAC or Opus that starts at 0.
 
     Raises SoundError where that cannot be done.
 
@@ -80,12 +89,12 @@ def encode_sound(sound: SoundSource, scratch: Path) -> Path:
     try:
         state = path.stat()
         facts = [str(path), state.st_size, state.st_mtime_ns, *_dump(sound)]
-        target = scratch / f"sound-{digest(facts)[:16]}.m4a"
+        target = scratch / f"sound-{digest(facts + [encoder] * (encoder != AAC))[:16]}.m4a"
         if target.exists():
             return target
         part = name_part(target, f"{os.getpid()}.part")
         try:
-            _run_encoder([str(path), str(part.absolute()), *_dump(sound)])
+            _run_encoder([str(path), str(part.absolute()), encoder, *_dump(sound)])
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -133,13 +142,13 @@ _kept: list[Any] = []
 def main(request: str) -> None:
     """Encode what the request asks for, in JSON, and end the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    path, target, first, last, shift, clock_shifts = json.loads(request)
+    path, target, encoder, first, last, shift, clock_shifts = json.loads(request)
     span = tuple(None if time is None else Fraction(time) for time in (first, last))
     shifts = tuple(Fraction(each) for each in clock_shifts)
     code = 0
     try:
         sound = SoundSource(Path(path), (span[0], span[1]), Fraction(shift), shifts)
-        _encode(sound, Path(target))
+        _encode(sound, Path(target), encoder)
     except Exception as error:  # whatever it is, the other process tells it as a sentence
         sys.stdout.write(str(error) or repr(error))
         code = 1
@@ -152,7 +161,7 @@ def _end_with_parent() -> None:
     os._exit(2)
 
 
-def _encode(sound: SoundSource, target: Path) -> None:
+def _encode(sound: SoundSource, target: Path, encoder: str) -> None:
     info = read_sound_info(sound)
     if info is None:
         raise SoundError("there is no sound")
@@ -161,7 +170,7 @@ def _encode(sound: SoundSource, target: Path) -> None:
         assert stream is not None
         if stream.codec_context is None:
             raise SoundError(f"PyAV {av.__version__} does not know its codec")
-        track = _Track(output, sound)
+        track = _Track(output, sound, encoder)
         for packet in iterate_packets(source, stream, info.stamps):
             track.add(_decode(stream, packet))
         track.add(_decode(stream, None))
@@ -178,10 +187,10 @@ def _decode(stream: Any, packet: Any) -> list[AudioFrame]:
 
 
 class _Track:
-    """AAC without gaps: silence where the source has nothing, and nothing twice."""
+    """Sound without gaps: silence where the source has nothing, and nothing twice."""
 
-    def __init__(self, output: Any, sound: SoundSource) -> None:
-        self._output, self._sound = output, sound
+    def __init__(self, output: Any, sound: SoundSource, encoder: str) -> None:
+        self._output, self._sound, self._encoder = output, sound, encoder
         self._end = sound.shift
         """Second of the source up to which there is sound."""
         self._next = sound.shift
@@ -194,7 +203,7 @@ class _Track:
     def add(self, frames: list[AudioFrame]) -> None:
         """Encode decoded frames, each at its time."""
         for frame in frames:
-            start = self._next if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
+            start = self._next if frame.pts is None else frame.pts * to_fraction(frame.time_base)
             self._next = start + Fraction(frame.samples, frame.sample_rate)
             first, last = self._sound.span
             if (first is None or self._next > first) and (last is None or start < last):
@@ -223,7 +232,8 @@ class _Track:
         """Encode samples that follow those before."""
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._stream is None:
-            self._stream = self._output.add_stream("aac", rate=choose_rate(frame.sample_rate))
+            rate = choose_rate(frame.sample_rate, self._encoder)
+            self._stream = self._output.add_stream(self._encoder, rate=rate)
             self._stream.codec_context.bit_rate = _BIT_RATE
             mono = len(frame.layout.channels) == 1
             self._stream.codec_context.layout = "mono" if mono else "stereo"
@@ -231,7 +241,8 @@ class _Track:
             self._drain()
             self._kind = kind
             context = self._stream.codec_context
-            self._resampler = av.AudioResampler("fltp", context.layout.name, context.sample_rate)
+            samples = "flt" if self._encoder == OPUS else "fltp"
+            self._resampler = av.AudioResampler(samples, context.layout.name, context.sample_rate)
         self._end += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None
         self._write(self._resampler.resample(frame))

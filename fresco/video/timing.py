@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
+from typing import Any
 
 _AHEAD = 16
 """Items within which a clock must be back at its place, or it counts as started again."""
@@ -19,6 +20,15 @@ _NEAR = Fraction(3, 2)
 """Lengths of an item that a timestamp may be off its expected place."""
 
 Place = Fraction | int
+
+
+def to_fraction(value: Any, otherwise: Fraction | int = 0) -> Fraction:
+    """A ratio of PyAV's, which has had a type of its own for them since version 19.
+
+    Args:
+        otherwise: where the file says nothing, or 0.
+    """
+    return Fraction(value or otherwise)
 
 
 @dataclass(frozen=True, slots=True)

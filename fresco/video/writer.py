@@ -1,4 +1,4 @@
-"""H.264 files with the source's timing and sound, whole or not at all."""
+"""Video files with the source's timing and sound, whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from types import TracebackType
 from typing import IO, Any
 
 import av
-import cv2
 import numpy as np
-from av import VideoFrame
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.temporary import open_temporary_folder
-from fresco.video.color import BT709, LIMITED, rgb_to_i420, tag_bt709
+from fresco.video.animation import ImagePages
+from fresco.video.codecs import AUTOMATIC, CONTAINERS, Codec, choose_codec
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
@@ -37,8 +36,6 @@ __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 
 logger = logging.getLogger("fresco")
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-
 _FINEST = 2**31 - 1
 """Largest number of ticks a second that MP4 can store."""
 
@@ -48,6 +45,9 @@ _FALLBACK_TICKS = 90_000
 _MKV_TICK = Fraction(1, 1000)
 """Matroska stores whole milliseconds."""
 
+_SILENT = (".gif", ".webp")
+"""Endings of files that have no sound."""
+
 _FILE_ERRORS = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EMFILE,
@@ -55,39 +55,27 @@ _FILE_ERRORS = frozenset({
 })
 """Errors that the place of a file gives; all others come from the container or the encoder."""
 
-_CPU_AVX2, _CPU_AVX512 = 11, 13
-"""Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
 
+def check_target(path: Path, codec: str = AUTOMATIC) -> None:
+    """VideoError unless a result can be written there: a video, or without a suffix a folder.
 
-def _choose_repeatable_options() -> dict[str, str]:
-    """Options that make x264 write the same bytes for the same frames.
-
-    With AVX-512 it does not always: 6 of 732 files of the same 20 frames differed (core 165). With
-    the instructions before it none of 600 did.
+    Args:
+        codec: a name of `codecs.CODECS`, or `AUTOMATIC`; a folder holds PNG files whatever it is.
     """
-    wide = all(cv2.checkHardwareSupport(number) for number in (_CPU_AVX2, _CPU_AVX512))
-    return {"x264-params": "asm=avx2"} if wide else {}
-
-
-def check_target(path: Path) -> None:
-    """VideoError unless a result can be written there: a video, or without a suffix a folder."""
     if not path.name:
         raise VideoError(f"{path} names no result; give a video file or a new folder.")
     if path.suffix:
-        _check_video_target(path)
+        _check_video_target(path, codec)
     else:
         check_folder_target(path)
 
 
-def _check_video_target(path: Path) -> None:
-    if path.suffix.lower() not in _FORMATS:
-        raise VideoError(
-            f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(_FORMATS)}, "
-            "or give a folder for images."
-        )
+def _check_video_target(path: Path, codec: str) -> Codec:
+    chosen = choose_codec(codec, path)
     require_names(path)
     if path.is_dir():
         raise VideoError(f"{path} is a folder; name a file.")
+    return chosen
 
 
 class _Sound(Enum):
@@ -102,12 +90,14 @@ class VideoWriter:
     """A video file that appears under its name when it is finished and checked.
 
     Args:
-        path: .mp4, .mov, .m4v or .mkv; folders on the way are made.
-        width, height: size of the frames to come; odd ones are padded by a repeated edge.
+        path: ends in one of `codecs.CONTAINERS`; folders on the way are made.
+        width, height: size of the frames to come; odd ones are padded by a repeated edge where
+            the codec needs even ones.
         rate: frames a second.
         timestamps: seconds of every frame on the source's clock; None: evenly at `rate`.
         end: second on that clock at which the last frame ends; None: after one frame at `rate`.
-        crf: H.264 quality, 0..51, lower is better.
+        crf: quality on the scale of H.264, 0..51, lower is better.
+        codec: a name of `codecs.CODECS`, or `AUTOMATIC`.
         sound_from: file whose sound is copied; a silent one is fine.
         sound_range: first and last second of the source's sound; None: all of it.
         clock_shifts: seconds added to the source's stored times, part by part (`VideoInfo`).
@@ -119,7 +109,7 @@ class VideoWriter:
     def __init__(
         self, path: str | Path, width: int, height: int, rate: Fraction | int, *,
         timestamps: Sequence[Fraction] | None = None, end: Fraction | None = None, crf: int = 17,
-        sound_from: str | Path | None = None,
+        codec: str = AUTOMATIC, sound_from: str | Path | None = None,
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
         pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
@@ -130,8 +120,11 @@ class VideoWriter:
         self._rate = Fraction(rate)
         self._crf, self._aspect = crf, pixel_aspect
         self._check_arguments()
+        self._codec = _check_video_target(self.path, codec)
         self._start = timestamps[0] if timestamps else None
-        self._clock, self._stamps, self._notes = _convert_to_ticks(timestamps, self._rate)
+        self._clock, self._stamps, self._notes = _convert_to_ticks(
+            timestamps, self._rate, self._codec
+        )
         length = end - timestamps[-1] if timestamps and end is not None else 1 / self._rate
         self._last_length = max(1, round(length / self._clock))
         self._held = length > HELD / self._rate
@@ -146,11 +139,12 @@ class VideoWriter:
         self._sound_kept: _Sound | None = None
         """None until `rehearse` has found out."""
         self._sound_notes: tuple[str, ...] = ()
-        self._pad = (width % 2, height % 2)
+        across, down = self._codec.halved
+        self._pad = (width % 2 if across else 0, height % 2 if down else 0)
         if any(self._pad):
             self._notes += (
                 f"{width}x{height} is odd; padded to {width + self._pad[0]}x"
-                f"{height + self._pad[1]} by repeating the edge, as H.264 needs.",
+                f"{height + self._pad[1]} by repeating the edge, as {self._codec.label} needs.",
             )
 
     @property
@@ -160,7 +154,6 @@ class VideoWriter:
 
     def _check_arguments(self) -> None:
         width, height = self._size
-        _check_video_target(self.path)
         if width < 1 or height < 1:
             raise VideoError(f"The frame size is {width}x{height}; it must be at least 1x1.")
         if self._rate <= 0:
@@ -193,6 +186,8 @@ class VideoWriter:
         try:
             self._open(kept)
             self._output.start_encoding()
+            if self.path.suffix.lower() in _SILENT:  # their containers are never without a frame
+                self._encode_blank()
             if self._sound is not None:
                 self._sound.pump(None)
             self._stack.close()
@@ -202,6 +197,13 @@ class VideoWriter:
             raise self._explain_unwritable(error) from error
         finally:
             self._discard()
+
+    def _encode_blank(self) -> None:
+        """Write one black frame and end the stream."""
+        frame = self._codec.make_frame(np.zeros((*self._size[::-1], 3), np.uint8))
+        frame.pts, frame.time_base = 0, self._clock
+        for packet in (frame, None):
+            self._output.mux(self._stream.encode(packet))
 
     def __enter__(self) -> VideoWriter:
         self.rehearse()
@@ -227,11 +229,13 @@ class VideoWriter:
         self._sound = None
         self._claim = claim_part(self._part)
         self._output = self._stack.enter_context(
-            av.open(str(self._part.absolute()), "w", format=_FORMATS[suffix])
+            av.open(str(self._part.absolute()), "w", format=CONTAINERS[suffix])
         )
         self._stream = self._add_video_stream(self._output)
         if self._sound_source is None or kept is _Sound.LEFT_OUT:
             return
+        if suffix in _SILENT:
+            raise SoundError(f"{suffix} files have none")
         if self._scratch is None:
             own = ExitStack()
             self._scratch = own.enter_context(open_temporary_folder())
@@ -242,20 +246,18 @@ class VideoWriter:
         )
 
     def _add_video_stream(self, output: OutputContainer) -> VideoStream:
-        stream = output.add_stream("libx264", rate=self._rate)
+        stream = output.add_stream(self._codec.encoder, rate=self._rate)
         assert isinstance(stream, VideoStream)
         context: Any = stream.codec_context
         context.width, context.height = (s + p for s, p in zip(self._size, self._pad, strict=True))
-        context.pix_fmt = "yuv420p"
-        context.options = {"crf": str(self._crf), "preset": "medium"} | _choose_repeatable_options()
-        if self._held:
-            # Containers keep the length of the last packet: it must be the last frame's.
-            context.options |= {"bf": "0"}
+        context.pix_fmt = self._codec.layout
+        context.options = self._codec.quality(self._crf, self._held)
+        if self._codec.encoder == "libx265" and CONTAINERS[self.path.suffix.lower()] != "matroska":
+            context.codec_tag = "hvc1"  # Apple's players look for this one
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock
         context.sample_aspect_ratio = self._aspect
-        context.color_range = LIMITED
-        context.colorspace = context.color_primaries = context.color_trc = BT709
+        self._codec.tag(context)
         return stream
 
     def _pump_sound(self, until: Fraction | None) -> None:
@@ -285,7 +287,7 @@ class VideoWriter:
         stamp = self._find_stamp(self._count)
         if any(self._pad):
             rgb = np.pad(rgb, ((0, self._pad[1]), (0, self._pad[0]), (0, 0)), mode="edge")
-        frame = tag_bt709(VideoFrame.from_ndarray(rgb_to_i420(rgb), "yuv420p"))
+        frame = self._codec.make_frame(rgb)
         frame.pts, frame.time_base = stamp, self._clock
         if hasattr(frame, "duration"):
             frame.duration = self._find_length(self._count)
@@ -298,7 +300,7 @@ class VideoWriter:
 
     def _find_stamp(self, number: int) -> int:
         if self._stamps is None:
-            return number
+            return round(number / self._rate / self._clock)
         if number >= len(self._stamps):
             raise VideoError(
                 f"More frames came for {self.path.name} than the {len(self._stamps)} timestamps "
@@ -309,7 +311,7 @@ class VideoWriter:
     def _find_length(self, number: int) -> int:
         """Ticks a frame is shown."""
         if self._stamps is None:
-            return 1
+            return self._find_stamp(number + 1) - self._find_stamp(number)
         if number + 1 < len(self._stamps):
             return self._stamps[number + 1] - self._stamps[number]
         return self._last_length
@@ -338,15 +340,15 @@ class VideoWriter:
 
     def _check_result(self) -> None:
         """Decode the finished file: every frame must be there, at its time."""
-        info = index_video(self._part).info
+        paged = self.path.suffix.lower() == ".webp"
+        info = (ImagePages(self._part) if paged else index_video(self._part)).info
         if info.frames != self._count:
             raise VideoError(
                 f"{self.path.name} has {info.frames} frames, {self._count} were written; check "
                 "the space on the disk and run again."
             )
-        stamps = self._stamps or range(self._count)
-        wanted = [stamp * self._clock for stamp in stamps]
-        slack = _MKV_TICK if self.path.suffix.lower() == ".mkv" else Fraction(0)
+        wanted = [self._find_stamp(number) * self._clock for number in range(self._count)]
+        slack = _MKV_TICK if self.path.suffix.lower() in (".mkv", ".webm") else Fraction(0)
         for number, (found, time) in enumerate(zip(info.timestamps, wanted, strict=True)):
             if abs(found - info.timestamps[0] - time + wanted[0]) > slack:
                 raise VideoError(
@@ -414,11 +416,16 @@ def _describe_sound(
 
 
 def _convert_to_ticks(
-    timestamps: Sequence[Fraction] | None, rate: Fraction
+    timestamps: Sequence[Fraction] | None, rate: Fraction, codec: Codec
 ) -> tuple[Fraction, tuple[int, ...] | None, tuple[str, ...]]:
-    """A clock that every timestamp is whole in, the stamps from 0 on, and notes."""
+    """A clock that every timestamp is whole in, or the codec's, the stamps from 0 on, and notes."""
+    if codec.tick is not None and rate * codec.tick > Fraction(1, 2):
+        raise VideoError(
+            f"{codec.label} shows at most {1 / codec.tick / 2} frames a second as they are; the "
+            f"source has {float(rate):g}. Choose another output.codec."
+        )
     if not timestamps:
-        return 1 / rate, None, ()
+        return codec.tick or 1 / rate, None, ()
     times = [Fraction(time) - timestamps[0] for time in timestamps]
     for number, (a, b) in enumerate(pairwise(times)):
         if b <= a:
@@ -427,7 +434,14 @@ def _convert_to_ticks(
                 "before; give rising times."
             )
     ticks, notes = lcm(*(time.denominator for time in times)), ()
-    if ticks > _FINEST:
+    if codec.tick is not None:
+        ticks = int(1 / codec.tick)
+        if len({round(time * ticks) for time in times}) < len(times):
+            raise VideoError(
+                f"Some frames of the source lie closer together than {codec.label} can tell apart "
+                f"({ticks} times a second). Choose another output.codec."
+            )
+    elif ticks > _FINEST:
         ticks = _FALLBACK_TICKS
         notes = (f"The source's times are finer than MP4 can store; rounded to 1/{ticks} s.",)
     return Fraction(1, ticks), tuple(round(time * ticks) for time in times), notes

@@ -23,6 +23,7 @@ from fresco.server.api.sources import open_video, store_keyframes
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.settings import FrescoSettings
+from fresco.video.codecs import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
 
@@ -140,7 +141,8 @@ class JobRoutes:
 
     def _file(self, job: str, path: Path | None, what: str, request: Request) -> Response:
         path = _require_file(path, job, what)
-        return answer_file(path, request.headers, "video/mp4", f"{job}-{what}{path.suffix}")
+        media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        return answer_file(path, request.headers, media, f"{job}-{what}{path.suffix}")
 
 
 def _require_file(path: Path | None, job: str, what: str) -> Path:

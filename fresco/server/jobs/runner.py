@@ -23,6 +23,7 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.server.space import require_free
 from fresco.settings import FrescoSettings, SamplingSettings
+from fresco.video.codecs import CONTAINERS, choose_suffix
 from fresco.video.reader import VideoInfo, open_source
 from fresco.video.size import working_size
 from fresco.workspace import (
@@ -43,6 +44,8 @@ _PIXELS_PER_BYTE = 4
 """Of a video that is hard to compress, at the quality that is usual here."""
 _LAST_FRAME = 10**9
 """Highest number of a frame that is believed."""
+_RESULT = "result"
+"""Name of a job's video before its ending."""
 _NEXT = "next"
 """Folder of a job for the result of the run at work; what was there before stays till it is whole.
 """
@@ -86,7 +89,8 @@ def make_work(
         makes_video = request.goal in (Goal.ALL, Goal.PROPAGATION)
         place = _empty_folder(folder / _NEXT) if makes_video else folder
         result = _run(
-            environment, request, folder, place / "result.mp4", progress,
+            environment, request, folder,
+            place / f"{_RESULT}{choose_suffix(request.settings.output.codec)}", progress,
             find_scans(Path(request.source)),
         )
         _require_same_source(Path(request.source), folder)
@@ -141,10 +145,14 @@ def _empty_folder(place: Path) -> Path:
 
 def _take_over(place: Path, folder: Path) -> None:
     """Move what a run made, now that it is whole, over what an earlier run of the job made."""
+    names = [path.name for path in sorted(place.iterdir())]
     try:
-        for path in sorted(place.iterdir()):
-            path.replace(folder / path.name)
+        for name in names:
+            (place / name).replace(folder / name)
         place.rmdir()
+        for ending in CONTAINERS:  # of an earlier run with another codec
+            if f"{_RESULT}{ending}" not in names:
+                (folder / f"{_RESULT}{ending}").unlink(missing_ok=True)
     except OSError as error:
         raise explain(error, folder) from error
 

@@ -178,6 +178,22 @@ def test_only_a_translated_keyframe_is_translated_again(
     assert words in failed(engine, engine.submit(request))
 
 
+def test_another_codec_takes_the_place_of_the_video_before(
+    engine: JobEngine, clip: Path, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "keys" / "0.png", np.full((64, 64, 3), 90, np.uint8))
+    values = {"propagation": {"method": "flow"}, "output": {"codec": "vp9"}}
+    request = JobRequest(
+        str(clip), Goal.PROPAGATION, tiny_settings(values), own_keys=str(tmp_path / "keys")
+    )
+    job = done(engine, engine.submit(request)).id
+    assert engine.outcome(job).output == engine.folder(job) / "result.webm"
+    other = from_dict({"output": {"codec": "ffv1"}}, request.settings)
+    done(engine, engine.resume(job, dataclasses.replace(request, settings=other)))
+    assert engine.outcome(job).output == engine.folder(job) / "result.mkv"
+    assert [path.name for path in engine.folder(job).glob("result.*")] == ["result.mkv"]
+
+
 def test_own_keyframes_of_two_videos_of_one_name_do_not_meet(
     engine: JobEngine, environment: TinyEnvironment, tmp_path: Path
 ) -> None:

@@ -1,0 +1,220 @@
+"""Codecs of result videos: encoder, containers, layout of the frames, and what quality means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av import VideoFrame
+from numpy.typing import NDArray
+
+from fresco.errors import VideoError
+from fresco.video.color import BT709, FULL, LIMITED, rgb_to_planes
+
+_HIGHEST_CRF = 51
+"""Of `output.crf`, whose scale is that of H.264."""
+
+CONTAINERS = {
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
+    ".gif": "gif", ".webp": "webp",
+}
+"""FFmpeg's name of the container by the ending of a file."""
+
+_CPU_AVX2, _CPU_AVX512 = 11, 13
+"""Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
+
+
+MEDIA_TYPES = {
+    ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska", ".webm": "video/webm", ".gif": "image/gif", ".webp": "image/webp",
+}
+"""What HTTP calls a file with that ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How frames are stored."""
+
+    label: str
+    """Name for people."""
+    encoder: str
+    """FFmpeg's name."""
+    suffixes: tuple[str, ...]
+    """Endings of files that can hold it; the first is that of a file without another wish."""
+    layout: str
+    """FFmpeg's pixel format."""
+    quality: Callable[[int, bool], dict[str, str]]
+    """Options of the encoder from `output.crf`, and whether the last frame is held long."""
+    bits: int = 8
+    """Of a sample."""
+    halved: tuple[bool, bool] = (True, True)
+    """Whether chroma has half the columns, and half the rows; the frame's sides are even then."""
+    tick: Fraction | None = None
+    """Seconds that every time is rounded to; None: the container decides."""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether a decoder gives back the very pixels."""
+        return self.layout == "bgr0"
+
+    def make_frame(self, rgb: NDArray[np.uint8]) -> VideoFrame:
+        """A frame to encode of RGB [H, W, 3]."""
+        height, width = rgb.shape[:2]
+        if self.layout == "pal8":
+            return _make_palette_frame(rgb)
+        if self.layout in ("bgr0", "bgra"):
+            whole = np.full((height, width, 4), 255, np.uint8)
+            whole[..., :3] = rgb[..., ::-1]
+            planes = [whole.reshape(height, -1)]
+        else:
+            planes = rgb_to_planes(rgb, self.bits, *self.halved)
+        frame = VideoFrame(width, height, self.layout)
+        for plane, values in zip(frame.planes, planes, strict=True):
+            _fill(plane, values)
+        if self.layout not in ("bgr0", "bgra"):
+            frame.colorspace, frame.color_range = BT709, LIMITED
+        return frame
+
+    def tag(self, context: Any) -> None:
+        """Say in an encoder's context what the colours of `make_frame` mean."""
+        if self.layout == "pal8":
+            return
+        context.color_primaries = context.color_trc = BT709
+        if self.layout in ("bgr0", "bgra"):
+            context.color_range = FULL
+        else:
+            context.color_range, context.colorspace = LIMITED, BT709
+
+
+def _fill(plane: Any, values: NDArray[Any]) -> None:
+    """Copy rows into a plane, whose own rows may be longer."""
+    rows = np.ascontiguousarray(values).view(np.uint8)
+    padded = np.zeros((plane.height, plane.line_size), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    plane.update(padded)
+
+
+def _make_palette_frame(rgb: NDArray[np.uint8]) -> VideoFrame:
+    """A frame with the 256 colours that suit it best."""
+    from PIL import Image
+
+    image = Image.fromarray(rgb).quantize(256, method=Image.Quantize.MEDIANCUT)
+    colours = np.asarray(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    palette = np.zeros((256, 4), np.uint8)  # alpha, red, green, blue
+    palette[:, 0] = 255
+    palette[: len(colours), 1:] = colours
+    pair: Any = np.asarray(image, np.uint8), palette
+    return VideoFrame.from_ndarray(pair, format="pal8")
+
+
+def _scale(crf: int, highest: int) -> str:
+    """`output.crf` on the scale of another encoder."""
+    return str(round(crf * highest / _HIGHEST_CRF))
+
+
+def _choose_h264(crf: int, held: bool) -> dict[str, str]:
+    # With AVX-512 x264 does not always write the same bytes for the same frames: 6 of 732 files of
+    # the same 20 frames differed (core 165). With the instructions before it none of 600 did.
+    wide = all(cv2.checkHardwareSupport(number) for number in (_CPU_AVX2, _CPU_AVX512))
+    options = {"crf": str(crf), "preset": "medium"} | ({"x264-params": "asm=avx2"} if wide else {})
+    # Containers keep the length of the last packet: it must be the last frame's.
+    return options | ({"bf": "0"} if held else {})
+
+
+def _choose_h265(crf: int, held: bool) -> dict[str, str]:
+    parameters = "log-level=error" + (":bframes=0" if held else "")
+    return {"crf": str(crf), "preset": "medium", "x265-params": parameters}
+
+
+def _choose_av1(crf: int, held: bool) -> dict[str, str]:
+    os.environ.setdefault("SVT_LOG", "1")  # else it tells its settings on every file
+    return {"crf": _scale(crf, 63), "preset": "8"}
+
+
+def _choose_vp9(crf: int, held: bool) -> dict[str, str]:
+    return {"crf": _scale(crf, 63), "b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"}
+
+
+def _choose_webp(crf: int, held: bool) -> dict[str, str]:
+    return {"quality": str(100 - int(_scale(crf, 100))), "compression_level": "4"}
+
+
+def _nothing(crf: int, held: bool) -> dict[str, str]:
+    return {}
+
+
+_USUAL = (".mp4", ".m4v", ".mov", ".mkv")
+
+CODECS = {
+    "h264": Codec("H.264", "libx264", _USUAL, "yuv420p", _choose_h264),
+    "h265": Codec("H.265", "libx265", _USUAL, "yuv420p", _choose_h265),
+    "h265-10bit": Codec("H.265, 10 bit", "libx265", _USUAL, "yuv420p10le", _choose_h265, bits=10),
+    "av1": Codec(
+        "AV1, 10 bit", "libsvtav1", (".mp4", ".mkv", ".webm"), "yuv420p10le", _choose_av1, bits=10
+    ),
+    "vp9": Codec("VP9", "libvpx-vp9", (".webm", ".mkv", ".mp4"), "yuv420p", _choose_vp9),
+    "prores-422-hq": Codec(
+        "ProRes 422 HQ", "prores_ks", (".mov", ".mkv"), "yuv422p10le",
+        lambda crf, held: {"profile": "3", "vendor": "apl0"}, bits=10, halved=(True, False),
+    ),
+    "prores-4444": Codec(
+        "ProRes 4444", "prores_ks", (".mov", ".mkv"), "yuv444p10le",
+        lambda crf, held: {"profile": "4", "vendor": "apl0"}, bits=10, halved=(False, False),
+    ),
+    "ffv1": Codec(
+        "FFV1, lossless", "ffv1", (".mkv",), "bgr0",
+        lambda crf, held: {"level": "3", "slicecrc": "1"}, halved=(False, False),
+    ),
+    "gif": Codec(
+        "GIF", "gif", (".gif",), "pal8", _nothing, halved=(False, False), tick=Fraction(1, 100)
+    ),
+    "webp": Codec(
+        "animated WebP", "libwebp_anim", (".webp",), "bgra", _choose_webp, halved=(False, False),
+        tick=Fraction(1, 1000),
+    ),
+}
+"""By the name that `output.codec` gives it."""
+
+AUTOMATIC = "auto"
+"""`output.codec`: the usual codec of the file's ending."""
+
+_BY_SUFFIX = {".webm": "vp9", ".gif": "gif", ".webp": "webp"}
+"""The usual codec, where it is not H.264."""
+
+
+def choose_codec(name: str, path: Path) -> Codec:
+    """The codec of that name for a file; VideoError where its ending cannot hold it.
+
+    Args:
+        name: a name of `CODECS`, or `AUTOMATIC`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in CONTAINERS:
+        raise VideoError(
+            f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(CONTAINERS)}, "
+            "or give a folder for images."
+        )
+    codec = CODECS[_BY_SUFFIX.get(suffix, "h264") if name == AUTOMATIC else name]
+    if suffix not in codec.suffixes:
+        raise VideoError(
+            f"{path.name} cannot hold {codec.label} (output.codec {name}); name the result "
+            f"{' or '.join(codec.suffixes)}, or choose another codec."
+        )
+    if codec.encoder not in av.codecs_available:
+        raise VideoError(
+            f"PyAV {av.__version__} has no encoder for {codec.label} ({codec.encoder}); choose "
+            "another output.codec."
+        )
+    return codec
+
+
+def choose_suffix(name: str) -> str:
+    """The ending of a result for which only the codec was chosen."""
+    return CODECS["h264" if name == AUTOMATIC else name].suffixes[0]
