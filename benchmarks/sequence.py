@@ -77,7 +77,7 @@ def painted(frames: Sequence[Image], style: Image, quality: str, *, restart: boo
     with recorder:
         side = PatchCarrier(style, frames[0], recorder)
         for image, pair in zip(frames[1:], steps, strict=True):
-            side.take(side.follow(image, pair.backward, pair.backward_occlusion))
+            side.follow(image, pair.backward, pair.backward_occlusion)()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     numbers = {

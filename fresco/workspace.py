@@ -436,8 +436,12 @@ def drop_damaged(folder: Path, size: tuple[int, int] | None = None) -> None:
             raise explain(error, path) from error
 
 
-def _is_whole_image(path: Path, size: tuple[int, int] | None) -> bool:
-    """Whether the parts of a PNG have their checksums, without decoding it."""
+def is_whole_image(path: Path, size: tuple[int, int] | None) -> bool:
+    """Whether the parts of a PNG have their checksums, without decoding it.
+
+    Args:
+        size: width and height that it must have; None: any.
+    """
     try:
         data = memoryview(path.read_bytes())
     except OSError:
@@ -467,7 +471,7 @@ def _is_whole_archive(path: Path, _: object) -> bool:
 
 
 _CHECKS: Mapping[str, Callable[[Path, tuple[int, int] | None], bool]] = {
-    ".png": _is_whole_image, ".npz": _is_whole_archive,
+    ".png": is_whole_image, ".npz": _is_whole_archive,
 }
 """Whether a file of a kind is whole, by its suffix."""
 

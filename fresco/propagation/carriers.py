@@ -5,7 +5,8 @@ Both answer arrays to keep; an image is made of them when it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.flow.arrays import Flow, Mask
+from fresco.propagation.ahead import look_ahead
 from fresco.propagation.guides import KeySources, normalise_distance
 from fresco.propagation.render import enlarge_flow, warp_key
-from fresco.propagation.scratch import Arrays, Scratch
+from fresco.propagation.scratch import Arrays, Scratch, round_arrays
 from fresco.propagation.synthesizer import PatchSynthesizer
 from fresco.propagation.tracks import KeyFrame, Track, advance_track
 
@@ -37,8 +39,14 @@ class Carrier(Protocol):
     restarts: int
     """Frames after which it can go on from what was kept; 0: only from the key."""
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
-        """Carry to the next frame; answers what to keep, `cost` [H, W] among it.
+    shown: str
+    """Name of what is kept of a frame that `image` needs."""
+
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
+        """Find the next frame; answers what makes it, and gives what to keep.
+
+        `cost` [H, W] is kept, and every `restarts` frames all that `take` needs. The frame after it
+        may be found before it is made.
 
         Args:
             image: [H, W, 3] the source's frame.
@@ -47,8 +55,12 @@ class Carrier(Protocol):
         """
         ...
 
-    def take(self, kept: Arrays) -> None:
-        """Stand at a frame that was carried to, just now or before an interruption."""
+    def take(self, kept: Arrays, count: int) -> None:
+        """Stand at a frame that was carried to before an interruption.
+
+        Args:
+            count: of the frames carried to, a multiple of `restarts`.
+        """
         ...
 
     def image(self, kept: Arrays) -> Image:
@@ -60,21 +72,21 @@ class FlowCarrier:
     """Moves the key along the flow accumulated so far."""
 
     restarts = 0
+    shown = "flow"
 
     def __init__(self, image: Image, frame: Image, estimator: FlowEstimator) -> None:
         self._image, self._key, self._estimator = image, KeyFrame(frame), estimator
         self._track = Track.start(*frame.shape[:2])
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
         """See `Carrier.follow`; `flow` [H, W, 2] leads to the key."""
-        self._track = advance_track(
+        track = advance_track(
             self._track, step, hidden, frame=image, key=self._key, estimator=self._estimator
         )
-        return {
-            "flow": self._track.flow, "cost": self._track.measure_cost(image, self._key),
-        }
+        self._track = track
+        return lambda: {"flow": track.flow, "cost": track.measure_cost(image, self._key)}
 
-    def take(self, kept: Arrays) -> None:
+    def take(self, kept: Arrays, count: int) -> None:
         """Nothing to do: after an interruption all frames were carried to, or none counts."""
 
     def image(self, kept: Arrays) -> Image:
@@ -86,6 +98,7 @@ class PatchCarrier:
     """Paints every frame from patches of the key."""
 
     restarts = CHAIN
+    shown = "image"
 
     def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
         self._size = (image.shape[0], image.shape[1])
@@ -95,26 +108,34 @@ class PatchCarrier:
         self._synthesizer = synthesizer
         self._count = 0
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Arrays:
+    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
         """See `Carrier.follow`; `image` is the painted frame, at the key's size."""
         track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=None
         )
+        track = round_arrays({"flow": track.flow, "seen": track.seen})
+        self._track = Track(track["flow"], track["seen"])
         guides = self._key.make_guides(
-            _scale_to(image, self._size), enlarge_flow(track.flow, self._size)
+            _scale_to(image, self._size), enlarge_flow(track["flow"], self._size)
         )
-        painted, error = self._synthesizer.frame(
-            guides, enlarge_flow(step, self._size), restart=self._count % self.restarts == 0
-        )
-        distance = normalise_distance(error)
-        cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
-        return {"image": painted, "flow": track.flow, "seen": track.seen,
-                "cost": np.asarray(cost)}
+        restart = self._count % self.restarts == 0
+        self._count += 1
+        kept = track if self._count % self.restarts == 0 else {}
 
-    def take(self, kept: Arrays) -> None:
+        def paint() -> Arrays:
+            painted, error = self._synthesizer.frame(
+                guides, enlarge_flow(step, self._size), restart=restart
+            )
+            distance = normalise_distance(error)
+            cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
+            return {"image": painted, "cost": np.asarray(cost), **kept}
+
+        return paint
+
+    def take(self, kept: Arrays, count: int) -> None:
         """See `Carrier.take`."""
         self._track = Track(kept["flow"], kept["seen"])
-        self._count += 1
+        self._count = count
 
     def image(self, kept: Arrays) -> Image:
         """The frame as it was painted."""
@@ -143,21 +164,28 @@ class CarryStep:
 
 def carry_all(
     carrier: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
-) -> Iterator[tuple[CarryStep, Arrays]]:
+) -> Iterator[tuple[int, Arrays]]:
     """Carry over all steps, past those that were kept before an interruption.
+
+    The next frame is found while one is made: the program paints in a process of its own.
 
     Args:
         name: under which the arrays of this direction are kept.
         frames: the numbers of all steps, in order.
+
+    Returns:
+        Every frame's number, with what is kept of it.
     """
     known = scratch.count_leading(name, frames)
     if known < len(frames):
         known -= known % carrier.restarts if carrier.restarts else known
-    for count, step in enumerate(steps):
-        if count < known:
-            kept = scratch.get(name, step.frame)
-        else:
-            arrays = carrier.follow(step.image, step.flow, step.hidden)
-            kept = scratch.put(name, step.frame, **arrays)
-        carrier.take(kept)
-        yield step, kept
+    for frame in frames[:known]:
+        yield frame, scratch.get(name, frame, carrier.shown)
+    if 0 < known < len(frames):
+        carrier.take(scratch.get(name, frames[known - 1]), known)
+    found = (
+        (step.frame, carrier.follow(step.image, step.flow, step.hidden))
+        for step in itertools.islice(steps, known, None)
+    )
+    for frame, make in look_ahead(found):
+        yield frame, scratch.put(name, frame, **make())

@@ -108,6 +108,6 @@ def propagate_end(
     with job.open_scratch(estimator) as scratch, \
             engine.open_carrier(image, key, estimator, check) as carrier:
         steps = _walk_outward(job, key, scratch, estimator)
-        for step, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
-            write_image(job.path(step.frame), carrier.image(kept))
+        for frame, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
+            write_image(job.path(frame), carrier.image(kept))
             advanced()

@@ -306,8 +306,14 @@ def _run_on_cluster(tried: _Round, address: str) -> None:
             raise
 
 
-def _share_cores(job: SegmentJob, threads: int) -> SegmentJob:
-    return dataclasses.replace(job, engine=job.engine.with_threads(threads))
+def share_cores(jobs: int, workers: int, cores: int) -> list[int]:
+    """Threads of every job where so many are worked on at a time, in that order.
+
+    What is left for the last turn, when some workers have nothing to do, shares all cores.
+    """
+    last = jobs % workers
+    turns = [workers] * (jobs - last) + [last] * last
+    return [max(1, (cores + turn - 1 - place % turn) // turn) for place, turn in enumerate(turns)]
 
 
 def run_segments(
@@ -332,7 +338,11 @@ def run_segments(
     progress.look(jobs, found=True)
     # Cores are shared out: on a cluster by its workers, here by us.
     count = count_workers(workers, len(jobs))
-    jobs = [_share_cores(job, 1 if cluster else max(1, count_cores() // count)) for job in jobs]
+    shares = [1] * len(jobs) if cluster else share_cores(len(jobs), count, count_cores())
+    jobs = [
+        dataclasses.replace(job, threads=threads)
+        for job, threads in zip(jobs, shares, strict=True)
+    ]
     for attempt in range(1, ATTEMPTS + 1):
         try:
             tried = _Round(jobs, progress, preparation, _AHEAD * (workers or count_cores()))

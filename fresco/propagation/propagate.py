@@ -1,14 +1,15 @@
 """Carry two keyframes to the frames between them.
 
-Three passes over a segment. Forward: flow of neighbours, the first key carried. Backward: the last
-key carried, and the evidence for either side gathered from the frames to come. Forward again: the
-evidence of the frames before, selection, blending, writing. Only a few frames are in memory at a
-time; the rest lies in the segment's scratch folder, where an interrupted run finds it again.
+Four passes over a segment: flow of neighbours; both keys carried, at once where there are threads;
+backward, the evidence for either side gathered from the frames to come; forward, the evidence of
+the frames before, selection, blending, writing. Only a few frames are in memory at a time; the rest
+lies in the segment's scratch folder, where an interrupted run finds it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,11 @@ from fresco.blending.selection import (
     weigh_sides,
 )
 from fresco.errors import PropagationError
-from fresco.flow.arrays import Map, remap
+from fresco.flow.arrays import Flow, Map, Mask, remap
+from fresco.flow.interface import FrameEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.progress import never_stop
+from fresco.propagation.ahead import map_in_order, run_side_by_side
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.draft_fill import draft_segment
 from fresco.propagation.engine import DraftEngine
@@ -41,6 +44,8 @@ MEMORY = 0.6
 """Share of the neighbouring frame's evidence; half of it is forgotten after 1.4 frames."""
 SOFTNESS = 9
 """Side in pixels of the neighbourhood that chooses its side together."""
+_DIRECTIONS = ("forward", "backward")
+"""Names under which what is carried is kept."""
 
 
 def propagate_segment(
@@ -59,16 +64,31 @@ def propagate_segment(
         return draft_segment(job, check)
     images = job.read_keys()
     with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
-        first, last = _store_source(job, estimator, scratch, check)
-        with engine.open_carrier(images[0], first, estimator, check) as forward:
-            for _ in carry_all(forward, "forward", _walk_segment(job, scratch, check), job.interior,
-                              scratch):
-                pass
-        with engine.open_carrier(images[1], last, estimator, check) as backward:
-            _gather_backward(job, backward, scratch, check)
-        for frame, sides in _select_sides(job, (forward, backward), scratch, check):
-            if frame in missing:
-                write_image(job.path(frame), render(sides, job.blend))
+        frames = _store_source(job, estimator, scratch, check)
+        # Two programs of one thread each do more than one program of two.
+        engine = engine.with_threads(max(1, job.threads // 2))
+
+        def carry(image: Image, frame: Image, check: Callable[[], None], *, backward: bool
+                  ) -> Carrier:
+            with engine.open_carrier(image, frame, estimator, check) as carrier:
+                numbers = job.interior[::-1] if backward else job.interior
+                steps = _walk_segment(numbers, scratch, backward=backward)
+                for _ in carry_all(carrier, _DIRECTIONS[backward], steps, numbers, scratch):
+                    check()
+            return carrier
+
+        carriers = run_side_by_side(
+            [functools.partial(carry, images[back], frames[back], backward=back)
+             for back in (False, True)], check, job.threads,
+        )
+        _gather_evidence(job, scratch, check)
+
+        def write(found: tuple[int, Sides]) -> None:
+            write_image(job.path(found[0]), render(found[1], job.blend))
+
+        chosen = _select_sides(job, missing, carriers, scratch, check)
+        for _ in map_in_order(write, chosen, job.threads):
+            pass
     return len(missing)
 
 
@@ -78,71 +98,97 @@ def _store_source(
     """Keep the source's frames and the flow between neighbours. Returns the keys' frames."""
     before: Image | None = None
     first: Image | None = None
-    for frame, image in job.read_source():
-        check()
-        if before is None or first is None:
-            first = before = image
-            continue
-        if image.shape != first.shape:
-            raise PropagationError(
-                f"Frame {frame} is {image.shape[1]}x{image.shape[0]}, frame {job.first} "
-                f"{first.shape[1]}x{first.shape[0]}; give frames of one size."
-            )
+
+    def read_pairs() -> Iterator[tuple[int, Image, Image]]:
+        nonlocal before, first
+        for frame, image in job.read_source():
+            check()
+            if before is None or first is None:
+                first = before = image
+                continue
+            if image.shape != first.shape:
+                raise PropagationError(
+                    f"Frame {frame} is {image.shape[1]}x{image.shape[0]}, frame {job.first} "
+                    f"{first.shape[1]}x{first.shape[0]}; give frames of one size."
+                )
+            yield frame, before, image
+            before = image
+
+    def store(pair: tuple[int, Image, Image]) -> None:
+        frame, earlier, image = pair
         scratch.put("source", frame, image=image)
         if not has_pair(scratch, frame) and not (
             job.motion and take_pair(scratch, frame, job.motion)
         ):
-            store_pair(scratch, frame, estimate_motion(before, image, estimator))
+            store_pair(scratch, frame, estimate_motion(earlier, image, estimator))
         if job.motion:
             give_pair(scratch, frame, job.motion)
-        before = image
+
+    # A network takes much memory, and its rounding depends on its threads.
+    threads = job.threads if isinstance(estimator, FrameEstimator) else 1
+    for _ in map_in_order(store, read_pairs(), threads):
+        pass
     assert first is not None
     assert before is not None
     return first, before
 
 
 def _walk_segment(
-    job: SegmentJob, scratch: Scratch, check: Callable[[], None], *, backward: bool = False
+    frames: Sequence[int], scratch: Scratch, *, backward: bool
 ) -> Iterator[CarryStep]:
-    """All frames between the keys, in the direction of carrying."""
-    for frame in reversed(job.interior) if backward else job.interior:
-        check()
-        move = scratch.get("ahead", frame + 1) if backward else scratch.get("behind", frame)
-        yield CarryStep(frame, scratch.get("source", frame)["image"], move["flow"], move["hidden"])
+    """Frames in the direction of carrying."""
+    for frame in frames:
+        flow, hidden = _read_move(frame, scratch, backward=backward)
+        yield CarryStep(frame, scratch.get("source", frame)["image"], flow, hidden)
 
 
-def _gather_backward(
-    job: SegmentJob, carrier: Carrier, scratch: Scratch, check: Callable[[], None]
-) -> None:
-    """Carry the last key, and gather the evidence from the frames to come."""
+def _read_move(frame: int, scratch: Scratch, *, backward: bool) -> tuple[Flow, Mask]:
+    """Flow to the frame before, seen in the direction of carrying, and where that one hides it."""
+    move = scratch.get("ahead", frame + 1) if backward else scratch.get("behind", frame)
+    return move["flow"], move["hidden"]
+
+
+def _gather_evidence(job: SegmentJob, scratch: Scratch, check: Callable[[], None]) -> None:
+    """The evidence for either side, gathered from the frames to come."""
     total: Map | None = None
-    steps = _walk_segment(job, scratch, check, backward=True)
-    for step, kept in carry_all(carrier, "backward", steps, job.interior[::-1], scratch):
-        first = scratch.get("forward", step.frame)["cost"] + NOISE
-        second = kept["cost"] + NOISE
-        weights = weigh_sides(step.frame - job.first, job.last - job.first)
-        own = weigh_evidence(first, second, weights=weights)
-        total = own if total is None else gather_evidence(
-            own, remap(total, step.flow), ~step.hidden, memory=MEMORY
-        )
-        scratch.put("evidence", step.frame, odds=np.log(first / second), own=own, total=total)
+    for frame in job.interior[::-1]:
+        check()
+        first, second = (scratch.get(name, frame, "cost")["cost"] + NOISE for name in _DIRECTIONS)
+        own = weigh_evidence(first, second, weights=_weigh(job, frame))
+        if total is None:
+            total = own
+        else:
+            flow, hidden = _read_move(frame, scratch, backward=True)
+            total = gather_evidence(own, remap(total, flow), ~hidden, memory=MEMORY)
+        scratch.put("evidence", frame, odds=np.log(first / second), own=own, total=total)
+
+
+def _weigh(job: SegmentJob, frame: int) -> tuple[float, float]:
+    return weigh_sides(frame - job.first, job.last - job.first)
 
 
 def _select_sides(
-    job: SegmentJob, carriers: tuple[Carrier, Carrier], scratch: Scratch, check: Callable[[], None]
+    job: SegmentJob, wanted: Sequence[int], carriers: Sequence[Carrier], scratch: Scratch,
+    check: Callable[[], None],
 ) -> Iterator[tuple[int, Sides]]:
-    """What every frame is made from, in order: the evidence of the frames before joined in."""
+    """What every wanted frame is made from, in order: the evidence of the frames before joined in.
+    """
     total: Map | None = None
-    for step in _walk_segment(job, scratch, check):
-        known = scratch.get("evidence", step.frame)
-        total = known["own"] if total is None else gather_evidence(
-            known["own"], remap(total, step.flow), ~step.hidden, memory=MEMORY
+    for frame in job.interior:
+        check()
+        known = scratch.get("evidence", frame)
+        if total is None:
+            total = known["own"]
+        else:
+            flow, hidden = _read_move(frame, scratch, backward=False)
+            total = gather_evidence(known["own"], remap(total, flow), ~hidden, memory=MEMORY)
+        if frame not in wanted:
+            continue
+        forward, backward = (
+            carrier.image(scratch.get(name, frame, carrier.shown))
+            for name, carrier in zip(_DIRECTIONS, carriers, strict=True)
         )
-        yield step.frame, Sides(
-            carriers[0].image(scratch.get("forward", step.frame)),
-            carriers[1].image(scratch.get("backward", step.frame)),
-            known["odds"],
-            share_backward((total + known["total"]) / 2, softness=SOFTNESS,
-                           ramp=job.engine.ramp),
-            weigh_sides(step.frame - job.first, job.last - job.first),
+        share = share_backward(
+            (total + known["total"]) / 2, softness=SOFTNESS, ramp=job.engine.ramp
         )
+        yield frame, Sides(forward, backward, known["odds"], share, _weigh(job, frame))

@@ -54,9 +54,9 @@ class Scratch:
         """
         return save_arrays(self._path(name, frame), arrays)
 
-    def get(self, name: str, frame: int) -> Arrays:
-        """The arrays again; float16 comes back as float32."""
-        return load_arrays(self._path(name, frame))
+    def get(self, name: str, frame: int, *only: str) -> Arrays:
+        """The arrays again, all or those named; float16 comes back as float32."""
+        return load_arrays(self._path(name, frame), *only)
 
     def has(self, name: str, frame: int) -> bool:
         """Whether arrays were put there, now or before an interruption."""
@@ -87,18 +87,20 @@ class Scratch:
 
 def save_arrays(path: Path, arrays: Arrays) -> Arrays:
     """Write arrays whole or not at all, float32 as float16; as `load_arrays` will give them."""
-    small = {
-        key: value.astype(np.float16) if value.dtype == np.float32 else value
-        for key, value in arrays.items()
-    }
+    small = _narrow(arrays)
     write_arrays(path, small)
     return _widen(small)
 
 
-def load_arrays(path: Path) -> Arrays:
-    """Arrays of `save_arrays`; float16 comes back as float32."""
+def load_arrays(path: Path, *only: str) -> Arrays:
+    """Arrays of `save_arrays`, all or those named; float16 comes back as float32."""
     with np.load(path, allow_pickle=False) as archive:
-        return _widen({key: archive[key] for key in archive.files})
+        return _widen({key: archive[key] for key in only or archive.files})
+
+
+def round_arrays(arrays: Arrays) -> Arrays:
+    """Arrays as `load_arrays` will give them once they were saved."""
+    return _widen(_narrow(arrays))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -115,6 +117,13 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         with write_atomically(target, lasting=False) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def _narrow(arrays: Arrays) -> Arrays:
+    return {
+        key: value.astype(np.float16) if value.dtype == np.float32 else value
+        for key, value in arrays.items()
+    }
 
 
 def _widen(arrays: Arrays) -> Arrays:

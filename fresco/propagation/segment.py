@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fresco.errors import PropagationError
 from fresco.propagation.engine import AnyEngine
 from fresco.settings import BlendSettings, FlowSettings
-from fresco.workspace import digest, digest_content, frame_name, read_image
+from fresco.workspace import digest, digest_content, frame_name, is_whole_image, read_image
 
 Image = NDArray[np.uint8]
 
@@ -48,6 +48,8 @@ class SegmentJob:
     """Where the frames between the keys are written, by `frame_name`."""
     engine: AnyEngine
     """How the keys are carried."""
+    threads: int = 1
+    """Threads that work on it; the result does not depend on them."""
     device: str = "cpu"
     """Device of the flow estimator."""
     motion: Path | None = None
@@ -113,12 +115,11 @@ def read_key(path: Path) -> Image:
 
 
 def verify_segment(job: SegmentJob) -> None:
-    """Check that every frame between the keys is there, readable and of the keys' size."""
-    size = job.read_keys()[0].shape
+    """Check that every frame between the keys is there, whole and of the keys' size."""
+    height, width = job.read_keys()[0].shape[:2]
     for frame in job.interior:
-        image = read_image(job.path(frame))
-        if image is None or image.shape != size:
-            what = "cannot be read" if image is None else f"is {image.shape}, not {size}"
+        if not is_whole_image(job.path(frame), (width, height)):
             raise PropagationError(
-                f"{job.path(frame)} {what}; delete it and start again; it is made again then."
+                f"{job.path(frame)} cannot be read, or is not {width}x{height} pixels; delete it "
+                "and start again; it is made again then."
             )

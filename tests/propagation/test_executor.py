@@ -13,7 +13,7 @@ import pytest
 
 from fresco.errors import Cancelled, PropagationError
 from fresco.progress import Progress, StageStatus
-from fresco.propagation.executor import count_workers, run_segments
+from fresco.propagation.executor import count_workers, run_segments, share_cores
 from tests.helpers.scenes import DyingScene, SlidingScene, SlowScene, make_jobs
 
 KEYS = [0, 3, 4, 6]
@@ -78,7 +78,7 @@ def test_a_source_that_ends_early_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_frame_is_found_out(tmp_path: Path) -> None:
     jobs = make_jobs(SCENE, KEYS, tmp_path)
     jobs[0].path(1).write_bytes(b"no picture")
-    with pytest.raises(PropagationError, match=r"000001\.png cannot be read; delete it"):
+    with pytest.raises(PropagationError, match=r"000001\.png cannot be read, or is .*; delete it"):
         run(jobs, 1)
 
 
@@ -123,3 +123,12 @@ def test_worker_count() -> None:
     assert count_workers(0, 10**6) >= 1
     assert count_workers(8, 3) == 3
     assert count_workers(2, 100) == 2
+
+
+def test_cores_are_shared_out_to_the_last_turn() -> None:
+    assert share_cores(4, 2, 2) == [1, 1, 1, 1]
+    assert share_cores(3, 2, 2) == [1, 1, 2]
+    assert share_cores(3, 3, 8) == [3, 3, 2]
+    assert share_cores(5, 4, 9) == [3, 2, 2, 2, 9]
+    assert share_cores(2, 1, 6) == [6, 6]
+    assert share_cores(7, 7, 4) == [1] * 7

@@ -54,12 +54,12 @@ def test_processes_give_the_same_bytes_and_share_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(alone) == 5
-    assert threads_of(fake) == {count_cores()}
+    assert threads_of(fake) == {max(1, count_cores() // 2)}
     (fake.parent / "starts").unlink()
-    monkeypatch.setattr(executor, "count_cores", lambda: 7)
+    monkeypatch.setattr(executor, "count_cores", lambda: 9)
     run(make_jobs(SCENE, KEYS, tmp_path / "two", engine=engine), 2)
     assert contents(tmp_path / "two" / "frames") == alone
-    assert threads_of(fake) == {3}
+    assert threads_of(fake) == {2}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -113,7 +113,8 @@ def test_processes_threads_and_interruptions_change_no_byte(
     with Progress().stage("propagate", 4) as stage:
         run_segments(two, 2, stage)
     assert frames(two) == frames(alone)
-    stopped = jobs_with_style(tmp_path / "stopped", replace(engine, threads=2), keys)
+    stopped = [replace(job, threads=4)
+               for job in jobs_with_style(tmp_path / "stopped", engine, keys)]
 
     def check() -> None:
         if list(stopped[0].scratch.glob("backward-000002.npz")):
