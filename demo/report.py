@@ -106,6 +106,11 @@ def _table(rows: Iterator[tuple[str, str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
+def _name_measured(report: Mapping[str, Any]) -> str:
+    measured = report["measured_frames"]
+    return "All frames" if measured == report["frames"] else f"The first {measured} frames"
+
+
 def page(output: Path) -> str:
     """The whole page about the run that wrote this video, with what lies beside it."""
     report = json.loads(output.with_name(f"{output.stem}-report.json").read_text("utf-8"))
@@ -123,7 +128,7 @@ def page(output: Path) -> str:
         "<h1>FRESCO video to video</h1>",
         f"<p>Prompt: <b>{html.escape(report['settings']['sampling']['prompt'])}</b></p>",
         f"<p>{html.escape(facts)}</p>", *clips,
-        "<h2>All frames</h2>", charts(report["measures"]["frames"]),
+        f"<h2>{_name_measured(report)}</h2>", charts(report["measures"]["frames"]),
         "<h2>Keyframes alone, before anything is carried</h2>",
         charts(report["measures"]["keyframes"]),
         "<h2>What the measures are</h2>", _table(iter(definitions.items())),

@@ -509,6 +509,15 @@ class OutputSettings:
         label="Compare with frame by frame",
         commands=("translate",),
     )
+    compare_frames: int = _result(
+        0,
+        "Frames from the first that are compared and measured then; 0: all. Frame by frame costs "
+        "a translation of each.",
+        low=0,
+        high=_LAST_FRAME,
+        label="Frames to compare (0: all)",
+        commands=("translate",),
+    )
     measures: bool = _result(
         True,
         "Write the measures beside the result.",

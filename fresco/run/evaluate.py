@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from fresco import __version__
 from fresco.errors import PropagationError
@@ -11,6 +12,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.planning.keyframes import KeyframePlan
 from fresco.propagation.engine import ENGINES, AnyEngine
 from fresco.run.batches import KeyframeRun, translate_unguided
+from fresco.run.clip import Clip
 from fresco.run.compare import compare_videos
 from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
@@ -21,6 +23,8 @@ from fresco.workspace import digest
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
 """Ends of the names of what is written beside a result."""
+_OURS, _ALONE = _OWN = "fresco", "frame_by_frame"
+"""Results whose keyframes differ, by their names in the report."""
 
 
 def list_companions(output: Path, settings: OutputSettings) -> tuple[Path, ...]:
@@ -45,28 +49,46 @@ def evaluate(
         engine: that carried the keyframes.
         motion: folder of the motion between neighbouring frames that it left; None: it left none.
     """
-    wanted = run.settings.output
+    wanted, whole = run.settings.output, run.clip
+    if wanted.compare:
+        run = dataclasses.replace(run, clip=_shorten(whole, wanted.compare_frames))
     if wanted.measures or wanted.compare:
         run.clip.frames.keep_all(run.clip.numbers, run.progress)
     unguided = _translate_unguided(run, keys) if wanted.compare else None
     comparison = _write_comparison(run, unguided) if unguided else None
     if not wanted.measures:
         return None, comparison
-    results = {"fresco": images} | ({"frame_by_frame": unguided} if unguided else {})
-    others = _propagate_by_others(run, plans, keys, engine, motion) if wanted.compare else {}
-    return _write_report(run, plans, keys, results, others, engine, motion), comparison
+    results = {_OURS: images} | ({_ALONE: unguided} if unguided else {})
+    if wanted.compare and run.clip == whole:
+        results |= _propagate_by_others(run, plans, keys, engine, motion)
+    facts = {"frames": whole.count, "measured_frames": run.clip.count, "propagation": engine.text}
+    return _write_report(run, plans, keys, results, facts, motion), comparison
+
+
+def _shorten(clip: Clip, most: int) -> Clip:
+    """The clip's first frames; `most` 0: all."""
+    last = min(clip.last, clip.first + most - 1) if most else clip.last
+    return dataclasses.replace(clip, last=last)
 
 
 def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
     """Every frame translated by the host alone: what FRESCO is compared with."""
     sampling, size = cache_settings(run.settings, "sampling"), run.settings.keyframes.batch_size
     # The size of a group too: a frame's noise depends on its place in one.
-    key = digest(__version__, run.clip.cache_key, sampling, keys.host.fingerprint, size)
+    key = digest(
+        __version__, run.clip.cache_key, sampling, keys.host.fingerprint, size,
+        *_list_shorter(run),
+    )
     unguided = dataclasses.replace(keys, folder=run.workspace.folder("alone", key))
     with log_stage("frame by frame"), \
             run.progress.stage("frame by frame", run.clip.count) as stage:
         translate_unguided(unguided, run.clip.numbers, stage)
     return read_stored(unguided.folder)
+
+
+def _list_shorter(run: RunContext) -> list[int]:
+    """What tells the frames of a part of the clip: the groups, and so the noise, are others."""
+    return [run.clip.count] if run.settings.output.compare_frames else []
 
 
 def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
@@ -108,8 +130,7 @@ def _propagate_by_others(
 
 def _write_report(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun,
-    results: dict[str, ImageLookup], others: dict[str, ImageLookup], engine: AnyEngine,
-    motion: Path | None,
+    results: dict[str, ImageLookup], known: dict[str, Any], motion: Path | None,
 ) -> Path:
     """Metrics of all frames, and of the keyframes, which no engine changes."""
     # For pairs that propagation left not, or there was no room. Not cached: the pairs of
@@ -118,20 +139,19 @@ def _write_report(
     estimator = create_estimator(named, keys.host.device)
     with log_stage("measures"):
         frames = measure_frames(
-            run.clip, plans, results | others, keys.host.reconstruct, estimator, run.progress,
+            run.clip, plans, results, keys.host.reconstruct, estimator, run.progress,
             motion=motion,
         )
         # The pairs of keyframes are those that guided them, which are cached.
-        keyframes = measure_keyframes(run.clip, plans, results, keys.estimator, run.progress)
-    facts = {
+        own = {name: results[name] for name in _OWN if name in results}
+        keyframes = measure_keyframes(run.clip, plans, own, keys.estimator, run.progress)
+    facts = known | {
         "source": run.clip.info.path,
-        "frames": run.clip.count,
         "keyframes": [number for plan in plans for number in plan.keyframes],
         "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
         "working_size": list(run.clip.frames.size),
         "host": keys.host.name,
         "flow": keys.estimator.name,
-        "propagation": engine.text,
         "settings": to_dict(run.settings),
         "notes": run.notes,
     }

@@ -105,9 +105,9 @@ def measure_keyframes(
     clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """The same from keyframe to keyframe: what guidance does before any propagation."""
+    """The same from keyframe to keyframe of the clip: what guidance does before propagation."""
     firsts = {batch.frames[0] for plan in plans for batch in plan.batches[1:]}
-    numbers = [number for plan in plans for number in plan.keyframes]
+    numbers = [n for plan in plans for n in plan.keyframes if n in clip.numbers]
     borders = [position for position, number in enumerate(numbers) if number in firsts]
     starts = {plan.keyframes[0] for plan in plans}
     measures = Metrics(estimator, list(results), borders=borders)

@@ -23,8 +23,9 @@ def output(tmp_path: Path) -> Path:
     video.write_bytes(b"video")
     video.with_name("out-comparison.mp4").write_bytes(b"beside")
     facts = {
-        "source": "/clips/a<b>.mp4", "frames": 10, "keyframes": [0, 5, 9], "propagation": "patches",
-        "working_size": [320, 192], "notes": ["<script>alert(1)</script>"],
+        "source": "/clips/a<b>.mp4", "frames": 10, "measured_frames": 10,
+        "keyframes": [0, 5, 9], "propagation": "patches", "working_size": [320, 192],
+        "notes": ["<script>alert(1)</script>"],
         "settings": {"sampling": {"prompt": "a & b", "seed": 3}},
         "measures": {"frames": MEASURES, "keyframes": MEASURES},
         "definitions": {"flicker": "how much it flickers"},

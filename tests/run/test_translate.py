@@ -184,6 +184,27 @@ def test_the_shortest_clips_work(
         assert written.info.frames == count
 
 
+def test_only_the_first_frames_are_compared(
+    whole: Whole, clip: Path, settings: FrescoSettings, host: Host
+) -> None:
+    part = from_dict({"output": {"compare_frames": 5}}, settings)
+    report = json.loads((whole.result.report or Path()).read_text())
+    output = whole.result.output.with_name("part.mp4")
+    result = translate(
+        clip, output, part, lambda: host, Progress(), workspace=whole.result.workspace
+    )
+    assert output.read_bytes() == whole.result.output.read_bytes()
+    assert result.report is not None
+    assert result.comparison is not None
+    with open_source(result.comparison) as comparison:
+        assert (comparison.info.frames, comparison.info.width) == (5, 3 * 80)
+    found = json.loads(result.report.read_text())
+    assert (found["frames"], found["measured_frames"]) == (FRAMES, 5)
+    assert (report["frames"], report["measured_frames"]) == (FRAMES, FRAMES)
+    assert set(found["measures"]["frames"]) == {"fresco", "frame_by_frame", "source", "vae"}
+    assert found["measures"]["frames"]["fresco"] != report["measures"]["frames"]["fresco"]
+
+
 def test_equal_frames_stay_equal(settings: FrescoSettings, host: Host, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "still.mp4", moving_texture(1, 64, 64) * 8)
     result = translate(source, tmp_path / "r.mp4", settings, lambda: host, Progress())
