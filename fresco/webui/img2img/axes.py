@@ -26,19 +26,26 @@ def add_axes() -> None:
     if plot is None:
         return
     known = {option.label for option in plot.axis_options}
+    kind = _find_axis_class(plot)
     for entry in list_options():
         label = _PREFIX + entry.name.replace("_", " ")
         if entry.group in ("keyframes", "guidance") and label not in known:
-            plot.axis_options.append(_axis(plot, entry, label))
+            plot.axis_options.append(_axis(kind, entry, label))
 
 
-def _axis(plot: Any, entry: Entry, label: str) -> Any:
+def _find_axis_class(plot: Any) -> Any:
+    """The class of axes that img2img alone has; in forge-classic the plot's module lacks it."""
+    of_img2img = (type(axis) for axis in plot.axis_options if getattr(axis, "is_img2img", False))
+    return next(of_img2img, None) or plot.AxisOptionImg2Img
+
+
+def _axis(kind: Any, entry: Entry, label: str) -> Any:
     choices = entry.option.choices
     if entry.type is bool:
         choices = ("True", "False")
-    kind = str if entry.type is bool else entry.type
+    values = str if entry.type is bool else entry.type
     further = {"choices": lambda: list(choices)} if choices else {}
-    return plot.AxisOptionImg2Img(label, kind, _setter(entry), **further)
+    return kind(label, values, _setter(entry), **further)
 
 
 def _setter(entry: Entry) -> Callable[[Any, Any, Any], None]:

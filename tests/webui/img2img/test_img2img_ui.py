@@ -101,13 +101,18 @@ class Axis:
     type: Any
     apply: Callable[[Any, Any, Any], None]
     choices: Any = None
+    is_img2img: bool = True
 
 
-def plot_axes() -> dict[str, Axis]:
-    """What the plot script offers after the UI was built twice."""
+def plot_axes(*, has_class: bool) -> dict[str, Axis]:
+    """What the plot script offers after the UI was built twice.
+
+    Args:
+        has_class: whether the plot's module names the class of axes, or its axes alone tell it.
+    """
     plot = ModuleType("xyz_grid")
-    axes: list[Axis] = []
-    vars(plot).update(AxisOptionImg2Img=Axis, axis_options=axes)
+    axes = [] if has_class else [Axis("Sampler", str, lambda *_: None)]
+    vars(plot).update({"AxisOptionImg2Img": Axis} if has_class else {}, axis_options=axes)
     kind = type("Plot", (Script,), {"__module__": "xyz_grid.py"})
     scripts_data.append(ScriptClassData(kind, "xyz_grid.py", plot))
     for _ in range(2):
@@ -116,8 +121,9 @@ def plot_axes() -> dict[str, Axis]:
     return {axis.label: axis for axis in axes}
 
 
-def test_axes_of_plots(double: DoubleHost) -> None:
-    axis = plot_axes()["[FRESCO] temporal attention"]
+@pytest.mark.parametrize("has_class", [True, False])
+def test_axes_of_plots(double: DoubleHost, has_class: bool) -> None:
+    axis = plot_axes(has_class=has_class)["[FRESCO] temporal attention"]
     assert axis.choices() == ["True", "False"]
 
     class Plot(Script):
