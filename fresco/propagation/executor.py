@@ -14,6 +14,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import platform
 import secrets
 import signal
 import sys
@@ -174,16 +175,33 @@ def _work_in_process(job: SegmentJob) -> None:
     verify_segment(job)
 
 
-def _work_on_cluster(job: SegmentJob, stop: Path) -> None:
-    """One segment on another machine: nothing can kill it there, so it watches for a file."""
+def _work_on_cluster(job: SegmentJob, stop: Path) -> list[str]:
+    """One segment on another machine: nothing can kill it there, so it watches for a file.
+
+    Returns:
+        The workers that had begun it before, in this run, and were lost.
+    """
     token = CancelToken()
+    begun = _name_begun(job, stop)
+    lost = begun.read_text().splitlines() if begun.exists() else []
+    with begun.open("a") as file:
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
 
     def check() -> None:
         if stop.exists():
             token.cancel()
         token.check()
 
-    _work_in_thread(job, _load_estimator(job.flow, job.device), check)
+    try:
+        _work_in_thread(job, _load_estimator(job.flow, job.device), check)
+    finally:  # not reached by a worker that is lost
+        begun.unlink(missing_ok=True)
+    return lost
+
+
+def _name_begun(job: SegmentJob, stop: Path) -> Path:
+    """File that lists the workers of a cluster that have begun a segment in this run."""
+    return stop.with_name(f"{stop.name}-{job.first:06d}")
 
 
 def _work_in_thread(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
@@ -217,6 +235,10 @@ class _Progress:
             self._stage.check()
 
 
+_Answer = Future[list[str] | None]
+"""Of a worker: those lost before it, on a cluster."""
+
+
 class Preparation(Protocol):
     """Work that this process does for segments, whoever works on them."""
 
@@ -238,10 +260,12 @@ class _Round:
     preparation: Preparation | None
     ahead: int
     """Segments handed out at once where there is a preparation, whose files take room."""
+    tell: Callable[[str], None]
+    """Takes a sentence for the user."""
 
-    def run(self, submit: Callable[[SegmentJob], Future[None]]) -> None:
+    def run(self, submit: Callable[[SegmentJob], _Answer]) -> None:
         """Hand out all jobs and wait for them; the first exception of any is raised."""
-        waiting: dict[Future[None], SegmentJob] = {}
+        waiting: dict[_Answer, SegmentJob] = {}
         for job in self.jobs:
             if self.preparation is not None:
                 while len(waiting) >= self.ahead:
@@ -251,18 +275,23 @@ class _Round:
         while waiting:
             self._wait(waiting)
 
-    def _wait(self, waiting: dict[Future[None], SegmentJob]) -> None:
+    def _wait(self, waiting: dict[_Answer, SegmentJob]) -> None:
         """Wait a little, counting frames; what is done is taken out."""
         wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
         self._look(waiting)
 
-    def _look(self, waiting: dict[Future[None], SegmentJob]) -> None:
+    def _look(self, waiting: dict[_Answer, SegmentJob]) -> None:
         done = [future for future in waiting if future.done()]
         # Only segments at work have a scratch folder: the others need no counting.
         busy = [job for future, job in waiting.items() if future in done or job.scratch.exists()]
         for future in done:
-            future.result()
+            lost = future.result()
             job = waiting.pop(future)
+            if lost:
+                self.tell(
+                    f"A worker of the cluster was lost at work on frames {job.first} to {job.last} "
+                    f"({', '.join(lost)}); another one has made them."
+                )
             if self.preparation is not None:
                 self.preparation.end(job)
         self.progress.look(busy)
@@ -288,9 +317,9 @@ def _run_on_cluster(tried: _Round, address: str) -> None:
     """Run all jobs on a cluster whose machines see the same folders."""
     stop = tried.jobs[0].folder / f".stop-{secrets.token_hex(4)}"
     with open_cluster(address) as pool:
-        waiting: list[Future[None]] = []
+        waiting: list[_Answer] = []
 
-        def submit(job: SegmentJob) -> Future[None]:
+        def submit(job: SegmentJob) -> _Answer:
             waiting.append(pool.submit(_work_on_cluster, job, stop))
             return waiting[-1]
 
@@ -304,6 +333,9 @@ def _run_on_cluster(tried: _Round, address: str) -> None:
             if not wait(waiting, timeout=CLUSTER_GRACE).not_done:
                 stop.unlink(missing_ok=True)
             raise
+        finally:
+            for job in tried.jobs:
+                _name_begun(job, stop).unlink(missing_ok=True)
 
 
 def share_cores(jobs: int, workers: int, cores: int) -> list[int]:
@@ -319,7 +351,7 @@ def share_cores(jobs: int, workers: int, cores: int) -> list[int]:
 def run_segments(
     jobs: Sequence[SegmentJob], workers: int, stage: Stage, *, cluster: str = "",
     preparation: Preparation | None = None,
-) -> None:
+) -> list[str]:
     """Fill all segments, `stage` advancing by every frame finished, those of before included.
 
     Args:
@@ -327,11 +359,20 @@ def run_segments(
         workers: processes; 0: as many as cores, 1: none but this one.
         cluster: address of a dask.distributed scheduler, whose workers take the processes' place.
         preparation: what this process does for each segment before it is handed out.
+
+    Returns:
+        Sentences for the user: which workers were lost.
     """
+    notes: list[str] = []
+
+    def tell(note: str) -> None:
+        logger.warning("%s", note)
+        notes.append(note)
+
     # The longest first, so that none is left to a single process at the end.
     jobs = sorted((job for job in jobs if job.interior), key=lambda job: -len(job.interior))
     if not jobs:
-        return
+        return notes
     if len({(job.flow, job.device) for job in jobs}) > 1 or jobs[0].flow.estimator == "auto":
         raise ValueError("all segments need one flow estimator, given by name")
     progress = _Progress(jobs, stage)
@@ -345,7 +386,7 @@ def run_segments(
     ]
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            tried = _Round(jobs, progress, preparation, _AHEAD * (workers or count_cores()))
+            tried = _Round(jobs, progress, preparation, _AHEAD * (workers or count_cores()), tell)
             if cluster:
                 _run_on_cluster(tried, cluster)
             else:
@@ -361,6 +402,7 @@ def run_segments(
                     "What is finished is kept: start again with fewer workers (propagation."
                     "workers) or a lower resolution."
                 ) from error
-            logger.warning("A worker process died %s; trying once more.", where)
+            tell(f"A worker process died {where}; its segments were begun once more.")
         else:
-            return
+            break
+    return notes

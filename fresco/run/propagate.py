@@ -116,7 +116,7 @@ def _propagate_segments(
     between = sum(len(job.interior) for job in jobs)
     jobs, workers, preparation = _place_flow(run, jobs, flow, estimator.device)
     with run.progress.stage(stage_name, between) as stage:
-        run_segments(
+        run.notes += run_segments(
             jobs, workers, stage, cluster=run.settings.propagation.cluster,
             preparation=preparation,
         )

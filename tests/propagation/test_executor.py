@@ -24,10 +24,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def run(jobs: list, workers: int) -> list[StageStatus]:
+def run(jobs: list, workers: int, notes: list[str] | None = None) -> list[StageStatus]:
     heard: list[StageStatus] = []
     with Progress(heard.append).stage("propagate", sum(len(job.interior) for job in jobs)) as stage:
-        run_segments(jobs, workers, stage)
+        told = run_segments(jobs, workers, stage)
+    if notes is not None:
+        notes += told
     return heard
 
 
@@ -52,7 +54,9 @@ def test_adjacent_keys_need_nothing(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
 def test_processes_give_the_same_bytes_as_one_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
     scene = DyingScene(7, height=40, width=48, square=12, at=1, flag=str(tmp_path / "died"))
-    heard = run(make_jobs(scene, KEYS, tmp_path / "dying"), 2)
+    notes: list[str] = []
+    heard = run(make_jobs(scene, KEYS, tmp_path / "dying"), 2, notes)
+    assert [note.partition(" at work")[0] for note in notes] == ["A worker process died"]
     assert (tmp_path / "died").exists()
     assert heard[-1].done == heard[-1].total == 3
     run(make_jobs(SCENE, KEYS, tmp_path / "living"), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from fresco.propagation.program import OVERRIDE, require_program
 from fresco.propagation.segment import SegmentJob
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.processes import left_running
-from tests.helpers.scenes import SlidingScene, make_jobs
+from tests.helpers.scenes import DyingScene, SlidingScene, make_jobs
 
 KEYS = [0, 4, 5, 8]
 SCENE = SlidingScene(9, height=40, width=48, square=12)
@@ -31,10 +32,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def run(jobs: list[SegmentJob], workers: int, **options: str) -> None:
+def run(jobs: list[SegmentJob], workers: int, **options: str) -> list[str]:
     total = sum(len(job.interior) for job in jobs)
     with Progress().stage("propagate", total) as stage:
-        run_segments(jobs, workers, stage, **options)
+        return run_segments(jobs, workers, stage, **options)
 
 
 @pytest.fixture
@@ -139,6 +140,16 @@ def test_a_cluster_gives_the_same_bytes(
     run(by_flow, 1)
     run(make_jobs(SCENE, KEYS, tmp_path / "far flow"), 1, cluster=far.address)
     assert contents(tmp_path / "far flow" / "frames") == contents(by_flow[0].folder)
+
+
+def test_a_worker_of_a_cluster_that_dies_costs_its_segment_and_is_told(
+    tmp_path: Path, far: Cluster, alone: dict[str, bytes]
+) -> None:
+    scene = DyingScene(9, height=40, width=48, square=12, at=2, flag=str(tmp_path / "died"))
+    jobs = make_jobs(scene, KEYS, tmp_path / "dying", engine=far.engine)
+    (note,) = run(jobs, 1, cluster=far.address)
+    assert re.search(r"lost at work on frames 0 to 4 \(process \d+ on .*another one has", note)
+    assert contents(tmp_path / "dying" / "frames") == alone
 
 
 def test_a_cluster_tells_its_errors(tmp_path: Path, far: Cluster) -> None:
