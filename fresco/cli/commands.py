@@ -24,7 +24,7 @@ from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_
 from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
-from fresco.settings import FrescoSettings
+from fresco.settings import FlowSettings, FrescoSettings
 from fresco.temporary import open_temporary_folder
 from fresco.workspace import clear_parts, follow_link, require_files, write_bytes
 
@@ -232,14 +232,16 @@ def propagate(arguments: argparse.Namespace) -> None:
     with _progress(arguments) as progress:
         result = propagate_keys(
             inputs.source, Path(arguments.keys), inputs.output, inputs.settings, progress,
-            workspace=_workspace(arguments), device=_find_device(),
+            workspace=_workspace(arguments), device=_find_device(inputs.settings.flow),
         )
     _log_notes(result.notes)
     sys.stdout.write(f"{result.output}\n")
 
 
-def _find_device() -> str:
+def _find_device(flow: FlowSettings) -> str:
     """Where a command that loads no model estimates flow: an accelerator if there is one."""
+    if flow.estimator == "dis":
+        return "cpu"  # without a look, which takes torch
     from fresco.hosts.devices import find_accelerator
 
     return str(find_accelerator() or "cpu")

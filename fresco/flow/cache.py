@@ -1,4 +1,7 @@
-"""Flow and occlusion of pairs, kept on disk under a hash of all that they depend on."""
+"""Flow and occlusion of pairs, kept on disk under a hash of all that they depend on.
+
+torch is imported where pairs are asked for: a run that only propagates asks for none here.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from fresco.flow.occlusion import OccludedFlow, judge_pairs
 from fresco.workspace import read_tensors, write_tensors
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fresco.flow.interface import FlowEstimator
+    from fresco.flow.occlusion import OccludedFlow
 
 VERSION = 1
 """Raised when the stored values or the rule of occlusion change."""
@@ -44,6 +46,10 @@ class CachedEstimator:
 
     def estimate_with_occlusion(self, source: Tensor, target: Tensor) -> OccludedFlow:
         """See `OcclusionEstimator.estimate_with_occlusion`."""
+        import torch
+
+        from fresco.flow.occlusion import OccludedFlow
+
         found = [
             self._read_or_estimate(first, second)
             for first, second in zip(source.split(1), target.split(1), strict=True)
@@ -52,6 +58,8 @@ class CachedEstimator:
         return OccludedFlow(*(torch.cat(parts).to(source.device) for parts in columns))
 
     def _read_or_estimate(self, source: Tensor, target: Tensor) -> OccludedFlow:
+        from fresco.flow.occlusion import OccludedFlow, judge_pairs
+
         path = self._folder / f"{self._cache_key(source, target)}.safetensors"
         stored = _read_pair(path, source)
         if stored is not None:
@@ -74,6 +82,8 @@ class CachedEstimator:
 
 
 def _read_pair(path: Path, like: Tensor) -> OccludedFlow | None:
+    from fresco.flow.occlusion import OccludedFlow
+
     if not path.exists():
         return None
     stored = read_tensors(path) or {}

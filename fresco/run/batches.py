@@ -12,19 +12,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fresco.errors import HostError, OutOfMemoryError
 from fresco.flow.interface import FlowEstimator
-from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
 from fresco.memory import memory_errors, release_memory
 from fresco.planning.keyframes import Batch
 from fresco.planning.prompts import compose_prompts
 from fresco.progress import Progress, Stage
 from fresco.run.clip import WorkingFrames
-from fresco.run.guide import GuideMaker
 from fresco.settings import FrescoSettings
 from fresco.workspace import (
     frame_name,
@@ -35,6 +34,9 @@ from fresco.workspace import (
     write_json,
     write_tensors,
 )
+
+if TYPE_CHECKING:
+    from fresco.guidance.guide import FrescoGuide
 
 _GROUPS_NAME = "groups.json"
 """File with the sizes of the groups of `translate_unguided`, where memory made some smaller."""
@@ -109,6 +111,9 @@ class KeyframeRun:
         self, numbers: Sequence[int], carry: BatchCarry | None, name: str
     ) -> BatchResult:
         """One guided sampling. Raises OutOfMemoryError also where the guide finds no room."""
+        # Here, since runs that only propagate do without torch.
+        from fresco.run.guide import GuideMaker
+
         with memory_errors(f"with a batch of {len(numbers)} frames"):
             request = self.make_request(numbers, carry)
             guide = GuideMaker(

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from fresco.flow.interface import FlowEstimator
-from fresco.guidance.freeu import FreeU
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.context import RunContext
@@ -37,6 +36,8 @@ def digest_former_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], host: Host, estimator: FlowEstimator
 ) -> str | None:
     """Digest of all that translated keyframes depended on; None if version 0.1 had no such run."""
+    from fresco.guidance.freeu import FreeU  # runs that only propagate do without torch
+
     if _uses_new_options(run.settings) or FreeU.of(run.settings.guidance).is_on:
         return None  # FreeU was another then
     batches = [[batch.all for batch in plan.batches] for plan in plans]

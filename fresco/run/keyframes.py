@@ -9,8 +9,6 @@ from pathlib import Path
 from fresco import __version__
 from fresco.errors import SettingsError
 from fresco.flow.interface import FlowEstimator
-from fresco.guidance.freeu import VERSION as FREEU_VERSION
-from fresco.guidance.freeu import FreeU
 from fresco.guidance.ports import Host
 from fresco.planning.keyframes import KeyframePlan, cut_plans
 from fresco.run.batches import KeyframeRun, translate_shot
@@ -27,9 +25,11 @@ Plans = tuple[KeyframePlan, ...]
 
 def digest_keyframes(run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator) -> str:
     """Digest of all that translated keyframes depend on."""
+    from fresco.guidance.freeu import VERSION, FreeU  # runs that only propagate do without torch
+
     batches = [[batch.all for batch in plan.batches] for plan in plans]
     options = cache_settings(run.settings, "guidance", "sampling")
-    freeu = [FREEU_VERSION] if FreeU.of(run.settings.guidance).is_on else []
+    freeu = [VERSION] if FreeU.of(run.settings.guidance).is_on else []
     return digest(
         __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
         *freeu,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fresco.guidance import freeu
 from fresco.run import keyframes
 from fresco.run.former import digest_former_keyframes
 from fresco.settings import from_dict
@@ -17,7 +18,7 @@ def keys_named(monkeypatch: pytest.MonkeyPatch, version: int, **guidance: float)
     run: Any = SimpleNamespace(clip=SimpleNamespace(cache_key="clip"), settings=settings)
     host: Any = SimpleNamespace(fingerprint="host")
     estimator: Any = SimpleNamespace(fingerprint="flow")
-    monkeypatch.setattr(keyframes, "FREEU_VERSION", version)
+    monkeypatch.setattr(freeu, "VERSION", version)
     return keyframes.digest_keyframes(run, (), host, estimator)
 
 
