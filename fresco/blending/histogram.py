@@ -1,75 +1,90 @@
-"""Histogram-preserving blend: the mean of two images without its loss of contrast.
+"""Lab, and the histogram-preserving blend: the mean of two images without its loss of contrast.
 
-Averaging two unlike images halves their deviation where they disagree; bringing the average back
-to the deviation of one of them keeps the look (Heitz and Neyret 2018, as FRESCO uses it).
+The mean of two unlike images deviates less than they do. Its mean and deviation are brought back
+to those of an image that is not a mean, as in Heitz and Neyret (2018). Large images are worked on
+in bands of rows and channel by channel, so that little is in memory beside them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-LabImage = NDArray[np.floating]
+Plane = NDArray[np.floating]
+"""One channel of an image, [H, W]."""
 
-MIDDLE = 128.0
-"""Mean that both sides are brought to before they are averaged."""
-DEVIATION = 256.0 / 36.0
-"""Deviation that both sides are brought to."""
 FLATTEST = 1e-6
 """Deviation below which a channel counts as constant and is only shifted."""
+BAND = 64
+"""Rows worked on at once where a whole image would take much memory."""
+
+
+def list_bands(rows: int) -> Iterator[slice]:
+    """All rows, a few at a time."""
+    for top in range(0, rows, BAND):
+        yield slice(top, min(top + BAND, rows))
 
 
 def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 RGB as Lab [H, W, 3] on the scale of 8-bit Lab (0..255, a and b around 128), unrounded.
+    """uint8 RGB [H, W, 3] as Lab [3, H, W] on the scale of 8-bit Lab, unrounded.
 
-    8-bit Lab itself costs up to 20 grey levels on the way back, so rounding waits to the end.
+    That is 0..255, a and b around 128. 8-bit Lab itself costs up to 20 grey levels on the way
+    back, so rounding waits to the end.
     """
-    unit = image.astype(np.float32) / np.float32(255)
-    lab = np.asarray(cv2.cvtColor(unit, cv2.COLOR_RGB2Lab), np.float32)
-    lab[..., 0] *= np.float32(2.55)
-    lab[..., 1:] += np.float32(128)
-    return lab
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    for rows in list_bands(image.shape[0]):
+        lab = cv2.cvtColor(image[rows].astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+        np.multiply(lab[..., 0], np.float32(2.55), out=planes[0, rows])
+        for channel in (1, 2):
+            np.add(lab[..., channel], np.float32(128), out=planes[channel, rows])
+    return planes
 
 
-def to_rgb(lab: LabImage) -> NDArray[np.uint8]:
+def to_rgb(lab: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The reverse of `to_lab`, rounded; colours outside RGB are clipped."""
-    plain = lab.astype(np.float32)
-    plain[..., 0] /= np.float32(2.55)
-    plain[..., 1:] -= np.float32(128)
-    rgb = cv2.cvtColor(plain, cv2.COLOR_Lab2RGB)
-    return np.rint(np.clip(rgb, 0, 1) * np.float32(255)).astype(np.uint8)
+    image = np.empty((*lab.shape[1:], 3), np.uint8)
+    for rows in list_bands(image.shape[0]):
+        plain = np.stack([
+            lab[0, rows] / np.float32(2.55), *(lab[1:, rows] - np.float32(128))
+        ], axis=-1).astype(np.float32)
+        rgb = cv2.cvtColor(plain, cv2.COLOR_Lab2RGB)
+        image[rows] = np.rint(np.clip(rgb, 0, 1) * np.float32(255))
+    return image
 
 
-def _measure_statistics(image: LabImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of every channel [C], accumulated in float64."""
-    mean, deviation = cv2.meanStdDev(image)
-    return np.asarray(mean, np.float64)[:, 0], np.asarray(deviation, np.float64)[:, 0]
+def measure_statistics(plane: Plane) -> tuple[float, float]:
+    """Mean and deviation, accumulated in float64."""
+    mean, deviation = cv2.meanStdDev(plane)
+    return float(mean[0, 0]), float(deviation[0, 0])
 
 
-def match_statistics(
-    image: LabImage, mean: NDArray[np.floating] | float, deviation: NDArray[np.floating] | float
-) -> LabImage:
-    """The image with another mean and deviation per channel; constant channels stay constant."""
-    own_mean, own_deviation = _measure_statistics(image)
-    flat = own_deviation < FLATTEST
-    gain = np.where(flat, 0.0, deviation / np.where(flat, 1.0, own_deviation))
-    offset = mean - own_mean * gain
-    return image * gain.astype(image.dtype) + offset.astype(image.dtype)
+def match_statistics(plane: Plane, mean: float, deviation: float) -> Plane:
+    """The plane with another mean and deviation; a constant one is only shifted. In place."""
+    own_mean, own_deviation = measure_statistics(plane)
+    gain = deviation / own_deviation if own_deviation >= FLATTEST else 0.0
+    plane *= plane.dtype.type(gain)
+    plane += plane.dtype.type(mean - own_mean * gain)
+    return plane
 
 
-def blend_histograms(
-    forward: LabImage, backward: LabImage, selected: LabImage, *, weights: tuple[float, float]
-) -> LabImage:
-    """Blend of both sides with the mean and deviation of the selected image.
+def mix(forward: Plane, backward: Plane, share: Plane) -> Plane:
+    """forward + share (backward - forward)."""
+    result = backward - forward
+    result *= share
+    result += forward
+    return result
 
-    ab = (a (1 - w1) + b (1 - w2) - 128) / 0.5 + 128, a and b at mean 128 and deviation 256 / 36.
+
+def blend_histograms(forward: Plane, backward: Plane, share: Plane, chosen: Plane) -> Plane:
+    """Mean of both sides with the mean and deviation of the side that pixels are taken from.
 
     Args:
-        forward, backward, selected: Lab [H, W, 3] on the scale of `to_lab`.
-        weights: (w1, w2), the error weights: the side that errs dearly counts little.
+        forward, backward: a channel of each side, [H, W].
+        share: share of the backward side in the mean, in 0..1.
+        chosen: share of the backward side where one side is taken, near 0 or 1.
     """
-    first = match_statistics(forward, MIDDLE, DEVIATION)
-    second = match_statistics(backward, MIDDLE, DEVIATION)
-    blend = first * (1 - weights[0]) + second * (1 - weights[1])
-    return match_statistics((blend - MIDDLE) / 0.5 + MIDDLE, *_measure_statistics(selected))
+    wanted = measure_statistics(mix(forward, backward, chosen))
+    return match_statistics(mix(forward, backward, share), *wanted)

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fresco.blending.selection import PATCH_RAMP, RAMP
+from fresco.blending.selection import PATCH_SEAM, SEAM
 from fresco.errors import PropagationError
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
 from fresco.propagation.program import require_program
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 REVISION = 3
 """Raised when flow, tracks or blending change the frames: those of before are made anew then.
-1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares."""
+1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares and
+takes regions where the sides differ from one of them."""
 
 
-DRAFT_REVISION = 1
-"""Raised when drafts change."""
+DRAFT_REVISION = 2
+"""Raised when drafts change; 2 selects as the other engines do since their revision 3."""
 
 
 class Engine(Protocol):
@@ -54,8 +55,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def ramp(self) -> float:
-        """Width of the change from one side of a segment to the other, in log evidence."""
+    def seam(self) -> float:
+        """Price of a seam between the sides of a segment, see `blending.selection`."""
         ...
 
     def digest_options(self, settings: FrescoSettings) -> str:
@@ -86,7 +87,7 @@ class FlowEngine:
     name = "flow"
     text = "flow"
     cache_key = f"flow {REVISION}"
-    ramp = RAMP
+    seam = SEAM
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
@@ -117,7 +118,7 @@ class PatchEngine:
     """Threads of each program; the result does not depend on it."""
 
     name = "patch"
-    ramp = PATCH_RAMP
+    seam = PATCH_SEAM
 
     @property
     def text(self) -> str:
@@ -160,7 +161,6 @@ class DraftEngine:
     name = "draft"
     text = "draft"
     cache_key = f"draft {DRAFT_REVISION}"
-    ramp = RAMP
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`; no option changes a draft but that it is one."""

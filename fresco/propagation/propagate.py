@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fresco.blending.selection import (
+    choose_sides,
+    compare_sides,
     gather_evidence,
     share_backward,
     weigh_evidence,
@@ -43,7 +45,11 @@ NOISE = 4.0
 MEMORY = 0.6
 """Share of the neighbouring frame's evidence; half of it is forgotten after 1.4 frames."""
 SOFTNESS = 9
-"""Side in pixels of the neighbourhood that chooses its side together."""
+"""Side in pixels of the neighbourhood whose errors are weighed together."""
+STEADINESS = 0.3
+"""Evidence for the side that the frame before took, along the motion."""
+TAKEN = 0.25
+"""Weight of the side that is taken in the mean of both, beside their errors."""
 _DIRECTIONS = ("forward", "backward")
 """Names under which what is carried is kept."""
 
@@ -86,7 +92,7 @@ def propagate_segment(
         def write(found: tuple[int, Sides]) -> None:
             write_image(job.path(found[0]), render(found[1], job.blend))
 
-        chosen = _select_sides(job, missing, carriers, scratch, check)
+        chosen = _select_sides(job, missing, carriers, scratch, check, seam=engine.seam)
         for _ in map_in_order(write, chosen, job.threads):
             pass
     return len(missing)
@@ -160,7 +166,7 @@ def _gather_evidence(job: SegmentJob, scratch: Scratch, check: Callable[[], None
         else:
             flow, hidden = _read_move(frame, scratch, backward=True)
             total = gather_evidence(own, remap(total, flow), ~hidden, memory=MEMORY)
-        scratch.put("evidence", frame, odds=np.log(first / second), own=own, total=total)
+        scratch.put("evidence", frame, own=own, total=total)
 
 
 def _weigh(job: SegmentJob, frame: int) -> tuple[float, float]:
@@ -169,26 +175,29 @@ def _weigh(job: SegmentJob, frame: int) -> tuple[float, float]:
 
 def _select_sides(
     job: SegmentJob, wanted: Sequence[int], carriers: Sequence[Carrier], scratch: Scratch,
-    check: Callable[[], None],
+    check: Callable[[], None], *, seam: float
 ) -> Iterator[tuple[int, Sides]]:
     """What every wanted frame is made from, in order: the evidence of the frames before joined in.
     """
     total: Map | None = None
+    chosen: Map | None = None
     for frame in job.interior:
         check()
         known = scratch.get("evidence", frame)
-        if total is None:
-            total = known["own"]
-        else:
-            flow, hidden = _read_move(frame, scratch, backward=False)
-            total = gather_evidence(known["own"], remap(total, flow), ~hidden, memory=MEMORY)
-        if frame not in wanted:
-            continue
+        flow, hidden = _read_move(frame, scratch, backward=False)
+        total = known["own"] if total is None else gather_evidence(
+            known["own"], remap(total, flow), ~hidden, memory=MEMORY
+        )
         forward, backward = (
             carrier.image(scratch.get(name, frame, carrier.shown))
             for name, carrier in zip(_DIRECTIONS, carriers, strict=True)
         )
-        share = share_backward(
-            (total + known["total"]) / 2, softness=SOFTNESS, ramp=job.engine.ramp
-        )
-        yield frame, Sides(forward, backward, known["odds"], share, _weigh(job, frame))
+        evidence = (total + known["total"]) / 2
+        share = share_backward(evidence, softness=SOFTNESS)
+        if chosen is not None:
+            before = STEADINESS * (2 * remap(chosen, flow) - 1)
+            evidence += np.where(hidden, np.float32(0), before)
+        chosen = choose_sides(evidence, compare_sides(forward, backward), seam=seam)
+        if frame in wanted:
+            share += np.float32(TAKEN) * (chosen - share)
+            yield frame, Sides(forward, backward, chosen, share)

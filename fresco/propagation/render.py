@@ -1,4 +1,4 @@
-"""One frame from its two sides: select, histogram blend, gradient blend."""
+"""One frame from its two sides: mix their values, take gradients from one, channel by channel."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.blending.histogram import blend_histograms, to_lab, to_rgb
-from fresco.blending.poisson import blend_gradients, select_gradients
+from fresco.blending.histogram import blend_histograms, mix, to_lab, to_rgb
+from fresco.blending.poisson import LAB_WEIGHTS, blend_gradients, select_gradients
 from fresco.flow.arrays import Flow, Map, remap
 from fresco.settings import BlendSettings
 
 Image = NDArray[np.uint8]
-Lab = NDArray[np.float32]
-
-HOPELESS = 1.4
-"""Log of the ratio of errors above which a side is filled from the other before both are mixed:
-it shows something else there, and mixing would leave a ghost."""
-HOPELESS_RAMP = 0.35
-"""Width of that change, in the same unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +24,10 @@ class Sides:
     """[h, w, 3] the first key carried to the frame, at the keys' size."""
     backward: Image
     """[h, w, 3] the last key carried to the frame."""
-    odds: Map
-    """[H, W] log of the ratio of errors, forward over backward, of this frame alone."""
+    chosen: Map
+    """[H, W] share of the backward side where one side is taken: near 0 or 1."""
     share: Map
-    """[H, W] share of the backward side in 0..1."""
-    weights: tuple[float, float]
-    """Weights (w1, w2) of the errors."""
+    """[H, W] share of the backward side in the mean of both, in 0..1."""
 
 
 def _size_of(image: Image) -> tuple[int, int]:
@@ -64,27 +55,19 @@ def _enlarge_map(values: Map, size: tuple[int, int]) -> Map:
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _mix(first: Lab, second: Lab, share: Map) -> Lab:
-    return first + share[..., None] * (second - first)
-
-
-def _ramp(values: Map) -> Map:
-    return np.float32(0.5) + np.float32(0.5) * np.tanh(values / np.float32(2 * HOPELESS_RAMP))
-
-
 def render(sides: Sides, blend: BlendSettings) -> Image:
     """The frame [h, w, 3] at the keys' size; rounded once, at its end."""
     size = _size_of(sides.forward)
     forward, backward = to_lab(sides.forward), to_lab(sides.backward)
-    share, odds = _enlarge_map(sides.share, size), _enlarge_map(sides.odds, size)
-    selected = _mix(forward, backward, share)
-    values = selected
-    if blend.histogram:
-        first = _mix(forward, backward, _ramp(odds - HOPELESS))
-        second = _mix(backward, forward, _ramp(-odds - HOPELESS))
-        values = np.asarray(
-            blend_histograms(first, second, selected, weights=sides.weights), np.float32
+    chosen = _enlarge_map(sides.chosen, size)
+    share = _enlarge_map(sides.share, size) if blend.histogram else chosen
+    for channel, (first, second) in enumerate(zip(forward, backward, strict=True)):
+        values = (
+            blend_histograms(first, second, share, chosen) if blend.histogram
+            else mix(first, second, chosen)
         )
-    if blend.gradient:
-        values = blend_gradients(values, *select_gradients(forward, backward, share))
-    return to_rgb(values)
+        if blend.gradient:
+            gradients = select_gradients(first, second, chosen)
+            values = blend_gradients(values, gradients, weight=LAB_WEIGHTS[channel])
+        forward[channel] = values
+    return to_rgb(forward)

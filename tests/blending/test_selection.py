@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fresco.blending.cut import cut_sides
 from fresco.blending.selection import (
+    CELLS,
+    PATCH_SEAM,
+    PRIOR,
+    choose_sides,
+    compare_sides,
     gather_evidence,
     share_backward,
     weigh_evidence,
@@ -67,14 +73,15 @@ def test_weights_force_no_interior_frame_to_one_side() -> None:
     st.lists(st.floats(0.01, 1e4), min_size=4, max_size=4),
     st.integers(1, 9),
 )
-def test_evidence_has_the_sign_of_the_rule(
+def test_evidence_has_the_sign_of_the_rule_with_less_weight_of_time(
     first: list[float], second: list[float], position: int
 ) -> None:
     d1, d2 = np.array(first).reshape(2, 2), np.array(second).reshape(2, 2)
     weights = weigh_sides(position, 10)
-    gap = np.abs(weights[0] * d1 - weights[1] * d2) > 1e-3 * (d1 + d2)
+    early, late = weights[0] ** PRIOR, weights[1] ** PRIOR
+    gap = np.abs(early * d1 - late * d2) > 1e-3 * (d1 + d2)
     taken = weigh_evidence(d1, d2, weights=weights) >= 0
-    np.testing.assert_array_equal(taken[gap], select_backward(d1, d2, weights=weights)[gap])
+    np.testing.assert_array_equal(taken[gap], select_backward(d1, d2, weights=(early, late))[gap])
 
 
 def test_gathering_steadies_and_can_change_back() -> None:
@@ -112,3 +119,44 @@ def test_share_drops_lone_pixels_and_keeps_areas() -> None:
     assert share[:8, 16:].max() < 0.01
     assert share.min() >= 0
     assert share.max() <= 1
+
+
+def price_of(label: np.ndarray, evidence: np.ndarray, price: np.ndarray) -> float:
+    """What `cut_sides` minimises."""
+    across = np.abs(np.diff(label)) * (price[:, 1:] + price[:, :-1]) / 2
+    down = np.abs(np.diff(label, axis=0)) * (price[1:] + price[:-1]) / 2
+    return float(-(evidence * label).sum() + across.sum() + down.sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cut_is_the_cheapest_of_all(seed: int) -> None:
+    """Against every labelling of twelve pixels."""
+    random = np.random.default_rng(seed)
+    evidence = random.normal(0, 1, (3, 4)).astype(np.float32)
+    price = random.uniform(0, 1, (3, 4)).astype(np.float32)
+    every = ((np.arange(2**12)[:, None] >> np.arange(12)) & 1).reshape(-1, 3, 4)
+    least = min(price_of(label, evidence, price) for label in every)
+    found = cut_sides(evidence, price, rounds=600)
+    assert price_of(found, evidence, price) == pytest.approx(least, abs=1e-3)
+    assert price_of(found > 0.5, evidence, price) == pytest.approx(least, abs=1e-3)
+
+
+def test_a_seam_runs_where_the_sides_are_alike() -> None:
+    """What the sides show differently comes from one of them, though the evidence in it changes."""
+    forward = np.full((CELLS, CELLS, 3), 90, np.uint8)
+    backward = forward.copy()
+    backward[30:40, 55:65] = 200
+    evidence = np.tile(np.where(np.arange(CELLS) < 60, -0.3, 0.08), (CELLS, 1))
+    share = choose_sides(evidence, compare_sides(forward, backward), seam=PATCH_SEAM)
+    inside = share[30:40, 55:65]
+    assert np.ptp(inside) < 0.1
+    assert share[90:, :50].max() < 0.1
+    assert share[90:, 70:].min() > 0.9
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (300, 40), (2 * CELLS + 1, 700)])
+def test_any_size_is_chosen_for(size: tuple[int, int]) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    share = choose_sides(np.full(size, 3.0, np.float32), compare_sides(*images), seam=PATCH_SEAM)
+    assert share.shape == size
+    assert share.min() > 0.99

@@ -15,8 +15,6 @@ BLEND_MEAN_LEVELS = 0.5
 """Mean grey levels between our blend and the official one (golden/07)."""
 BLEND_MAX_LEVELS = 4
 """Largest grey levels between our blend and the official one (golden/07)."""
-HISTOGRAM_MAX_LEVELS = 1
-"""Largest grey levels between our histogram blend and the official one (golden/07)."""
 SOLVER_LAB = 1e-3
 """Lab levels that LSQR at its default tolerances misses the exact solution by."""
 CHANGE_SCORE_RELATIVE = 1e-5
