@@ -261,8 +261,9 @@ def _describe_files(settings: SamplingSettings) -> str:
     loras = check_request(settings)
     names = [settings.model, settings.vae, settings.control_model, *(str(x.path) for x in loras)]
     states = []
-    for name in names:
+    for name in filter(None, names):  # an empty one would be the folder at work
         path = Path(name).expanduser()
-        files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files = (file for file in found if file.is_file())
         states += [(str(file), (at := file.stat()).st_mtime_ns, at.st_size) for file in files]
     return repr((states, loras))

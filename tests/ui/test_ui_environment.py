@@ -77,8 +77,10 @@ def test_a_model_is_loaded_once_for_jobs_that_differ_in_their_options(demo_model
 
 
 def test_a_model_that_changed_on_disk_or_has_other_lora_is_loaded_again(
-    demo_model: Path, tmp_path: Path
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     model = tmp_path / "model"
     model.symlink_to(demo_model)
     up = {f"lora_unet_mid_block_attentions_0_proj_in.lora_{side}.weight": value
@@ -92,6 +94,7 @@ def test_a_model_that_changed_on_disk_or_has_other_lora_is_loaded_again(
     changed = dataclasses.replace(SAMPLING, prompt="a <lora:own:0.5>")
     with_lora: Any = here.open(HostOptions(), changed)
     assert with_lora._parts is not plain._parts
+    (tmp_path / "work" / "notes.txt").write_text("the folder at work is none of the model's")
     again: Any = here.open(HostOptions(), changed)
     assert again._parts is with_lora._parts
     (demo_model / "unet" / "config.json").touch()
