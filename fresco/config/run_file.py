@@ -13,14 +13,13 @@ from fresco.config.rerender import import_rerender
 from fresco.config.translation import ImportedRun, ImportReport
 from fresco.errors import SettingsError
 from fresco.planning.parsing import check_key_prompts, read_json_text
+from fresco.run.embedded import MARK, RUN_FORMAT
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
+from fresco.video.codecs import KEEP_COMMENT, read_comment
 from fresco.workspace import follow_link, write_json
 
-RUN_FORMAT = 1
-"""Raised when an older program would read a run file wrong."""
 RUN_FILE = "fresco-run.json"
 """Usual end of a run file's name."""
-_MARK = "fresco_run"
 _OFFICIAL_KEYS = frozenset(
     {"file_path", "save_path", "mininterv", "maxinterv", "sd_path", "use_controlnet",
      "controlnet_type", "cond_scale", "num_warmup_steps", "end_opt_step", "run_ebsynth",
@@ -40,10 +39,11 @@ _MOST_NODES = 200_000
 def load_config(path: Path) -> ImportedRun:
     """Read a file of any kind, told by its content: official YAML, Rerender JSON, or our own.
 
-    Our own are run files and files that hold only groups of settings, as JSON or YAML.
+    Our own are run files, files that hold only groups of settings, as JSON or YAML, and result
+    videos, which have the settings inside.
     """
-    values = _parsed(path)
-    if _MARK in values:
+    values = _read_embedded(path) if path.suffix.lower() in KEEP_COMMENT else _parsed(path)
+    if MARK in values:
         return _own(values, path, "Run file")
     known = {
         "official": len(_OFFICIAL_KEYS & values.keys()),
@@ -61,6 +61,20 @@ def load_config(path: Path) -> ImportedRun:
     if kind == "rerender":
         return import_rerender(values, path)
     return _own(values, path, "Settings")
+
+
+def _read_embedded(path: Path) -> dict[str, Any]:
+    """What a result video says about its run."""
+    if not path.is_file():
+        raise SettingsError(f"{path} does not exist; give a YAML or JSON file, or a result.")
+    text = read_comment(path)
+    values = read_json_text(text, f"The comment of {path}") if text.startswith("{") else None
+    if not isinstance(values, dict) or MARK not in values:
+        raise SettingsError(
+            f"{path} has no settings of FRESCO inside; give a result of this program, a run file, "
+            "or a YAML or JSON file."
+        )
+    return values
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -152,7 +166,7 @@ def _list_parts(node: Any) -> list[Any]:
 
 def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
     """A file in the words of our own settings: nested groups, perhaps of a whole run."""
-    version = values.get(_MARK, RUN_FORMAT)
+    version = values.get(MARK, RUN_FORMAT)
     if version != RUN_FORMAT:
         raise SettingsError(
             f"{path} is a run file of format {version!r}; this program, {__version__}, reads "
@@ -160,7 +174,7 @@ def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
         )
     nested = values.get("settings", {name: values[name] for name in _GROUPS & values.keys()})
     settings = _checked(nested, path)
-    about = {_MARK, "version", "settings", "source", "result", "host"} | _GROUPS
+    about = {MARK, "version", "settings", "source", "result", "host"} | _GROUPS
     ignored = tuple(f"{k} ({v!r}): unknown here." for k, v in values.items() if k not in about)
     given = {(group, name) for group, items in nested.items() for name in items}
     mapped = [f"{group}.{name} is {getattr(getattr(settings, group), name)!r}."
@@ -217,7 +231,7 @@ def write_run_file(
         host: name of the model and its host, as shown to the user.
     """
     write_json(follow_link(path), {
-        _MARK: RUN_FORMAT,
+        MARK: RUN_FORMAT,
         "version": __version__,
         "source": str(source.resolve()),
         "result": str(output.resolve()),

@@ -61,7 +61,7 @@ def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
 
 def prepare_writer(
     clip: Clip, output: Path, settings: OutputSettings, workspace: Path,
-    confirm: Callable[[], None],
+    confirm: Callable[[], None], comment: str = "",
 ) -> Writer:
     """The writer of the clip's result, tried out: place, container, sound.
 
@@ -71,6 +71,7 @@ def prepare_writer(
         output: a video file, or a folder of images when the name has no suffix.
         workspace: folder where sound that must be encoded is kept.
         confirm: raises what is wrong with the source, before the result gets its name.
+        comment: text that a video file keeps.
     """
     width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
@@ -80,7 +81,8 @@ def prepare_writer(
         writer: Writer = VideoWriter(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf, codec=settings.codec,
-            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm, **sound,
+            pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm,
+            comment=comment, **sound,
         )
     else:
         writer = ImageFolderWriter(output, confirm=confirm)

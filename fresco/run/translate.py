@@ -24,6 +24,7 @@ from fresco.propagation.engine import AnyEngine, DraftEngine
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
+from fresco.run.embedded import describe_settings
 from fresco.run.evaluate import evaluate, list_companions
 from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
 from fresco.run.inputs import SourceWatch
@@ -98,7 +99,8 @@ def translate(
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
         writer = None if only_keys else prepare_writer(
-            clip, output, settings.output, run.workspace.root, run.watch.check
+            clip, output, settings.output, run.workspace.root, run.watch.check,
+            describe_settings(settings),
         )
         with log_stage("model"):
             host = host_factory()
@@ -199,7 +201,8 @@ def propagate_keys(
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run, _clearing(output):
         writer = prepare_writer(
-            clip, output, settings.output, run.workspace.root, run.watch.check
+            clip, output, settings.output, run.workspace.root, run.watch.check,
+            describe_settings(settings),
         )
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         engine = _choose_engine(run)

@@ -31,6 +31,9 @@ _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
 
 
+KEEP_COMMENT = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""Endings of files that keep a comment."""
+
 MEDIA_TYPES = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime",
     ".mkv": "video/x-matroska", ".webm": "video/webm", ".gif": "image/gif", ".webp": "image/webp",
@@ -213,6 +216,16 @@ def choose_codec(name: str, path: Path) -> Codec:
             "another output.codec."
         )
     return codec
+
+
+def read_comment(path: Path) -> str:
+    """The comment of a video file; empty if it has none or is no video."""
+    try:
+        with av.open(str(path)) as container:
+            names = {name.lower(): text for name, text in container.metadata.items()}
+    except (OSError, av.FFmpegError):
+        return ""
+    return names.get("comment", "")
 
 
 def choose_suffix(name: str) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
-from fresco.video.codecs import AUTOMATIC, CONTAINERS, Codec, choose_codec
+from fresco.video.codecs import AUTOMATIC, CONTAINERS, KEEP_COMMENT, Codec, choose_codec
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
@@ -104,6 +104,7 @@ class VideoWriter:
         scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
         confirm: called when all is written, before the file gets its name; what it raises ends it.
+        comment: text that the file keeps, where its container can (`codecs.KEEP_COMMENT`).
     """
 
     def __init__(
@@ -113,9 +114,10 @@ class VideoWriter:
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
         pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
+        comment: str = "",
     ) -> None:
         self.path = Path(path)
-        self._confirm = confirm
+        self._confirm, self._comment = confirm, comment
         self._size = (width, height)
         self._rate = Fraction(rate)
         self._crf, self._aspect = crf, pixel_aspect
@@ -231,6 +233,8 @@ class VideoWriter:
         self._output = self._stack.enter_context(
             av.open(str(self._part.absolute()), "w", format=CONTAINERS[suffix])
         )
+        if self._comment and suffix in KEEP_COMMENT:
+            self._output.metadata["comment"] = self._comment
         self._stream = self._add_video_stream(self._output)
         if self._sound_source is None or kept is _Sound.LEFT_OUT:
             return
