@@ -8,7 +8,7 @@ pixel, moved by the exact flow: what is left to gain.
 
 `--other FOLDER` measures another version of this project too, such as a work tree of a release.
 `--clips FOLDER` adds clips whose truth is unknown, with keyframes made by OpenCV's
-edge-preserving filter. `--program FILE` lets another synthesis program with the command line of
+stylization. `--program FILE` lets another synthesis program with the command line of
 ebsynth paint some frames from the first keyframe, and ours the same ones from the same guides.
 
 Edges that no side explains: the gradient of a frame is compared with that of either side it was
@@ -104,7 +104,7 @@ def known_clip() -> Clip:
 
 
 def read_clip(path: Path) -> Clip:
-    """The beginning of a clip, with keyframes by OpenCV's edge-preserving filter."""
+    """The beginning of a clip, with keyframes by OpenCV's stylization."""
     video = cv2.VideoCapture(str(path))
     frames: list[Image] = []
     while len(frames) < CLIP_FRAMES:
