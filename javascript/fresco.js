@@ -13,6 +13,7 @@ var fresco = (() => {
     const REPEAT = 15000; /* ms after which it is asked again, and done once all the same ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
     const MOST_THUMBNAILS = 48; /* small images in one answer, as the program gives them */
+    const LARGEST_IMAGE = 16e6; /* bytes of an image for a keyframe, as the program takes them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
         preview: "preview", keyframes: "keyframes", all: "whole video",
@@ -848,6 +849,7 @@ var fresco = (() => {
         draw_progress();
         draw_gallery();
         if (output && work.detail && work.detail.output !== output && !work.as_key) load_pair();
+        else if (is_retouched(work.frame)) load_pair();
         show_result();
         if (work.log !== null) show_log();
     };
@@ -1126,6 +1128,60 @@ var fresco = (() => {
         } else draw_compare();
     };
 
+    /* The segment beside a replaced keyframe that a frame lies in, while the video is older. */
+    const is_retouched = (frame) => !work.as_key && work.detail !== null
+        && work.detail.retouched.some(({ first, last }) => first <= frame && frame <= last);
+
+    /* A keyframe is replaced by an image: what is looked at shows it at once, the frames between
+       follow as drafts and then in full. */
+    const replace_key = (keyframe) => {
+        const chooser = make("input", { type: "file", accept: "image/png,image/jpeg" });
+        chooser.addEventListener("change", () => send_image(keyframe, chooser.files[0]));
+        chooser.click();
+    };
+    const send_image = (keyframe, file) => {
+        if (!file || work.acting.has("retouch")) return;
+        if (file.size > LARGEST_IMAGE) {
+            complain(`${file.name} is larger than ${size(LARGEST_IMAGE)}; save it as JPEG.`);
+            return;
+        }
+        const reader = new FileReader();
+        reader.onload = () => retouch(keyframe, reader.result);
+        reader.onerror = () => complain(`${file.name} cannot be read.`);
+        reader.readAsDataURL(file);
+    };
+    const retouch = async (keyframe, image) => {
+        const { chosen: job, frame, as_key } = work;
+        work.acting.add("retouch");
+        try {
+            const found = await ask("retouch", { job, keyframe, image, frame, key: as_key });
+            const { pair } = work;
+            if (job === work.chosen && frame === work.frame && pair && pair.frame === frame) {
+                work.pair = { ...pair, after: found.after, kind: found.kind };
+                draw_compare();
+            }
+            complain("");
+        } catch (error) {
+            complain(error.message);
+        }
+        work.acting.delete("retouch");
+        poll();
+    };
+    /* The keyframes that a frame is made from. */
+    const keys_around = (frame) => {
+        const keys = Object.keys(work.detail.keys).map(Number).sort((a, b) => a - b);
+        if (keys.includes(frame)) return [frame];
+        return [keys.filter((key) => key < frame).pop(), keys.find((key) => key > frame)]
+            .filter((key) => key !== undefined);
+    };
+    const dropped = (event) => {
+        const file = event.dataTransfer && event.dataTransfer.files[0];
+        if (!file) return;
+        event.preventDefault();
+        if (work.key !== null) send_image(work.key, file);
+        else complain("Choose a keyframe first; the image takes its place.");
+    };
+
     /* The same frame before and after, with a curtain between them. */
     const compare = (frame, as_key) => {
         Object.assign(work, { frame, as_key, key: work.detail.keys[frame] ? frame : null });
@@ -1177,10 +1233,32 @@ var fresco = (() => {
         box.querySelector(".fresco_frame_number").textContent =
             `Frame ${work.frame}${work.key === null ? "" : ", keyframe"}`
             + `${pair && pair.frame === work.frame && !pair.after ? ", not there yet" : ""}`;
+        box.querySelector(".fresco_tag_after").textContent =
+            pair && pair.kind === "draft" ? "draft" : "after";
+        draw_retouch(box);
         box.querySelector(".fresco_again").hidden = work.key === null
             || (chosen() || {}).goal === "propagation"; /* the model has no part in those */
         box.querySelector(".fresco_again button").disabled = goes_on(chosen());
         curtain(box, work.split);
+    };
+    const draw_retouch = (box) => {
+        const row = box.querySelector(".fresco_retouch"), around = keys_around(work.frame);
+        if (row.dataset.keys !== around.join()) {
+            row.dataset.keys = around.join();
+            fill(row, around.map((key) => button(
+                key === work.frame ? "Replace this keyframe" : `Replace keyframe ${key}`,
+                () => replace_key(key), {
+                    "data-key": key, title: "By an image: painted over, inpainted, made elsewhere",
+                })));
+        }
+        const { retouched } = work.detail;
+        fill(box.querySelector(".fresco_retouched"), retouched.map((part) => {
+            const count = part.last - part.first - 1;
+            const text = `Frames ${part.first + 1} to ${part.last - 1}: `
+                + (part.full ? `${part.full} of ${count} in full` : `${part.drafts} of ${count} as drafts`);
+            return make("div", { class: "fresco_part" }, make("span", {}, text),
+                meter(100 * (part.full || part.drafts) / count, text));
+        }));
     };
     const curtain = (box, split) => {
         work.split = Math.min(100, Math.max(0, split));
@@ -1189,7 +1267,10 @@ var fresco = (() => {
         shown.setAttribute("aria-valuenow", Math.round(work.split));
     };
     const compare_box = () => {
-        const box = make("div", { class: "fresco_compare" });
+        const box = make("div", {
+            class: "fresco_compare", ondrop: dropped,
+            ondragover: (event) => event.preventDefault(),
+        });
         const drag = (event) => {
             const sides = shown.getBoundingClientRect();
             curtain(box, 100 * (event.clientX - sides.left) / sides.width);
@@ -1236,6 +1317,8 @@ var fresco = (() => {
         box.append(shown,
             make("div", { class: "fresco_compare_row" },
                 make("span", { class: "fresco_frame_number" }), slider),
+            make("div", { class: "fresco_retouched", role: "status" }),
+            make("div", { class: "fresco_compare_row fresco_retouch" }),
             make("div", { class: "fresco_compare_row fresco_again" },
                 button("Translate this keyframe again", () => {
                     act("again", { frame: work.frame, seed: Math.round(Number(seed.value)) });

@@ -138,6 +138,7 @@ class DraftSegment:
         """The motion of the frame so many frames behind the first keyframe."""
         for side in range(2):
             self.reach(side, position)
+        self._release()
         costs = [store.costs[position].astype(np.float32) + _NOISE for store in self._tracks]
         evidence = weigh_evidence(*costs, weights=weigh_sides(position, self.length))
         share = share_backward(evidence, softness=_SOFTNESS, ramp=RAMP)
@@ -149,7 +150,6 @@ class DraftSegment:
     def reach(self, side: int, position: int) -> None:
         """Follow the first (0) or the last keyframe (1) to a frame."""
         store, step = self._tracks[side], 1 - 2 * side
-        key = self._frames[side * self.length]
         while (self._reached[side] - position) * step < 0:
             before = self._reached[side]
             here = before + step
@@ -158,10 +158,17 @@ class DraftSegment:
             at = side, max(before, here)
             track = follow_track(
                 store.get(before), self._steps[at].astype(np.float32), self._hidden[at],
-                frame=self._frames[here], key=key,
+                frame=self._frames[here], key=self._frames[side * self.length],
             )
             store.put(here, track)
             self._reached[side] = here
+
+    def _release(self) -> None:
+        """Give back what only leads to tracks, once all are there."""
+        if self._reached[0] >= self.length - 1 and self._reached[1] <= 1:
+            self._frames, self._steps, self._hidden = (
+                array[:0].copy() for array in (self._frames, self._steps, self._hidden)
+            )
 
     def _pair(self, position: int) -> None:
         """Motion between a frame and the one before, in both directions."""

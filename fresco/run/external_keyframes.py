@@ -141,9 +141,10 @@ def import_external_keyframes(
 ) -> ImportedKeyframes:
     """Bring external keyframes to the working size, and plan with them alone."""
     held = [Source(path) for path in images.values()]
-    contents = [each.read_content(once=True) for each in held]
-    cache_key = digest(clip.cache_key, dict(zip(images, contents, strict=True)))
-    folder = space.folder("own", cache_key)
+    for each in held:
+        each.read_content(once=True)
+    # Not of what they show: where one is replaced, only the frames beside it are made again.
+    folder = space.folder("own", digest(clip.cache_key, list(images)))
     notes: list[str] = []
     changed: list[KeyframePlan] = []
     ends: list[tuple[int, int]] = []

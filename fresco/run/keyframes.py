@@ -49,11 +49,23 @@ def open_keyframes(
 
 def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:
     """Say where the keyframes in force lie, for those who watch or come later."""
-    write_json(run.workspace.root / PLAN_NAME, {
+    path = run.workspace.root / PLAN_NAME
+    known = read_json(path) or {}
+    # The frames of the run before are those of the same keyframes until others are made.
+    frames = {"frames": known["frames"]} if known.get("folder") == folder.name and (
+        "frames" in known) else {}
+    write_json(path, {
+        **frames,
         "folder": folder.name,
         "keyframes": [number for plan in plans for number in plan.keyframes],
         "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
     })
+
+
+def note_frames(run: RunContext, folder: Path) -> None:
+    """Say where the frames between the keyframes in force come to lie."""
+    path = run.workspace.root / PLAN_NAME
+    write_json(path, {**(read_json(path) or {}), "frames": folder.name})
 
 
 def translate_keyframes(

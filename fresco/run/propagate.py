@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +22,24 @@ from fresco.propagation.motion import BYTES_PER_PIXEL, estimate_pairs, forget_pa
 from fresco.propagation.segment import SegmentJob
 from fresco.run.context import MOTION, RunContext, log_stage
 from fresco.run.former import FORMER_VERSION
+from fresco.run.keyframes import note_frames
 from fresco.run.result import ImageLookup, read_stored
 from fresco.settings import FlowSettings, FrescoSettings
-from fresco.workspace import digest, drop_damaged, frame_name, has_room
+from fresco.workspace import (
+    digest,
+    digest_content,
+    drop_damaged,
+    explain,
+    frame_name,
+    has_room,
+    read_json,
+    write_json,
+)
 
 log = logging.getLogger("fresco")
 
+_ORIGIN = "keyframes.json"
+"""File beside frames that were carried: which keyframes they were made from."""
 DRAFT_FLOW = FlowSettings(estimator="dis")
 """Of drafts, which find motion by themselves: no worker loads a network for them."""
 
@@ -60,8 +73,11 @@ def propagate_frames(
         "frames", digest(__version__, *made_from, estimator.fingerprint),
         lambda: digest(FORMER_VERSION, *made_from, estimator.former_fingerprint),
     )
+    if stage == "propagate":
+        note_frames(run, folder)
     with log_stage("propagation"):
         drop_damaged(folder, run.clip.frames.size)
+        _drop_outdated(folder, keys, [stretch for shot in segments for stretch in shot], ends)
         # Both ends of a stretch included: the motion from the keyframes is estimated too.
         stretches = [stretch for shot in segments for stretch in shot] + [*map(_sort, ends)]
         run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)
@@ -72,6 +88,39 @@ def propagate_frames(
     key_numbers = {number for plan in plans for number in plan.keyframes}
     keyframes, between = read_stored(keys), read_stored(folder)
     return lambda number: (keyframes if number in key_numbers else between)(number)
+
+
+def read_origin(folder: Path) -> dict[str, str] | None:
+    """The digest of each keyframe, by its number, that the frames of a folder were made from; None:
+    the folder does not say."""
+    known = read_json(folder / _ORIGIN)
+    if not isinstance(known, dict):
+        return None
+    return {str(number): str(content) for number, content in known.items()}
+
+
+def _drop_outdated(
+    folder: Path, keys: Path, segments: Sequence[tuple[int, int]],
+    ends: Sequence[tuple[int, int]],
+) -> None:
+    """Remove the frames beside keyframes that are others now; all the rest is used again."""
+    numbers = sorted({*(number for pair in segments for number in pair), *(key for key, _ in ends)})
+    paths = {n: keys / frame_name(n) for n in numbers}
+    now = {str(n): digest_content(path) for n, path in paths.items() if path.exists()}
+    known = read_origin(folder)
+    if known == now:
+        return
+    if known is not None:
+        changed = {n for n in numbers if known.get(str(n)) != now.get(str(n))}
+        outdated = [range(first + 1, last) for first, last in segments if {first, last} & changed]
+        outdated += [range(min(end), max(end) + 1) for end in ends if end[0] in changed]
+        for frame in itertools.chain(*outdated):
+            path = folder / frame_name(frame)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise explain(error, path) from error
+    write_json(folder / _ORIGIN, now)
 
 
 def _drop_scratch(folder: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from fresco.errors import HostError, OutOfMemoryError, SettingsError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.batches import KeyframeRun
-from fresco.workspace import explain, frame_name, read_image, write_image
+from fresco.workspace import frame_name, read_image, write_image
 
 
 def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
@@ -29,14 +26,9 @@ def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...
     )
 
 
-def redo_keyframe(
-    run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, propagated: Iterable[Path]
-) -> None:
-    """Replace the image of a keyframe, and drop what was made from the old one.
-
-    Args:
-        propagated: folders of frames that were carried from keyframes.
-    """
+def redo_keyframe(run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int) -> None:
+    """Replace the image of a keyframe; frames made from the old one are made again when next
+    keyframes are carried."""
     company = find_neighbours(plans, frame)
     path = run.folder / frame_name(frame)
     if read_image(path) is None:
@@ -52,20 +44,5 @@ def redo_keyframe(
                 "sampling.resolution, or switch off guidance.spatial_optimization and "
                 "guidance.temporal_optimization."
             ) from error
-        # The old frames go first: interrupted in between, they are made again from the old key.
-        for folder in propagated:
-            _drop_between(folder, company[0], company[-1])
         write_image(path, result.images[company.index(frame)])
         stage.advance()
-
-
-def _drop_between(folder: Path, first: int, last: int) -> None:
-    """Remove the frames of a folder from `first` to `last`."""
-    for path in folder.glob("*.png"):
-        number = re.fullmatch(r"\d+", path.stem)
-        if number and first <= int(number[0]) <= last:
-            try:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-            except OSError as error:
-                raise explain(error, path) from error

@@ -153,8 +153,8 @@ def retranslate_keyframe(
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
 
-    Its image is replaced, the frames that were carried from it are dropped, and a later
-    `translate` makes these again. All other keyframes stay as they are.
+    Its image is replaced, and a later `translate` makes the frames that were carried from it
+    again. All other keyframes stay as they are.
 
     Args:
         settings: as in the earlier run.
@@ -173,7 +173,7 @@ def retranslate_keyframe(
             changed = dataclasses.replace(settings, sampling=sampling)
             keys = dataclasses.replace(keys, settings=changed, host=open_host(sampling))
         with log_stage("keyframe"):
-            redo_keyframe(keys, plans, frame, run.workspace.root.glob("frames-*"))
+            redo_keyframe(keys, plans, frame)
         write_plan(run, plans, keys.folder)
         return RunResult(
             export_keyframes(keys.folder, output, plans), run.workspace.root,

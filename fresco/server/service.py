@@ -7,13 +7,19 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fresco.errors import WorkspaceError
+from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
+from fresco.video.size import scale_frame
+from fresco.workspace import read_image
 
 _JOBS, _VIDEOS = "jobs", "videos"
 
@@ -30,6 +36,8 @@ class Service:
     """The uploaded videos."""
     root: Path
     """Folder of both."""
+    drafts: Drafts
+    """Draws frames beside a keyframe that is retouched."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -58,6 +66,35 @@ class Service:
                 "done, cancel some, or raise that limit in the settings of the server."
             )
         require_free(self.root, limits.free_megabytes, what="A new job")
+
+    def retouch(self, job: str, number: int, image: NDArray[np.uint8]) -> JobStatus:
+        """Replace a keyframe of a job by an image of any size; the video is made again with it.
+
+        See `JobEngine.retouch`.
+        """
+        with self.engine.unchanged():
+            require_free(self.root, self.environment.limits.free_megabytes, what="A keyframe")
+            path = self.engine.outcome(job).keys.get(number)
+            known = read_image(path) if path else None
+            if known is not None:
+                image = scale_frame(image, (known.shape[1], known.shape[0]))
+            return self.engine.retouch(job, number, image)
+
+    def redo_keyframe(self, job: str, number: int, seed: int) -> JobStatus:
+        """Translate a keyframe of a job again; the video, if there is one, is made again with it.
+
+        Args:
+            seed: of this keyframe; -1: a random one.
+        """
+        changed = dataclasses.replace(
+            self.engine.request(job), goal=Goal.KEYFRAME, frame=number, frame_seed=seed
+        )
+        status, request = self.engine.status(job), self.complete(changed)
+        if status.state.going and self.engine.request(job) == request:
+            return status
+        with self.engine.unchanged():
+            self._require_room()
+            return self.engine.redo_keyframe(job, request)
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """Queue an ended job again, perhaps changed; checked as in `submit`."""
@@ -146,4 +183,4 @@ def open_service(root: Path, environment: Environment, *, alone: bool = False) -
     if alone and engine.refusal:
         raise WorkspaceError(engine.refusal)
     engine.start()
-    return Service(environment, engine, videos, root)
+    return Service(environment, engine, videos, root, Drafts(engine))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.runner import make_work
 from fresco.server.ports import Limits
@@ -155,7 +156,7 @@ def idle_service(root: Path, environment: TinyEnvironment) -> Service:
     """Jobs that stay in the queue."""
     engine = JobEngine(root / "jobs", make_work(environment))
     videos = VideoStore(root / "videos", lambda: environment.limits)
-    return Service(environment, engine, videos, root)
+    return Service(environment, engine, videos, root, Drafts(engine))
 
 
 def make_environment(

@@ -85,6 +85,14 @@ def take_json_of_job(service: Service, lane: Lane, handler: Callable[..., Respon
     return endpoint
 
 
+def take_json_of_keyframe(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
+    """An endpoint whose handler takes an object, the id of a job and the number of a keyframe."""
+    async def endpoint(request: Request, job: str, number: int) -> Response:
+        return await _take(service, lane, partial(handler, job=job, number=number), request)
+
+    return endpoint
+
+
 async def _take(
     service: Service, lane: Lane, handler: Callable[..., Response], request: Request
 ) -> Response:

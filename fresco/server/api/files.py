@@ -10,23 +10,19 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-import cv2
-import numpy as np
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from PIL import Image
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 
 from fresco.errors import SettingsError
 from fresco.server.api.models import ExternalKeyframes
 from fresco.server.encoded import EncodedFile, decode_base64
-from fresco.server.videos import MOST_PIXELS, Readable, TooLargeError
+from fresco.server.images import IMAGE_FORMATS, decode_sent_image, read_image_header
+from fresco.server.videos import Readable, TooLargeError
 from fresco.video.folder import FRAMES_MARK
 from fresco.workspace import write_bytes
 
-IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
-"""Formats of external keyframes and their endings."""
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000
 _ROOM = 300
@@ -57,7 +53,8 @@ def open_file(name: str, sent: str | EncodedFile, most_megabytes: int) -> Readab
     return io.BytesIO(data)
 
 
-def _read_whole(file: Readable) -> bytes:
+def read_whole(file: Readable) -> bytes:
+    """All bytes of a file."""
     parts: list[bytes] = []
     while block := file.read():
         parts.append(block)
@@ -73,8 +70,8 @@ def store_images(keys: ExternalKeyframes, folder: Path, most_megabytes: int) -> 
     left, pixels = most_megabytes * _MEGABYTE, _MOST_PIXELS
     for number, sent in keys.images.items():
         name = f"keyframes.{number}"
-        data = _read_whole(open_file(name, sent, most_megabytes))
-        _, width, height = _read_header(name, data)
+        data = read_whole(open_file(name, sent, most_megabytes))
+        _, width, height = read_image_header(name, data)
         left, pixels = left - len(data), pixels - width * height
         if left < 0:
             raise TooLargeError(
@@ -87,39 +84,12 @@ def store_images(keys: ExternalKeyframes, folder: Path, most_megabytes: int) -> 
             )
     for number, sent in keys.images.items():
         name = f"keyframes.{number}"
-        data = _read_whole(open_file(name, sent, most_megabytes))
-        kind, _, _ = _read_header(name, data)
-        _require_whole(name, kind, data)
+        data = read_whole(open_file(name, sent, most_megabytes))
+        kind, _, _ = read_image_header(name, data)
+        decode_sent_image(name, data)
         write_bytes(folder / f"{number:06d}{IMAGE_FORMATS[kind]}", data)
     # Their names count frames from 0.
     write_bytes(folder / FRAMES_MARK, b"")
-
-
-def _read_header(name: str, data: bytes) -> tuple[str, int, int]:
-    """Format, width and height of an image; what is larger than the limit is never decoded."""
-    try:
-        with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
-            kind, (width, height) = image.format or "", image.size
-    except Image.DecompressionBombError as error:  # far larger: Pillow does not say its size
-        raise SettingsError(
-            f"{name} is too large; at most {MOST_PIXELS} pixels are read. Scale it down."
-        ) from error
-    except Exception as error:  # Pillow raises of every kind on broken headers
-        raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
-    if width * height > MOST_PIXELS:
-        raise SettingsError(
-            f"{name} is {width}x{height}; at most {MOST_PIXELS} pixels are read. Scale it down."
-        )
-    return kind, width, height
-
-
-def _require_whole(name: str, kind: str, data: bytes) -> None:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise SettingsError(f"{name} is a damaged {kind}; save it again.")
 
 
 def encode_image(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,26 @@ from fresco.planning.parsing import parse_keys
 from fresco.server.api import models
 from fresco.server.api.answers import read_report
 from fresco.server.api.events import Events
-from fresco.server.api.files import answer_file, encode_image
+from fresco.server.api.files import (
+    answer_file,
+    encode_image,
+    open_file,
+    read_whole,
+)
 from fresco.server.api.models import ResumeBody
 from fresco.server.api.pydantic_shim import list_given
 from fresco.server.api.route import Answer, MissingError
-from fresco.server.api.sources import open_video, store_keyframes
+from fresco.server.api.sources import limit_inline, open_video, store_keyframes
+from fresco.server.images import decode_sent_image, encode_png
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
+from fresco.server.space import NoRoomError
 from fresco.settings import FrescoSettings
 from fresco.video.codecs import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
+_MOST_DRAFTS = 4
+"""Drafts drawn at once; each keeps a core busy."""
 
 
 class JobRoutes:
@@ -34,6 +44,7 @@ class JobRoutes:
     def __init__(self, service: Service) -> None:
         self._service, self._engine = service, service.engine
         self._events = Events(service.engine)
+        self._drafting = threading.BoundedSemaphore(_MOST_DRAFTS)
 
     def submit(self, payload: Any) -> Response:
         """Queue a job."""
@@ -114,6 +125,34 @@ class JobRoutes:
         path = self._engine.outcome(job).keys.get(number)
         path = _require_file(path, job, f"keyframe {number}")
         return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
+
+    def retouch(self, payload: Any, job: str, number: int) -> Response:
+        """Replace a keyframe. A job that has a video makes it again: of the frames only those
+        beside the keyframe."""
+        body = models.read_body(models.KeyframeBody, payload)
+        if number not in self._engine.outcome(job).keys:
+            raise MissingError(f"Job {job} has no keyframe {number}; see its keyframes.")
+        data = read_whole(open_file("image", body.image, limit_inline(self._service)))
+        image = decode_sent_image("image", data)
+        return Answer(dump_status(self._service.retouch(job, number, image)))
+
+    def draft(self, job: str, number: int) -> Response:
+        """A frame between two keyframes that are there, as a draft of these: PNG."""
+        if not self._drafting.acquire(blocking=False):
+            raise NoRoomError(
+                f"{_MOST_DRAFTS} drafts are drawn at the moment; ask again in a second."
+            )
+        try:
+            image = self._service.drafts.draw(job, number)
+        finally:
+            self._drafting.release()
+        if image is None:
+            raise MissingError(
+                f"Frame {number} does not lie between two keyframes of a shot that job {job} has."
+            )
+        return Response(encode_png(image), media_type="image/png", headers={
+            "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+        })
 
     def report(self, job: str) -> Response:
         """Measures of the result."""

@@ -297,6 +297,12 @@ class ResumeBody(ApiModel):
     title: text(200) = Field(None, description="For people; empty: the video's name.")
 
 
+class KeyframeBody(ApiModel):
+    """The body of POST /fresco/jobs/{id}/keyframes/{number}."""
+
+    image: encoded() = Field("", description="PNG or JPEG in base64, of any size.")
+
+
 class JobBody(ResumeBody, VideoBody):
     """The body of POST /fresco/jobs."""
 

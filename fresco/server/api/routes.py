@@ -8,7 +8,13 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from fresco.server.api import models, upload
 from fresco.server.api.access import Access
-from fresco.server.api.endpoints import Lanes, take_json, take_json_of_job, take_upload
+from fresco.server.api.endpoints import (
+    Lanes,
+    take_json,
+    take_json_of_job,
+    take_json_of_keyframe,
+    take_upload,
+)
 from fresco.server.api.jobs import JobRoutes
 from fresco.server.api.origins import learn_own_names
 from fresco.server.api.pydantic_shim import make_schema
@@ -43,6 +49,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/comparison", jobs.comparison),
         ("GET", "/jobs/{job}/keyframes", jobs.keyframes),
         ("GET", "/jobs/{job}/keyframes/{number}", jobs.keyframe),
+        ("GET", "/jobs/{job}/drafts/{number}", jobs.draft),
         ("GET", "/jobs/{job}/report", jobs.report),
         ("GET", "/jobs/{job}/log", jobs.log),
         ("GET", "/jobs/{job}/events", jobs.events),
@@ -55,6 +62,8 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
         ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,
          make_schema(models.ResumeBody)),
+        ("/jobs/{job}/keyframes/{number}", jobs.retouch, take_json_of_keyframe, plain,
+         make_schema(models.KeyframeBody)),
     ):
         lane = lanes.detections if path == "/keyframes" else (
             lanes.uploads if take is take_upload else lanes.requests)

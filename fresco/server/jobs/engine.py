@@ -16,10 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fresco.errors import Cancelled, FrescoError
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import Cancelled, FrescoError, SettingsError
 from fresco.memory import is_out_of_memory
 from fresco.progress import CancelToken, Progress
 from fresco.server.jobs.job import (
+    Goal,
     JobRequest,
     JobStatus,
     State,
@@ -48,6 +52,20 @@ _NO_MEMORY = (
 )
 _CLOSED = "The program was closed. Resume the job: what is finished is kept."
 
+_CARRYING = frozenset({
+    "propagate", "ends", "write", "compare", "measure", "measure keyframes",
+})
+"""Stages after a run has seen its keyframes: it stops for another one."""
+
+
+def _makes_video(request: JobRequest) -> bool:
+    return request.goal in (Goal.ALL, Goal.PROPAGATION)
+
+
+def _for_video(request: JobRequest) -> JobRequest:
+    goal = request.goal if _makes_video(request) else Goal.ALL
+    return dataclasses.replace(request, goal=goal, frame=-1, frame_seed=None)
+
 
 class JobEngine:
     """Jobs under one root, one running at a time."""
@@ -61,6 +79,8 @@ class JobEngine:
         self._table = JobTable(self._store)
         self._work = work
         self._queue: list[str] = []
+        self._renewed: dict[str, JobRequest] = {}
+        """Jobs of which a keyframe is another since they began, and what they are to do then."""
         self._token: CancelToken | None = None
         self._worker: threading.Thread | None = None
         self._started = self._closing = False
@@ -189,6 +209,7 @@ class JobEngine:
                     job, State.CANCELLED, ended=time.time(),
                     message="Cancelled before it began. Resume it to queue it again.",
                 )
+            self._renewed.pop(job, None)
             if state is State.RUNNING:
                 self._table.change(job, State.CANCELLING, message="Stops at the next step.")
                 if self._token:
@@ -218,6 +239,70 @@ class JobEngine:
             self._queue.append(job)
             return status
 
+    def retouch(self, job: str, number: int, image: NDArray[np.uint8]) -> JobStatus:
+        """Replace a keyframe of a job. One that has a video, or makes one, makes it again: of the
+        frames only those beside the keyframe. The video before stays until then.
+
+        Args:
+            number: a keyframe that is there.
+            image: of the keyframes' size.
+        """
+        with self._table.changed:
+            self._require_held()
+            keys = self._store.outcome(job).keys
+            if number not in keys:
+                raise SettingsError(
+                    f"Frame {number} is not among the keyframes that job {job} has: "
+                    f"{', '.join(map(str, sorted(keys))) or 'none yet'}. Name one of these."
+                )
+            state, stage = self._table.status(job).state, self._table.status(job).stage
+            before = self._renewed.get(job, self._table.request(job))
+            request = self._store.retouch(job, before, number, image)
+            if not (_makes_video(request) or self._store.outcome(job).output):
+                return self._table.status(job)
+            if state is State.QUEUED and _makes_video(before):
+                self._table.amend(job, request)  # it has yet to begin
+                return self._table.status(job)
+            self._renewed[job] = _for_video(request)
+            if state.ended:
+                self._queue_renewed(job)
+            elif state is State.RUNNING and stage in _CARRYING:
+                self._table.change(job, State.CANCELLING, message="A keyframe is another now.")
+                if self._token:
+                    self._token.cancel()
+            return self._table.status(job)
+
+    def redo_keyframe(self, job: str, request: JobRequest) -> JobStatus:
+        """Translate a keyframe of an ended job again, and make the video again if there is one."""
+        with self._table.changed:
+            status = self.resume(job, request)
+            if self._store.outcome(job).output:
+                self._renewed[job] = _for_video(request)
+            return status
+
+    def retouched(self, job: str) -> frozenset[int]:
+        """Keyframes that are others than in the video that a job has."""
+        self._table.status(job)
+        return self._store.retouched(job)
+
+    def _end_run(self, job: str, state: State) -> None:
+        """What becomes of a job after a run, by what was changed meanwhile."""
+        request = self._table.request(job)
+        if state is State.DONE and request.goal is Goal.KEYFRAME:
+            self._store.note_retouched(job, request.frame)
+        if state is State.DONE and _makes_video(request) and job not in self._renewed:
+            self._store.forget_retouched(job)
+        if state is State.FAILED or self._closing:
+            self._renewed.pop(job, None)
+        elif job in self._renewed:
+            self._queue_renewed(job)
+
+    def _queue_renewed(self, job: str) -> None:
+        self._store.age_outcome(job)
+        self._table.queue_again(job, self._renewed.pop(job))
+        self._table.publish(job, to_disk=True, result=self._store.result(job))
+        self._queue.append(job)
+
     def delete(self, job: str) -> None:
         """Remove a job that does not run, with its folder and nothing else."""
         with self._table.changed:
@@ -228,6 +313,7 @@ class JobEngine:
             doomed = self._store.take_out(job)
             if job in self._queue:
                 self._queue.remove(job)
+            self._renewed.pop(job, None)
             self._table.remove(job)
         self._store.clear(doomed)
 
@@ -327,6 +413,7 @@ class JobEngine:
             if state is State.CANCELLED and self._table.status(job).state is State.RUNNING:
                 self._table.change(job, State.CANCELLING)
             self._table.change(job, state, ended=time.time(), seconds_left=None, **changes)
+            self._end_run(job, state)
 
     def _attempt(
         self, job: str, tracker: StageTracker, say: Say

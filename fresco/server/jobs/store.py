@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fresco.errors import SettingsError, WorkspaceError
 from fresco.progress import StageStatus
+from fresco.run.result import EXPORTED
 from fresco.server.ids import is_id, make_id
 from fresco.server.jobs.job import (
     EARLIER_RESULT,
     NEW_RESULT,
+    Goal,
     JobRequest,
     JobStatus,
     dump_request,
@@ -28,7 +33,17 @@ from fresco.server.jobs.job import (
     load_status,
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
-from fresco.workspace import Workspace, digest_content, explain, is_part, read_json, write_json
+from fresco.workspace import (
+    Workspace,
+    digest_content,
+    explain,
+    frame_name,
+    is_part,
+    read_json,
+    write_bytes,
+    write_image,
+    write_json,
+)
 
 log = logging.getLogger("fresco")
 
@@ -36,6 +51,7 @@ _DELETED = ".deleted-"
 _INCOMING = ".incoming"
 _STAGES = "stages.json"
 _LOG = "log.txt"
+_RETOUCHED = "retouched.json"
 _LONGEST_LOG = 1 << 22
 """Bytes of a log that are read, the latest ones."""
 _MOST_UNITS = 10**9
@@ -288,6 +304,50 @@ class JobStore:
         known = read_json(path)
         if isinstance(known, dict):
             write_json(path, {**known, "earlier": True})
+
+    def retouch(
+        self, job: str, request: JobRequest, number: int, image: NDArray[np.uint8]
+    ) -> JobRequest:
+        """Replace one of the keyframes that a job has; the request that goes on with it."""
+        keys = self.outcome(job).keys
+        if request.goal is Goal.PROPAGATION:
+            request = self._retouch_external(job, request, keys, number, image)
+        write_image(keys[number], image)
+        self.note_retouched(job, number)
+        return request
+
+    def _retouch_external(
+        self, job: str, request: JobRequest, keys: Mapping[int, Path], number: int,
+        image: NDArray[np.uint8],
+    ) -> JobRequest:
+        """External keyframes are those of a folder, which may be somebody's own: the job gets one
+        with the same keyframes under their frame numbers."""
+        own = Path(request.own_keys)
+        ours = own.parent in (self.folder(job), self.root / _INCOMING)
+        if not (ours and (own / EXPORTED).is_file()):
+            own = self.new_folder()
+            for other, path in keys.items():
+                if other != number:
+                    write_bytes(own / frame_name(other), path.read_bytes())
+            write_json(own / EXPORTED, {})
+        write_image(own / frame_name(number), image)
+        return dataclasses.replace(request, own_keys=str(own))
+
+    def retouched(self, job: str) -> frozenset[int]:
+        """Keyframes that were replaced, or translated again, since the latest video began."""
+        known = read_json(self.folder(job) / _RETOUCHED)
+        if not isinstance(known, list) or not all(type(number) is int for number in known):
+            return frozenset()
+        return frozenset(known)
+
+    def note_retouched(self, job: str, number: int) -> None:
+        """Put down a keyframe that differs from the one in the video."""
+        write_json(self.folder(job) / _RETOUCHED, sorted({*self.retouched(job), number}))
+
+    def forget_retouched(self, job: str) -> None:
+        """The video has all keyframes as they are."""
+        with contextlib.suppress(OSError):
+            (self.folder(job) / _RETOUCHED).unlink(missing_ok=True)
 
     def outcome(self, job: str) -> Outcome:
         """What the runs made: the latest video there is, and the keyframes there are by now."""

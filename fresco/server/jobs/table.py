@@ -164,6 +164,11 @@ class JobTable:
                 notes=list_request_notes(known),
             )
 
+    def amend(self, job: str, request: JobRequest) -> None:
+        """Another request of a job that is queued, and stays where it is."""
+        with self.changed:
+            self._jobs[job].request = self._store.change_request(job, request)
+
     def change(self, job: str, state: State, **changes: Any) -> JobStatus:
         """A change of state: on disk before anybody hears of it."""
         with self.changed:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
+import numpy as np
 import pytest
 import requests
 import webuiapi
@@ -19,6 +21,7 @@ from PIL import Image
 
 from fresco.server.jobs.job import JobRequest
 from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
+from tests.helpers.broken_videos import huge_png
 
 FRAMES = 6
 
@@ -190,6 +193,40 @@ def test_own_keyframes_are_carried(
         frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
     assert len(frames) == FRAMES
     assert all(abs(frame.mean((0, 1)) - (254, 0, 0)).max() < 4 for frame in frames)
+
+
+def test_a_keyframe_is_replaced(server: ApiServer, video: str) -> None:
+    """The frames beside it come as drafts, then in the video; what is no image is refused."""
+    began = server.json("POST", "jobs", json={
+        "video_id": video, "goal": "propagation",
+        "keyframes": {"0": make_image(), str(FRAMES - 1): make_image()},
+        "settings": SETTINGS | {"propagation": {"quality": "draft"}}})["id"]
+    assert server.ended(began)["state"] == "done"
+    for wrong, said in (
+        ({"image": "no base64!"}, "base64"), ({"image": ""}, "empty"), ({"image": 3}, "text"),
+        ({"image": base64.b64encode(b"GIF89a" + bytes(50)).decode()}, "not a PNG or JPEG"),
+        ({"image": base64.b64encode(huge_png(9000)).decode()}, "9000x9000"),
+        ({"picture": "AAAA"}, "picture"),
+    ):
+        assert said in server.refused(422, "POST", f"jobs/{began}/keyframes/0", json=wrong)
+    server.refused(404, "POST", f"jobs/{began}/keyframes/1", json={"image": make_image()})
+    server.refused(422, "POST", f"jobs/{began}/keyframes/x", json={"image": make_image()})
+    assert server.json("GET", f"jobs/{began}")["state"] == "done"
+    black = np.zeros((50, 70, 3), np.uint8)
+    sent = base64.b64encode(cv2.imencode(".png", black)[1].tobytes()).decode()
+    again = server.json("POST", f"jobs/{began}/keyframes/0", json={"image": sent})
+    assert again["state"] in ("queued", "running")
+    draft = server.ask("GET", f"jobs/{began}/drafts/1")
+    assert draft.headers["content-type"] == "image/png"
+    assert cv2.imdecode(np.frombuffer(draft.content, np.uint8), cv2.IMREAD_COLOR) is not None
+    for number in (0, FRAMES + 5, -1):
+        server.refused(404, "GET", f"jobs/{began}/drafts/{number}")
+    ended = server.ended(began)
+    assert (ended["state"], ended["result"]) == ("done", "new")
+    with av.open(io.BytesIO(server.ask("GET", f"jobs/{began}/video").content)) as result:
+        frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
+    assert frames[0].mean() < 4
+    assert abs(frames[-1].mean((0, 1)) - (254, 0, 0)).max() < 4
 
 
 def test_an_uploaded_folder_of_keyframes_goes_with_its_job(

@@ -17,6 +17,7 @@ import pytest
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobEngine, NothingToDoError
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome
@@ -57,7 +58,8 @@ def service(tmp_path: Path, models: Path) -> Iterator[Service]:
 
     engine = JobEngine(tmp_path / "jobs", work)
     environment = TinyEnvironment(models, Limits(), forbidden=("/etc",))
-    yield Service(environment, engine, VideoStore(tmp_path / "videos", Limits), tmp_path)
+    videos = VideoStore(tmp_path / "videos", Limits)
+    yield Service(environment, engine, videos, tmp_path, Drafts(engine))
     engine.close()
 
 
@@ -395,6 +397,30 @@ def test_jobs_are_listed_cancelled_resumed_and_deleted(
     for what in ("log", "report", "cancel", "resume", "delete"):
         with pytest.raises(SettingsError, match="no job"):
             page.ask(what, job="../../etc")
+
+
+@pytest.mark.parametrize(("image", "said"), [
+    ("no base64!", "not base64"), ("data:image/png;base64,R0lGODlhAAAA", "not a PNG or JPEG"),
+    ("A" * 21_400_000, "larger than 16 MB"), ("", "not a PNG or JPEG"),
+], ids=["text", "gif", "large", "empty"])
+def test_what_is_no_image_replaces_no_keyframe(
+    page: Page, service: Service, source: LoadedClip, image: str, said: str
+) -> None:
+    job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
+    with pytest.raises(SettingsError, match=said):
+        page.ask("retouch", job=job, keyframe=0, frame=0, image=image)
+
+
+def test_a_keyframe_that_is_not_there_is_not_replaced(
+    page: Page, service: Service, source: LoadedClip
+) -> None:
+    job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
+    data = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1]
+    image = base64.b64encode(data.tobytes()).decode()
+    with pytest.raises(SettingsError, match=r"not among the keyframes .* none yet"):
+        page.ask("retouch", job=job, keyframe=0, frame=0, image=image)
+    with pytest.raises(SettingsError, match="no job"):
+        page.ask("retouch", job="../../etc", keyframe=0, frame=0, image=image)
 
 
 def test_uploads_are_listed_and_deleted_unless_they_are_needed(

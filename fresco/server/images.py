@@ -1,0 +1,58 @@
+"""Images that clients send: looked at before they are decoded."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fresco.errors import SettingsError
+from fresco.server.videos import MOST_PIXELS
+
+IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
+"""Formats of external keyframes and their endings."""
+
+
+def read_image_header(name: str, data: bytes) -> tuple[str, int, int]:
+    """Format, width and height of an image; what is larger than the limit is never decoded.
+
+    Args:
+        name: what the client calls it, for errors.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
+            kind, (width, height) = image.format or "", image.size
+    except Image.DecompressionBombError as error:  # far larger: Pillow does not say its size
+        raise SettingsError(
+            f"{name} is too large; at most {MOST_PIXELS} pixels are read. Scale it down."
+        ) from error
+    except Exception as error:  # Pillow raises of every kind on broken headers
+        raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
+    if width * height > MOST_PIXELS:
+        raise SettingsError(
+            f"{name} is {width}x{height}; at most {MOST_PIXELS} pixels are read. Scale it down."
+        )
+    return kind, width, height
+
+
+def decode_sent_image(name: str, data: bytes) -> NDArray[np.uint8]:
+    """A PNG or JPEG as [H, W, 3] RGB, after a look at its header."""
+    kind, _, _ = read_image_header(name, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise SettingsError(f"{name} is a damaged {kind}; save it again.")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """[H, W, 3] RGB as PNG."""
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise SettingsError(f"An image of shape {image.shape} cannot be encoded as PNG.")
+    return data.tobytes()

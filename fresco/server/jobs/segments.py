@@ -1,0 +1,76 @@
+"""The segments of a job in its folder, and which of their frames are made from its keyframes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from fresco.run.keyframes import PLAN_NAME
+from fresco.run.propagate import read_origin
+from fresco.server.jobs.runner import find_keyframes
+from fresco.workspace import digest_content, frame_name, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class JobSegment:
+    """Two neighbouring keyframes of a shot, both there, and the frames between them."""
+
+    first: int
+    """Number of the first keyframe."""
+    last: int
+    """Number of the last keyframe."""
+    keys: tuple[Path, Path]
+    """Both keyframes."""
+
+    @property
+    def interior(self) -> range:
+        """Numbers of the frames between."""
+        return range(self.first + 1, self.last)
+
+    def touches(self, frame: int) -> bool:
+        """Whether a frame is one of the segment's keyframes or lies between them."""
+        return self.first <= frame <= self.last
+
+
+def list_segments(folder: Path) -> list[JobSegment]:
+    """The segments of the job in this folder that have frames between their keyframes."""
+    plan, keys = read_json(folder / "workspace" / PLAN_NAME), find_keyframes(folder)
+    shots = plan.get("shots") if isinstance(plan, dict) else None
+    if not isinstance(shots, list):
+        return []
+    found: list[JobSegment] = []
+    for shot in shots:
+        if not isinstance(shot, list) or len(shot) != 2 or not all(type(n) is int for n in shot):
+            return []
+        inside = [number for number in sorted(keys) if shot[0] <= number <= shot[1]]
+        found += [JobSegment(a, b, (keys[a], keys[b])) for a, b in pairwise(inside) if b - a > 1]
+    return found
+
+
+def find_carried(folder: Path, segment: JobSegment) -> Path | None:
+    """The folder of frames of the latest run that were made from the keyframes that a segment has
+    now, perhaps of some only; None: they are of earlier ones, or there are none."""
+    plan = read_json(folder / "workspace" / PLAN_NAME)
+    name = plan.get("frames") if isinstance(plan, dict) else None
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return None
+    place = folder / "workspace" / name
+    if place.parent.parent != folder or place.is_symlink() or not place.is_dir():
+        return None
+    origin = read_origin(place) or {}
+    try:
+        made = all(
+            origin.get(str(number)) == digest_content(path)
+            for number, path in zip((segment.first, segment.last), segment.keys, strict=True)
+        )
+    except OSError:  # removed meanwhile
+        return None
+    return place if made else None
+
+
+def list_carried(folder: Path, segment: JobSegment) -> list[Path]:
+    """The frames that are there of those that `find_carried` finds."""
+    place = find_carried(folder, segment)
+    paths = [place / frame_name(frame) for frame in segment.interior] if place else []
+    return [path for path in paths if path.is_file()]
