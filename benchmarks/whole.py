@@ -43,7 +43,7 @@ own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resourc
 print(json.dumps({"own": own.ru_utime + own.ru_stime, "others": others.ru_utime + others.ru_stime}))
 sys.exit(code or 0)
 """
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 1.0
 """Seconds between two looks at memory."""
 MIB = 1024
 """KiB in a MiB."""
