@@ -44,10 +44,10 @@ def draw(width: int, height: int) -> NDArray[np.uint8]:
 def list_parts(width: int, height: int) -> dict[str, Callable[[], object]]:
     """What is done for a frame, by name."""
     key = draw(width, height)
-    frame = np.roll(key, 2, axis=1)
+    frame = np.asarray(np.roll(key, 2, axis=1), np.uint8)
     pair = estimate_motion(key, frame, DisEstimator())
     moved, still = KeyFrame(key), Track.start(height, width)
-    sources = KeySources.from_frame(key, 255 - key)
+    sources = KeySources.from_frame(key, key[::-1].copy())
     map_ = np.zeros((height, width), np.float32)
     sides = Sides(key, frame, map_, map_ + np.float32(0.5))
     return {

@@ -5,7 +5,9 @@
 Keyframes are made by OpenCV's stylisation. Prints JSON: for every tree and number of workers the
 median CPU seconds, of Python and of the synthesis program where one process runs Python, wall
 seconds, and the peak of the memory of all processes (shared pages counted once); then ratios of
-each tree to the first.
+each tree to the first. `two_cores` is how many times faster two cores would be than one: from how
+often one thread of the run could work, and how often more could. Other work on the machine does
+not change it much, as it does wall seconds. It wants two cores at least.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resourc
 print(json.dumps({"own": own.ru_utime + own.ru_stime, "others": others.ru_utime + others.ru_stime}))
 sys.exit(code or 0)
 """
-LOOK_SECONDS = 1.0
-"""Seconds between two looks at memory."""
+LOOK_SECONDS, LOOKS_FOR_MEMORY = 0.1, 10
+"""Seconds between two looks at threads, and how many of them to a look at memory."""
 MIB = 1024
 """KiB in a MiB."""
 
@@ -91,6 +93,18 @@ def measure_memory(root: int) -> float:
     return total / MIB
 
 
+def count_ready(root: int) -> int:
+    """Threads of a process and its descendants that work, or could if a core was free."""
+    ready = 0
+    for process in list_family(root):
+        for state in Path(f"/proc/{process}/task").glob("*/stat"):
+            try:
+                ready += state.read_text().rpartition(")")[2].split()[0] == "R"
+            except OSError:
+                continue
+    return ready
+
+
 def run(tree: Path, folder: Path, side: int, workers: int, cores: str) -> dict[str, float]:
     """One run of a tree: seconds and memory."""
     out = folder / "out"
@@ -110,8 +124,12 @@ def run(tree: Path, folder: Path, side: int, workers: int, cores: str) -> dict[s
         ["taskset", "-c", cores, *words] if cores else words, cwd=tree, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
+    looks, one, more = 0, 0, 0
     while process.poll() is None:
-        peak = max(peak, measure_memory(process.pid))
+        ready = count_ready(process.pid)
+        one, more, looks = one + (ready == 1), more + (ready > 1), looks + 1
+        if looks % LOOKS_FOR_MEMORY == 1:
+            peak = max(peak, measure_memory(process.pid))
         time.sleep(LOOK_SECONDS)
     wall = time.monotonic() - start
     said, wrong = process.communicate()
@@ -120,7 +138,7 @@ def run(tree: Path, folder: Path, side: int, workers: int, cores: str) -> dict[s
     spent = json.loads(said.strip().splitlines()[-1])
     found = {
         "cpu_seconds": spent["own"] + spent["others"], "wall_seconds": wall,
-        "peak_mib": peak,
+        "peak_mib": peak, "two_cores": (one + 2 * more) / max(1, one + more),
     }
     if workers == 1:
         found |= {"python_seconds": spent["own"], "program_seconds": spent["others"]}
