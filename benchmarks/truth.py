@@ -7,14 +7,13 @@ the edges where one surface ends over another. `exact motion` is the nearer keyf
 pixel, moved by the exact flow: what is left to gain.
 
 `--other FOLDER` measures another version of this project too, such as a work tree of a release.
-`--clips FOLDER` adds clips whose truth is unknown, with keyframes made by OpenCV's
-stylization. `--program FILE` lets another synthesis program with the command line of
-ebsynth paint some frames from the first keyframe, and ours the same ones from the same guides.
+`--clips FOLDER` adds clips whose truth is unknown, with keyframes by OpenCV's stylization.
+`--program FILE` lets another synthesis program with the command line of ebsynth paint some frames
+from the first keyframe, and ours the same ones from the same guides.
 
 Edges that no side explains: the gradient of a frame is compared with that of either side it was
 made from, and the less of both differences counts, as a root mean square over a neighbourhood. A
-double image, a seam and a blurred mean all have gradients that neither side has. The sides of a
-version are what it carries from one keyframe alone.
+double image, a seam and a blurred mean all have gradients that neither side has.
 """
 
 from __future__ import annotations
