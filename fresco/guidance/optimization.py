@@ -34,11 +34,13 @@ PUBLISHED_CHUNKS = 2
 """Chunks the losses are averaged over. Always both, so that a chunk's result does not depend on
 whether the host evaluates the chunks in one call, in two, or only one of them: Adam's epsilon is
 not small against these gradients."""
-GROUP_NUMBERS = 1 << 24
-"""Numbers of the frames, or of the channels, that are worked on at once (64 MiB of float32). All
-frames of the coarse stages fit, so that a device is asked for few operators."""
-STRIP_NUMBERS = 1 << 23
-"""Numbers of a strip of Gram matrices, all frames of a group together (32 MiB of float32)."""
+GROUP_NUMBERS = 1 << 25
+"""Numbers of the frames that are worked on at once (128 MiB of float32): all of 8 at 512 x 512, so
+that a device is asked for few operators."""
+CHANNEL_NUMBERS = 1 << 24
+"""Numbers of the channels that the temporal term works on at once (64 MiB of float32)."""
+STRIP_NUMBERS = 1 << 24
+"""Numbers of a strip of Gram matrices, all frames of a group together (64 MiB of float32)."""
 STRIP_ROWS = 512
 """Most rows of a strip. What lies left of the diagonal within one is computed for nothing."""
 KEPT_NUMBERS = 1 << 26
@@ -121,9 +123,6 @@ class _GramTerm:
         frames, tokens = max(group.stop - group.start for group in self._groups), value.shape[1]
         rows = max(1, min(STRIP_ROWS, STRIP_NUMBERS // (frames * tokens)))
         self._strips = _split(tokens, rows)
-        longest = max(rows.stop - rows.start for rows in self._strips)
-        self._strip = value.new_empty(frames * longest * tokens)
-        self._unit = value.new_empty(frames, *value.shape[1:])
         self._kept = self._multiply_reference()
 
     def _multiply_reference(self) -> dict[tuple[int, int], Tensor]:
@@ -144,9 +143,11 @@ class _GramTerm:
         for frames in self._groups:
             value, pull = self._value[frames], gradient[frames]
             inverse = _invert_lengths(value)
-            unit = torch.mul(value, inverse, out=self._unit[: len(value)])
+            unit = value * inverse
+            # Made anew each time, so that the other term has the memory in between.
+            memory = value.new_empty(self._most_numbers(len(value)))
             for rows in self._strips:
-                strip = self._subtract_products(unit, frames, rows)
+                strip = self._subtract_products(unit, frames, rows, memory)
                 if losses is not None:
                     size, corner = strip.abs(), rows.stop - rows.start
                     both = size[..., :corner].sum() + 2 * size[..., corner:].sum()
@@ -156,10 +157,19 @@ class _GramTerm:
             along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
             pull.addcmul_(unit, along, value=-1).mul_(inverse.mul_(2 * self._weight))
 
-    def _subtract_products(self, unit: Tensor, frames: slice, rows: slice) -> Tensor:
+    def _most_numbers(self, frames: int) -> int:
+        """Of a strip."""
+        tokens = self._value.shape[1]
+        return max(
+            frames * (rows.stop - rows.start) * (tokens - rows.start) for rows in self._strips
+        )
+
+    def _subtract_products(
+        self, unit: Tensor, frames: slice, rows: slice, memory: Tensor
+    ) -> Tensor:
         """a a^T - r r^T of some rows, from the diagonal on, [frames, rows, HW - first row]."""
         shape = (len(unit), rows.stop - rows.start, unit.shape[1] - rows.start)
-        strip = self._strip[: math.prod(shape)].view(shape)
+        strip = memory[: math.prod(shape)].view(shape)
         left, right = unit[:, rows], unit[:, rows.start:].mT
         kept = self._kept.get((frames.start, rows.start))
         if kept is not None:
@@ -191,7 +201,7 @@ class _TemporalTerm:
         self._tokens, self._residual, self._weight = value.flatten(0, 1), motion.residual, weight
         self._adjoint = replace(motion.adjoint, weight=motion.adjoint.weight * weight)
         rows = motion.residual.count_rows(value.device)
-        self._channels = _split(value.shape[-1], GROUP_NUMBERS // rows)
+        self._channels = _split(value.shape[-1], CHANNEL_NUMBERS // rows)
 
     def add(self, gradient: Tensor, losses: list[Tensor] | None) -> None:
         """Add the term's gradient to [N, HW, C]; its value joins `losses` if asked."""
@@ -279,8 +289,7 @@ def optimize_feature(
     """Optimise the feature of one chunk [N, C, H, W]; float32 inside, the same dtype out.
 
     Memory beside input and result: four copies of the chunk in float32 (value, gradient, two
-    moments), two groups of frames or channels, a strip, and what is kept of the reference's Gram
-    matrices.
+    moments), what is kept of the reference's Gram matrices, and a group of frames with a strip.
 
     Args:
         plain_statistics: restore the plain variance, not the published one.

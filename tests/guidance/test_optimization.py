@@ -162,7 +162,7 @@ def test_whole_run_equals_the_plain_version(frames: int, spatial: bool, temporal
 @pytest.mark.parametrize("limits", [
     {"STRIP_ROWS": 7}, {"STRIP_ROWS": 29}, {"KEPT_NUMBERS": 0}, {"KEPT_NUMBERS": 3 * 900},
     {"STRIP_ROWS": 11, "KEPT_NUMBERS": 1500}, {"GROUP_NUMBERS": 430}, {"GROUP_NUMBERS": 1},
-    {"STRIP_NUMBERS": 1, "GROUP_NUMBERS": 210},
+    {"STRIP_NUMBERS": 1, "GROUP_NUMBERS": 210}, {"CHANNEL_NUMBERS": 400},
 ], ids=str)
 def test_parts_of_the_work_make_up_the_whole(
     monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
