@@ -20,7 +20,7 @@ MIB = 1024.0
 """KiB in a MiB."""
 
 
-def _resident(key: str) -> float:
+def read_resident(key: str) -> float:
     """MiB from the process's status: VmRSS now, VmHWM at most so far."""
     line = next(x for x in STATUS.read_text().splitlines() if x.startswith(f"{key}:"))
     return float(line.split()[1]) / MIB
@@ -33,13 +33,13 @@ def measured(work: Callable[[], object], *, warm_up: Callable[[], object]) -> di
         warm_up: the same on tiny inputs, so that loading of library code is not counted.
     """
     warm_up()
-    before = _resident("VmRSS")
+    before = read_resident("VmRSS")
     CLEAR.write_text(RESET_PEAK)
     start = time.process_time()
     work()
     return {
         "cpu_seconds": round(time.process_time() - start, 3),
-        "extra_peak_mib": round(_resident("VmHWM") - before, 1),
+        "extra_peak_mib": round(read_resident("VmHWM") - before, 1),
     }
 
 

@@ -26,7 +26,7 @@ from fresco.settings import PRESETS, GuidanceSettings
 WANTED = 8000
 """Operators of a call with all parts, at most."""
 MODEL_SIGMAS = tuple(torch.linspace(0.03, 14.6, 1000).tolist())
-OFF = GuidanceSettings(**PRESETS["off"])
+OFF = dataclasses.replace(GuidanceSettings(), **PRESETS["off"])
 SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
 """Stable Diffusion 1.5's UNet; its other numbers are what diffusers takes by itself."""
 PROMPT = (77, 768)
@@ -50,9 +50,10 @@ PARTS: dict[str, GuidanceSettings] = {
 """Each part alone, and all."""
 
 WITHOUT_WORK = frozenset({
-    "_unsafe_view", "alias", "as_strided", "detach", "device", "empty", "empty_like", "empty_strided",
-    "expand", "new_empty", "new_empty_strided", "permute", "promote_types", "select", "slice",
-    "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
+    "_unsafe_view", "alias", "as_strided", "detach", "device", "empty", "empty_like",
+    "empty_strided", "expand", "new_empty", "new_empty_strided", "permute", "promote_types",
+    "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
+    "unsqueeze", "view",
 })
 """Operators that look at memory in another way, or ask for memory."""
 

@@ -8,10 +8,11 @@ export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     # A benchmark is a file with a command line of its own; the others are its plain versions.
-    # same_bytes and whole compare trees, which only a person can name; truth needs scikit-image.
+    # same_bytes and whole compare trees, which only a person can name; truth needs scikit-image,
+    # and card a graphics card.
     for file in benchmarks/*.py; do
         if grep -q '^if __name__ == "__main__":' "$file" && \
-            [[ "$file" != benchmarks/@(same_bytes|truth|whole).py ]]; then
+            [[ "$file" != benchmarks/@(same_bytes|truth|whole|card).py ]]; then
             names+=("$(basename "$file" .py)")
         fi
     done
