@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "mask.h"
 #include "random.h"
 
 // From here on functions may use AVX2; those of the headers above stay fit for every processor.
@@ -45,20 +46,19 @@ class Avx2Lane {
     }
 
     void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
-        __m256i* to = target_;
-        for (int y = 0; y < Patch; ++y, corner += rowBytes) {
-            for (int i = 0; i < Patch * Blocks; ++i) *to++ = widened(corner + i * kPixelBlock);
-        }
+        target_ = corner;
+        targetRow_ = rowBytes;
     }
 
     std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
                            std::int64_t bound) const {
         __m256i lanes = _mm256_setzero_si256();
-        const __m256i* target = target_;
+        const std::uint8_t* target = target_;
         std::uint32_t sum = 0;
-        for (int y = 0; y < Patch; ++y, corner += rowBytes) {
+        for (int y = 0; y < Patch; ++y, corner += rowBytes, target += targetRow_) {
             for (int i = 0; i < Patch * Blocks; ++i) {
-                const __m256i d = _mm256_sub_epi16(*target++, widened(corner + i * kPixelBlock));
+                const __m256i d = _mm256_sub_epi16(widened(target + i * kPixelBlock),
+                                                   widened(corner + i * kPixelBlock));
                 const __m256i weighted = _mm256_mullo_epi16(d, weights_[i % Blocks]);
                 lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(d, weighted));
             }
@@ -72,7 +72,8 @@ class Avx2Lane {
 
  private:
     __m256i weights_[Blocks];
-    __m256i target_[Patch * Patch * Blocks];
+    const std::uint8_t* target_ = nullptr;
+    std::ptrdiff_t targetRow_ = 0;
 };
 
 struct Avx2Block {

@@ -9,8 +9,6 @@
 namespace ebsynth {
 namespace {
 
-constexpr int kRowsOfBand = 10;  // bands of rows are searched side by side
-constexpr int kMostBands = 24;
 constexpr int kFewShare = 8;  // few patches: one in so many
 
 }  // namespace
@@ -21,10 +19,8 @@ Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, con
       seed_(seed), target_(std::move(target)), field_(std::move(field)),
       distances_(field_.matches.size()), active_(field_.matches.size(), 1),
       moved_(field_.matches.size()), change_(field_.matches.size()),
-      wanted_(field_.matches.size()),
-      mostBands_(std::clamp(target_.height / kRowsOfBand, 1, kMostBands)),
-      works_(std::size_t(target_.height)),
-      usage_(source.width, source.height, patch, mostBands_ > 1 ? threads.count() : 0) {}
+      wanted_(field_.matches.size()), works_(std::size_t(target_.height)),
+      usage_(source.width, source.height, patch) {}
 
 void Level::refine(int rounds, const Effort& effort, double uniformity,
                    const std::function<void(int)>& begun) {
@@ -32,18 +28,34 @@ void Level::refine(int rounds, const Effort& effort, double uniformity,
     begin();
     const std::ptrdiff_t few = std::ptrdiff_t(active_.size()) / kFewShare;
     const int most = effort.dwells ? 2 * rounds : rounds;
+    double before = objective();
+    std::vector<Match> kept;
     for (int round = 0; round < rounds || (round < most && allWork_ <= few); ++round) {
         begun(std::min(round, rounds));
+        kept = field_.matches;
         std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
-        for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep);
+        for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep, effort);
         revote();
         choose(effort);
-        if (allWork_ == 0) break;
+        const double now = objective();
+        if (now > before) {
+            // Both bands took the same places; the votes follow from the matches.
+            field_.matches = kept;
+            return begin();
+        }
+        if (allWork_ == 0 || before - now < before * effort.enough) break;
+        before = now;
     }
+}
+
+// Sum of the distances, and of the penalties for the use of the source.
+double Level::objective() const {
+    return double(distanceSum_) + double(usage_.squares()) * double(penalty_) / 65536.0;
 }
 
 // All patches vote and are measured and counted.
 void Level::begin() {
+    std::fill(active_.begin(), active_.end(), std::uint8_t(1));
     threads_.runRows(target_.height, [&](int first, int end) {
         voteRows(target_, source_, field_, patch_, active_, change_, first, end);
     });
@@ -53,7 +65,8 @@ void Level::begin() {
     });
     usage_.count(field_.matches, threads_);
     std::fill(works_.begin(), works_.end(), target_.width);
-    plan();
+    allWork_ = std::ptrdiff_t(active_.size());
+    distanceSum_ = std::accumulate(distances_.begin(), distances_.end(), std::int64_t(0));
 }
 
 void Level::setPenalty(double uniformity) {
@@ -61,8 +74,9 @@ void Level::setPenalty(double uniformity) {
     const double best = double(target_.width) * target_.height /
                         (double(source_.width) * source_.height) * area;
     const double one = uniformity * layout_.scale / (area * best) * 65536.0;
-    // Times any usage sum, which all patches at one place make largest, it stays inside 63 bits.
-    const double most = std::ldexp(1.0, 62) / (double(target_.width) * target_.height * area);
+    // Twice it, times any usage sum, which all patches at one place make largest, stays inside 63
+    // bits.
+    const double most = std::ldexp(1.0, 61) / (double(target_.width) * target_.height * area);
     penalty_ = static_cast<std::int64_t>(std::llround(std::min(one, most)));
 }
 
@@ -77,40 +91,58 @@ Sweep Level::sweepOf(int firstRow, int endRow) {
     sweep.distances = distances_.data();
     sweep.active = active_.data();
     sweep.moved = moved_.data();
-    sweep.penalty = penalty_;
+    sweep.penalty = 2 * penalty_;  // a patch also makes its place dearer for those that overlap it
     sweep.firstRow = firstRow;
     sweep.endRow = endRow;
     return sweep;
 }
 
-// One sweep over all bands: every second one, then the others, so that no two neighbours are at
-// work together. A band sees its neighbours as they are when it begins and the source's use of the
-// others as it was then, whoever runs first: the number of threads changes nothing.
-void Level::search(int number) {
+// One sweep: two bands of rows side by side, each with as much to search and with live use of its
+// own, whoever runs first. The border between them lies elsewhere in every sweep.
+void Level::search(int number, const Effort& effort) {
     seed_ = mixed(seed_);
-    const bool forward = number % 2 == 0;
-    for (int first = 0; first < 2; ++first) searchEverySecond(forward, first);
+    const int radii = number < effort.randomSweeps ? drawSteps() : 0;
+    const std::ptrdiff_t share = allWork_ * (number % 2 ? 9 : 11) / 20;
+    int border = 0;
+    for (std::ptrdiff_t before = 0; border < target_.height && before < share; ++border) {
+        before += works_[std::size_t(border)];
+    }
+    const int rows[] = {0, border, target_.height};
+    // Of what the search compares.
+    const double mean = (2 * objective() - double(distanceSum_)) / double(active_.size());
+    std::int64_t changes[UsageMap::kLanes];
+    threads_.run(UsageMap::kLanes, [&](int task, int) {
+        Sweep sweep = sweepOf(rows[task], rows[task + 1]);
+        sweep.forward = number % 2 == 0;
+        sweep.usage = usage_.lane(task);
+        sweep.steps = steps_.data();
+        sweep.radii = radii;
+        sweep.randomFrom = static_cast<std::int64_t>(mean * effort.randomShare);
+        sweep.seed = seed_;
+        sweep.stamp = static_cast<std::uint8_t>(std::min(number + 1, 255));
+        sweep.retry = number < 2 ? std::uint8_t(0) : std::uint8_t(sweep.stamp - 1);
+        sweep.moves = &moves_[task];
+        sweep.moves->clear();
+        kernels_.sweep(sweep);
+        changes[task] = sweep.useChange;
+    });
+    usage_.join(moves_, changes, field_.matches, threads_);
 }
 
-void Level::searchEverySecond(bool forward, int first) {
-    const int bands = static_cast<int>(firstRows_.size()) - 1, tasks = (bands - first + 1) / 2;
-    const bool apart = tasks > 1;
-    moves_.resize(std::size_t(tasks));
-    threads_.run(tasks, [&](int task, int thread) {
-        const std::size_t band = std::size_t(2 * task + first);
-        Sweep sweep = sweepOf(firstRows_[band], firstRows_[band + 1]);
-        sweep.forward = forward;
-        sweep.usage = apart ? usage_.copyFor(thread) : usage_.shared();
-        sweep.largestRadius = std::max(source_.width, source_.height);
-        sweep.seed = seed_;
-        if (apart) {
-            sweep.moves = &moves_[std::size_t(task)];
-            sweep.moves->clear();
+// Random steps of every radius from 1, doubled, to the larger side of the source; how many radii.
+int Level::drawSteps() {
+    const int largest = std::max(source_.width, source_.height);
+    int radii = 0;
+    steps_.clear();
+    for (int r = 1; r <= largest && radii < kMostRadii; r *= 2, ++radii) {
+        for (int i = 0; i < kSteps; ++i) {
+            const std::uint64_t bits = mixed(seed_ + steps_.size());
+            const int x = below(static_cast<std::uint32_t>(bits), 2 * r + 1) - r;
+            const int y = below(static_cast<std::uint32_t>(bits >> 32), 2 * r + 1) - r;
+            steps_.push_back({static_cast<std::int16_t>(x), static_cast<std::int16_t>(y)});
         }
-        kernels_.sweep(sweep);
-        if (apart) usage_.giveBack(thread, *sweep.moves);
-    });
-    if (apart) usage_.follow(moves_, field_.matches, threads_);
+    }
+    return radii;
 }
 
 void Level::revote() {
@@ -135,6 +167,7 @@ void Level::choose(const Effort& effort) {
         }
     });
     const std::uint64_t sum = std::accumulate(sums.begin(), sums.end(), std::uint64_t(0));
+    distanceSum_ = std::int64_t(sum);
     const std::uint64_t limit = sum * std::uint64_t(effort.conspicuous) / distances_.size();
     threads_.runRows(target_.height, [&](int first, int end) {
         for (int y = first; y < end; ++y) {
@@ -148,25 +181,7 @@ void Level::choose(const Effort& effort) {
             works_[std::size_t(y)] = work;
         }
     });
-    plan();
-}
-
-// Bands of rows that have as much to search each, so that threads end together.
-void Level::plan() {
     allWork_ = std::accumulate(works_.begin(), works_.end(), std::ptrdiff_t(0));
-    firstRows_.assign(1, 0);
-    std::ptrdiff_t before = 0, band = 0;
-    for (int y = 0; y < target_.height; ++y) {
-        const std::ptrdiff_t work = works_[std::size_t(y)];
-        const std::ptrdiff_t wanted =
-            work ? (2 * before + work) * mostBands_ / (2 * allWork_) : band;
-        if (wanted > band) {
-            band = wanted;
-            if (before) firstRows_.push_back(y);
-        }
-        before += work;
-    }
-    firstRows_.push_back(target_.height);
 }
 
 }  // namespace ebsynth

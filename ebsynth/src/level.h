@@ -15,14 +15,16 @@
 
 namespace ebsynth {
 
-// Which patches are searched again after a vote.
+// How much is searched.
 struct Effort {
-    std::uint8_t visible;  // those in which a channel changed by this
+    int sweeps;            // of search in a round
+    int randomSweeps;      // the first ones of a round try random matches too
+    double randomShare;    // where the objective is this share of the mean or more
+    std::uint8_t visible;  // patches are searched again in which a channel changed by this
     int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
                            // lower the objective are nearly all among them
-    int sweeps;            // of search in a round
-    bool dwells;           // goes on for up to as many rounds again while few patches are searched:
-                           // half a percent of the objective, for a quarter more time
+    double enough;         // the search ends after a round that lowers the objective by less
+    bool dwells;           // goes on for up to as many rounds again while few patches are searched
 };
 
 class Level {
@@ -48,11 +50,11 @@ class Level {
     void setPenalty(double uniformity);
     Sweep sweepOf(int firstRow, int endRow);
     void begin();
-    void search(int number);
-    void searchEverySecond(bool forward, int first);
+    void search(int number, const Effort& effort);
+    int drawSteps();
     void revote();
     void choose(const Effort& effort);
-    void plan();
+    double objective() const;
 
     const Layout& layout_;
     const Kernels& kernels_;
@@ -64,11 +66,11 @@ class Level {
     Field field_;
     std::vector<std::uint32_t> distances_;
     Mask active_, moved_, change_, wanted_;
-    const int mostBands_;
-    std::vector<std::ptrdiff_t> works_;     // patches to search in every row
+    std::vector<std::ptrdiff_t> works_;  // patches to search in every row
     std::ptrdiff_t allWork_ = 0;
-    std::vector<int> firstRows_;            // of every band, and where the last one ends
-    std::vector<std::vector<Move>> moves_;  // of the bands at work
+    std::int64_t distanceSum_ = 0;
+    std::vector<Step> steps_;
+    std::vector<Move> moves_[UsageMap::kLanes];
     UsageMap usage_;
     std::int64_t penalty_ = 0;
 };

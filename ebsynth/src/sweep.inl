@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "kernels.h"
+#include "mask.h"
 #include "random.h"
 
 namespace ebsynth {
@@ -65,38 +66,48 @@ class RowLane {
     std::ptrdiff_t targetRow_ = 0;
 };
 
-template <class Lane>
+// Patch, Blocks: known at compile time, or 0.
+template <class Lane, int Patch, int Blocks>
 class Searcher {
  public:
     explicit Searcher(const Sweep& sweep)
         : s_(sweep), lane_(sweep.weights, sweep.source->pixelBytes / kPixelBlock, sweep.patch),
-          radius_(sweep.patch / 2),
-          targetRow_(std::ptrdiff_t(sweep.target->stride) * sweep.target->pixelBytes),
-          sourceRow_(std::ptrdiff_t(sweep.source->stride) * sweep.source->pixelBytes) {
-        for (int r = sweep.largestRadius; r >= 1; r /= 2) radii_[radiusCount_++] = r;
-    }
+          patch_(Patch ? Patch : sweep.patch),
+          pixelBytes_(Blocks ? Blocks * kPixelBlock : sweep.source->pixelBytes),
+          targetRow_(sweep.target->stride * pixelBytes_),
+          sourceRow_(sweep.source->stride * pixelBytes_),
+          targetCorner_(sweep.target->at(-(sweep.patch / 2), -(sweep.patch / 2))),
+          sourceCorner_(sweep.source->at(-(sweep.patch / 2), -(sweep.patch / 2))) {}
 
-    void sweep() {
+    // Returns by how much the sum of squares of the use changed.
+    std::int64_t sweep() {
         const int width = s_.target->width, step = s_.forward ? 1 : -1;
         int y = s_.forward ? s_.firstRow : s_.endRow - 1;
         for (int rows = s_.endRow - s_.firstRow; rows > 0; --rows, y += step) {
             const std::uint8_t* active = s_.active + std::ptrdiff_t(y) * width;
-            int x = s_.forward ? 0 : width - 1;
-            for (int columns = width; columns > 0; --columns, x += step) {
-                if (active[x]) searchPixel(x, y);
+            if (s_.forward) {
+                for (int x = nextSet(active, 0, width); x < width; x = nextSet(active, x + 1, width)) {
+                    searchPixel(x, y);
+                }
+            } else {
+                for (int x = lastSet(active, width); x >= 0; x = lastSet(active, x)) {
+                    searchPixel(x, y);
+                }
             }
         }
+        return useChange_;
     }
 
     void measure(const std::uint8_t* wanted) {
         const int width = s_.target->width;
         for (int y = s_.firstRow; y < s_.endRow; ++y) {
-            for (int x = 0; x < width; ++x) {
-                const std::ptrdiff_t at = std::ptrdiff_t(y) * width + x;
-                if (!wanted[at]) continue;
-                const Match match = s_.matches[at];
-                lane_.take(s_.target->at(x - radius_, y - radius_), targetRow_);
-                s_.distances[at] = lane_.distance(corner(match.x, match.y), sourceRow_, kNoBound);
+            const std::ptrdiff_t row = std::ptrdiff_t(y) * width;
+            for (int x = nextSet(wanted + row, 0, width); x < width;
+                 x = nextSet(wanted + row, x + 1, width)) {
+                const Match match = s_.matches[row + x];
+                lane_.take(targetCorner(x, y), targetRow_);
+                s_.distances[row + x] =
+                    lane_.distance(corner(match), sourceRow_, kNoBound);
             }
         }
     }
@@ -104,105 +115,127 @@ class Searcher {
  private:
     static constexpr std::int64_t kNoBound = std::int64_t(1) << 62;
 
-    const std::uint8_t* corner(int x, int y) const {
-        return s_.source->at(x - radius_, y - radius_);
+    const std::uint8_t* corner(Match match) const {
+        return sourceCorner_ + match.y * sourceRow_ + match.x * pixelBytes_;
     }
-    std::int64_t penalty(int x, int y) const {
-        return (std::int64_t(*s_.usage.at(x, y)) * s_.penalty) >> 16;
+    const std::uint8_t* targetCorner(int x, int y) const {
+        return targetCorner_ + y * targetRow_ + x * pixelBytes_;
+    }
+    // Of a match at a place, beside the others' matches.
+    std::int64_t penalty(Match place) const {
+        const std::int32_t use = *s_.usage.at(place.x, place.y) - overlap(place, before_, patch_);
+        return (std::int64_t(use) * s_.penalty) >> 16;
     }
 
     void searchPixel(int x, int y) {
         const int width = s_.target->width, step = s_.forward ? 1 : -1;
         const std::ptrdiff_t at = std::ptrdiff_t(y) * width + x;
-        match_ = s_.matches[at];
-        distance_ = s_.distances[at];
-        total_ = distance_ + penalty(match_.x, match_.y);
-        const Match before = match_;
-        lane_.take(s_.target->at(x - radius_, y - radius_), targetRow_);
         const int px = x - step, py = y - step;
-        if (px >= 0 && px < width) {
-            const Match near = s_.matches[at - step];
-            tryInside(near.x + step, near.y);
+        const Match mine = s_.matches[at];
+        Match beside = mine, above = mine;
+        if (px >= 0 && px < width && s_.moved[at - step] >= s_.retry) {
+            beside = moved(s_.matches[at - step], step, 0, mine);
         }
-        if (py >= 0 && py < s_.target->height) {
-            const Match near = s_.matches[std::ptrdiff_t(py) * width + x];
-            tryInside(near.x, near.y + step);
+        if (py >= s_.firstRow && py < s_.endRow && s_.moved[at - step * width] >= s_.retry) {
+            above = moved(s_.matches[at - step * width], 0, step, mine);
         }
-        if (radiusCount_) tryAround(at);
-        if (match_ != before) {
+        if (!s_.radii && beside == mine && above == mine) return;
+        match_ = before_ = mine;
+        distance_ = s_.distances[at];
+        total_ = distance_ + penalty(match_);
+        lane_.take(targetCorner(x, y), targetRow_);
+        if (beside != mine) attempt(beside);
+        if (above != mine && above != beside) attempt(above);
+        if (s_.radii && total_ >= s_.randomFrom) tryAround(at);
+        if (match_ != before_) {
             s_.matches[at] = match_;
             s_.distances[at] = distance_;
-            s_.moved[at] = 1;
-            if (s_.moves) s_.moves->push_back({before, match_});
+            s_.moved[at] = s_.stamp;
+            const std::int64_t sums = std::int64_t(*s_.usage.at(match_.x, match_.y)) -
+                                      *s_.usage.at(before_.x, before_.y);
+            useChange_ += 2 * (sums + patch_ * patch_ - overlap(match_, before_, patch_));
+            addUse(before_, -1);
+            addUse(match_, 1);
+            s_.moves->push_back({before_, match_});
         }
     }
 
-    void tryInside(int x, int y) {
-        if (s_.bounds.holds(x, y) && !(x == match_.x && y == match_.y)) attempt(x, y);
+    // A neighbour's match moved on; `otherwise` where no patch may be.
+    Match moved(Match near, int dx, int dy, Match otherwise) const {
+        const int x = near.x + dx, y = near.y + dy;
+        if (!s_.bounds.holds(x, y)) return otherwise;
+        return {static_cast<std::uint16_t>(x), static_cast<std::uint16_t>(y)};
     }
 
-    // Random search: windows halve around the match; all are drawn first, so that memory answers
+    void addUse(Match place, int sign) const {
+        if (Patch == 5) return s_.usage.addFive(place, sign);
+        s_.usage.add(place, patch_, sign);
+    }
+
+    // Random search in windows around the match: all steps are drawn first, so that memory answers
     // for the later ones while the first are looked at.
     void tryAround(std::ptrdiff_t at) {
-        Match drawn[16];
-        std::uint64_t state = s_.seed + std::uint64_t(at) * 0x632BE59BD9B4E019ull;
-        for (int i = radiusCount_ - 1; i >= 0; --i) {
-            state = mixed(state);
-            const int r = radii_[i];
-            const int left = std::max(s_.bounds.left, match_.x - r);
-            const int right = std::min(s_.bounds.right, match_.x + r);
-            const int top = std::max(s_.bounds.top, match_.y - r);
-            const int bottom = std::min(s_.bounds.bottom, match_.y + r);
-            const int x = left + below(static_cast<std::uint32_t>(state), right - left + 1);
-            const int y = top + below(static_cast<std::uint32_t>(state >> 32), bottom - top + 1);
-            drawn[i] = {static_cast<std::uint16_t>(x), static_cast<std::uint16_t>(y)};
-            prefetch(s_.usage.at(x, y));
-            const std::uint8_t* first = corner(x, y);
+        Match drawn[kMostRadii];
+        int count = 0;
+        std::uint64_t state = 0;
+        const Step* steps = s_.steps;
+        for (int i = 0; i < s_.radii; ++i, steps += kSteps, state /= kSteps) {
+            if (i % kStepsInBits == 0) {
+                state = mixed(s_.seed + std::uint64_t(at) * kMostRadii + std::uint64_t(i));
+            }
+            const Step step = steps[state % kSteps];
+            const Match place = s_.bounds.reflected(match_.x + step.x, match_.y + step.y);
+            prefetch(s_.usage.at(place.x, place.y));
+            const std::uint8_t* first = corner(place);
             prefetch(first);
             prefetch(first + sourceRow_);
+            drawn[count] = place;
+            count += place != match_;
         }
-        for (int i = radiusCount_ - 1; i >= 0; --i) {
-            if (drawn[i] != match_) attempt(drawn[i].x, drawn[i].y);
+        for (int i = 0; i < count; ++i) {
+            if (drawn[i] != match_) attempt(drawn[i]);
         }
     }
 
-    void attempt(int x, int y) {
-        const std::int64_t extra = penalty(x, y), bound = total_ - extra;
+    void attempt(Match place) {
+        const std::int64_t extra = penalty(place), bound = total_ - extra;
         if (bound <= 0) return;
-        const std::uint32_t found = lane_.distance(corner(x, y), sourceRow_, bound);
+        const std::uint32_t found = lane_.distance(corner(place), sourceRow_, bound);
         if (found >= bound) return;
-        s_.usage.add(match_, s_.patch, -1);
-        match_ = {static_cast<std::uint16_t>(x), static_cast<std::uint16_t>(y)};
-        s_.usage.add(match_, s_.patch, 1);
+        match_ = place;
         distance_ = found;
-        total_ = found + penalty(x, y);
+        total_ = found + extra;
     }
 
     const Sweep& s_;
     Lane lane_;
-    const int radius_;
-    const std::ptrdiff_t targetRow_, sourceRow_;
-    int radii_[16] = {};
-    int radiusCount_ = 0;
-    Match match_;
+    const int patch_;
+    const std::ptrdiff_t pixelBytes_, targetRow_, sourceRow_;
+    const std::uint8_t* const targetCorner_;
+    const std::uint8_t* const sourceCorner_;
+    Match match_, before_;
     std::uint32_t distance_ = 0;
-    std::int64_t total_ = 0;
+    std::int64_t total_ = 0, useChange_ = 0;
 };
 
 template <template <int, int> class Lane>
-void sweepWith(const Sweep& sweep) {
+void sweepWith(Sweep& sweep) {
     const int blocks = sweep.source->pixelBytes / kPixelBlock;
-    if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>>(sweep).sweep();
-    if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>>(sweep).sweep();
-    return Searcher<Lane<0, 0>>(sweep).sweep();
+    if (sweep.patch == 5 && blocks == 1) {
+        sweep.useChange = Searcher<Lane<5, 1>, 5, 1>(sweep).sweep();
+    } else if (sweep.patch == 5 && blocks == 2) {
+        sweep.useChange = Searcher<Lane<5, 2>, 5, 2>(sweep).sweep();
+    } else {
+        sweep.useChange = Searcher<Lane<0, 0>, 0, 0>(sweep).sweep();
+    }
 }
 
 template <template <int, int> class Lane>
 void measureWith(const Sweep& sweep, const std::uint8_t* wanted) {
     const int blocks = sweep.source->pixelBytes / kPixelBlock;
-    if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>>(sweep).measure(wanted);
-    if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>>(sweep).measure(wanted);
-    return Searcher<Lane<0, 0>>(sweep).measure(wanted);
+    if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>, 5, 1>(sweep).measure(wanted);
+    if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>, 5, 2>(sweep).measure(wanted);
+    return Searcher<Lane<0, 0>, 0, 0>(sweep).measure(wanted);
 }
 
 }  // namespace

@@ -11,11 +11,13 @@
 namespace ebsynth {
 namespace {
 
-// A field to start from is good already: half the sweeps cost 0.3 % of the objective.
+// A field to start from is good already: its frame gets a third of the sweeps, and random search
+// only where it is worse than most.
 Effort effortOf(const Parameters& parameters, bool started) {
-    const int sweeps = parameters.sweeps;
-    if (parameters.quality == Quality::best) return {1, 4, sweeps, true};
-    return {3, 4, started ? (sweeps + 1) / 2 : sweeps, false};
+    const int all = parameters.sweeps, third = (all + 2) / 3;
+    if (parameters.quality == Quality::best) return {(2 * all + 2) / 3, third, 0, 1, 4, 0, true};
+    if (started) return {third, 1, 0.5, 5, 8, 0.0005, false};
+    return {all, (all + 1) / 2, 0, 3, 4, 0, false};
 }
 
 // The side of every resolution, coarsest first.

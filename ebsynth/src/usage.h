@@ -10,43 +10,37 @@
 
 namespace ebsynth {
 
+// Two maps that count the same, so that two bands can search side by side, each with live use of
+// its own. They are brought together after every sweep.
 class UsageMap {
  public:
-    UsageMap(int width, int height, int patch, int threads);
+    static constexpr int kLanes = 2;
+
+    UsageMap(int width, int height, int patch);
 
     // Counts a field anew.
     void count(const std::vector<Match>& matches, Threads& threads);
 
-    // Takes note of matches that moved; `matches` are all as they are now. A few moves are kept for
-    // later, since every copy can make them for itself.
-    void follow(const std::vector<std::vector<Move>>& moves, const std::vector<Match>& matches,
-                Threads& threads);
+    // The map of a lane, which may change it as long as it notes its moves.
+    Usage lane(int number) { return of(sums_[number]); }
 
-    // The counts themselves, for a single band that may change them.
-    Usage shared();
+    // Tells each map what the other lane moved, `changes` being what that made of the sum of
+    // squares in its own. `matches` are all as they are now.
+    void join(const std::vector<Move> (&moves)[kLanes], const std::int64_t (&changes)[kLanes],
+              const std::vector<Match>& matches, Threads& threads);
 
-    // A copy of the counts that a thread may change; given back, with what it changed there.
-    Usage copyFor(int thread);
-    void giveBack(int thread, const std::vector<Move>& moves);
+    // The sum, over all matches, of their usage sum: the sum of squares of every pixel's use.
+    std::int64_t squares() const { return squares_; }
 
  private:
-    struct Copy {
-        std::vector<std::int32_t> sums;
-        unsigned version = 0;      // of the counts it was made of; 0: of none
-        std::size_t followed = 0;  // of the moves since
-    };
-
     Usage of(std::vector<std::int32_t>& sums) const { return {stride_, pad_, sums.data()}; }
-    void followRows(int first, int end);
-    void settled();
+    std::int64_t follow(const Usage& usage, const std::vector<Move>& moves) const;
     void sumRow(std::int32_t* row) const;
     void sumColumns(int first, int end);
 
     int height_, patch_, pad_, stride_;
-    std::vector<std::int32_t> sums_;
-    std::vector<Move> recent_;  // that the counts lack
-    std::vector<Copy> copies_;
-    unsigned version_ = 1;
+    std::vector<std::int32_t> sums_[kLanes];
+    std::int64_t squares_ = 0;
 };
 
 }  // namespace ebsynth

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ from tests.helpers.synthesis import (
 KNOWN_LEVELS = 1.0
 """Mean grey levels that a moved scene may differ from its answer inside; 0 to 0.3 was measured."""
 BEST_SHARE = 0.8
-"""Matches that no other place of the source beats; 0.9 was measured."""
+"""Matches that no other place of the source beats; 0.85 was measured."""
 ORIGINAL_OBJECTIVE = 7941.34
 """Energy + 3500 * use of the source, by the public-domain program: car_256_pixel, frame 1."""
 OBJECTIVE_RATIO = 1.005
@@ -78,7 +80,7 @@ def soft(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
 
 @pytest.mark.parametrize("quality", PINNED)
 def test_bytes_are_those_of_every_platform(tmp_path: Path, quality: str) -> None:
-    """Twenty bands of rows are searched, ten of them side by side."""
+    """Two bands of rows are searched side by side."""
     style = soft(1, 60, 48)
     guides = [Guide(soft(2, 60, 48), soft(3, 200, 36), 2.0),
               Guide(soft(4, 60, 48, 1), soft(5, 200, 36, 1), 0.3)]
@@ -157,7 +159,7 @@ def test_nearly_every_match_is_the_best_there_is(tmp_path: Path) -> None:
     source, target = soft(2, 26, 30, 1), soft(3, 26, 30, 1)
     guide = Guide(source, target, 1.0)
     result = painted(command(tmp_path, source, [guide], 0.0), "-uniformity", 0, "-quality", "best",
-                     "-searchvoteiters", 12, folder=tmp_path)
+                     "-searchvoteiters", 12, "-patchmatchiters", 12, folder=tmp_path)
     least = np.full(result.errors.shape, np.inf)
     for y in range(2, 24):
         for x in range(2, 28):
@@ -212,3 +214,37 @@ def test_objective_is_that_of_the_original_program(tmp_path: Path) -> None:
     output = decoded(tmp_path / "output")
     reference = decoded(case / "t1_ref.png")
     assert np.abs(output.astype(int) - reference).mean() < 6
+
+
+def objective(result: Painted, style: np.ndarray, uniformity: float = 3500.0) -> float:
+    """Mean distance + uniformity * mean use of the source, as docs/propagation.md defines them."""
+    height, width = style.shape[:2]
+    counts = np.zeros((height, width))
+    np.add.at(counts, (result.field[..., 1], result.field[..., 0]), 1)
+    covered = cv2.boxFilter(counts, -1, (5, 5), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    sums = cv2.boxFilter(covered, -1, (5, 5), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    even = result.errors.size / counts.size * 25
+    used = sums[result.field[..., 1], result.field[..., 0]].mean() / 25 / even
+    return float(result.errors.astype(np.float64).mean() + uniformity * used)
+
+
+@pytest.mark.parametrize("quality", ["balanced", "best"])
+@pytest.mark.parametrize("scene", ["few places", "any place"])
+def test_objective_never_rises_over_a_round(tmp_path: Path, quality: str, scene: str) -> None:
+    """Even use counts so much that patches of both bands want the same free places."""
+    side, uniformity = 48, 100000
+    style, source = soft(1, side, side), soft(2, side, side)
+    target = np.tile(source[8:28, 8:28], (12, 2, 1))
+    if scene == "any place":
+        source, target = np.full_like(source, 100), np.full_like(target, 128)
+    words = command(tmp_path, style, [Guide(source, target, 6.0)])
+    first = np.random.default_rng(4).integers(2, side - 2, (*target.shape[:2], 2))
+    (tmp_path / "start.nnf").write_bytes(field_bytes(first, style))
+    values = [
+        objective(painted(words, "-start", "start.nnf", "-quality", quality, "-patchmatchiters", 6,
+                          "-uniformity", uniformity, "-searchvoteiters", rounds,
+                          folder=tmp_path), style, uniformity)
+        for rounds in range(7)
+    ]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
+    assert values[-1] < 0.95 * values[0]
