@@ -39,8 +39,8 @@ ORIGINAL_OBJECTIVE = 7941.34
 OBJECTIVE_RATIO = 1.005
 REFERENCE_WEIGHTS = {"color": 6.0, "edge": 0.5, "temporal": 0.5, "pos": 2.0}
 PINNED = {
-    "balanced": "fe3a7b80649cf547482e633edc8c8dea069ef8101cc63358fe80c0372bcb9f62",
-    "best": "94892b18fd071c9b0584dc4d78964138f89d70b4875d6057f505c401222dfb48",
+    "balanced": "c565d224d7768ea54b2e652be60e5e8275925203e6e0f25c2e9687332f43ce70",
+    "best": "9d8c6e9e1947162b828ddc11b5b39991476491c716ee96311261a7cae4dbe5a6",
 }
 """sha256 of all that a small case writes."""
 
