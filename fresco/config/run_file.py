@@ -15,7 +15,7 @@ from fresco.errors import SettingsError
 from fresco.planning.parsing import check_key_prompts, read_json_text
 from fresco.run.embedded import MARK, RUN_FORMAT
 from fresco.settings import FrescoSettings, entries, from_dict, to_dict
-from fresco.video.codecs import KEEP_COMMENT, read_comment
+from fresco.video.containers import KEEP_COMMENT
 from fresco.workspace import follow_link, write_json
 
 RUN_FILE = "fresco-run.json"
@@ -65,6 +65,8 @@ def load_config(path: Path) -> ImportedRun:
 
 def _read_embedded(path: Path) -> dict[str, Any]:
     """What a result video says about its run."""
+    from fresco.video.codecs import read_comment  # the packages of video take their time
+
     if not path.is_file():
         raise SettingsError(f"{path} does not exist; give a YAML or JSON file, or a result.")
     text = read_comment(path)

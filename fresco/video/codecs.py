@@ -17,29 +17,13 @@ from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.video.color import BT709, FULL, LIMITED, rgb_to_planes
+from fresco.video.containers import CONTAINERS
 
 _HIGHEST_CRF = 51
 """Of `output.crf`, whose scale is that of H.264."""
 
-CONTAINERS = {
-    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
-    ".gif": "gif", ".webp": "webp",
-}
-"""FFmpeg's name of the container by the ending of a file."""
-
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
-
-
-KEEP_COMMENT = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""Endings of files that keep a comment."""
-
-MEDIA_TYPES = {
-    ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime",
-    ".mkv": "video/x-matroska", ".webm": "video/webm", ".gif": "image/gif", ".webp": "image/webp",
-}
-"""What HTTP calls a file with that ending."""
-
 
 @dataclass(frozen=True, slots=True)
 class Codec:

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
-from fresco.video.codecs import AUTOMATIC, CONTAINERS, KEEP_COMMENT, Codec, choose_codec
+from fresco.video.codecs import AUTOMATIC, Codec, choose_codec
+from fresco.video.containers import CONTAINERS, KEEP_COMMENT
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
@@ -90,7 +91,7 @@ class VideoWriter:
     """A video file that appears under its name when it is finished and checked.
 
     Args:
-        path: ends in one of `codecs.CONTAINERS`; folders on the way are made.
+        path: ends in one of `containers.CONTAINERS`; folders on the way are made.
         width, height: size of the frames to come; odd ones are padded by a repeated edge where
             the codec needs even ones.
         rate: frames a second.
@@ -104,7 +105,7 @@ class VideoWriter:
         scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
         confirm: called when all is written, before the file gets its name; what it raises ends it.
-        comment: text that the file keeps, where its container can (`codecs.KEEP_COMMENT`).
+        comment: text that the file keeps, where its container can (`containers.KEEP_COMMENT`).
     """
 
     def __init__(

@@ -22,8 +22,10 @@ FILES = {
     "propagated/result.fresco-run.json": "propagated/result.mp4",
 }
 """Run file -> the result that it names."""
-NEWER = {("sampling", name)
-         for name in ("lora_dir", "embeddings_dir", "prediction", "timesteps")}
+NEWER = {
+    ("sampling", "lora_dir"), ("sampling", "embeddings_dir"), ("sampling", "prediction"),
+    ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
+}
 """Options that version 0.1 did not have."""
 
 

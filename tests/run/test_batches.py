@@ -164,7 +164,7 @@ def test_a_keyframe_made_again_without_memory_is_a_clear_error(
     narrow = dataclasses.replace(run, estimator=_NarrowFlow(2)) if short == "flow" else \
         dataclasses.replace(run, host=_Narrow(run.host, 2))
     with pytest.raises(HostError, match=r"out of memory with 3 keyframes\. Lower sampling"):
-        redo_keyframe(narrow, [plan], 4, [])
+        redo_keyframe(narrow, [plan], 4)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == files
 
 

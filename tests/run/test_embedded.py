@@ -15,7 +15,8 @@ from fresco.progress import Progress
 from fresco.run.embedded import describe_settings
 from fresco.run.translate import propagate_keys
 from fresco.settings import from_dict, to_dict
-from fresco.video.codecs import KEEP_COMMENT, read_comment
+from fresco.video.codecs import read_comment
+from fresco.video.containers import KEEP_COMMENT
 from fresco.video.writer import VideoWriter
 from fresco.workspace import write_image
 from tests.helpers.clips import moving_texture, write_clip

@@ -12,7 +12,7 @@ import torch
 from tests.helpers.drawn import Draw, checksum, draw_all, from_table, make, to_table, uniform_stream
 from tests.helpers.shared import FULL, GOLDEN, SHARED, golden
 from tests.helpers.tolerances import EXACT_BY_DTYPE
-from tools.reduce_golden import LIMIT_BYTES, WEIGHTS, Stream, find_draw, reduce_all, write_arrays
+from tools.reduce_golden import LIMIT_BYTES, WEIGHTS, Stream, find_draw, write_arrays
 
 SEED, BEFORE = 5, 32
 
@@ -62,19 +62,6 @@ def test_another_array_than_the_one_drawn_first_is_refused() -> None:
 
 
 if (SHARED / "golden").is_dir():  # defined, not skipped: a clone alone has nothing to compare with
-
-    def test_the_tool_makes_what_is_here(tmp_path: Path) -> None:
-        reduce_all(SHARED / "golden", tmp_path)
-        made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
-        assert made == sorted(path.relative_to(GOLDEN) for path in GOLDEN.glob("*_*/*"))
-        for path in made:
-            if path.suffix == ".json":
-                assert (tmp_path / path).read_text("utf-8") == (GOLDEN / path).read_text("utf-8")
-                continue
-            with np.load(tmp_path / path) as new, np.load(GOLDEN / path) as old:
-                assert new.files == old.files
-                for name in new.files:
-                    np.testing.assert_array_equal(new[name], old[name])
 
     @pytest.mark.parametrize(("folder", "name"), WEIGHTS)
     def test_drawn_weights_are_the_stored_ones(folder: str, name: str) -> None:

@@ -16,7 +16,8 @@ from fresco.errors import VideoError
 from fresco.settings import entries
 from fresco.video import codecs
 from fresco.video.animation import ImagePages
-from fresco.video.codecs import CODECS, CONTAINERS, MEDIA_TYPES, choose_codec, choose_suffix
+from fresco.video.codecs import CODECS, choose_codec, choose_suffix
+from fresco.video.containers import CONTAINERS, MEDIA_TYPES
 from fresco.video.reader import open_source
 from fresco.video.writer import VideoWriter, check_target
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip

@@ -31,7 +31,7 @@ from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.server.space import NoRoomError
 from fresco.settings import FrescoSettings
-from fresco.video.codecs import MEDIA_TYPES
+from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
 _MOST_DRAFTS = 4

@@ -23,7 +23,8 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.server.space import require_free
 from fresco.settings import FrescoSettings, SamplingSettings
-from fresco.video.codecs import CONTAINERS, choose_suffix
+from fresco.video.codecs import choose_suffix
+from fresco.video.containers import CONTAINERS
 from fresco.video.reader import VideoInfo, open_source
 from fresco.video.size import working_size
 from fresco.workspace import (

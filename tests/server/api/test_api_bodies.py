@@ -231,7 +231,7 @@ def test_many_enormous_images_are_not_decoded(
 ) -> None:
     decoded: list[object] = []
     monkeypatch.setattr(
-        "fresco.server.api.files._require_whole", lambda name, *_: decoded.append(name)
+        "fresco.server.api.files.decode_sent_image", lambda name, *_: decoded.append(name)
     )
     body = {"path": str(clip), "goal": "propagation", "settings": SETTINGS}
     said = server.refused(413, "POST", "jobs", json=body | {"keyframes": bombs(100)})
