@@ -60,7 +60,7 @@ looks: oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel a
 NOTE
 mkdir -p "$out"
 "$PY" -m fresco translate "$clip" -o "$out/translated.mp4" --model "$model" --offline --flow dis \
-    --prompt "$prompt" --last-frame "$last_frame" --resolution 320 --steps 10 --strength 0.5 \
+    --prompt "$prompt" --last-frame "$last_frame" --resolution 256 --steps 10 --strength 0.5 \
     --guidance-scale 1 --background-smoothing --no-source-size --compare --compare-frames 32
 cp "$out/translated-comparison.mp4" "$out/comparison.mp4"
 "$PY" -m demo.report "$out/translated.mp4" -o "$out/report.html"
