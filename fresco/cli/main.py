@@ -102,7 +102,8 @@ def _add_translate(made: Any) -> None:
                       usage="%(prog)s CLIP --model MODEL --prompt TEXT [options]")
     _add_common(parser)
     parser.add_argument("-o", "--output", metavar="PATH", help="The result: a video, or a folder "
-                        "of images if the name has no suffix [default: CLIP_fresco.mp4].")
+                        "of images if the name has no suffix [default: CLIP_fresco.mp4, or the "
+                        "codec's ending].")
     parser.add_argument("--preset", metavar="{" + ",".join(PRESETS) + "}", help="Named choice of "
                         "the parts of guidance; attention is the fast one.")
     parser.add_argument("--preview", metavar="N", help="Translate the first N keyframes only.")
@@ -129,7 +130,8 @@ def _add_propagate(made: Any) -> None:
                         "hold their frame numbers, counted from 0, such as 000012.png; for a "
                         "folder of images as CLIP, the numbers of its images.")
     parser.add_argument("-o", "--output", metavar="PATH", help="The result: a video, or a folder "
-                        "of images if the name has no suffix [default: CLIP_fresco.mp4].")
+                        "of images if the name has no suffix [default: CLIP_fresco.mp4, or the "
+                        "codec's ending].")
     add_flags(parser, "propagate")
 
 

@@ -25,6 +25,7 @@ _HIGHEST_CRF = 51
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
 
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """How frames are stored."""

@@ -11,6 +11,9 @@ CONTAINERS = {
 KEEP_COMMENT = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Those that keep a comment."""
 
+SILENT = (".gif", ".webp")
+"""Those that have no sound."""
+
 MEDIA_TYPES = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime",
     ".mkv": "video/x-matroska", ".webm": "video/webm", ".gif": "image/gif", ".webp": "image/webp",

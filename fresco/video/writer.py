@@ -26,7 +26,7 @@ from fresco.errors import VideoError
 from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
 from fresco.video.codecs import AUTOMATIC, Codec, choose_codec
-from fresco.video.containers import CONTAINERS, KEEP_COMMENT
+from fresco.video.containers import CONTAINERS, KEEP_COMMENT, SILENT
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
@@ -45,9 +45,6 @@ _FALLBACK_TICKS = 90_000
 
 _MKV_TICK = Fraction(1, 1000)
 """Matroska stores whole milliseconds."""
-
-_SILENT = (".gif", ".webp")
-"""Endings of files that have no sound."""
 
 _FILE_ERRORS = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
@@ -189,7 +186,7 @@ class VideoWriter:
         try:
             self._open(kept)
             self._output.start_encoding()
-            if self.path.suffix.lower() in _SILENT:  # their containers are never without a frame
+            if self.path.suffix.lower() in SILENT:  # their containers are never without a frame
                 self._encode_blank()
             if self._sound is not None:
                 self._sound.pump(None)
@@ -239,7 +236,7 @@ class VideoWriter:
         self._stream = self._add_video_stream(self._output)
         if self._sound_source is None or kept is _Sound.LEFT_OUT:
             return
-        if suffix in _SILENT:
+        if suffix in SILENT:
             raise SoundError(f"{suffix} files have none")
         if self._scratch is None:
             own = ExitStack()
