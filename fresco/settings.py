@@ -25,6 +25,8 @@ RANDOM_SEED = -1
 """The seed that stands for a random one, as in the WebUI. Front ends draw it before a run."""
 _SEEDS = 1 << 32
 """Seeds that a random one is drawn from: those that every host takes."""
+_SMALLEST = 64
+"""Shortest side of a frame that is worked on."""
 _LAST_FRAME = 999_999_999
 """Highest number of a frame: a year of video has fewer."""
 
@@ -64,6 +66,8 @@ class Option:
     """Its label in the tab; empty: its name."""
     flag: str = ""
     """Its flag on the command line, without dashes; empty: its name."""
+    alias: str = ""
+    """A second flag, in commands where no other option has it."""
     commands: tuple[str, ...] = ("translate",)
     """Commands of the command line that have it."""
     img2img: bool = False
@@ -358,7 +362,6 @@ class SamplingSettings:
         high=4096,
         by_host=True,
         held=True,
-        commands=_RUNS,
     )
     control: str = _option(
         "none",
@@ -427,6 +430,17 @@ class PropagationSettings:
         choices=("balanced", "best", DRAFT),
         label="Propagation quality",
         flag="propagation-quality",
+    )
+    resolution: int = _result(
+        0,
+        "Short side of the frames between keyframes; keyframes are enlarged to it. 0: that of the "
+        "keyframes.",
+        low=0,
+        high=4320,
+        label="Propagation resolution",
+        flag="propagation-resolution",
+        alias="resolution",
+        held=True,
     )
     workers: int = _result(
         0,
@@ -723,6 +737,11 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
         raise SettingsError(
             f"output.last_frame is {out.last_frame}, before output.first_frame, which is "
             f"{out.first_frame}; give a later one, or -1 for the last."
+        )
+    if 0 < settings.propagation.resolution < _SMALLEST:
+        raise SettingsError(
+            f"propagation.resolution is {settings.propagation.resolution}; give 0, or {_SMALLEST} "
+            "to 4320."
         )
     if sampling.control != "none" and not sampling.control_model:
         raise SettingsError(

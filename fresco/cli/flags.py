@@ -46,14 +46,17 @@ def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
     names = flag_names()
     sections: dict[str, Any] = {}
     hints = typing.get_type_hints(FrescoSettings)
-    for entry in entries():
-        if command not in entry.option.commands:
-            continue
+    known = [entry for entry in entries() if command in entry.option.commands]
+    taken = {names[entry.place] for entry in known}
+    for entry in known:
+        flags = [f"--{names[entry.place]}"]
+        if entry.option.alias and entry.option.alias not in taken:
+            flags.append(f"--{entry.option.alias}")
         if entry.group not in sections:
             sections[entry.group] = parser.add_argument_group(
                 entry.group, (hints[entry.group].__doc__ or "").splitlines()[0]
             )
-        sections[entry.group].add_argument(f"--{names[entry.place]}", **_arguments(entry))
+        sections[entry.group].add_argument(*flags, **_arguments(entry))
 
 
 def with_flags(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The part of a source that a run works on, at working size."""
+"""The part of a source that a run works on, at the size that it works at."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,13 @@ class Clip:
     def count(self) -> int:
         """Frames used."""
         return self.last - self.first + 1
+
+    def resized(self, size: tuple[int, int]) -> Clip:
+        """The same part of the source with frames of another size (width, height)."""
+        if size == self.frames.size:
+            return self
+        frames = dataclasses.replace(self.frames, size=size, kept=None)
+        return dataclasses.replace(self, frames=frames, cache_key=digest(self.range_key, size))
 
     @property
     def numbers(self) -> range:

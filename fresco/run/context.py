@@ -61,12 +61,8 @@ def open_run(
         folder: of the workspace; None: beside the result.
     """
     with Workspace(folder or default_workspace(output)) as workspace:
-        # Absolute, for workers and machines of a cluster.
         root = workspace.root.absolute()
-        frames = dataclasses.replace(
-            clip.frames, kept=root / workspace.name(_FRAMES, clip.cache_key)
-        )
-        clip = dataclasses.replace(clip, frames=frames)
+        clip = _keep_frames(clip, workspace)
         workspace.tidy()
         for kind in (_FRAMES, MOTION):  # an interrupted run has left them
             for place in root.glob(f"{kind}-*"):
@@ -78,6 +74,21 @@ def open_run(
         for kind in (_FRAMES, MOTION):
             for place in root.glob(f"{kind}-*"):
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _keep_frames(clip: Clip, workspace: Workspace) -> Clip:
+    """The clip whose frames may be kept in a workspace."""
+    # Absolute, for workers and machines of a cluster.
+    folder = workspace.root.absolute() / workspace.name(_FRAMES, clip.cache_key)
+    return dataclasses.replace(clip, frames=dataclasses.replace(clip.frames, kept=folder))
+
+
+def resize_run(run: RunContext, size: tuple[int, int]) -> RunContext:
+    """The same run with frames of another size (width, height); both have the same notes."""
+    clip = run.clip.resized(size)
+    return run if clip is run.clip else dataclasses.replace(
+        run, clip=_keep_frames(clip, run.workspace)
+    )
 
 
 @contextmanager

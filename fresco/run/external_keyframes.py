@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from fresco.errors import SettingsError
@@ -12,21 +14,23 @@ from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
 from fresco.run.inputs import Source
 from fresco.run.result import EXPORTED
+from fresco.settings import FrescoSettings
 from fresco.video.folder import (
     FRAMES_MARK,
     FolderIndex,
+    decode_image,
     decode_with_alpha,
     describe_transparent,
     find_images,
 )
 from fresco.video.numbering import find_number, number_images
-from fresco.video.size import scale_frame
+from fresco.video.size import carried_size, scale_frame
 from fresco.workspace import Workspace, digest, frame_name, write_image
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedKeyframes:
-    """External keyframes at working size."""
+    """External keyframes at the size of the clip's frames."""
 
     folder: Path
     """The images, by frame number."""
@@ -136,10 +140,43 @@ def _make_outside_error(
     )
 
 
+def choose_size(
+    images: Mapping[int, Path], clip: Clip, settings: FrescoSettings, most: int = 0
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Width and height at which external keyframes are carried, with notes.
+
+    It is the size that most of them have, as long as the result can show it.
+
+    Args:
+        most: largest short side that may be worked at; 0: any.
+    """
+    info, wanted = clip.info, settings.propagation.resolution
+    source = info.width, info.height
+    if not wanted:
+        shapes = (decode_image(path).shape for path in images.values())
+        sizes = Counter((width, height) for height, width, _ in shapes)
+        common = max(sizes, key=lambda size: (sizes[size], size))
+        wanted = min(common)
+        if settings.output.source_size and wanted >= min(source):
+            wanted, common = min(source), source
+        scale = Fraction(wanted, min(source))
+        fits = all(abs(side - own * scale) <= 1 for side, own in zip(common, source, strict=True))
+        if fits and (not most or wanted <= most):
+            return common, ()
+    notes: tuple[str, ...] = ()
+    if most and wanted > most:
+        notes = (
+            f"Keyframes are carried with a short side of {most} instead of {wanted} pixels, the "
+            "most that this server takes.",
+        )
+        wanted = most
+    return carried_size(*source, wanted), notes
+
+
 def import_external_keyframes(
     clip: Clip, images: Mapping[int, Path], plans: tuple[KeyframePlan, ...], space: Workspace
 ) -> ImportedKeyframes:
-    """Bring external keyframes to the working size, and plan with them alone."""
+    """Bring external keyframes to the size of the clip's frames, and plan with them alone."""
     held = [Source(path) for path in images.values()]
     for each in held:
         each.read_content(once=True)
@@ -167,7 +204,7 @@ def import_external_keyframes(
         if (width, height) != clip.frames.size:
             notes.append(
                 f"{path.name} is {width}x{height}; it is scaled to {clip.frames.size[0]}x"
-                f"{clip.frames.size[1]}, the working size (sampling.resolution)."
+                f"{clip.frames.size[1]} (propagation.resolution)."
             )
         held[position].check()
         write_image(folder / frame_name(number), scale_frame(image, clip.frames.size))

@@ -25,8 +25,13 @@ from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.embedded import describe_settings
+from fresco.run.enlarge import choose_carried_size, enlarge_keyframes, scale_images
 from fresco.run.evaluate import evaluate, list_companions
-from fresco.run.external_keyframes import import_external_keyframes, list_external_keyframes
+from fresco.run.external_keyframes import (
+    choose_size,
+    import_external_keyframes,
+    list_external_keyframes,
+)
 from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
@@ -98,8 +103,9 @@ def translate(
     clip = open_clip(source, settings)
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
+        written = clip.resized(choose_carried_size(clip, settings))
         writer = None if only_keys else prepare_writer(
-            clip, output, settings.output, run.workspace.root, run.watch.check,
+            written, output, settings.output, run.workspace.root, run.watch.check,
             describe_settings(settings),
         )
         with log_stage("model"):
@@ -116,10 +122,17 @@ def translate(
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run)
-        motion = find_motion(run, estimator) if settings.output.measures else None
-        images = propagate_frames(run, plans, keys.folder, estimator, engine, motion=motion)
+        carried, folder = enlarge_keyframes(run, plans, keys)
+        # The measures want the motion of frames of the size that the model sees.
+        measured = settings.output.measures and carried is run
+        motion = find_motion(run, estimator) if measured else None
+        images = propagate_frames(carried, plans, folder, estimator, engine, motion=motion)
         with log_stage("write"):
-            run.notes += write_result(clip, images, writer, settings.output, run.progress)
+            run.notes += write_result(
+                carried.clip, images, writer, settings.output, run.progress
+            )
+        if carried is not run:
+            images = scale_images(images, clip.frames.size)
         report, comparison = _evaluate(run, plans, keys, images, engine, motion)
         return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
 
@@ -183,12 +196,13 @@ def retranslate_keyframe(
 
 def propagate_keys(
     source: Path, keys_folder: Path, output: Path, settings: FrescoSettings, progress: Progress,
-    *, workspace: Path | None = None, scans: Path | None = None, device: str = "cpu",
+    *, workspace: Path | None = None, scans: Path | None = None, device: str = "cpu", most: int = 0,
 ) -> RunResult:
     """Carry external keyframes, painted by hand or by another tool, to every frame.
 
     Args:
         device: where optical flow is estimated.
+        most: largest short side of frames that may be worked at; 0: any.
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
@@ -197,6 +211,8 @@ def propagate_keys(
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
     images, notes = list_external_keyframes(keys_folder, clip)
+    size, limited = choose_size(images, clip, settings, most)
+    clip = clip.resized(size)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
     settings = dataclasses.replace(settings, keyframes=by_hand)
     with open_run(clip, settings, output, progress, workspace) as run, _clearing(output):
@@ -210,7 +226,7 @@ def propagate_keys(
             run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
         estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
-        run.notes += [*notes, *keys.notes]
+        run.notes += [*notes, *limited, *keys.notes]
         write_plan(run, keys.plans, keys.folder)
         frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
         run.notes += write_result(clip, frames, writer, settings.output, run.progress)

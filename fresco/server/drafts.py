@@ -22,7 +22,7 @@ from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.segments import JobSegment, list_segments
 from fresco.video.reader import open_source
-from fresco.video.size import working_size
+from fresco.video.size import scale_frame, working_size
 from fresco.workspace import digest, list_state, read_image
 
 Image = NDArray[np.uint8]
@@ -62,7 +62,8 @@ class Drafts:
             if frame in segment.interior:
                 motion = self._find(self._engine.request(job), segment, frame)
                 keys = [read_image(path) for path in segment.keys]
-                found = [key for key in keys if key is not None]
+                size = self._open(self._engine.request(job)).size
+                found = [scale_frame(key, size) for key in keys if key is not None]
                 return draw_draft(found, motion) if len(found) == len(keys) else None
         return None
 

@@ -23,6 +23,18 @@ def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     return new_width, new_height
 
 
+def carried_size(width: int, height: int, short: int) -> tuple[int, int]:
+    """(width, height) of frames with the source's shape and this short side.
+
+    Both sides are even, as most codecs want them, unless they are the source's own.
+    """
+    if short == min(width, height):
+        return width, height
+    scale = Fraction(short, min(width, height))
+    wide, high = (max(2, 2 * round(side * scale / 2)) for side in (width, height))
+    return wide, high
+
+
 def scale_frame(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """The image at `size` (width, height): Lanczos where its short side grows, area else."""
     height, width = rgb.shape[:2]

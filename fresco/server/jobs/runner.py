@@ -122,6 +122,7 @@ def count_bytes(request: JobRequest, info: VideoInfo) -> int:
     frames = max(1, _frames_used(info, settings))
     width, height = working_size(info.width, info.height, settings.sampling.resolution)
     image = width * height * _BYTES_PER_PIXEL
+    carried = max(settings.propagation.resolution, min(width, height)) / min(width, height)
     if goal is Goal.KEYFRAME:
         return image
     if goal in (Goal.PREVIEW, Goal.KEYFRAMES):
@@ -129,7 +130,8 @@ def count_bytes(request: JobRequest, info: VideoInfo) -> int:
         return image * (min(keys, request.preview) if goal is Goal.PREVIEW else keys)
     compared = settings.output.compare and goal is Goal.ALL
     encoded = info.width * info.height // _PIXELS_PER_BYTE
-    return frames * (image * (3 if compared else 1) + encoded * (3 if compared else 1))
+    result = round(image * carried**2) + encoded
+    return frames * (result + (2 * (image + encoded) if compared else 0))
 
 
 def _empty_folder(place: Path) -> Path:
@@ -160,11 +162,14 @@ def _take_over(place: Path, folder: Path) -> None:
 
 def check_limits(request: JobRequest, limits: Limits) -> None:
     """Raise SettingsError if a job is larger than the server takes on."""
-    resolution = request.settings.sampling.resolution
-    if resolution > limits.resolution:
-        raise SettingsError(
-            f"sampling.resolution is {resolution}; this server takes up to {limits.resolution}."
-        )
+    for name, resolution in (
+        ("sampling", request.settings.sampling.resolution),
+        ("propagation", request.settings.propagation.resolution),
+    ):
+        if resolution > limits.resolution:
+            raise SettingsError(
+                f"{name}.resolution is {resolution}; this server takes up to {limits.resolution}."
+            )
     if limits.frames:
         frames = _frames_used(_info(request), request.settings)
         if frames > limits.frames:
@@ -201,7 +206,7 @@ def _run(
     if request.goal is Goal.PROPAGATION:
         return propagate_keys(
             source, Path(request.own_keys), output, settings, progress, workspace=workspace,
-            scans=scans, device=environment.device,
+            scans=scans, device=environment.device, most=environment.limits.resolution,
         )
 
     def opened(sampling: SamplingSettings) -> Host:

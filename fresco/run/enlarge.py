@@ -1,0 +1,82 @@
+"""Keyframes made larger than the model makes them, before they are carried to all frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import PropagationError
+from fresco.planning.keyframes import KeyframePlan
+from fresco.run.batches import KeyframeRun
+from fresco.run.clip import Clip
+from fresco.run.context import RunContext, log_stage, resize_run
+from fresco.run.result import ImageLookup
+from fresco.settings import FrescoSettings
+from fresco.video.size import carried_size, scale_frame
+from fresco.workspace import (
+    digest,
+    digest_content,
+    frame_name,
+    read_image,
+    read_json,
+    write_image,
+    write_json,
+)
+
+_ORIGIN = "keyframes.json"
+"""File beside enlarged keyframes: which images they were made from."""
+
+
+def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]:
+    """Width and height at which translated keyframes are carried to all frames.
+
+    It is never below that of the keyframes, nor, where the result has the source's size, above it.
+    """
+    source = clip.info.width, clip.info.height
+    wanted = settings.propagation.resolution
+    if settings.output.source_size:
+        wanted = min(wanted, min(source))
+    return carried_size(*source, wanted) if wanted > min(clip.frames.size) else clip.frames.size
+
+
+def enlarge_keyframes(
+    run: RunContext, plans: Sequence[KeyframePlan], keys: KeyframeRun
+) -> tuple[RunContext, Path]:
+    """The run at the size at which keyframes are carried, and the folder of keyframes of that size.
+
+    Keyframes that were enlarged before, and are the same, are used again.
+    """
+    size = choose_carried_size(run.clip, run.settings)
+    if size == run.clip.frames.size:
+        return run, keys.folder
+    folder = run.workspace.folder("enlarged", digest(keys.folder.name, size))
+    numbers = [number for plan in plans for number in plan.keyframes]
+    now = {str(n): digest_content(keys.folder / frame_name(n)) for n in numbers}
+    known = read_json(folder / _ORIGIN)
+    before = known if isinstance(known, dict) else {}
+    with log_stage("enlarge"), run.progress.stage("enlarge", len(numbers)) as stage:
+        for number in numbers:
+            target = folder / frame_name(number)
+            if before.get(str(number)) != now[str(number)] or read_image(target) is None:
+                image = read_image(keys.folder / frame_name(number))
+                if image is None:
+                    raise PropagationError(
+                        f"The image of keyframe {number} is missing or damaged. Start the same "
+                        "command again: it makes what is missing."
+                    )
+                write_image(target, scale_frame(image, size))
+            stage.advance()
+    write_json(folder / _ORIGIN, now)
+    return resize_run(run, size), folder
+
+
+def scale_images(images: ImageLookup, size: tuple[int, int]) -> ImageLookup:
+    """The same images at another size (width, height)."""
+    def find(number: int) -> NDArray[np.uint8] | None:
+        image = images(number)
+        return None if image is None else scale_frame(image, size)
+
+    return find
