@@ -15,8 +15,9 @@ from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
 from fresco.settings import OutputSettings
+from fresco.video.codecs import FOLDERS
 from fresco.video.reader import VideoInfo
-from fresco.video.size import scale_frame
+from fresco.video.size import scale_deep, scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import (
     clear_parts,
@@ -71,7 +72,7 @@ def prepare_writer(
         output: a video file, or a folder of images when the name has no suffix.
         workspace: folder where sound that must be encoded is kept.
         confirm: raises what is wrong with the source, before the result gets its name.
-        comment: text that a video file keeps.
+        comment: text that a video file, or every image, keeps.
     """
     width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
@@ -82,10 +83,12 @@ def prepare_writer(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf, codec=settings.codec,
             pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm,
-            comment=comment, **sound,
+            comment=comment, colour=clip.info.colour, **sound,
         )
     else:
-        writer = ImageFolderWriter(output, confirm=confirm)
+        writer = ImageFolderWriter(
+            output, confirm=confirm, bits=FOLDERS.get(settings.codec, 8), comment=comment
+        )
     writer.rehearse()
     return writer
 
@@ -107,7 +110,7 @@ def write_result(
                     f"The image of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
-            writer.write(scale_frame(image, size))
+            writer.write((scale_deep if writer.deep else scale_frame)(image, size))
             stage.advance()
     return writer.notes
 
