@@ -47,7 +47,7 @@ def build_tab(service: Service) -> gr.Blocks:
                     make_guidance_controls(controls)
                 with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
                     make_controlnet_controls(controls, service.environment)
-                make_option_sections(controls)
+                make_option_sections(controls, offer)
                 make_restore_section(service, controls)
                 _host_buttons(service.environment, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):
