@@ -480,6 +480,48 @@ class BlendSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskSettings:
+    """Which part of the frames is translated; the rest stays the source's, pixel by pixel."""
+
+    source: str = _result(
+        "none",
+        "Where the mask comes from: none (everything is translated), drawing (drawn on one frame "
+        "or several, carried to the others along the motion), files (an image for every frame, or "
+        "a video), motion (what moves against the camera), u2netp (the subject, by a network of "
+        "4.6 MB).",
+        choices=("none", "drawing", "files", "motion", "u2netp"),
+        label="Mask",
+        flag="mask",
+    )
+    path: str = _result(
+        "",
+        "White is translated. For drawing: an image, or a folder of images whose names hold frame "
+        "numbers, such as 000012.png. For files: a folder or a video with a mask for every frame, "
+        "or one image for all.",
+        file=True,
+        one_clip=True,
+        label="Mask's file or folder",
+        flag="mask-path",
+        needs=lambda settings: settings.mask.source in ("drawing", "files"),
+    )
+    invert: bool = _result(
+        False,
+        "Translate what the mask leaves out: black, or the background.",
+        label="Translate outside the mask",
+        flag="mask-invert",
+    )
+    feather: int = _result(
+        6,
+        "Width of the soft edge in pixels of the result; it lies inside the mask, so that all "
+        "outside stays exact.",
+        low=0,
+        high=500,
+        label="Soft edge of the mask",
+        flag="mask-feather",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSettings:
     """What is written."""
 
@@ -499,19 +541,10 @@ class OutputSettings:
     codec: str = _result(
         "auto",
         "How frames are stored; auto: the usual one of the file's ending, H.264 for .mp4, .mov and "
-        ".mkv. png and png-16bit: a folder of images; 16 bits keep what scaling to the source's "
-        "size gives between two values of 8.",
+        ".mkv. A folder of images takes no other.",
         choices=("auto", "h264", "h265", "h265-10bit", "av1", "vp9", "prores-422-hq",
-                 "prores-4444", "ffv1", "gif", "webp", "png", "png-16bit"),
+                 "prores-4444", "ffv1", "gif", "webp"),
         label="Video codec",
-    )
-    name: str = _result(
-        "",
-        "Name of the result by a pattern of {clip}, {prompt}, {seed} and {number}; empty: "
-        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. --output goes before it.",
-        letters=200,
-        images=False,
-        label="Name of the result",
     )
     crf: int = _result(
         17,
@@ -559,6 +592,7 @@ class FrescoSettings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     propagation: PropagationSettings = field(default_factory=PropagationSettings)
     blend: BlendSettings = field(default_factory=BlendSettings)
+    mask: MaskSettings = field(default_factory=MaskSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
@@ -757,6 +791,11 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
             f"sampling.control is {sampling.control!r} but sampling.control_model is empty; "
             "name a ControlNet, or choose none."
         )
+    if settings.mask.source in ("drawing", "files") and not settings.mask.path.strip():
+        raise SettingsError(
+            f"mask.source is {settings.mask.source!r} but mask.path is empty; name the image, "
+            "folder or video, or choose another mask."
+        )
     if sampling.canny_low > sampling.canny_high:
         raise SettingsError(
             f"sampling.canny_low is {sampling.canny_low}, above sampling.canny_high, which is "
@@ -788,6 +827,14 @@ def cache_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
         if entry.option.held or (needs is not None and not needs(settings)):
             chosen.pop(entry.name, None)
     return values
+
+
+def list_named_paths(settings: FrescoSettings) -> tuple[str, ...]:
+    """Files and folders that the options name which a server offers to its clients."""
+    return tuple(
+        value for entry in entries() if entry.option.file and not entry.option.instead
+        for value in [getattr(getattr(settings, entry.group), entry.name).strip()] if value
+    )
 
 
 _NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")

@@ -212,13 +212,15 @@ class U2NetP:
         self._network.setInput(np.ascontiguousarray(inputs.transpose(2, 0, 1)[None]))
         return self._network.forward()[0, 0]
 
+    def find(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Probability [N, 1, 320, 320] of the subject in frames [N, H, W, 3], without its haze."""
+        found = np.stack([self.probability(frame) for frame in frames])
+        return ((torch.from_numpy(found)[:, None] - HAZE) / (CERTAIN - HAZE)).clamp(0, 1)
+
     def __call__(self, frames: NDArray[np.uint8]) -> Tensor:
         """Background mask [N, 1, H, W] of frames [N, H, W, 3]."""
         height, width = frames.shape[1:3]
-        found = np.stack([self.probability(frame) for frame in frames])
-        probability = torch.from_numpy(found)[:, None]
-        probability = ((probability - HAZE) / (CERTAIN - HAZE)).clamp(0, 1)
-        half = resize(probability, token_grid(height, width, MASK_SCALE))
+        half = resize(self.find(frames), token_grid(height, width, MASK_SCALE))
         return resize(mark_background(half), (height, width))
 
 
@@ -229,6 +231,25 @@ def compute_saliency(
     """Background mask [N, 1, H, W] by the method chosen: `motion` or `u2netp`."""
     if choice == "motion":
         return compute_motion_saliency(flow)
+    return _open_network(settings, progress)(frames)
+
+
+def _open_network(settings: FlowSettings, progress: Progress | None) -> U2NetP:
     folder = weights_folder(settings.weights_dir)
-    path = ensure_weights(U2NETP, folder, offline=settings.offline, progress=progress)
-    return U2NetP(path)(frames)
+    return U2NetP(ensure_weights(U2NETP, folder, offline=settings.offline, progress=progress))
+
+
+def estimate_subject(
+    frames: NDArray[np.uint8], flow: BidirectionalFlow | None, settings: FlowSettings, *,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Probability [N, 1, H, W] of the subject as it is, not grown as for smoothing.
+
+    Args:
+        frames: [N, H, W, 3] RGB, in order.
+        flow: of these frames, to judge by motion; None: by u2netp.
+    """
+    found = _open_network(settings, progress).find(frames) if flow is None else (
+        estimate_subject_probability(flow)
+    )
+    return resize(found, (frames.shape[1], frames.shape[2]))

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fresco.flow.arrays import FrameMotion
 from fresco.flow.motion import estimate_motion
 from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
@@ -17,6 +20,8 @@ from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
     from fresco.propagation.segment import SegmentJob
+
+Image = NDArray[np.uint8]
 
 _SIDES = ("ahead", "behind")
 """Names of a pair's two directions; the latter is written last: it says that both are there."""
@@ -57,6 +62,29 @@ def read_pair(folder: Path, frame: int) -> FrameMotion | None:
     return FrameMotion(ahead["flow"], behind["flow"], ahead["hidden"], behind["hidden"])
 
 
+def find_pair(
+    folder: Path | None, frame: int, before: Image, image: Image, estimator: FlowEstimator
+) -> FrameMotion:
+    """The pair (frame - 1, frame), from the folder of all or estimated and left there.
+
+    Args:
+        folder: of all; None: there is none.
+        before, image: [H, W, 3] both frames of the source.
+    """
+    known = read_pair(folder, frame) if folder else None
+    if known is not None:
+        return known
+    pair = estimate_motion(before, image, estimator)
+    if folder:
+        _save_pair(folder, frame, pair)
+    return pair.round_to_half()
+
+
+def _save_pair(folder: Path, frame: int, pair: FrameMotion) -> None:
+    for name, arrays in _list_arrays(pair):
+        save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
+
+
 def estimate_pairs(
     job: SegmentJob, estimator: FlowEstimator, folder: Path, check: Callable[[], None]
 ) -> None:
@@ -69,8 +97,7 @@ def estimate_pairs(
     for frame, image in job.read_source():
         check()
         if before is not None and read_pair(folder, frame) is None:
-            for name, arrays in _list_arrays(estimate_motion(before, image, estimator)):
-                save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
+            _save_pair(folder, frame, estimate_motion(before, image, estimator))
         before = image
 
 

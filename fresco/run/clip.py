@@ -142,6 +142,13 @@ class Clip:
         """Numbers of the frames used."""
         return range(self.first, self.last + 1)
 
+    def read_source(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames used, in order, as the source has them: [h, w, 3] at its own size."""
+        with open_source(
+            self.frames.path, last_frame=self.frames.end, index=self.frames.index
+        ) as source:
+            yield from source.frames(self.first, self.last)
+
 
 def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     """Read what there is to know of a source and check the range asked for."""

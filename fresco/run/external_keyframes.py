@@ -58,15 +58,18 @@ class _Numbering:
 
 
 def list_external_keyframes(
-    folder: Path, clip: Clip
+    folder: Path, clip: Clip, *, what: str = "keyframes"
 ) -> tuple[dict[int, Path], tuple[str, ...]]:
     """The images of a folder by frame number, with notes.
+
+    Args:
+        what: the word for such images.
 
     The last number in a name counts. Where the source is a folder of numbered images, it is the
     number of one of these; else, and in a folder that this program made, it counts frames from 0.
     """
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is not a folder; give one with stylised keyframes.")
+        raise SettingsError(f"{folder} is not a folder; give one with {what}.")
     named: dict[int, Path] = {}
     for path in find_images(folder)[0]:
         number = find_number(path)
@@ -80,9 +83,9 @@ def list_external_keyframes(
             )
         named[number] = path
     if not named:
-        raise SettingsError(f"{folder} holds no images; give PNG or JPEG keyframes.")
+        raise SettingsError(f"{folder} holds no images; give {what} as PNG or JPEG.")
     ours = any((folder / mark).exists() for mark in (FRAMES_MARK, EXPORTED))
-    numbering = _Numbering(None) if ours else _choose_numbering(sorted(named), clip)
+    numbering = _Numbering(None) if ours else _choose_numbering(sorted(named), clip, what)
     found: dict[int, Path] = {}
     for number, path in named.items():
         frame = numbering.find(number)
@@ -92,13 +95,13 @@ def list_external_keyframes(
     return dict(sorted(found.items())), (numbering.note,) if numbering.note else ()
 
 
-def _choose_numbering(numbers: Sequence[int], clip: Clip) -> _Numbering:
+def _choose_numbering(numbers: Sequence[int], clip: Clip, what: str) -> _Numbering:
     """By the names of the source's images if all keyframes have one there, else by position."""
     index = clip.frames.index
     files = [file for file, *_ in index.files] if isinstance(index, FolderIndex) else []
     by_image = number_images(files) if len(files) > 1 else None
     if by_image is None:
-        return _Numbering(None, _warn_of_counting_from_1(numbers, clip))
+        return _Numbering(None, _warn_of_counting_from_1(numbers, clip, what))
     if all(frame == number for number, frame in by_image.items()):
         return _Numbering(None)
     known = [number in by_image for number in numbers]
@@ -106,22 +109,23 @@ def _choose_numbering(numbers: Sequence[int], clip: Clip) -> _Numbering:
     if not all(known) and all(number in clip.numbers for number in numbers):
         return _Numbering(None, (
             f"The source's images have the numbers {lowest} to {highest} in their names, and not "
-            "all keyframes have one of these; so the numbers of the keyframes count frames from 0."
+            f"all {what} have one of these; so the numbers of the {what} count frames from 0."
         ))
     first = files[by_image[numbers[0]]].name if known[0] else ""
     return _Numbering(by_image, (
-        f"Keyframes belong to the source's images of the same number: {numbers[0]} is {first}, "
-        f"which is frame {by_image[numbers[0]]}."
+        f"{what.capitalize()} belong to the source's images of the same number: {numbers[0]} is "
+        f"{first}, which is frame {by_image[numbers[0]]}."
     ) if first else "")
 
 
-def _warn_of_counting_from_1(numbers: Sequence[int], clip: Clip) -> str:
+def _warn_of_counting_from_1(numbers: Sequence[int], clip: Clip, what: str) -> str:
     """A note where names look as if they counted from 1."""
     if numbers[0] != 1 or clip.first != 0 or clip.count == 1:
         return ""
     return (
-        "The first keyframe is number 1, and numbers count frames from 0, so it is the second "
-        "frame. If its name counts from 1, as the images of ffmpeg do, lower all numbers by one."
+        f"The first of the {what} is number 1, and numbers count frames from 0, so it is the "
+        "second frame. If its name counts from 1, as the images of ffmpeg do, lower all numbers "
+        "by one."
     )
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
@@ -40,6 +39,7 @@ from fresco.run.keyframes import (
     translate_keyframes,
     write_plan,
 )
+from fresco.run.masks import check_mask, make_masks
 from fresco.run.propagate import DRAFT_FLOW, choose_engine, find_motion, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
@@ -84,7 +84,7 @@ class RunResult:
 def translate(
     source: Path, output: Path, settings: FrescoSettings, host_factory: HostFactory,
     progress: Progress, *, preview: int | None = None, workspace: Path | None = None,
-    scans: Path | None = None, about: Mapping[str, Any] | None = None,
+    scans: Path | None = None,
 ) -> RunResult:
     """Translate a video.
 
@@ -92,7 +92,6 @@ def translate(
         preview: translate the first keyframes, so many and no more, and stop.
         workspace: the folder of the run; None: beside the result.
         scans: folder where the source may have been scanned before, see `detect_keyframes`.
-        about: what the host takes beyond the settings, for JSON; the result keeps it.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
@@ -103,18 +102,21 @@ def translate(
         check_target(output, settings.output.codec)
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
+    mask = None if only_keys else check_mask(clip, settings.mask)
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
         written = clip.resized(choose_carried_size(clip, settings))
         writer = None if only_keys else prepare_writer(
             written, output, settings.output, run.workspace.root, run.watch.check,
-            describe_settings(settings, about),
+            describe_settings(settings),
         )
         with log_stage("model"):
             host = host_factory()
         estimator = _open_estimator(run, host.device)
         plans, notes = _plan_keyframes(clip, _scan(run, scans, keep=not only_keys), settings)
         run.notes += notes
+        motion = None if only_keys else find_motion(run, estimator)
+        masks = make_masks(run, mask, plans, estimator, motion)
         if preview is None:
             keys = translate_keyframes(run, plans, host, estimator, all_frames=not only_keys)
         else:
@@ -125,13 +127,13 @@ def translate(
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run)
         carried, folder = enlarge_keyframes(run, plans, keys)
-        # The measures want the motion of frames of the size that the model sees.
-        measured = settings.output.measures and carried is run
-        motion = find_motion(run, estimator) if measured else None
+        # Masks and measures want the motion of frames of the size that the model sees.
+        known = carried is run and (settings.output.measures or masks is not None)
+        motion = motion if known else None
         images = propagate_frames(carried, plans, folder, estimator, engine, motion=motion)
         with log_stage("write"):
             run.notes += write_result(
-                carried.clip, images, writer, settings.output, run.progress
+                carried.clip, images, writer, settings.output, run.progress, masks=masks
             )
         if carried is not run:
             images = scale_images(images, clip.frames.size)
@@ -213,6 +215,7 @@ def propagate_keys(
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
     images, notes = list_external_keyframes(keys_folder, clip)
+    mask = check_mask(clip, settings.mask)
     size, limited = choose_size(images, clip, settings, most)
     clip = clip.resized(size)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
@@ -230,8 +233,14 @@ def propagate_keys(
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *limited, *keys.notes]
         write_plan(run, keys.plans, keys.folder)
-        frames = propagate_frames(run, keys.plans, keys.folder, estimator, engine, ends=keys.ends)
-        run.notes += write_result(clip, frames, writer, settings.output, run.progress)
+        motion = find_motion(run, estimator) if mask else None
+        masks = make_masks(run, mask, plans, estimator, motion)
+        frames = propagate_frames(
+            run, keys.plans, keys.folder, estimator, engine, ends=keys.ends, motion=motion
+        )
+        run.notes += write_result(
+            clip, frames, writer, settings.output, run.progress, masks=masks
+        )
         return RunResult(output, run.workspace.root, notes=tuple(run.notes))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import WorkspaceError
-from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
@@ -19,6 +18,7 @@ from fresco.server.jobs.runner import check_limits, make_work
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
+from fresco.settings import list_named_paths
 from fresco.video.size import scale_frame
 from fresco.workspace import read_image
 
@@ -156,19 +156,6 @@ class Service:
                 found.setdefault(identity, []).append(status)
         return found
 
-    def name_result(self, job: str) -> str:
-        """The name under which what a job made is saved, without its ending."""
-        request = self.engine.request(job)
-        sampling, clip = request.settings.sampling, Path(request.source)
-        if identity := self.videos.find_id(request.source):
-            with contextlib.suppress(UnknownVideoError):
-                clip = Path(self.videos.get(identity).name)
-        pattern, number = request.settings.output.name or TELLING, 1
-        if has_number(pattern):
-            created = self.engine.status(job).created
-            number += sum(status.created < created for status in self.engine.jobs())
-        return name_result(pattern, clip.name, sampling.prompt, sampling.seed, number)
-
     def _require_kept(self, request: JobRequest) -> None:
         """Raise UnknownVideoError if the source is an uploaded video that was just removed."""
         identity = self.videos.find_id(request.source)
@@ -177,8 +164,11 @@ class Service:
 
     def complete(self, request: JobRequest) -> JobRequest:
         """The request as a job keeps it; SettingsError where this server does not take it."""
+        for path in list_named_paths(request.settings):
+            # What was uploaded for the job, or for the one that it goes on with.
+            if not Path(path).is_relative_to(self.root):
+                self.environment.require_allowed(path)
         request = draw_seeds(request)
-        check_pattern(request.settings.output.name)
         check_limits(request, self.environment.limits)
         if request.goal is Goal.PROPAGATION:
             return request

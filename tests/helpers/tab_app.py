@@ -38,10 +38,9 @@ def main(folder: Path, accounts: str = "") -> None:
     Args:
         accounts: users and passwords of the API, as of --api-auth.
     """
-    scripts = [path.read_text("utf-8") for path in sorted((ROOT / "javascript").glob("*.js"))]
+    script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
     style = (ROOT / "style.css").read_text("utf-8")
-    inside = "".join(f"<script>{script}</script>" for script in scripts)
-    add_to_head(f"<style>{style}</style>{inside}")
+    add_to_head(f"<style>{style}</style><script>{script}</script>")
     service = open_service(folder / "service", TinyEnvironment(folder / "models"))
     tab = build_tab(service)
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:

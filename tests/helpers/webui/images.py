@@ -18,8 +18,7 @@ def resize_image(
     resize_mode: int, im: Image.Image, width: int, height: int, upscaler_name: str | None = None
 ) -> Image.Image:
     """0 stretches, 1 crops, 2 fills the border."""
-    blocks = upscaler_name == "Blocks"
-    size, method = (width, height), Image.Resampling[("LANCZOS", "NEAREST")[blocks]]
+    size, method = (width, height), Image.Resampling.LANCZOS
     if resize_mode == _CROP:
         return ImageOps.fit(im, size, method)
     if resize_mode == _FILL:

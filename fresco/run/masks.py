@@ -1,0 +1,326 @@
+"""The mask of a run: checked before the work, carried to all frames, laid over the result.
+
+Nothing that is translated or propagated depends on it. So another mask only has the result written
+again, from the same frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.errors import SettingsError
+from fresco.flow.estimator import create_estimator
+from fresco.flow.interface import FlowEstimator
+from fresco.masks import carry, files, subject
+from fresco.masks.edge import FrameMasks, Share, cut, feather, scale_share
+from fresco.planning.keyframes import KeyframePlan
+from fresco.progress import Stage
+from fresco.propagation.ends import READ_AT_ONCE
+from fresco.propagation.motion import find_pair
+from fresco.run.clip import Clip
+from fresco.run.context import RunContext, log_stage
+from fresco.run.external_keyframes import list_external_keyframes
+from fresco.run.inputs import Source
+from fresco.settings import MaskSettings
+from fresco.temporary import open_temporary_folder
+from fresco.workspace import (
+    digest,
+    frame_name,
+    read_arrays,
+    read_image,
+    write_arrays,
+    write_image,
+)
+
+Size = tuple[int, int]
+"""Width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskInput:
+    """What a mask is made from, checked."""
+
+    settings: MaskSettings
+    """Its options."""
+    drawings: Mapping[int, Path] = field(default_factory=dict)
+    """Drawn masks by frame number; empty unless they are drawn."""
+    sequence: files.MaskSequence | None = None
+    """Masks of all frames from files."""
+    held: tuple[Source, ...] = ()
+    """The files, which must not change while they are read."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+
+
+def check_mask(clip: Clip, settings: MaskSettings) -> MaskInput | None:
+    """Read what a mask is made from; None where everything is translated.
+
+    What cannot be used is refused here, before any work.
+    """
+    if settings.source == "none":
+        return None
+    size = clip.info.width, clip.info.height
+    if settings.source == "drawing":
+        return _check_drawings(clip, settings, size)
+    if settings.source == "files":
+        path = Path(settings.path).expanduser()
+        if not path.exists():
+            raise SettingsError(f"mask.path is {path}, which does not exist; check it.")
+        held = Source(path)
+        sequence, notes = files.open_sequence(path, clip.numbers, clip.info.frames, size)
+        files.refuse_useless(
+            sequence.read(1 if sequence.still else clip.count), invert=settings.invert
+        )
+        return MaskInput(settings, sequence=sequence, held=(held,), notes=notes)
+    return MaskInput(settings)
+
+
+def _check_drawings(clip: Clip, settings: MaskSettings, size: Size) -> MaskInput:
+    path = Path(settings.path).expanduser()
+    if path.is_dir():
+        drawings, notes = list_external_keyframes(path, clip, what="masks")
+    elif path.is_file():
+        drawings, notes = _place_drawing(path, clip)
+    else:
+        raise SettingsError(
+            f"mask.path is {path}, which is not there; give a drawn mask, or a folder of them."
+        )
+    held = tuple(Source(each) for each in drawings.values())
+    shares = []
+    for each in drawings.values():
+        share = files.read_drawing(each)
+        shape = share.shape[1], share.shape[0]
+        if files.check_shape(each.name, shape, size):
+            notes = (*notes, files.tell_scaled(each.name, shape, size))
+        shares.append(cut(share))
+    files.refuse_useless(shares, invert=settings.invert)
+    return MaskInput(settings, drawings, held=held, notes=notes)
+
+
+def _place_drawing(path: Path, clip: Clip) -> tuple[dict[int, Path], tuple[str, ...]]:
+    """A single drawing belongs to the frame that its name is the number of, else to the first."""
+    number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
+    if number is None:
+        return {clip.first: path}, (
+            f"{path.name} is taken as the mask of frame {clip.first}, the first one used; name it "
+            "by a frame number, such as 000012.png, for another.",
+        )
+    if number not in clip.numbers:
+        raise SettingsError(
+            f"{path.name} is frame {number}, outside the frames used, {clip.first} to {clip.last}, "
+            "which are counted from 0; rename it."
+        )
+    return {number: path}, ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMasks:
+    """Masks that lie in a folder at working size, each of 0 and 1."""
+
+    folder: Path
+    """The images, by frame number."""
+    numbers: range
+    """Of the frames used."""
+    settings: MaskSettings
+    """What is made of them."""
+
+    def read(self, size: Size) -> Iterator[Share]:
+        """See `FrameMasks.read`."""
+        for number in self.numbers:
+            image = read_image(self.folder / frame_name(number))
+            if image is None:
+                raise SettingsError(
+                    f"The mask of frame {number} is missing or damaged. Start the same command "
+                    "again: it makes what is missing."
+                )
+            share = image[..., 0].astype(np.float32) / np.float32(255)
+            yield _finish(cut(scale_share(share, size)), self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class FileMasks:
+    """Masks as files have them."""
+
+    sequence: files.MaskSequence
+    """The files."""
+    count: int
+    """Frames used."""
+    settings: MaskSettings
+    """What is made of them."""
+
+    def read(self, size: Size) -> Iterator[Share]:
+        """See `FrameMasks.read`; a single image is made ready once."""
+        if self.sequence.still:
+            share = _finish(scale_share(next(self.sequence.read(1)), size), self.settings)
+            yield from itertools.repeat(share, self.count)
+            return
+        for share in self.sequence.read(self.count):
+            yield _finish(scale_share(share, size), self.settings)
+
+
+def _finish(share: Share, settings: MaskSettings) -> Share:
+    """The mask as it is laid over: turned round where that is asked for, its edge soft."""
+    return feather(1 - share if settings.invert else share, settings.feather)
+
+
+def make_masks(
+    run: RunContext, mask: MaskInput | None, plans: Sequence[KeyframePlan],
+    estimator: FlowEstimator, motion: Path | None,
+) -> FrameMasks | None:
+    """The masks of all frames; None where everything is translated.
+
+    Args:
+        estimator: the run's, which keeps what it finds; by it the result is named.
+        motion: folder of the motion between neighbouring frames; None: there is none.
+    """
+    if mask is None:
+        return None
+    run.notes += mask.notes
+    content = [each.read_content(once=True) for each in mask.held]
+    if mask.sequence is not None:
+        return FileMasks(mask.sequence, run.clip.count, mask.settings)
+    shots = [(plan.keyframes[0], plan.keyframes[-1]) for plan in plans]
+    drawn = mask.settings.source == "drawing"
+    folder = run.workspace.folder("masks", digest(
+        carry.REVISION, run.clip.cache_key, shots, mask.settings.source,
+        list(mask.drawings), content, estimator.fingerprint,
+    ))
+    # As workers of propagation have it, so that both may use each other's motion.
+    plain = create_estimator(
+        dataclasses.replace(run.settings.flow, estimator=estimator.name), estimator.device,
+        progress=run.progress,
+    )
+    maker = _MaskMaker(run, folder, plain, motion)
+    with log_stage("masks"), run.progress.stage("masks", run.clip.count) as stage:
+        for first, last in shots:
+            if all((folder / frame_name(n)).exists() for n in range(first, last + 1)):
+                stage.advance(last - first + 1, found=True)
+                continue
+            found = maker.read_drawings(mask.drawings, first, last) if drawn else (
+                maker.find_subjects(mask.settings.source, estimator, first, last))
+            run.clip.frames.keep_all(range(first, last + 1), run.progress)
+            maker.carry_over(found, first, last, stage)
+    for each in mask.held:
+        each.check()
+    masks = StoredMasks(folder, run.clip.numbers, mask.settings)
+    if not drawn:
+        _refuse_nothing(masks, run.clip.frames.size)
+    return masks
+
+
+def _refuse_nothing(masks: StoredMasks, size: Size) -> None:
+    try:
+        files.refuse_useless(
+            (1 - share if masks.settings.invert else share
+             for share in masks.read(size)), invert=masks.settings.invert,
+        )
+    except SettingsError as error:
+        raise SettingsError(
+            f"By {masks.settings.source} no frame shows a subject before a background; draw a mask "
+            "(mask.source drawing), or set mask.source to none."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _MaskMaker:
+    """Makes the masks of a run, shot by shot."""
+
+    run: RunContext
+    folder: Path
+    estimator: FlowEstimator
+    motion: Path | None
+
+    def read_drawings(
+        self, drawings: Mapping[int, Path], first: int, last: int
+    ) -> dict[int, Share]:
+        """The drawings of a shot at working size."""
+        size = self.run.clip.frames.size
+        found = {
+            number: cut(scale_share(files.read_drawing(path), size))
+            for number, path in drawings.items() if first <= number <= last
+        }
+        if not found:
+            raise SettingsError(
+                f"The shot of frames {first} to {last} has no drawn mask, and nothing is carried "
+                "across a cut; draw one, or switch keyframes.detect_shots off."
+            )
+        return found
+
+    def find_subjects(
+        self, choice: str, estimator: FlowEstimator, first: int, last: int
+    ) -> dict[int, Share]:
+        """The subject on some frames of a shot, at working size."""
+        found: dict[int, Share] = {}
+        for numbers in subject.group_frames(subject.choose_frames(first, last)):
+            frames = self.run.clip.frames.pick(numbers)
+            shares = subject.find_subjects(frames, choice, estimator, self.run.settings.flow)
+            found |= {n: share for n, share in zip(numbers, shares, strict=True) if n not in found}
+        return found
+
+    def carry_over(self, found: Mapping[int, Share], first: int, last: int, stage: Stage) -> None:
+        """Write the masks of a shot, from those of some of its frames."""
+        numbers = sorted(found)
+        for number in numbers:
+            self._write(number, found[number], stage)
+        for key, end in ((numbers[0], first), (numbers[-1], last)):
+            for carried in self._carry(found[key], key, end):
+                self._write(carried.number, carried.share, stage)
+        for before, after in itertools.pairwise(numbers):
+            self._join(found, before, after, stage)
+
+    def _join(self, found: Mapping[int, Share], before: int, after: int, stage: Stage) -> None:
+        """Write the masks between two frames that have one."""
+        # One side lies on the disk: a stretch may be long.
+        with open_temporary_folder() as place:
+            for carried in self._carry(found[before], before, after - 1):
+                write_arrays(place / f"{carried.number}.npz", {
+                    "share": carried.share, "cost": carried.cost,
+                })
+            for behind in self._carry(found[after], after, before + 1):
+                kept = read_arrays(place / f"{behind.number}.npz") or {}
+                ahead = carry.CarriedMask(behind.number, kept["share"], kept["cost"])
+                position = (behind.number - before) / (after - before)
+                self._write(
+                    behind.number, carry.join_sides(ahead, behind, position=position), stage
+                )
+
+    def _carry(self, drawn: Share, key: int, end: int) -> Iterator[carry.CarriedMask]:
+        """A mask carried from its frame to another, both ways of the clip."""
+        if key == end:
+            return iter(())
+        image = self.run.clip.frames.pick([key])[0]
+        return carry.carry_mask(drawn, image, self._walk(image, key, end))
+
+    def _walk(self, image: NDArray[np.uint8], key: int, end: int) -> Iterator[carry.MaskStep]:
+        way = 1 if end > key else -1
+        before = image
+        for number, image in self._read_away(key, end):
+            pair = (before, image) if way > 0 else (image, before)
+            motion = find_pair(self.motion, max(number, number - way), *pair, self.estimator)
+            yield carry.MaskStep(number, image, *(
+                (motion.backward, motion.backward_occlusion) if way > 0 else
+                (motion.forward, motion.forward_occlusion)
+            ))
+            before = image
+
+    def _read_away(self, key: int, end: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Frames away from a frame; backward a few at a time, as sources run forward."""
+        frames = self.run.clip.frames
+        if end > key:
+            yield from enumerate(frames(key + 1, end), key + 1)
+            return
+        for last in range(key - 1, end - 1, -READ_AT_ONCE):
+            first = max(end, last - READ_AT_ONCE + 1)
+            yield from reversed(list(enumerate(frames(first, last), first)))
+
+    def _write(self, number: int, share: Share, stage: Stage) -> None:
+        grey = np.rint(cut(share) * 255).astype(np.uint8)
+        write_image(self.folder / frame_name(number), np.repeat(grey[..., None], 3, axis=2))
+        stage.advance()
