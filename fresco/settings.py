@@ -541,10 +541,19 @@ class OutputSettings:
     codec: str = _result(
         "auto",
         "How frames are stored; auto: the usual one of the file's ending, H.264 for .mp4, .mov and "
-        ".mkv. A folder of images takes no other.",
+        ".mkv. png and png-16bit: a folder of images; 16 bits keep what scaling to the source's "
+        "size gives between two values of 8.",
         choices=("auto", "h264", "h265", "h265-10bit", "av1", "vp9", "prores-422-hq",
-                 "prores-4444", "ffv1", "gif", "webp"),
+                 "prores-4444", "ffv1", "gif", "webp", "png", "png-16bit"),
         label="Video codec",
+    )
+    name: str = _result(
+        "",
+        "Name of the result by a pattern of {clip}, {prompt}, {seed} and {number}; empty: "
+        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. --output goes before it.",
+        letters=200,
+        images=False,
+        label="Name of the result",
     )
     crf: int = _result(
         17,

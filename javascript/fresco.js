@@ -782,6 +782,12 @@ var fresco = (() => {
     const with_job = (values) => { values[0] = work.chosen || ""; return values; };
 
     const opening = (values) => with_job(loading(values));
+    /* The settings of a result were put into the fields; the keyframes on the timeline follow. */
+    const restored = () => {
+        if (!line.clip) return;
+        Object.assign(line, { hand: false, wish: [], words: {} });
+        stale();
+    };
 
     const seen = () => {
         const root = find("root");
@@ -1367,6 +1373,14 @@ var fresco = (() => {
             fill(files);
             return;
         }
+        const ending = /\.\w+$/.exec(detail.name);
+        const saved = detail.saved + (ending ? ending[0] : ".zip");
+        if (!ending) {
+            fill(place, note("The result is a folder of PNG images; the slider above shows each. "
+                + "Save them all by the link below."));
+            draw_links(files, saved);
+            return;
+        }
         const is_image = /\.(gif|webp)$/.test(detail.name);
         const video = make(is_image ? "img" : "video", {
             ...(is_image ? { alt: "Result" }
@@ -1379,10 +1393,14 @@ var fresco = (() => {
                 "bad")),
         });
         fill(place, video);
+        draw_links(files, saved);
+    };
+    const draw_links = (files, saved) => {
+        const { detail } = work;
         const links = [
-            ["video", detail.output, detail.name],
-            ["comparison", detail.comparison, "comparison.mp4"],
-            ["report", detail.report, "report.json"],
+            ["video", detail.output, saved],
+            ["comparison", detail.comparison, `${detail.saved}-comparison.mp4`],
+            ["report", detail.report, `${detail.saved}-report.json`],
         ].filter(([, changed]) => changed).map(([what, changed, name]) => make("a", {
             href: file_address(what, changed), download: name,
         }, name));
@@ -1536,8 +1554,8 @@ var fresco = (() => {
     else begin();
 
     return {
-        loading, opening, detecting, plan, question, answered, with_job, submitted, cancel, resume,
-        sent,
+        loading, opening, restored, detecting, plan, question, answered, with_job, submitted, cancel,
+        resume, sent,
         state: () => ({ line, work }),
     };
 })();

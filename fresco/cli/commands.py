@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import sys
@@ -22,6 +23,7 @@ from fresco.cli.flags import combined, given_flags, options_table
 from fresco.cli.seed import drawn_seed
 from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
 from fresco.errors import HostError, SettingsError, VideoError
+from fresco.planning.names import has_number, name_result
 from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FlowSettings, FrescoSettings
@@ -68,8 +70,7 @@ def _gather_inputs(arguments: argparse.Namespace) -> RunInputs:
     if imported:
         log.info("%s", imported.report.text())
     source = _find_source(arguments, imported)
-    codec = settings.output.codec
-    return RunInputs(source, _find_output(arguments, imported, source, codec), settings)
+    return RunInputs(source, _find_output(arguments, imported, source, settings), settings)
 
 
 def _find_source(arguments: argparse.Namespace, imported: ImportedRun | None) -> Path:
@@ -90,10 +91,11 @@ def _find_source(arguments: argparse.Namespace, imported: ImportedRun | None) ->
 
 
 def _find_output(
-    arguments: argparse.Namespace, imported: ImportedRun | None, source: Path, codec: str
+    arguments: argparse.Namespace, imported: ImportedRun | None, source: Path,
+    settings: FrescoSettings,
 ) -> Path:
     """The result's path: as told, else as the file says, else beside the clip."""
-    default = _name_result(source.absolute(), codec)
+    default = _name_result(source.absolute(), settings)
     if arguments.output:
         output = Path(arguments.output)
     elif imported and imported.output:
@@ -106,11 +108,23 @@ def _find_output(
     return output
 
 
-def _name_result(source: Path, codec: str) -> Path:
-    """The result's path where nothing is said about it."""
+def _name_result(source: Path, settings: FrescoSettings) -> Path:
+    """The result's path where nothing is said about it. A number is the first that is free, so
+    that a run that was interrupted has the same again."""
     from fresco.video.codecs import choose_suffix
 
-    return source.with_name(f"{source.stem}_fresco{choose_suffix(codec)}")
+    pattern, sampling = settings.output.name, settings.sampling
+    suffix = choose_suffix(settings.output.codec)
+    if not pattern:
+        return source.with_name(f"{source.stem}_fresco{suffix}")
+
+    def name(number: int) -> Path:
+        made = name_result(pattern, source.name, sampling.prompt, sampling.seed, number)
+        return source.with_name(f"{made}{suffix}")
+
+    if not has_number(pattern):
+        return name(1)
+    return next(path for path in map(name, itertools.count(1)) if not path.exists())
 
 
 def translate(arguments: argparse.Namespace) -> None:
@@ -276,8 +290,7 @@ def config(arguments: argparse.Namespace) -> None:
             f"The clip that {arguments.file} names is not there, so no run file can be written; "
             "put it where the report says."
         )
-    codec = imported.settings.output.codec
-    output = imported.output or _name_result(imported.source, codec)
+    output = imported.output or _name_result(imported.source, imported.settings)
     clear_parts(Path(arguments.output))
     write_run_file(
         Path(arguments.output), imported.settings, source=imported.source, output=output, host=""

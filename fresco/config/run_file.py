@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from fresco.config.official import import_fresco
 from fresco.config.rerender import import_rerender
 from fresco.config.translation import ImportedRun, ImportReport
 from fresco.errors import SettingsError
-from fresco.planning.parsing import check_key_prompts, read_json_text
-from fresco.run.embedded import MARK, RUN_FORMAT
-from fresco.settings import FrescoSettings, entries, from_dict, to_dict
-from fresco.video.containers import KEEP_COMMENT
+from fresco.planning.parsing import read_json_text
+from fresco.run.embedded import MARK, RUN_FORMAT, check_nested, read_embedded
+from fresco.settings import FrescoSettings, entries, to_dict
+from fresco.video.containers import HOLD_SETTINGS
 from fresco.workspace import follow_link, write_json
 
 RUN_FILE = "fresco-run.json"
@@ -42,7 +41,8 @@ def load_config(path: Path) -> ImportedRun:
     Our own are run files, files that hold only groups of settings, as JSON or YAML, and result
     videos, which have the settings inside.
     """
-    values = _read_embedded(path) if path.suffix.lower() in KEEP_COMMENT else _parsed(path)
+    holds = path.suffix.lower() in HOLD_SETTINGS
+    values = read_embedded(path) if holds else _parsed(path)
     if MARK in values:
         return _own(values, path, "Run file")
     known = {
@@ -61,22 +61,6 @@ def load_config(path: Path) -> ImportedRun:
     if kind == "rerender":
         return import_rerender(values, path)
     return _own(values, path, "Settings")
-
-
-def _read_embedded(path: Path) -> dict[str, Any]:
-    """What a result video says about its run."""
-    from fresco.video.codecs import read_comment  # the packages of video take their time
-
-    if not path.is_file():
-        raise SettingsError(f"{path} does not exist; give a YAML or JSON file, or a result.")
-    text = read_comment(path)
-    values = read_json_text(text, f"The comment of {path}") if text.startswith("{") else None
-    if not isinstance(values, dict) or MARK not in values:
-        raise SettingsError(
-            f"{path} has no settings of FRESCO inside; give a result of this program, a run file, "
-            "or a YAML or JSON file."
-        )
-    return values
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -175,7 +159,7 @@ def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
             f"format {RUN_FORMAT}. Use the program that wrote it, version {values.get('version')}."
         )
     nested = values.get("settings", {name: values[name] for name in _GROUPS & values.keys()})
-    settings = _checked(nested, path)
+    settings = check_nested(nested, path)
     about = {MARK, "version", "settings", "source", "result", "host"} | _GROUPS
     ignored = tuple(f"{k} ({v!r}): unknown here." for k, v in values.items() if k not in about)
     given = {(group, name) for group, items in nested.items() for name in items}
@@ -194,19 +178,6 @@ def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
     output = _path(values, "result", path)
     report = ImportReport(kind, tuple(mapped), tuple(defaulted), ignored)
     return ImportedRun(settings, source, output, report)
-
-
-def _checked(nested: Any, path: Path) -> FrescoSettings:
-    if not isinstance(nested, dict):
-        raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
-    try:
-        settings = from_dict(nested)
-        words = check_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
-        sampling = dataclasses.replace(settings.sampling, key_prompts=words)
-        settings = dataclasses.replace(settings, sampling=sampling)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from error
-    return settings
 
 
 def _path(values: Mapping[str, Any], name: str, path: Path) -> Path | None:

@@ -47,6 +47,8 @@ class HostOptions:
     """Noise schedule, as the host lists it; empty: the sampler's own."""
     control: tuple[ControlUnit, ...] = ()
     """ControlNet units."""
+    upscaler: str = ""
+    """What enlarges keyframes, as the host lists it; empty: Lanczos."""
 
 
 _HINTS: Mapping[str, tuple[str, ...]] = {

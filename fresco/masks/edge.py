@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
+AnyImage = NDArray[np.uint8 | np.uint16]
 Share = NDArray[np.float32]
 """[H, W] from 0 to 1: how much of a pixel is translated."""
 
@@ -56,8 +57,12 @@ def feather(share: Share, width: float) -> Share:
     return share * np.minimum(depth / np.float32(width + 1), np.float32(1))
 
 
-def lay_over(source: Image, image: Image, share: Share) -> Image:
-    """The image where the share is 1, the source's very values where it is 0, between else."""
+def lay_over(source: AnyImage, image: AnyImage, share: Share) -> AnyImage:
+    """The image where the share is 1, the source's very values where it is 0, between else.
+
+    Args:
+        source, image: [H, W, 3], both uint8 or both uint16, as is the result.
+    """
     below = source.astype(np.float32)
     mixed = below + share[..., None] * (image.astype(np.float32) - below)
-    return np.rint(mixed).astype(np.uint8)
+    return np.rint(mixed).astype(source.dtype)

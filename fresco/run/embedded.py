@@ -1,14 +1,18 @@
-"""The settings of a run inside its result, as the comment of the file."""
+"""The settings of a run inside its result, as the comment of the file, and out of it again."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import PurePath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from fresco import __version__
-from fresco.settings import FrescoSettings, entries, image_settings
+from fresco.errors import SettingsError
+from fresco.planning.parsing import check_key_prompts, read_json_text
+from fresco.settings import Entry, FrescoSettings, entries, from_dict, image_settings
 
 MARK = "fresco_run"
 """Key that tells a run's settings from other JSON; its value is `RUN_FORMAT`."""
@@ -21,15 +25,31 @@ _BESIDE = frozenset({"compare", "compare_frames", "measures"})
 _MAY_NAME_FILES = frozenset({"lora", "keys"})
 """Options that may name files, besides those that say so."""
 
+_MOST_BYTES = 1 << 24
+"""Of a run file."""
+
+_NOT_OURS = (
+    "has no settings of FRESCO inside; give a result of this program, a run file, or a YAML or "
+    "JSON file."
+)
+
 _MOST_LETTERS = 1 << 20
 """Of a comment; words for thousands of frames are longer, and stay in the run file alone."""
 
 
-def describe_settings(settings: FrescoSettings) -> str:
+def is_held(entry: Entry) -> bool:
+    """Whether a result holds the value of an option."""
+    return entry.option.images and not (entry.group == "output" and entry.name in _BESIDE)
+
+
+def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None = None) -> str:
     """The options that change images, as JSON; empty where that would be too long.
 
     Of files and folders only the names are told: a result is shown to others. Options that change
     nothing in it, such as the number of workers, are left out, so that its bytes stay the same.
+
+    Args:
+        host: what the host's own model and sampling took beyond the settings, for JSON.
     """
     groups = [field.name for field in dataclasses.fields(settings)]
     values = image_settings(settings, *groups)
@@ -39,7 +59,8 @@ def describe_settings(settings: FrescoSettings) -> str:
         known = values[entry.group]
         if entry.name in known and (entry.option.file or entry.name in _MAY_NAME_FILES):
             known[entry.name] = _hide_folders(known[entry.name])
-    text = json.dumps({MARK: RUN_FORMAT, "version": __version__, "settings": values})
+    known = {"host": dict(host)} if host else {}
+    text = json.dumps({MARK: RUN_FORMAT, "version": __version__, "settings": values, **known})
     return text if len(text) <= _MOST_LETTERS else ""
 
 
@@ -48,3 +69,67 @@ def _hide_folders(value: Any) -> Any:
     if isinstance(value, str):
         return PurePath(value.replace("\\", "/")).name
     return [_hide_folders(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSettings:
+    """What a result says about its run."""
+
+    settings: FrescoSettings
+    """All options."""
+    host: Mapping[str, Any]
+    """What the host's own model and sampling took beyond them; empty: the file does not say."""
+
+
+def read_result(path: Path, name: str) -> ResultSettings:
+    """The settings inside a result of this program: a video, a PNG image, or a run file.
+
+    Args:
+        path: a file of any name; what it is, its content tells.
+        name: of the file, for errors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+            data = start + file.read(_MOST_BYTES) if start == b"{" else b""
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read ({error.strerror}).") from error
+    if data:
+        values = read_json_text(data.decode("utf-8", "replace"), name)
+    else:
+        values = read_embedded(path, name)
+    if not isinstance(values, dict) or values.get(MARK) != RUN_FORMAT:
+        raise SettingsError(f"{name} {_NOT_OURS}")
+    host = values.get("host")
+    settings = check_nested(values.get("settings", {}), Path(name))
+    return ResultSettings(settings, host if isinstance(host, dict) else {})
+
+
+def read_embedded(path: Path, name: str = "") -> dict[str, Any]:
+    """What a video or image says about its run; SettingsError where it says nothing.
+
+    Args:
+        name: of the file, for errors; empty: its path.
+    """
+    from fresco.video.codecs import read_comment  # the packages of video take their time
+
+    if not path.is_file():
+        raise SettingsError(f"{path} does not exist; give a YAML or JSON file, or a result.")
+    text, name = read_comment(path), name or str(path)
+    values = read_json_text(text, f"The comment of {name}") if text.startswith("{") else None
+    if not isinstance(values, dict) or MARK not in values:
+        raise SettingsError(f"{name} {_NOT_OURS}")
+    return values
+
+
+def check_nested(nested: Any, path: Path) -> FrescoSettings:
+    """Settings from the groups of options in a file."""
+    if not isinstance(nested, dict):
+        raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
+    try:
+        settings = from_dict(nested)
+        words = check_key_prompts(settings.sampling.key_prompts, "sampling.key_prompts")
+        sampling = dataclasses.replace(settings.sampling, key_prompts=words)
+        return dataclasses.replace(settings, sampling=sampling)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,21 @@ from fresco.workspace import (
     write_image,
     write_json,
 )
+
+
+@runtime_checkable
+class UpscalingHost(Protocol):
+    """A host with upscalers of its own."""
+
+    @property
+    def upscaler(self) -> str:
+        """The one that is chosen; empty: none."""
+        ...
+
+    def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """An image [H, W, 3] at a larger size (width, height)."""
+        ...
+
 
 _ORIGIN = "keyframes.json"
 """File beside enlarged keyframes: which images they were made from."""
@@ -52,7 +68,9 @@ def enlarge_keyframes(
     size = choose_carried_size(run.clip, run.settings)
     if size == run.clip.frames.size:
         return run, keys.folder
-    folder = run.workspace.folder("enlarged", digest(keys.folder.name, size))
+    host = keys.host
+    upscaler = host.upscaler if isinstance(host, UpscalingHost) else ""
+    folder = run.workspace.folder("enlarged", digest(keys.folder.name, size, upscaler))
     numbers = [number for plan in plans for number in plan.keyframes]
     now = {str(n): digest_content(keys.folder / frame_name(n)) for n in numbers}
     known = read_json(folder / _ORIGIN)
@@ -67,6 +85,8 @@ def enlarge_keyframes(
                         f"The image of keyframe {number} is missing or damaged. Start the same "
                         "command again: it makes what is missing."
                     )
+                if isinstance(host, UpscalingHost) and upscaler:
+                    image = host.enlarge(image, size)
                 write_image(target, scale_frame(image, size))
             stage.advance()
     write_json(folder / _ORIGIN, now)

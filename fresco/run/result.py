@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import PropagationError
-from fresco.masks.edge import FrameMasks, lay_over
+from fresco.masks.edge import AnyImage, FrameMasks, lay_over
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
 from fresco.settings import OutputSettings
+from fresco.video.codecs import FOLDERS
 from fresco.video.reader import VideoInfo
-from fresco.video.size import scale_frame
+from fresco.video.size import scale_deep, scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import (
     clear_parts,
@@ -72,7 +73,7 @@ def prepare_writer(
         output: a video file, or a folder of images when the name has no suffix.
         workspace: folder where sound that must be encoded is kept.
         confirm: raises what is wrong with the source, before the result gets its name.
-        comment: text that a video file keeps.
+        comment: text that a video file, or every image, keeps.
     """
     width, height = _find_size(clip, settings)
     # Times as in the source: the writer moves frames and sound together.
@@ -83,10 +84,12 @@ def prepare_writer(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf, codec=settings.codec,
             pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm,
-            comment=comment, **sound,
+            comment=comment, colour=clip.info.colour, **sound,
         )
     else:
-        writer = ImageFolderWriter(output, confirm=confirm)
+        writer = ImageFolderWriter(
+            output, confirm=confirm, bits=FOLDERS.get(settings.codec, 8), comment=comment
+        )
     writer.rehearse()
     return writer
 
@@ -104,9 +107,9 @@ def write_result(
     Args:
         masks: where the frames show the images; elsewhere they are the source's own.
     """
-    size = _find_size(clip, settings)
+    size, scale = _find_size(clip, settings), scale_deep if writer.deep else scale_frame
     with progress.stage("write", clip.count) as stage, writer:
-        finish = _open_masking(clip, masks, size)
+        finish = _open_masking(clip, masks, size, scale)
         for number in clip.numbers:
             image = images(number)
             if image is None:
@@ -114,22 +117,22 @@ def write_result(
                     f"The image of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
-            writer.write(finish(scale_frame(image, size)))
+            writer.write(finish(scale(image, size)))
             stage.advance()
     return writer.notes
 
 
 def _open_masking(
-    clip: Clip, masks: FrameMasks | None, size: tuple[int, int]
-) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage]
+) -> Callable[[AnyImage], AnyImage]:
     """Lays the images of the clip's frames, given in order, over the source by their masks."""
     if masks is None:
         return lambda image: image
     pairs = zip(clip.read_source(), masks.read(size), strict=True)
 
-    def finish(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def finish(image: AnyImage) -> AnyImage:
         source, share = next(pairs)
-        return lay_over(scale_frame(source, size), image, share)
+        return lay_over(scale(source, size), image, share)
 
     return finish
 

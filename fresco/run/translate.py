@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
@@ -84,7 +85,7 @@ class RunResult:
 def translate(
     source: Path, output: Path, settings: FrescoSettings, host_factory: HostFactory,
     progress: Progress, *, preview: int | None = None, workspace: Path | None = None,
-    scans: Path | None = None,
+    scans: Path | None = None, about: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Translate a video.
 
@@ -92,6 +93,7 @@ def translate(
         preview: translate the first keyframes, so many and no more, and stop.
         workspace: the folder of the run; None: beside the result.
         scans: folder where the source may have been scanned before, see `detect_keyframes`.
+        about: what the host takes beyond the settings, for JSON; the result keeps it.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
@@ -108,7 +110,7 @@ def translate(
         written = clip.resized(choose_carried_size(clip, settings))
         writer = None if only_keys else prepare_writer(
             written, output, settings.output, run.workspace.root, run.watch.check,
-            describe_settings(settings),
+            describe_settings(settings, about),
         )
         with log_stage("model"):
             host = host_factory()

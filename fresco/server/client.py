@@ -97,14 +97,20 @@ class Client:
 
     def upload(self, video: str | Path) -> str:
         """Send a video; the answer is its id."""
-        path = Path(video)
+        return str(self._send_file("videos", Path(video))["id"])
+
+    def read_settings(self, result: str | Path) -> Json:
+        """The settings inside a result (a video, a PNG image or a run file): `settings`, `host`
+        and `controlnet` as `submit` takes them, and `notes`."""
+        return self._send_file("settings", Path(result))
+
+    def _send_file(self, route: str, path: Path) -> Json:
         try:
             with path.open("rb") as file:
                 body = MultipartBody(file, path)
-                answer = self._send("POST", "videos", data=body, headers=body.headers)
+                return _object(self._send("POST", route, data=body, headers=body.headers))
         except OSError as error:
             raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-        return str(_object(answer)["id"])
 
     def detect(self, video: str, settings: Settings | None = None) -> Keyframes:
         """Keyframes and shots of an uploaded video."""

@@ -26,6 +26,8 @@ class Offer:
     """ControlNets; empty: there is none."""
     control_modules: tuple[str, ...] = ()
     """ControlNet's preprocessors."""
+    upscalers: tuple[str, ...] = ()
+    """What can enlarge keyframes besides Lanczos."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import WorkspaceError
+from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
@@ -156,6 +157,19 @@ class Service:
                 found.setdefault(identity, []).append(status)
         return found
 
+    def name_result(self, job: str) -> str:
+        """The name under which what a job made is saved, without its ending."""
+        request = self.engine.request(job)
+        sampling, clip = request.settings.sampling, Path(request.source)
+        if identity := self.videos.find_id(request.source):
+            with contextlib.suppress(UnknownVideoError):
+                clip = Path(self.videos.get(identity).name)
+        pattern, number = request.settings.output.name or TELLING, 1
+        if has_number(pattern):
+            created = self.engine.status(job).created
+            number += sum(status.created < created for status in self.engine.jobs())
+        return name_result(pattern, clip.name, sampling.prompt, sampling.seed, number)
+
     def _require_kept(self, request: JobRequest) -> None:
         """Raise UnknownVideoError if the source is an uploaded video that was just removed."""
         identity = self.videos.find_id(request.source)
@@ -169,6 +183,7 @@ class Service:
             if not Path(path).is_relative_to(self.root):
                 self.environment.require_allowed(path)
         request = draw_seeds(request)
+        check_pattern(request.settings.output.name)
         check_limits(request, self.environment.limits)
         if request.goal is Goal.PROPAGATION:
             return request

@@ -27,6 +27,7 @@ from fresco.server.ids import is_id, make_id
 from fresco.server.ports import Limits
 from fresco.server.space import require_free
 from fresco.settings import FrescoSettings
+from fresco.video.color import Colour
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.video.streams import find_video_stream
@@ -353,7 +354,10 @@ def _info(values: Mapping[str, Any], path: Path) -> VideoInfo:
         for name in ("timestamps", "clock_shifts")
     }
     notes = tuple(map(str, values["notes"]))
-    info = VideoInfo(**{**values, **whole, **times, "notes": notes, "path": str(path)})
+    colour = Colour(**{name: int(each) for name, each in values.get("colour", {}).items()})
+    info = VideoInfo(
+        **{**values, **whole, **times, "notes": notes, "path": str(path), "colour": colour}
+    )
     numbers = info.width, info.height, info.frames, info.rotation
     if not all(type(number) is int and abs(number) < _LARGEST for number in numbers):
         raise ValueError("no such numbers")

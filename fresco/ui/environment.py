@@ -117,6 +117,11 @@ class DiffusersEnvironment:
             "host.scheduler", options.scheduler, _SCHEDULES, "")
         find_scheduler(*_read_schedule(sampler, scheduler))
         self._require_control(options.control)
+        if options.upscaler:
+            raise SettingsError(
+                f"host.upscaler is {options.upscaler!r}; fresco ui has none. Leave it empty: "
+                "keyframes are enlarged by Lanczos."
+            )
         return HostOptions(model, sampler, scheduler, options.control)
 
     def _require_control(self, units: Sequence[ControlUnit]) -> None:

@@ -22,8 +22,6 @@ from fresco.webui.tab.page import build_tab
 from fresco.webui.widgets.serving import close_folders
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ASSETS = {"style.css": "text/css", "javascript/fresco.js": "text/javascript"}
-"""What a WebUI puts into its page for an extension."""
 _FONT = ("system-ui", "sans-serif")
 _FIXED_FONT = ("ui-monospace", "monospace")
 _STYLE = """
@@ -79,7 +77,7 @@ def _mount(app: FastAPI, page: gr.Blocks, service: Service) -> None:
 def _add_assets(app: FastAPI) -> str:
     """Routes of the tab's style and script, and the HTML that names them."""
     lines = [f"<style>{_STYLE}</style>"]
-    for name, kind in _ASSETS.items():
+    for name, kind in _list_assets().items():
         data = _read_asset(name)
         path = f"/assets-of-fresco/{Path(name).name}"
         app.add_api_route(path, _Asset(data, kind).answer, include_in_schema=False)
@@ -87,6 +85,14 @@ def _add_assets(app: FastAPI) -> str:
         lines.append(f'<link rel="stylesheet" href="{address}">' if kind == "text/css"
                      else f'<script src="{address}"></script>')
     return "".join(lines)
+
+
+def _list_assets() -> dict[str, str]:
+    """What a WebUI puts into its page for an extension: name -> kind, in its order."""
+    scripts = sorted(path.name for path in (_ROOT / "javascript").glob("*.js"))
+    return {"style.css": "text/css"} | {
+        f"javascript/{name}": "text/javascript" for name in scripts or ("fresco.js",)
+    }
 
 
 def _read_asset(name: str) -> bytes:

@@ -16,14 +16,21 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
-from fresco.video.color import BT709, FULL, LIMITED, rgb_to_planes
+from fresco.video.color import FULL, UNTOLD, Colour, choose_stored, rgb_to_planes
 from fresco.video.containers import CONTAINERS
+from fresco.video.png_text import read_text
+from fresco.video.streams import open_container
 
 _HIGHEST_CRF = 51
 """Of `output.crf`, whose scale is that of H.264."""
 
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
+
+
+_USUAL_COLOUR = choose_stored(UNTOLD)
+_SAY_FULL = frozenset({"libx264", "libx265", "libvpx-vp9", "libsvtav1"})
+"""Encoders whose streams can say that values span all numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +59,21 @@ class Codec:
         """Whether a decoder gives back the very pixels."""
         return self.layout == "bgr0"
 
-    def make_frame(self, rgb: NDArray[np.uint8]) -> VideoFrame:
-        """A frame to encode of RGB [H, W, 3]."""
+    @property
+    def deep(self) -> bool:
+        """Whether it keeps more than 8 bits of a sample, and so takes frames of 16."""
+        return self.bits > 8
+
+    def choose_colour(self, source: Colour) -> Colour:
+        """How the colours of a source are stored."""
+        return choose_stored(source, may_be_full=self.encoder in _SAY_FULL)
+
+    def make_frame(self, rgb: NDArray[Any], colour: Colour = _USUAL_COLOUR) -> VideoFrame:
+        """A frame to encode of RGB [H, W, 3], uint8, or uint16 where the codec is `deep`.
+
+        Args:
+            colour: what `choose_colour` gave.
+        """
         height, width = rgb.shape[:2]
         if self.layout == "pal8":
             return _make_palette_frame(rgb)
@@ -62,23 +82,28 @@ class Codec:
             whole[..., :3] = rgb[..., ::-1]
             planes = [whole.reshape(height, -1)]
         else:
-            planes = rgb_to_planes(rgb, self.bits, *self.halved)
+            planes = rgb_to_planes(
+                rgb, self.bits, *self.halved, matrix=colour.matrix, full=colour.span == FULL
+            )
         frame = VideoFrame(width, height, self.layout)
         for plane, values in zip(frame.planes, planes, strict=True):
             _fill(plane, values)
         if self.layout not in ("bgr0", "bgra"):
-            frame.colorspace, frame.color_range = BT709, LIMITED
+            frame.colorspace, frame.color_range = colour.matrix, colour.span
+        known: Any = frame
+        if hasattr(known, "color_primaries"):  # ProRes tells those of its frames; newer PyAV only
+            known.color_primaries, known.color_trc = colour.primaries, colour.transfer
         return frame
 
-    def tag(self, context: Any) -> None:
+    def tag(self, context: Any, colour: Colour = _USUAL_COLOUR) -> None:
         """Say in an encoder's context what the colours of `make_frame` mean."""
         if self.layout == "pal8":
             return
-        context.color_primaries = context.color_trc = BT709
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         if self.layout in ("bgr0", "bgra"):
             context.color_range = FULL
         else:
-            context.color_range, context.colorspace = LIMITED, BT709
+            context.color_range, context.colorspace = colour.span, colour.matrix
 
 
 def _fill(plane: Any, values: NDArray[Any]) -> None:
@@ -170,6 +195,9 @@ CODECS = {
 }
 """By the name that `output.codec` gives it."""
 
+FOLDERS = {"png": 8, "png-16bit": 16}
+"""Names of `output.codec` that stand for a folder of PNG images -> bits of their samples."""
+
 AUTOMATIC = "auto"
 """`output.codec`: the usual codec of the file's ending."""
 
@@ -181,9 +209,14 @@ def choose_codec(name: str, path: Path) -> Codec:
     """The codec of that name for a file; VideoError where its ending cannot hold it.
 
     Args:
-        name: a name of `CODECS`, or `AUTOMATIC`.
+        name: a name of `CODECS` or `FOLDERS`, or `AUTOMATIC`.
     """
     suffix = path.suffix.lower()
+    if name in FOLDERS:
+        raise VideoError(
+            f"{path.name} is a file, but output.codec is {name}, which is a folder of images; "
+            "name the result without an ending, or choose another codec."
+        )
     if suffix not in CONTAINERS:
         raise VideoError(
             f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(CONTAINERS)}, "
@@ -204,15 +237,19 @@ def choose_codec(name: str, path: Path) -> Codec:
 
 
 def read_comment(path: Path) -> str:
-    """The comment of a video file; empty if it has none or is no video."""
+    """The comment of a video or PNG file; empty if it has none or is another file."""
+    if text := read_text(path):
+        return text
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             names = {name.lower(): text for name, text in container.metadata.items()}
-    except (OSError, av.FFmpegError):
+    except (OSError, VideoError):
         return ""
     return names.get("comment", "")
 
 
 def choose_suffix(name: str) -> str:
-    """The ending of a result for which only the codec was chosen."""
+    """The ending of a result for which only the codec was chosen; empty: it is a folder."""
+    if name in FOLDERS:
+        return ""
     return CODECS["h264" if name == AUTOMATIC else name].suffixes[0]

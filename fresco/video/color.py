@@ -7,6 +7,7 @@ float32; the scaler only unpacks formats that are not planar.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +36,44 @@ _WEIGHTS = {
     BT2020_CL: (0.2627, 0.0593),
 }
 """Weights of red and blue in luma, by matrix (H.273, table 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """What the colours of a video's frames mean, in the numbers of H.273."""
+
+    primaries: int = UNSPECIFIED
+    """Red, green, blue and white."""
+    transfer: int = UNSPECIFIED
+    """From light to values."""
+    matrix: int = UNSPECIFIED
+    """From RGB to Y, Cb and Cr."""
+    span: int = 0
+    """`LIMITED` or `FULL`; 0: the stream does not say."""
+
+
+UNTOLD = Colour()
+"""Of a source that says nothing."""
+
+
+def choose_stored(source: Colour, *, may_be_full: bool = True) -> Colour:
+    """How a result is stored: as its source where that says it, else as BT.709, limited range.
+
+    Frames stay values of the source's primaries and transfer all the way; they are only taken
+    from one matrix and range to RGB and back.
+
+    Args:
+        may_be_full: whether the codec can say that values span 0..255.
+    """
+    known = source.matrix in _WEIGHTS
+    matrix = BT2020_NCL if source.matrix == BT2020_CL else source.matrix
+    return Colour(
+        BT709 if source.primaries in (0, UNSPECIFIED) else source.primaries,
+        BT709 if source.transfer in (0, UNSPECIFIED) else source.transfer,
+        matrix if known else BT709,
+        FULL if may_be_full and known and source.span == FULL else LIMITED,
+    )
+
 
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
 """An untagged frame this wide, or taller than that, is taken as BT.709 as players do."""
@@ -269,17 +308,32 @@ def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     return _yuv_to_rgb(frame)
 
 
+def _build_inverse(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
+    """`yuv_matrix` for samples of so many bits."""
+    affine = yuv_matrix(matrix, full)
+    if full and bits > 8:  # 10-bit white is 1023, and grey has chroma 512
+        affine = affine * ((2.0**bits - 1) / 255)
+        affine[1:, 3] = 2.0 ** (bits - 1)
+        return affine.astype(np.float32)
+    return (affine * 2.0 ** (bits - 8)).astype(np.float32)
+
+
 def rgb_to_planes(
-    rgb: NDArray[np.uint8], bits: int = 8, halve_columns: bool = True, halve_rows: bool = True
+    rgb: NDArray[Any], bits: int = 8, halve_columns: bool = True, halve_rows: bool = True, *,
+    matrix: int = BT709, full: bool = False,
 ) -> list[NDArray[Any]]:
-    """Planes Y, Cb, Cr of RGB [H, W, 3]: BT.709, limited range; uint8, or uint16 above 8 bits.
+    """Planes Y, Cb, Cr of RGB [H, W, 3], uint8 or uint16: uint8, or uint16 above 8 bits.
 
     Args:
         halve_columns: chroma has half the columns; W is even.
         halve_rows: chroma has half the rows; H is even.
+        matrix: of H.273.
+        full: whether values span 0..255.
     """
-    affine = yuv_matrix(BT709, full=False) * 2.0 ** (bits - 8)
-    luma, *chroma = cv2.split(cv2.transform(rgb.astype(np.float32), affine.astype(np.float32)))
+    values = rgb.astype(np.float32)
+    if rgb.dtype == np.uint16:
+        values /= 257
+    luma, *chroma = cv2.split(cv2.transform(values, _build_inverse(matrix, full, bits)))
     # Columns weigh 1 2 1 around every second one, rows average in pairs: the inverse of the
     # sample position that reading assumes.
     across = np.array([0.25, 0.5, 0.25] if halve_columns else [1.0], np.float32)

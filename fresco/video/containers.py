@@ -11,6 +11,9 @@ CONTAINERS = {
 KEEP_COMMENT = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Those that keep a comment."""
 
+HOLD_SETTINGS = (*KEEP_COMMENT, ".png")
+"""Endings of results that hold the settings of their run."""
+
 SILENT = (".gif", ".webp")
 """Those that have no sound."""
 

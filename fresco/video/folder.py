@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 from zlib import crc32
 
 import cv2
@@ -23,6 +23,7 @@ from fresco.video.color import lay_over_black
 from fresco.video.image_header import count_images
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
+from fresco.video.png_text import add_text
 from fresco.workspace import claim_part, follow_link, is_claimed, name_part
 
 logger = logging.getLogger("fresco")
@@ -265,12 +266,16 @@ class ImageFolderWriter:
         first: number of the first image.
         confirm: called when all is written, before the folder gets its name; what it raises ends
             it.
+        bits: of a sample, 8 or 16.
+        comment: text that every image keeps.
     """
 
     def __init__(
-        self, path: str | Path, *, first: int = 0, confirm: Callable[[], None] = lambda: None
+        self, path: str | Path, *, first: int = 0, confirm: Callable[[], None] = lambda: None,
+        bits: int = 8, comment: str = "",
     ) -> None:
         self.path = Path(path)
+        self.deep, self._comment = bits > 8, comment
         self._confirm = confirm
         self.notes: tuple[str, ...] = ()
         self._first, self._count = first, 0
@@ -301,13 +306,16 @@ class ImageFolderWriter:
             raise _explain_unwritable(self.path, error) from error
         return self
 
-    def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Write the next frame, RGB [H, W, 3]."""
+    def write(self, rgb: NDArray[Any]) -> None:
+        """Write the next frame, RGB [H, W, 3]: uint16 where the writer is `deep`, else uint8."""
+        if rgb.dtype != (np.uint16 if self.deep else np.uint8):
+            raise VideoError(f"A frame is {rgb.dtype}; {self.path.name} takes the other depth.")
         done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         if not done:
             raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as PNG.")
         try:
-            (self._part / f"{self._first + self._count:04d}.png").write_bytes(data.tobytes())
+            name = f"{self._first + self._count:04d}.png"
+            (self._part / name).write_bytes(add_text(data.tobytes(), self._comment))
         except OSError as error:
             raise _explain_unwritable(self.path, error) from error
         self._count += 1

@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fresco.errors import VideoError
+from fresco.video.color import FULL, UNTOLD, Colour
 from fresco.video.decoding import (
     FrameDecoder,
     can_read_alpha,
@@ -92,6 +93,8 @@ class VideoInfo:
     """Whether the stored frames are mirrored, left to right, before they are turned."""
     clock_shifts: tuple[Fraction, ...] = ()
     """Seconds added to the stored times, part by part, where the clock starts again; else empty."""
+    colour: Colour = UNTOLD
+    """What its colours mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +370,15 @@ def _read_pixel_aspect(stream: VideoStream, turned: int) -> Fraction:
     return 1 / aspect if turned in (90, 270) else aspect
 
 
+def _read_colour(stream: VideoStream) -> Colour:
+    context: Any = stream.codec_context
+    full = (context.pix_fmt or "").startswith("yuvj")
+    return Colour(
+        int(context.color_primaries or 0), int(context.color_trc or 0),
+        int(context.colorspace or 0), FULL if full else int(context.color_range or 0),
+    )
+
+
 def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
     """Decode a file once and say what is in it.
 
@@ -394,7 +406,7 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
             timestamps=times, variable_rate=varies,
             pixel_aspect=_read_pixel_aspect(stream, scan.turned),
             notes=_list_notes(scan, container, stream, repaired), mirrored=scan.mirrored,
-            clock_shifts=_convert_shifts(repaired, stream),
+            clock_shifts=_convert_shifts(repaired, stream), colour=_read_colour(stream),
         )
     for note in info.notes:
         logger.warning("%s: %s", path, note)

@@ -26,6 +26,7 @@ from fresco.errors import VideoError
 from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
 from fresco.video.codecs import AUTOMATIC, Codec, choose_codec
+from fresco.video.color import UNTOLD, Colour
 from fresco.video.containers import CONTAINERS, KEEP_COMMENT, SILENT
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
@@ -103,6 +104,7 @@ class VideoWriter:
         pixel_aspect: width of a pixel over its height.
         confirm: called when all is written, before the file gets its name; what it raises ends it.
         comment: text that the file keeps, where its container can (`containers.KEEP_COMMENT`).
+        colour: what the source's colours mean; the result's mean the same.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class VideoWriter:
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
         pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
-        comment: str = "",
+        comment: str = "", colour: Colour = UNTOLD,
     ) -> None:
         self.path = Path(path)
         self._confirm, self._comment = confirm, comment
@@ -121,6 +123,7 @@ class VideoWriter:
         self._crf, self._aspect = crf, pixel_aspect
         self._check_arguments()
         self._codec = _check_video_target(self.path, codec)
+        self._colour = self._codec.choose_colour(colour)
         self._start = timestamps[0] if timestamps else None
         self._clock, self._stamps, self._notes = _convert_to_ticks(
             timestamps, self._rate, self._codec
@@ -146,6 +149,11 @@ class VideoWriter:
                 f"{width}x{height} is odd; padded to {width + self._pad[0]}x"
                 f"{height + self._pad[1]} by repeating the edge, as {self._codec.label} needs.",
             )
+
+    @property
+    def deep(self) -> bool:
+        """Whether frames of 16 bits keep more than those of 8."""
+        return self._codec.deep
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -259,7 +267,7 @@ class VideoWriter:
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock
         context.sample_aspect_ratio = self._aspect
-        self._codec.tag(context)
+        self._codec.tag(context, self._colour)
         return stream
 
     def _pump_sound(self, until: Fraction | None) -> None:
@@ -278,18 +286,20 @@ class VideoWriter:
             self._sound_notes += (note,)
             logger.warning("%s: %s", self.path.name, note)
 
-    def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Write the next frame, RGB [H, W, 3] of the size given at the start."""
+    def write(self, rgb: NDArray[Any]) -> None:
+        """Write the next frame, RGB [H, W, 3] of the size given at the start: uint8, or uint16
+        where the writer is `deep`."""
         width, height = self._size
-        if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
+        kinds = (np.uint8, np.uint16) if self.deep else (np.uint8,)
+        if rgb.shape != (height, width, 3) or rgb.dtype not in kinds:
             raise VideoError(
-                f"Frame {self._count} is {rgb.dtype} {rgb.shape}; {self.path.name} takes uint8 "
-                f"{(height, width, 3)}."
+                f"Frame {self._count} is {rgb.dtype} {rgb.shape}; {self.path.name} takes "
+                f"{' or '.join(kind.__name__ for kind in kinds)} {(height, width, 3)}."
             )
         stamp = self._find_stamp(self._count)
         if any(self._pad):
             rgb = np.pad(rgb, ((0, self._pad[1]), (0, self._pad[0]), (0, 0)), mode="edge")
-        frame = self._codec.make_frame(rgb)
+        frame = self._codec.make_frame(rgb, self._colour)
         frame.pts, frame.time_base = stamp, self._clock
         if hasattr(frame, "duration"):
             frame.duration = self._find_length(self._count)

@@ -22,6 +22,7 @@ from fresco.hosts.webui.controlnet import (
 from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
+from fresco.hosts.webui.upscaling import list_upscalers
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.webui.obstacles import Part, require_part
@@ -76,6 +77,7 @@ class WebuiEnvironment:
             schedulers=tuple(_schedulers()),
             control_models=control_models(),
             control_modules=control_modules(),
+            upscalers=list_upscalers(),
         )
 
     def resolve(self, options: HostOptions) -> HostOptions:
@@ -86,7 +88,8 @@ class WebuiEnvironment:
         sampler = _one_of("sampler", options.sampler, offer.samplers)
         scheduler = _one_of("scheduler", options.scheduler, offer.schedulers)
         control = tuple(map(resolve_unit, options.control))
-        return HostOptions(model, sampler, scheduler, control)
+        upscaler = options.upscaler and _one_of("upscaler", options.upscaler, offer.upscalers)
+        return HostOptions(model, sampler, scheduler, control, upscaler)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The WebUI's model, for one job."""

@@ -25,6 +25,7 @@ FILES = {
 NEWER = {
     ("sampling", "lora_dir"), ("sampling", "embeddings_dir"), ("sampling", "prediction"),
     ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
+    ("output", "name"), ("propagation", "resolution"),
 }
 """Options that version 0.1 did not have."""
 

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import diffusers
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
@@ -25,6 +28,8 @@ SAMPLERS = ("ddpm", "euler", "dpm++-2m")
 CONTROL = "tiny control"
 CANNY = "tiny canny"
 """A ControlNet whose name tells what hints it wants."""
+BLOCKS = "Blocks"
+"""An upscaler."""
 
 
 TINY: Mapping[str, Any] = {
@@ -41,6 +46,15 @@ TINY: Mapping[str, Any] = {
 def tiny_settings(changes: Mapping[str, Any] | None = None) -> FrescoSettings:
     """Settings of a job that ends within seconds."""
     return from_dict(changes or {}, from_dict(TINY))
+
+
+class BlocksHost(DiffusersHost):
+    """A host with an upscaler that makes blocks."""
+
+    upscaler = BLOCKS
+
+    def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 class TinyEnvironment:
@@ -67,14 +81,15 @@ class TinyEnvironment:
         return "a test with diffusers"
 
     def offer(self) -> Offer:
-        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"))
+        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"), (BLOCKS,))
 
     def resolve(self, options: HostOptions) -> HostOptions:
         offer = self.offer()
         model = options.model or offer.models[0]
         sampler = options.sampler or offer.samplers[0]
         asked = [("model", model, offer.models), ("sampler", sampler, offer.samplers),
-                 ("scheduler", options.scheduler, ("", *offer.schedulers))]
+                 ("scheduler", options.scheduler, ("", *offer.schedulers)),
+                 ("upscaler", options.upscaler, ("", *offer.upscalers))]
         for unit in options.control:
             asked += [("control.model", unit.model, offer.control_models),
                       ("control.module", unit.module, offer.control_modules)]
@@ -97,7 +112,8 @@ class TinyEnvironment:
         if key not in self._hosts:
             self._hosts[key] = load_host(settings, offline=True)
         loaded = self._hosts[key]
-        return DiffusersHost(
+        kind = BlocksHost if options.upscaler else DiffusersHost
+        return kind(
             loaded._parts, settings, name=loaded.name, preprocessor=loaded._preprocessor
         )
 

@@ -38,9 +38,10 @@ def main(folder: Path, accounts: str = "") -> None:
     Args:
         accounts: users and passwords of the API, as of --api-auth.
     """
-    script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
+    scripts = [path.read_text("utf-8") for path in sorted((ROOT / "javascript").glob("*.js"))]
     style = (ROOT / "style.css").read_text("utf-8")
-    add_to_head(f"<style>{style}</style><script>{script}</script>")
+    inside = "".join(f"<script>{script}</script>" for script in scripts)
+    add_to_head(f"<style>{style}</style>{inside}")
     service = open_service(folder / "service", TinyEnvironment(folder / "models"))
     tab = build_tab(service)
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:

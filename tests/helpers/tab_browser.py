@@ -17,6 +17,14 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 T = TypeVar("T")
 
+QUICK = {
+    "sampling_prompt": "a painting", "sampling_steps": 3, "sampling_resolution": 64,
+    "keyframes_batch_size": 3, "guidance_optimization_iterations": 1,
+}
+"""Fields of a job that ends within seconds."""
+FRAMES, CUT = 24, 12
+"""Frames of the clip that all tests of the page open, and the first of its second shot."""
+
 
 def missing_browser() -> str:
     """Why no browser can be driven; empty if one can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av import VideoFrame
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.settings import entries
 from fresco.video import codecs
 from fresco.video.animation import ImagePages
-from fresco.video.codecs import CODECS, choose_codec, choose_suffix
+from fresco.video.codecs import CODECS, FOLDERS, choose_codec, choose_suffix
+from fresco.video.color import FULL, LIMITED, Colour
 from fresco.video.containers import CONTAINERS, MEDIA_TYPES
 from fresco.video.reader import open_source
 from fresco.video.writer import VideoWriter, check_target
@@ -52,7 +55,7 @@ def write(path: Path, frames: list[NDArray[np.uint8]], codec: str, **more: Any) 
 
 def test_every_codec_can_be_chosen() -> None:
     option = next(entry.option for entry in entries() if entry.name == "codec")
-    assert option.choices == ("auto", *CODECS)
+    assert option.choices == ("auto", *CODECS, *FOLDERS)
     assert set(MEDIA_TYPES) == set(CONTAINERS) >= {suffix for _, suffix in PAIRS}
 
 
@@ -107,6 +110,53 @@ def test_more_bits_lose_less(tmp_path: Path) -> None:
     assert losses[1] < 0.8 * losses[0]
 
 
+def _colour_of(path: Path) -> Colour:
+    with open_source(path) as found:
+        return found.info.colour
+
+
+@pytest.mark.parametrize(("name", "suffix"), [
+    ("h264", ".mp4"), ("h265-10bit", ".mkv"), ("av1", ".mp4"), ("vp9", ".webm"),
+    ("prores-4444", ".mov"),
+])
+@pytest.mark.parametrize("source", [
+    Colour(9, 16, 9, LIMITED), Colour(5, 6, 5, FULL),
+], ids=["BT.2020 PQ", "PAL, full"])
+def test_colours_mean_what_they_did(
+    tmp_path: Path, name: str, suffix: str, source: Colour
+) -> None:
+    """Primaries, transfer, matrix and range are the source's; decoded values are the frames'."""
+    if name == "prores-4444" and not hasattr(VideoFrame, "color_primaries"):
+        pytest.skip("this PyAV cannot tell a frame's primaries, which ProRes keeps")
+    frames, path = smooth_scene(48, 64), tmp_path / f"r{suffix}"
+    write(path, frames, name, crf=4, colour=source)
+    span = LIMITED if name == "prores-4444" else source.span  # it cannot say full
+    assert _colour_of(path) == dataclasses.replace(source, span=span)
+    with open_source(path) as found:
+        errors = [np.abs(found.frame(n).astype(int) - frame) for n, frame in enumerate(frames)]
+    assert np.mean(errors) < 1
+
+
+def test_sixteen_bits_are_kept_within_one_level_of_the_codec(tmp_path: Path) -> None:
+    """Values between two of 8 bits, which scaling gives, survive ProRes of 10 bits."""
+    ramp = np.linspace(40 * 257, 60 * 257, 64).astype(np.uint16)
+    frame = np.repeat(np.tile(ramp, (48, 1))[..., None], 3, axis=2)
+    path = tmp_path / "r.mov"
+    with VideoWriter(path, 64, 48, Fraction(25), codec="prores-4444") as writer:
+        assert writer.deep
+        writer.write(frame)
+    with av.open(str(path)) as container:
+        found = next(container.decode(video=0))
+        plane = np.frombuffer(memoryview(found.planes[0]), "<u2")[:64]
+        luma = plane * 2.0 ** (10 - found.format.components[0].bits)
+    wanted = 64 + ramp / 257 * 4 * 219 / 255  # limited range, in code values of 10 bits
+    assert np.abs(luma - wanted).max() <= 1
+    assert len(np.unique(luma)) > 50, "8 bits have 21 levels here"
+    with pytest.raises(VideoError, match="takes uint8"), \
+            VideoWriter(tmp_path / "r.mp4", 64, 48, Fraction(25)) as writer:
+        writer.write(frame)
+
+
 def test_the_ending_chooses(tmp_path: Path) -> None:
     chosen = {suffix: choose_codec("auto", tmp_path / f"r{suffix}").label for suffix in CONTAINERS}
     assert chosen == dict.fromkeys(CONTAINERS, "H.264") | {
@@ -137,6 +187,7 @@ def test_sound_of_each_container(
 
 
 @pytest.mark.parametrize(("path", "codec", "reason"), [
+    ("r.mp4", "png", "name the result without an ending"),
     ("r.mp4", "prores-4444", "r.mp4 cannot hold ProRes 4444"),
     ("r.webm", "h264", r"name the result \.mp4 or \.m4v"),
     ("r.gif", "webp", "cannot hold animated WebP"),

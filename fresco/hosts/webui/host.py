@@ -31,6 +31,7 @@ from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.model import HostModel
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
 from fresco.hosts.webui.steps import StepCounter
+from fresco.hosts.webui.upscaling import enlarge
 from fresco.memory import memory_errors
 from fresco.progress import Stage
 from fresco.settings import SamplingSettings
@@ -116,6 +117,16 @@ class WebuiHost:
             rebuilt = processing.decode_latent_batch(model, latents, target_device=devices.cpu)
             images = torch.stack(list(rebuilt)).float().clamp(-1, 1).add(1).mul(127.5).round()
         return images.permute(0, 2, 3, 1).byte().numpy()
+
+    @property
+    def upscaler(self) -> str:
+        """What enlarges keyframes; empty: Lanczos."""
+        return self._options.upscaler
+
+    def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """A keyframe [H, W, 3] at a larger size (width, height), by the upscaler."""
+        with self._turn(), _own_errors():
+            return enlarge(image, size, self._options.upscaler)
 
     @property
     def _seed(self) -> int:

@@ -18,6 +18,7 @@ from fresco.server.api.answers import read_report
 from fresco.server.api.events import Events
 from fresco.server.api.files import (
     answer_file,
+    answer_folder,
     encode_image,
     open_file,
     read_whole,
@@ -97,9 +98,11 @@ class JobRoutes:
         return Answer(dump_status(self._engine.status(job)))
 
     def video(self, job: str, request: Request) -> Response:
-        """The result, whole or by ranges."""
-        output = self._engine.outcome(job).output
-        return self._file(job, output, "video", request)
+        """The result, whole or by ranges; a folder of images as a ZIP file."""
+        output, name = self._engine.outcome(job).output, self._service.name_result(job)
+        if output is not None and output.is_dir():
+            return answer_folder(output, name)
+        return self._file(job, output, "video", request, name)
 
     def comparison(self, job: str, request: Request) -> Response:
         """Source, frame by frame and FRESCO side by side, if `output.compare` asked for it."""
@@ -178,10 +181,13 @@ class JobRoutes:
                      "Content-Encoding": "identity"},
         )
 
-    def _file(self, job: str, path: Path | None, what: str, request: Request) -> Response:
+    def _file(
+        self, job: str, path: Path | None, what: str, request: Request, name: str = ""
+    ) -> Response:
         path = _require_file(path, job, what)
         media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-        return answer_file(path, request.headers, media, f"{job}-{what}{path.suffix}")
+        saved = f"{name or f'{job}-{what}'}{path.suffix}"
+        return answer_file(path, request.headers, media, saved)
 
 
 def _require_file(path: Path | None, job: str, what: str) -> Path:

@@ -73,6 +73,10 @@ class HostBody(ApiModel):
     scheduler: text() = Field(
         "", description="One of `schedulers` there; empty: the sampler's own."
     )
+    upscaler: text() = Field(
+        "", description="One of `upscalers` there: enlarges keyframes where "
+        "`settings.propagation.resolution` is larger; empty: Lanczos."
+    )
 
 
 class ControlNetUnitBody(ApiModel):

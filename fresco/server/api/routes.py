@@ -58,6 +58,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     plain, lanes = "application/json", Lanes(service)
     for path, handler, take, kind, payload in (
         ("/videos", videos.add, take_upload, "multipart/form-data", upload.SCHEMA),
+        ("/settings", server.settings, take_upload, "multipart/form-data", upload.RESULT_SCHEMA),
         ("/keyframes", videos.keyframes, take_json, plain, make_schema(models.DetectionBody)),
         ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
         ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,

@@ -27,7 +27,16 @@ SCHEMA: dict[str, Any] = {
         "video": {"type": "string", "format": "binary", "description": "The video file."},
     },
 }
+RESULT_SCHEMA: dict[str, Any] = {
+    "type": "object", "required": ["file"],
+    "properties": {"file": {
+        "type": "string", "format": "binary",
+        "description": "A result: a video, a PNG image, or a run file.",
+    }},
+}
 _FIELD = "video"
+_FIELDS = (b"video", b"file")
+"""Names of the field that a file may come in."""
 _MOST_HEADERS = 1 << 16
 """Bytes of all headers within a form."""
 _MOST_OTHER = 1 << 20
@@ -142,7 +151,7 @@ class UploadedFile:
         self._header = [b"", b""]
 
     def _end_headers(self) -> None:
-        named = self._part.get(b"name") == _FIELD.encode()
+        named = self._part.get(b"name") in _FIELDS
         coded, plain = self._part.get(b"filename*"), self._part.get(b"filename")
         self._here = named and not self._found and (coded or plain) is not None
         if self._here:

@@ -10,6 +10,7 @@ from fastapi import Response
 
 from fresco import __version__
 from fresco.progress import Progress
+from fresco.run.embedded import is_held
 from fresco.server.api import models
 from fresco.server.api.answers import describe_detection, describe_video
 from fresco.server.api.pydantic_shim import make_schema
@@ -17,8 +18,10 @@ from fresco.server.api.route import Answer
 from fresco.server.api.sources import limit_inline, open_video
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import check_limits
+from fresco.server.restore import restore_settings
 from fresco.server.service import Service
 from fresco.server.videos import StoredVideo, detect
+from fresco.settings import entries
 
 
 class ServerRoutes:
@@ -42,6 +45,22 @@ class ServerRoutes:
         return Answer({
             "job": make_schema(models.JobBody), "resume": make_schema(models.ResumeBody),
             "keyframes": make_schema(models.DetectionBody),
+        })
+
+    def settings(self, path: Path, name: str) -> Response:
+        """The settings inside a result: a video, a PNG image, or a run file. They are taken by
+        POST /fresco/jobs as they are."""
+        found = restore_settings(path, name or "The file", self._service.environment.offer())
+        host = dataclasses.asdict(found.host)
+        groups: dict[str, dict[str, Any]] = {}
+        for entry in entries():
+            if is_held(entry) and not entry.option.instead:
+                value = getattr(getattr(found.settings, entry.group), entry.name)
+                groups.setdefault(entry.group, {})[entry.name] = value
+        units = host.pop("control")
+        return Answer({
+            "settings": groups, "host": {name: text for name, text in host.items() if text},
+            "controlnet": list(units), "notes": list(found.notes),
         })
 
     def models(self) -> Response:

@@ -23,7 +23,7 @@ from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.server.space import require_free
 from fresco.settings import FrescoSettings, SamplingSettings
-from fresco.video.codecs import choose_suffix
+from fresco.video.codecs import FOLDERS, choose_suffix
 from fresco.video.containers import CONTAINERS
 from fresco.video.reader import VideoInfo, open_source
 from fresco.video.size import working_size
@@ -130,6 +130,8 @@ def count_bytes(request: JobRequest, info: VideoInfo) -> int:
         return image * (min(keys, request.preview) if goal is Goal.PREVIEW else keys)
     compared = settings.output.compare and goal is Goal.ALL
     encoded = info.width * info.height // _PIXELS_PER_BYTE
+    if bits := FOLDERS.get(settings.output.codec):
+        encoded = info.width * info.height * _BYTES_PER_PIXEL * bits // 8
     result = round(image * carried**2) + encoded
     return frames * (result + (2 * (image + encoded) if compared else 0))
 
@@ -150,6 +152,7 @@ def _take_over(place: Path, folder: Path) -> None:
     """Move what a run made, now that it is whole, over what an earlier run of the job made."""
     names = [path.name for path in sorted(place.iterdir())]
     try:
+        shutil.rmtree(folder / _RESULT, ignore_errors=True)  # images of an earlier run
         for name in names:
             (place / name).replace(folder / name)
         place.rmdir()
@@ -220,7 +223,7 @@ def _run(
     preview = request.preview if request.goal is Goal.PREVIEW else None
     return translate(
         source, output, settings, lambda: opened(settings.sampling), progress, preview=preview,
-        workspace=workspace, scans=scans,
+        workspace=workspace, scans=scans, about=dataclasses.asdict(request.host),
     )
 
 

@@ -33,6 +33,7 @@ from fresco.server.jobs.job import (
     load_status,
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
+from fresco.video.folder import FRAMES_MARK
 from fresco.workspace import (
     Workspace,
     digest_content,
@@ -399,12 +400,14 @@ def _read_pace(known: Mapping[str, Any]) -> StagePace:
 
 
 def _find_own(folder: Path, name: object) -> Path | None:
-    """The file of a job's folder that its outcome names; None if it is not one of that folder."""
+    """The file, or folder of images, of a job's folder that its outcome names; None if it is not
+    one of that folder."""
     if not isinstance(name, str) or not name:
         return None
     path = folder / name
     try:
-        inside = path.is_file() and path.resolve().is_relative_to(folder.resolve())
+        there = path.is_file() or (path / FRAMES_MARK).is_file()
+        inside = there and path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # ValueError: a name with a null
         return None
     return path if inside else None

@@ -155,7 +155,7 @@ class Answers:
             The image, and "draft" where it is one, beside a keyframe that was retouched.
         """
         outcome = self._engine.outcome(job)
-        if keys or not (outcome.output and outcome.output.is_file()):
+        if keys or not (outcome.output and outcome.output.exists()):
             return (read_image(outcome.keys[number]) if number in outcome.keys else None), ""
         if number in self._engine.retouched(job) and number in outcome.keys:
             return read_image(outcome.keys[number]), ""
@@ -201,6 +201,7 @@ class Answers:
             "keys": {number: _changed(path) for number, path in outcome.keys.items()},
             "output": _changed(outcome.output),
             "name": outcome.output.name if outcome.output else "",
+            "saved": self._service.name_result(chosen),
             "report": _changed(outcome.report), "comparison": _changed(outcome.comparison),
             "retouched": [
                 {"first": segment.first, "last": segment.last,

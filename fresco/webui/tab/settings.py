@@ -16,6 +16,7 @@ from fresco.settings import PRESETS
 from fresco.webui.tab.text import HOST_LABELS, render_note
 from fresco.webui.tab.values import (
     AS_SAMPLER,
+    LANCZOS,
     NO_CONTROL,
     UNITS,
     list_entries,
@@ -171,10 +172,15 @@ def make_guidance_controls(controls: SettingControls) -> None:
         controls.rest("guidance")
 
 
-def make_option_sections(controls: SettingControls) -> None:
+def make_option_sections(controls: SettingControls, offer: Offer) -> None:
     """Everything behind the keyframes: propagation, blending, flow, mask, output."""
     with gr.Accordion("Propagation and blending", open=False, elem_id="fresco_section_frames"):
         controls.rest("propagation")
+        controls.host["upscaler"] = keep_unsaved(gr.Dropdown(
+            label=HOST_LABELS["host.upscaler"], choices=[LANCZOS, *offer.upscalers], value=LANCZOS,
+            elem_id="fresco_host_upscaler", visible=bool(offer.upscalers),
+            info="Enlarges keyframes where the propagation resolution is larger.",
+        ))
         controls.rest("blend")
     with gr.Accordion("Optical flow", open=False, elem_id="fresco_section_flow"):
         controls.rest("flow")
@@ -192,7 +198,8 @@ def update_offer(offer: Offer) -> list[Any]:
         updates += [gr.update(choices=[NO_CONTROL, *offer.control_models]),
                     gr.update(choices=list(offer.control_modules) or ["none"]),
                     *(gr.update() for _ in range(3))]
-    return updates
+    return [*updates, gr.update(choices=[LANCZOS, *offer.upscalers],
+                                visible=bool(offer.upscalers))]
 
 
 def _schedules(offer: Offer) -> list[str]:

@@ -25,6 +25,7 @@ from fresco.video.index import VideoInfo
 NO_VIDEO = "There is no video yet; upload one, or load one by its path."
 HOST_LABELS = {
     "host.model": "Checkpoint", "host.sampler": "Sampler", "host.scheduler": "Noise schedule",
+    "host.upscaler": "Upscaler",
     "control.weight": "ControlNet weight", "control.start": "ControlNet start",
     "control.end": "ControlNet end",
 }

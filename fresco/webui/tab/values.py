@@ -20,6 +20,8 @@ NO_CONTROL = "None"
 """Choice of a ControlNet unit that is off."""
 AS_SAMPLER = "Automatic"
 """Choice of the sampler's own noise schedule."""
+LANCZOS = "Lanczos (none)"
+"""Choice of no upscaler; some hosts list a Lanczos of their own."""
 
 
 def list_entries() -> tuple[Entry, ...]:
@@ -28,8 +30,8 @@ def list_entries() -> tuple[Entry, ...]:
 
 
 def count_controls() -> int:
-    """Controls in all: options, then checkpoint, sampler, schedule and ControlNet."""
-    return len(list_entries()) + 3 + UNITS * _UNIT
+    """Controls in all: options, then checkpoint, sampler, schedule, ControlNet and upscaler."""
+    return len(list_entries()) + 4 + UNITS * _UNIT
 
 
 def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostOptions]:
@@ -62,14 +64,15 @@ def _typed(entry: Entry, value: Any) -> Any:
 
 
 def _host_options(values: Sequence[Any]) -> HostOptions:
-    model, sampler, scheduler, *units = values
+    model, sampler, scheduler, *units, upscaler = values
     control = []
     for unit in range(0, len(units), _UNIT):
         name, module, weight, start, end = units[unit:unit + _UNIT]
         if name and name != NO_CONTROL:
             control.append(ControlUnit(name, module or "none", weight, start, end))
     schedule = "" if scheduler in (None, AS_SAMPLER) else scheduler
-    return HostOptions(model or "", sampler or "", schedule, tuple(control))
+    larger = "" if upscaler in (None, LANCZOS) else upscaler
+    return HostOptions(model or "", sampler or "", schedule, tuple(control), larger)
 
 
 def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
@@ -85,4 +88,4 @@ def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
             values += [unit.model, unit.module, unit.weight, unit.start, unit.end]
         else:
             values += [NO_CONTROL, *(None for _ in range(_UNIT - 1))]
-    return values
+    return [*values, host.upscaler or LANCZOS]

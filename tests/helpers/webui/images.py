@@ -18,7 +18,8 @@ def resize_image(
     resize_mode: int, im: Image.Image, width: int, height: int, upscaler_name: str | None = None
 ) -> Image.Image:
     """0 stretches, 1 crops, 2 fills the border."""
-    size, method = (width, height), Image.Resampling.LANCZOS
+    blocks = upscaler_name == "Blocks"
+    size, method = (width, height), Image.Resampling[("LANCZOS", "NEAREST")[blocks]]
     if resize_mode == _CROP:
         return ImageOps.fit(im, size, method)
     if resize_mode == _FILL:

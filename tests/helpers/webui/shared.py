@@ -97,6 +97,7 @@ opts = Options()
 cmd_opts = SimpleNamespace()
 state = State()
 sd_model: Any = None
+sd_upscalers = [SimpleNamespace(name=name) for name in ("None", "Blocks")]
 loaded_hypernetworks: list[Any] = []
 
 

@@ -28,7 +28,7 @@ from fresco.video.reader import open_source
 from fresco.workspace import Workspace, read_image, write_image
 from tests.helpers.clips import ClipOptions, moving_texture, sound_packets, write_clip
 from tests.helpers.job_bench import ended, made, watched
-from tests.helpers.job_environment import CONTROL, TinyEnvironment, tiny_settings
+from tests.helpers.job_environment import BLOCKS, CONTROL, TinyEnvironment, tiny_settings
 from tests.helpers.webui.watcher import traces
 
 FRAMES, KEYS = 8, (0, 2, 4, 7)
@@ -390,6 +390,7 @@ def test_a_job_keeps_the_model_it_was_given(service: Service, request_all: JobRe
     assert service.engine.request(job).host == HostOptions("tiny", "ddpm")
     for wrong, words in ((HostOptions("large"), "model is 'large'"),
                          (HostOptions(sampler="fast"), "sampler is 'fast'"),
+                         (HostOptions(upscaler="fine"), "upscaler is 'fine'"),
                          (HostOptions(control=(ControlUnit("x"),)), "control.model is 'x'")):
         changed = dataclasses.replace(request, host=wrong)
         with pytest.raises(SettingsError, match=words):
@@ -398,6 +399,25 @@ def test_a_job_keeps_the_model_it_was_given(service: Service, request_all: JobRe
             service.resume(job, changed)
     assert len(service.engine.jobs()) == 1
     assert service.engine.status(job).state is State.DONE
+
+
+def test_an_upscaler_enlarges_what_is_carried(service: Service, request_all: JobRequest) -> None:
+    settings = from_dict({"propagation": {"resolution": 128}, "output": {"source_size": False}},
+                         request_all.settings)
+    request = dataclasses.replace(
+        request_all, settings=settings, host=HostOptions(upscaler=BLOCKS)
+    )
+    job = done(service.engine, service.submit(request)).id
+    outcome, folder = service.engine.outcome(job), service.engine.folder(job) / "workspace"
+    assert outcome.output is not None
+    with open_source(str(outcome.output)) as video:
+        assert min(video.info.width, video.info.height) == 128
+    for number, path in outcome.keys.items():
+        small, large = read_image(path), read_image(next(folder.glob(f"enlarged-*/{path.name}")))
+        assert small is not None, number
+        assert large is not None, number
+        assert np.array_equal(large[::2, ::2], small)
+        assert np.array_equal(large[1::2, 1::2], small)
 
 
 def test_models_samplers_and_control_give_other_images(

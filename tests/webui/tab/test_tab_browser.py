@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
-from numpy.typing import NDArray
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 from fresco.workspace import write_image
@@ -21,8 +16,10 @@ from tests.helpers.clips import write_clip
 from tests.helpers.job_environment import CANNY
 from tests.helpers.source import ROOT
 from tests.helpers.tab_browser import (
+    CUT,
+    FRAMES,
+    QUICK,
     TabPage,
-    browser,
     missing_browser,
     resize,
     screenshot,
@@ -36,59 +33,6 @@ pytestmark = [
 ]
 
 PICTURES = ROOT / "tests" / "screenshots"
-QUICK = {
-    "sampling_prompt": "a painting", "sampling_steps": 3, "sampling_resolution": 64,
-    "keyframes_batch_size": 3, "guidance_optimization_iterations": 1,
-}
-FRAMES, CUT = 24, 12
-FOLDER: list[Path] = []
-"""Where the program that is tested keeps its files."""
-
-
-def two_shots() -> NDArray[np.uint8]:
-    """A moving square, then, after a cut, its negative."""
-    frames = square_frames(CUT)
-    return np.concatenate([frames, 255 - frames])
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The tab in a program of its own."""
-    folder = tmp_path_factory.mktemp("app")
-    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "OMP_NUM_THREADS": "1",
-                   "GRADIO_TEMP_DIR": str(folder / "gradio"), "PYTHONWARNINGS": "ignore"}
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.tab_app", folder], cwd=ROOT, env=environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-    ) as program:
-        assert program.stdout is not None
-        line = ""
-        while not line.startswith("http"):
-            line = program.stdout.readline()
-            assert line, (folder / "log").read_text()
-        FOLDER[:] = [folder]
-        yield line.strip().rstrip("/")
-        program.communicate()
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Chrome]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clip") / "two shots.mp4", two_shots())
-
-
-@pytest.fixture
-def page(driver: Chrome, address: str) -> Iterator[TabPage]:
-    resize(driver, 1280, 1000)
-    found = TabPage(driver, address)
-    yield found
-    resize(driver, 1280, 1000)
-    assert found.complaints() == []
 
 
 def test_from_a_video_to_its_result(page: TabPage, clip: Path) -> None:
@@ -110,7 +54,7 @@ def test_from_a_video_to_its_result(page: TabPage, clip: Path) -> None:
     assert job["state"] == "done", job["message"]
     page.until("document.querySelectorAll('#fresco_gallery img[src]').length === 4")
     page.until("document.querySelector('#fresco_result video')?.readyState >= 2")
-    assert "result.mp4" in page.element("#fresco_files").text
+    assert "two shots-a_painting-0.mp4" in page.element("#fresco_files").text
     assert page.script("return document.querySelector('#fresco_result video').duration") > 0
     page.script("const v = document.querySelector('#fresco_result video');"
                 "v.muted = true; v.playbackRate = 0.5; v.play()")
@@ -413,10 +357,11 @@ def test_uploads_are_listed_and_deleted(
     page.until(f"!{names}.some((name) => name.textContent === 'other.mp4')")
 
 
-def test_the_files_of_jobs_are_had_by_the_api_alone(page: TabPage, address: str) -> None:
+def test_the_files_of_jobs_are_had_by_the_api_alone(
+    page: TabPage, address: str, folder: Path
+) -> None:
     """Gradio serves what lies in folders that it may, to everybody, but not those of jobs."""
     result = page.until("fresco.state().work.jobs.length && fresco.state().work.jobs[0].id")
-    folder, = FOLDER
     path = folder / "service" / "jobs" / result / "status.json"
     assert path.is_file()
     (folder / "open.txt").write_text("served")

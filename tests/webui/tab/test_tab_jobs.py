@@ -122,7 +122,7 @@ def test_settings_come_back_from_their_controls() -> None:
         "sampling": {"prompt": "a, b", "key_prompts": {"4": "c: d", "0": "e"}, "seed": 2**40},
         "output": {"first_frame": 0, "last_frame": 12, "crf": 20},
     })
-    host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),))
+    host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),), "u")
     assert len(write_values(settings, host)) == count_controls()
     assert read_values(values_of(settings, host), 20) == (settings, host)
 

@@ -1,0 +1,106 @@
+"""The settings that a result holds, as a new job takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.run.embedded import read_result
+from fresco.server.ports import Offer
+from fresco.settings import FrescoSettings, entries
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a result was made by, as far as it can be had here."""
+
+    settings: FrescoSettings
+    """Options that a client may give; the others by default."""
+    host: HostOptions
+    """The model and its sampling; empty where this server has not got it."""
+    notes: tuple[str, ...]
+    """What could not be restored, in sentences."""
+
+
+def restore_settings(path: Path, name: str, offer: Offer) -> Restored:
+    """The settings inside a result of this program; SettingsError where there are none.
+
+    Args:
+        path: the file, under any name.
+        name: of the file, for people.
+        offer: what there is to choose from here.
+    """
+    found = read_result(path, name)
+    model = str(found.host.get("model") or found.settings.sampling.model)
+    settings, notes = _keep_offered(found.settings)
+    host, more = _choose_host({**found.host, "model": model}, offer)
+    return Restored(settings, host, (*notes, *more))
+
+
+def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
+    """The settings without what only the command line has."""
+    notes: list[str] = []
+    for entry in entries():
+        group = getattr(settings, entry.group)
+        value = getattr(group, entry.name)
+        if not entry.option.instead or value == entry.default:
+            continue
+        if entry.place != ("sampling", "model"):
+            notes.append(f"{entry.group}.{entry.name} was {value!r}: {entry.option.instead}.")
+        group = dataclasses.replace(group, **{entry.name: entry.default})
+        settings = dataclasses.replace(settings, **{entry.group: group})
+    return settings, notes
+
+
+def _choose_host(known: Mapping[str, Any], offer: Offer) -> tuple[HostOptions, list[str]]:
+    """What the host had, where this one has it too."""
+    notes: list[str] = []
+
+    def choose(what: str, name: Any, names: Sequence[str]) -> str:
+        wanted = str(name or "")
+        found = _find_name(wanted, names)
+        if wanted and not found:
+            notes.append(f"{what} was {wanted!r}, which is not here; choose another.")
+        return found
+
+    units = []
+    for each in known.get("control") or ():
+        unit = dict(each) if isinstance(each, Mapping) else {}
+        unit["model"] = choose("ControlNet", unit.get("model"), offer.control_models)
+        if unit["model"]:
+            unit["module"] = choose(
+                "Preprocessor", unit.get("module"), (*offer.control_modules, "none")) or "none"
+            units.append(_make_unit(unit, notes))
+    return HostOptions(
+        choose("host.model", known.get("model"), offer.models),
+        choose("host.sampler", known.get("sampler"), offer.samplers),
+        choose("host.scheduler", known.get("scheduler"), offer.schedulers),
+        tuple(unit for unit in units if unit),
+    ), notes
+
+
+def _make_unit(values: Mapping[str, Any], notes: list[str]) -> ControlUnit | None:
+    known = {field.name for field in dataclasses.fields(ControlUnit)}
+    try:
+        return ControlUnit(**{name: each for name, each in values.items() if name in known})
+    except (TypeError, SettingsError) as error:
+        notes.append(f"A ControlNet unit is left out: {error}")
+        return None
+
+
+def _find_name(wanted: str, names: Sequence[str]) -> str:
+    """The name that is the same, also without hash, folder and ending; empty: there is none."""
+    if wanted in names:
+        return wanted
+    bare = _strip(wanted)
+    return next((name for name in names if bare and _strip(name) == bare), "")
+
+
+def _strip(name: str) -> str:
+    """`folder/model.safetensors [a1b2c3]` -> `model`."""
+    return PurePath(name.partition(" [")[0].replace("\\", "/")).stem.lower()

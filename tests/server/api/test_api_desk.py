@@ -1,0 +1,122 @@
+"""The API around jobs: settings out of results, images as results, names."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+import pytest
+
+from fresco.run.embedded import is_held
+from fresco.server.client import Client
+from fresco.settings import entries
+from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
+from tests.helpers.job_environment import CANNY
+
+FRAMES = 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with serving(tmp_path_factory.mktemp("root"), make_environment(tmp_path_factory)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def video(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return server.upload(small_clip(tmp_path_factory.mktemp("clip") / "a dog.mp4", FRAMES))
+
+
+def with_output(**output: Any) -> dict[str, Any]:
+    return SETTINGS | {
+        "sampling": SETTINGS["sampling"] | {"seed": 7, "key_prompts": {"0": "a hat"}},
+        "output": SETTINGS["output"] | output,
+    }
+
+
+@pytest.fixture(scope="module")
+def job(server: ApiServer, video: str) -> str:
+    """A job whose result is a folder of images of 16 bits, in twice the size the model sees."""
+    body = {
+        "video_id": video, "host": {"sampler": "euler"},
+        "settings": with_output(codec="png-16bit", name="{clip}_{seed}_{number}"),
+        "controlnet": [{"model": CANNY, "module": "canny", "weight": 0.5}],
+    }
+    began = server.json("POST", "jobs", json=body)
+    assert server.ended(began["id"])["state"] == "done"
+    return began["id"]
+
+
+def images_of(server: ApiServer, job: str) -> dict[str, bytes]:
+    answer = server.ask("GET", f"jobs/{job}/video")
+    assert answer.headers["content-type"] == "application/zip"
+    saved = unquote(answer.headers["content-disposition"])
+    assert saved.endswith("a dog_7_0001.zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+        assert packed.testzip() is None
+        return {name: packed.read(name) for name in packed.namelist()}
+
+
+def test_a_result_of_images_comes_as_a_zip_file(server: ApiServer, job: str) -> None:
+    images = images_of(server, job)
+    assert sorted(images) == [f"a dog_7_0001/{n:04d}.png" for n in range(FRAMES)]
+    for data in images.values():
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert image.dtype == np.uint16
+        assert image.shape == (64, 64, 3)
+
+
+def test_a_result_gives_back_every_setting(
+    server: ApiServer, job: str, video: str, tmp_path: Path
+) -> None:
+    """Those of an image, of a video, and of a run file; a job takes the answer as it is."""
+    image = tmp_path / "frame.png"
+    image.write_bytes(next(iter(images_of(server, job).values())))
+    client = Client(server.url)
+    found = client.read_settings(image)
+    assert found["host"] == {"model": "tiny", "sampler": "euler"}
+    assert found["controlnet"] == [
+        {"model": CANNY, "module": "canny", "weight": 0.5, "start": 0.0, "end": 1.0}
+    ]
+    asked = server.service.engine.request(job).settings
+    for entry in entries():
+        if is_held(entry) and not entry.option.instead:
+            value = json.loads(json.dumps(getattr(getattr(asked, entry.group), entry.name)))
+            assert found["settings"][entry.group][entry.name] == value, entry.place  # type: ignore[index]
+    again = server.json("POST", "jobs", json={
+        "video_id": video, "goal": "all",
+        **{name: found[name] for name in ("settings", "host", "controlnet")},
+    })
+    server.json("POST", f"jobs/{again['id']}/cancel")
+    for name in ("frame.png", "x.webm"):
+        other = tmp_path / name
+        other.write_bytes(b"\x89PNG\r\n\x1a\n" if name.endswith("png") else b"no video")
+        with other.open("rb") as file:
+            said = server.refused(422, "POST", "settings", files={"file": (name, file)})
+        assert f"{name} has no settings of FRESCO inside" in said
+
+
+def test_what_is_not_here_is_named(server: ApiServer, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"fresco_run": 1, "version": "0", "settings": {
+        "sampling": {"model": "/x/gone.safetensors", "lora": ["a.safetensors"], "steps": 9},
+    }, "host": {"sampler": "unheard", "control": [{"model": "absent"}, 5]}}))
+    with path.open("rb") as file:
+        found = server.json("POST", "settings", files={"file": (path.name, file)})
+    assert found["settings"]["sampling"]["steps"] == 9
+    assert (found["host"], found["controlnet"]) == ({}, [])
+    said = " ".join(found["notes"])
+    for words in ("gone.safetensors", "a.safetensors", "unheard", "absent"):
+        assert words in said
+
+
+def test_a_wrong_pattern_is_refused(server: ApiServer, video: str) -> None:
+    body = {"video_id": video, "settings": with_output(name="{when}")}
+    assert "{when}" in server.refused(422, "POST", "jobs", json=body)

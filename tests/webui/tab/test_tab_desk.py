@@ -1,0 +1,61 @@
+"""What surrounds a run in the tab: settings back from results, names, waiting, order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fresco.run.embedded import describe_settings
+from fresco.settings import FrescoSettings, from_dict
+from fresco.video.png_text import add_text
+from tests.helpers.job_environment import CANNY
+from tests.helpers.tab_browser import TabPage, missing_browser
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "-"),
+    pytest.mark.timeout(400),
+]
+
+
+def write_result(path: Path, settings: FrescoSettings, **host: object) -> Path:
+    """The smallest image with settings in it."""
+    import cv2
+    import numpy as np
+
+    png = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    path.write_bytes(add_text(png, describe_settings(settings, host)))
+    return path
+
+
+def test_a_dropped_result_restores_its_settings(page: TabPage, clip: Path, tmp_path: Path) -> None:
+    page.open_clip(clip)
+    settings = from_dict({
+        "sampling": {"prompt": "a fox in snow", "seed": 77, "steps": 9,
+                     "key_prompts": {"5": "a hat"}},
+        "keyframes": {"keys": "0,5,11,12,23"}, "output": {"crf": 21},
+        "guidance": {"temporal_attention": False},
+    })
+    result = write_result(
+        tmp_path / "frame.png", settings, model="tiny two", sampler="euler", scheduler="",
+        control=[{"model": CANNY, "module": "canny", "weight": 0.4}, {"model": "gone"}],
+    )
+    page.press("#fresco_section_restore .label-wrap")
+    page.upload(result, "restore")
+    page.until("document.querySelector('#fresco_restored').textContent.includes('are restored')")
+    assert "gone" in page.element("#fresco_restored").text, "what is not here is named"
+    assert page.text("sampling_prompt") == "a fox in snow"
+    shown = "return document.querySelector('#fresco_{} input').value".format
+    assert page.script(shown("host_model")) == "tiny two"
+    assert page.script(shown("host_sampler")) == "euler"
+    assert page.script(shown("control_1_model")) == CANNY
+    assert float(page.script(shown("output_crf"))) == 21
+    assert page.script(shown("sampling_seed")) == "77"
+    assert not page.script(
+        "return document.querySelector('#fresco_guidance_temporal_attention input').checked")
+    page.until("fresco.state().line.keys.join() === '0,5,11,12,23'")
+    page.until("fresco.state().line.words[5] === 'a hat'")
+    page.upload(clip, "restore")
+    page.until("document.querySelector('#fresco_restored').textContent"
+               ".includes('two shots.mp4 has no settings of FRESCO inside')")
+    assert page.text("sampling_prompt") == "a fox in snow"
