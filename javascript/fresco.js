@@ -1,7 +1,9 @@
 /* The client side of the FRESCO tab: timeline, progress, jobs and comparison.
 
    One global object, `fresco`. The page asks the program through hidden gradio components
-   (a button and two texts), so the login of the page guards the questions too.
+   (a button and two texts), so the login of the page guards the questions too. Frames of jobs come
+   from the API, which knows the page by a key: sooner, and several at once.
+   Other files, such as fresco_retouch.js, add to the page by `fresco.core`.
    Texts of files and users only ever become text nodes; the one piece of HTML that is taken
    over, the chart of the measures, is made and escaped by the program. */
 "use strict";
@@ -13,7 +15,6 @@ var fresco = (() => {
     const REPEAT = 15000; /* ms after which it is asked again, and done once all the same ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
     const MOST_THUMBNAILS = 48; /* small images in one answer, as the program gives them */
-    const LARGEST_IMAGE = 16e6; /* bytes of an image for a keyframe, as the program takes them */
     const NEAR = 5; /* px on both sides of a keyframe that count as the keyframe */
     const GOALS = {
         preview: "preview", keyframes: "keyframes", all: "whole video",
@@ -111,6 +112,30 @@ var fresco = (() => {
             else asked.reject(new Error(answer.error));
         });
     };
+
+    /* A route of the API; what it answers, or null where there is no such thing. */
+    const call = async (path, options) => {
+        const { headers, ...rest } = options || {};
+        const answer = await fetch(address_of(`/fresco/${path}`), {
+            ...rest, headers: { "X-Fresco-Page": find("page_key").dataset.key, ...headers },
+        });
+        if (answer.ok) return answer;
+        if (answer.status === 404 && !rest.method) return null;
+        let why = `The program answered ${answer.status}.`;
+        try { why = (await answer.json()).detail; } catch (error) { /* it told no more */ }
+        throw new Error(why);
+    };
+    /* The image of an answer: its address, and whether it is a draft. */
+    const see = async (answer) => answer && ({
+        src: URL.createObjectURL(await answer.blob()),
+        draft: answer.headers.get("X-Fresco-Draft") === "true",
+    });
+
+    /* What other files do when something is drawn. */
+    const listeners = {};
+    const hear = (what, act) => { (listeners[what] = listeners[what] || []).push(act); };
+    const tell_all = (what, ...values) =>
+        (listeners[what] || []).forEach((act) => act(...values));
 
     /* A text field of gradio, set as if somebody had typed. */
     const field = (id) => app().querySelector(`#fresco_${id} textarea, #fresco_${id} input`);
@@ -1138,56 +1163,6 @@ var fresco = (() => {
     const is_retouched = (frame) => !work.as_key && work.detail !== null
         && work.detail.retouched.some(({ first, last }) => first <= frame && frame <= last);
 
-    /* A keyframe is replaced by an image: what is looked at shows it at once, the frames between
-       follow as drafts and then in full. */
-    const replace_key = (keyframe) => {
-        const chooser = make("input", { type: "file", accept: "image/png,image/jpeg" });
-        chooser.addEventListener("change", () => send_image(keyframe, chooser.files[0]));
-        chooser.click();
-    };
-    const send_image = (keyframe, file) => {
-        if (!file || work.acting.has("retouch")) return;
-        if (file.size > LARGEST_IMAGE) {
-            complain(`${file.name} is larger than ${size(LARGEST_IMAGE)}; save it as JPEG.`);
-            return;
-        }
-        const reader = new FileReader();
-        reader.onload = () => retouch(keyframe, reader.result);
-        reader.onerror = () => complain(`${file.name} cannot be read.`);
-        reader.readAsDataURL(file);
-    };
-    const retouch = async (keyframe, image) => {
-        const { chosen: job, frame, as_key } = work;
-        work.acting.add("retouch");
-        try {
-            const found = await ask("retouch", { job, keyframe, image, frame, key: as_key });
-            const { pair } = work;
-            if (job === work.chosen && frame === work.frame && pair && pair.frame === frame) {
-                work.pair = { ...pair, after: found.after, kind: found.kind };
-                draw_compare();
-            }
-            complain("");
-        } catch (error) {
-            complain(error.message);
-        }
-        work.acting.delete("retouch");
-        poll();
-    };
-    /* The keyframes that a frame is made from. */
-    const keys_around = (frame) => {
-        const keys = Object.keys(work.detail.keys).map(Number).sort((a, b) => a - b);
-        if (keys.includes(frame)) return [frame];
-        return [keys.filter((key) => key < frame).pop(), keys.find((key) => key > frame)]
-            .filter((key) => key !== undefined);
-    };
-    const dropped = (event) => {
-        const file = event.dataTransfer && event.dataTransfer.files[0];
-        if (!file) return;
-        event.preventDefault();
-        if (work.key !== null) send_image(work.key, file);
-        else complain("Choose a keyframe first; the image takes its place.");
-    };
-
     /* The same frame before and after, with a curtain between them. */
     const compare = (frame, as_key) => {
         Object.assign(work, { frame, as_key, key: work.detail.keys[frame] ? frame : null });
@@ -1199,17 +1174,45 @@ var fresco = (() => {
         draw_compare();
         load_pair();
     };
-    const load_pair = later(60, async () => {
-        const { chosen: job, frame, as_key } = work;
-        try {
-            const pair = await ask("frame", { job, frame, key: as_key });
-            if (job !== work.chosen || frame !== work.frame) return;
-            work.pair = { ...pair, frame };
-            draw_compare();
-        } catch (error) {
-            complain(error.message);
+    /* Both images of the frame that is looked at. While one pair is on its way no other is asked
+       for; then the one that is wanted by then. */
+    const pairs = { loading: false, again: false, shown: 0 };
+    const load_pair = async () => {
+        if (pairs.loading) {
+            pairs.again = true;
+            return;
         }
-    });
+        Object.assign(pairs, { loading: true, again: false });
+        const { chosen: job, frame, as_key, pair: old } = work, { shown } = pairs;
+        const known = old && old.frame === frame && old.job === job ? old : null;
+        const get = (layer) =>
+            call(`jobs/${job}/frames/${frame}?layer=${layer}`).then(see);
+        try {
+            const [before, after] = await Promise.all([
+                known ? { src: known.before } : get("source"), get(as_key ? "keyframe" : "result"),
+            ]);
+            /* What was retouched meanwhile is newer. */
+            if (shown !== pairs.shown) pairs.again = true;
+            else if (job === work.chosen && frame === work.frame && work.detail) {
+                show_pair({ job, frame, before: before.src, ...after_of(after) });
+            }
+        } catch (error) {
+            if (job === work.chosen) complain(error.message);
+        }
+        pairs.loading = false;
+        if (pairs.again && work.detail && work.frame !== null) load_pair();
+    };
+    const after_of = (seen) =>
+        ({ after: seen && seen.src, kind: seen && seen.draft ? "draft" : "" });
+    const show_pair = (pair) => {
+        const old = work.pair;
+        work.pair = pair;
+        pairs.shown += 1;
+        draw_compare();
+        for (const name of ["before", "after"]) {
+            if (old && old[name] && old[name] !== pair[name]) URL.revokeObjectURL(old[name]);
+        }
+    };
     const draw_compare = () => {
         const place = find("compare");
         if (!place) return;
@@ -1241,30 +1244,11 @@ var fresco = (() => {
             + `${pair && pair.frame === work.frame && !pair.after ? ", not there yet" : ""}`;
         box.querySelector(".fresco_tag_after").textContent =
             pair && pair.kind === "draft" ? "draft" : "after";
-        draw_retouch(box);
+        tell_all("compare_drawn", box);
         box.querySelector(".fresco_again").hidden = work.key === null
             || (chosen() || {}).goal === "propagation"; /* the model has no part in those */
         box.querySelector(".fresco_again button").disabled = goes_on(chosen());
         curtain(box, work.split);
-    };
-    const draw_retouch = (box) => {
-        const row = box.querySelector(".fresco_retouch"), around = keys_around(work.frame);
-        if (row.dataset.keys !== around.join()) {
-            row.dataset.keys = around.join();
-            fill(row, around.map((key) => button(
-                key === work.frame ? "Replace this keyframe" : `Replace keyframe ${key}`,
-                () => replace_key(key), {
-                    "data-key": key, title: "By an image: painted over, inpainted, made elsewhere",
-                })));
-        }
-        const { retouched } = work.detail;
-        fill(box.querySelector(".fresco_retouched"), retouched.map((part) => {
-            const count = part.last - part.first - 1;
-            const text = `Frames ${part.first + 1} to ${part.last - 1}: `
-                + (part.full ? `${part.full} of ${count} in full` : `${part.drafts} of ${count} as drafts`);
-            return make("div", { class: "fresco_part" }, make("span", {}, text),
-                meter(100 * (part.full || part.drafts) / count, text));
-        }));
     };
     const curtain = (box, split) => {
         work.split = Math.min(100, Math.max(0, split));
@@ -1273,10 +1257,7 @@ var fresco = (() => {
         shown.setAttribute("aria-valuenow", Math.round(work.split));
     };
     const compare_box = () => {
-        const box = make("div", {
-            class: "fresco_compare", ondrop: dropped,
-            ondragover: (event) => event.preventDefault(),
-        });
+        const box = make("div", { class: "fresco_compare" });
         const drag = (event) => {
             const sides = shown.getBoundingClientRect();
             curtain(box, 100 * (event.clientX - sides.left) / sides.width);
@@ -1323,13 +1304,12 @@ var fresco = (() => {
         box.append(shown,
             make("div", { class: "fresco_compare_row" },
                 make("span", { class: "fresco_frame_number" }), slider),
-            make("div", { class: "fresco_retouched", role: "status" }),
-            make("div", { class: "fresco_compare_row fresco_retouch" }),
             make("div", { class: "fresco_compare_row fresco_again" },
                 button("Translate this keyframe again", () => {
                     act("again", { frame: work.frame, seed: Math.round(Number(seed.value)) });
                 }),
                 make("label", {}, "seed ", seed)));
+        tell_all("compare_made", box);
         return box;
     };
 
@@ -1557,5 +1537,10 @@ var fresco = (() => {
         loading, opening, restored, detecting, plan, question, answered, with_job, submitted, cancel,
         resume, sent,
         state: () => ({ line, work }),
+        core: {
+            active, address_of, app, ask, button, call, chosen, clamp, compare, complain, edit, fill,
+            file_address, find, frames, go, goes_on, hear, later, line, load_pair, make, meter,
+            note, poll, see, show_pair, after_of, size, time, work, x_of, add, field, write,
+        },
     };
 })();

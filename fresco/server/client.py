@@ -162,6 +162,28 @@ class Client:
         wishes = _pack(settings, None, None, None) | ({"goal": goal} if goal else {})
         return _load_job(self._post(f"jobs/{_part(job)}/resume", wishes))
 
+    def retouch(self, job: str, number: int, image: str | Path) -> JobStatus:
+        """Replace a keyframe of a job by a PNG or JPEG of any size. A job that has a video makes
+        it again: of the frames only those beside the keyframe."""
+        data = base64.b64encode(_read(Path(image))).decode("ascii")
+        return _load_job(self._post(f"jobs/{_part(job)}/keyframes/{number}", {"image": data}))
+
+    def download_draft(self, job: str, number: int, target: str | Path) -> Path:
+        """Save a frame between two keyframes as a draft of what these are now: PNG."""
+        return self._download(f"jobs/{_part(job)}/drafts/{number}", Path(target))
+
+    def download_frame(
+        self, job: str, number: int, target: str | Path, *, layer: str = "result"
+    ) -> Path:
+        """Save what there is of a frame now: JPEG.
+
+        Args:
+            layer: result, source, keyframe; docs/api.md lists all.
+        """
+        return self._download(
+            f"jobs/{_part(job)}/frames/{number}?layer={_part(layer)}", Path(target)
+        )
+
     def delete(self, job: str, *, video: bool = False) -> None:
         """Remove a job that does not run, and what it made.
 

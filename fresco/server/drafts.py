@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +61,25 @@ class Drafts:
         frame does not lie between two of them."""
         for segment in list_segments(self._engine.folder(job)):
             if frame in segment.interior:
-                motion = self._find(self._engine.request(job), segment, frame)
-                keys = [read_image(path) for path in segment.keys]
-                size = self._open(self._engine.request(job)).size
-                found = [scale_frame(key, size) for key in keys if key is not None]
-                return draw_draft(found, motion) if len(found) == len(keys) else None
+                return self.draw_in(self._engine.request(job), segment, frame, {})
         return None
+
+    def draw_in(
+        self, request: JobRequest, segment: JobSegment, frame: int, new: Mapping[int, Image]
+    ) -> Image | None:
+        """The draft of a frame between the keyframes of a segment; None: one of them is not there.
+
+        Args:
+            request: of the segment's job.
+            new: keyframes that take the place of those that are there, by number.
+        """
+        motion = self._find(request, segment, frame)
+        numbers = (segment.first, segment.last)
+        keys = [new[number] if number in new else read_image(path)
+                for number, path in zip(numbers, segment.keys, strict=True)]
+        size = self._open(request).size
+        found = [scale_frame(key, size) for key in keys if key is not None]
+        return draw_draft(found, motion) if len(found) == len(keys) else None
 
     def prepare(self, job: str, frame: int) -> None:
         """Find the motion of the segments that touch a frame in the background, the nearest frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from fresco.errors import SettingsError
 from fresco.server.videos import MOST_PIXELS
+from fresco.video.size import scale_frame
 
 IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 """Formats of external keyframes and their endings."""
@@ -38,6 +40,15 @@ def read_image_header(name: str, data: bytes) -> tuple[str, int, int]:
     return kind, width, height
 
 
+def read_image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file; None if it cannot be read."""
+    try:
+        with Image.open(path, formats=tuple(IMAGE_FORMATS)) as image:
+            return image.size
+    except Exception:  # Pillow raises of every kind on broken headers
+        return None
+
+
 def decode_sent_image(name: str, data: bytes) -> NDArray[np.uint8]:
     """A PNG or JPEG as [H, W, 3] RGB, after a look at its header."""
     kind, _, _ = read_image_header(name, data)
@@ -48,6 +59,15 @@ def decode_sent_image(name: str, data: bytes) -> NDArray[np.uint8]:
     if image is None:
         raise SettingsError(f"{name} is a damaged {kind}; save it again.")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def fit_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The image [H, W, 3] with no side longer than so many pixels; a smaller one as it is."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    return scale_frame(image, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

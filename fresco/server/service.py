@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,17 @@ from numpy.typing import NDArray
 from fresco.errors import WorkspaceError
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
+from fresco.server.frames import Frames, Layer, Seen
+from fresco.server.images import read_image_size
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
+from fresco.server.jobs.segments import JobSegment, list_segments
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
 from fresco.settings import list_named_paths
 from fresco.video.size import scale_frame
-from fresco.workspace import read_image
 
 _JOBS, _VIDEOS = "jobs", "videos"
 
@@ -40,6 +44,14 @@ class Service:
     """Folder of both."""
     drafts: Drafts
     """Draws frames beside a keyframe that is retouched."""
+    page_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """By it the API knows the requests of the tab: whoever sees the page may look at the jobs, and
+    retouch their keyframes. Another one at each start."""
+
+    @property
+    def frames(self) -> Frames:
+        """Gives single frames of jobs."""
+        return Frames(self.engine, self.drafts)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -75,12 +87,41 @@ class Service:
         See `JobEngine.retouch`.
         """
         with self.engine.unchanged():
-            require_free(self.root, self.environment.limits.free_megabytes, what="A keyframe")
-            path = self.engine.outcome(job).keys.get(number)
-            known = read_image(path) if path else None
-            if known is not None:
-                image = scale_frame(image, (known.shape[1], known.shape[0]))
-            return self.engine.retouch(job, number, image)
+            return self.engine.retouch(job, number, self._fit(job, number, image))
+
+    def retouch_and_look(
+        self, job: str, number: int, image: NDArray[np.uint8], frame: int, layer: Layer
+    ) -> tuple[JobStatus, Seen | None]:
+        """As `retouch`, and what a frame of the job shows then. It comes before the job begins,
+        which would take the cores."""
+        with self.engine.unchanged(), ThreadPoolExecutor(1) as beside:
+            image = self._fit(job, number, image)
+            segment = self._find_drafted(job, number, frame) if layer is Layer.RESULT else None
+            if segment is None:
+                status = self.engine.retouch(job, number, image)
+                seen = self.frames.look(job, frame, layer)
+            else:  # drawn while the keyframe is written
+                request = self.engine.request(job)
+                draft = beside.submit(self.drafts.draw_in, request, segment, frame, {number: image})
+                status = self.engine.retouch(job, number, image)
+                drawn = draft.result()
+                seen = None if drawn is None else Seen(drawn, draft=True)
+        self.drafts.prepare(job, frame)
+        return status, seen
+
+    def _fit(self, job: str, number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image for a keyframe of a job, in its size; NoRoomError where the disk is full."""
+        require_free(self.root, self.environment.limits.free_megabytes, what="A keyframe")
+        path = self.engine.outcome(job).keys.get(number)
+        size = read_image_size(path) if path else None
+        return scale_frame(image, size) if size else image
+
+    def _find_drafted(self, job: str, number: int, frame: int) -> JobSegment | None:
+        """The segment beside a keyframe that a frame lies in, of a job that has a video."""
+        if self.engine.outcome(job).output is None:
+            return None
+        beside = (s for s in list_segments(self.engine.folder(job)) if s.touches(number))
+        return next((segment for segment in beside if frame in segment.interior), None)
 
     def redo_keyframe(self, job: str, number: int, seed: int) -> JobStatus:
         """Translate a keyframe of a job again; the video, if there is one, is made again with it.

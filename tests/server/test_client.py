@@ -103,6 +103,12 @@ def test_own_keyframes_and_a_cancelled_job(client: Client, video: str, tmp_path:
     for path in paths.values():
         cv2.imwrite(str(path), blue)
     began = client.submit(video, "propagation", SETTINGS, keyframes=paths)
+    client.wait(began.id, every=0.05)
+    assert client.retouch(began.id, 0, paths[0]).state in ("queued", "running", "done")
+    looked = client.download_frame(began.id, 2, tmp_path / "2.jpg", layer="source")
+    draft = client.download_draft(began.id, 2, tmp_path / "2.png")
+    assert [path.read_bytes()[:2] for path in (looked, draft)] == [b"\xff\xd8", b"\x89P"]
+    client.wait(began.id, every=0.05)
     slow = {**SETTINGS, "sampling": {"resolution": 64, "steps": 400, "strength": 1.0}}
     behind = client.submit(video, settings=slow)
     with pytest.raises(StillRunningError, match="goes on"):

@@ -54,13 +54,18 @@ class Access:
             raise SettingsError(f"{flag} names nobody; give user:password, or leave it away.")
         return cls(tuple(pairs), dependencies, origins=origins or Origins(), flag=flag)
 
-    def require(self, connection: HTTPConnection) -> None:
+    def require(self, connection: HTTPConnection, *, from_page: bool = False) -> None:
         """Raise 403 for the page of another site, and 401 unless the request carries the name and
-        the password of somebody, or reads what the page shows to who asks."""
+        the password of somebody, or reads what the page shows to who asks.
+
+        Args:
+            from_page: the tab itself asks for what it does by its own buttons too.
+        """
         self.origins.require(
             connection, guarded=bool(self.credentials or self.dependencies)
         )
-        if not self.credentials or self._known(connection.headers.get("authorization", "")):
+        known = self._known(connection.headers.get("authorization", ""))
+        if not self.credentials or known or from_page:
             return
         reads = connection.scope.get("method") in ("GET", "HEAD")
         if not (reads and self.knows and self.knows(connection)):

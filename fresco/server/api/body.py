@@ -7,7 +7,7 @@ pages of the program around still answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
@@ -103,6 +103,14 @@ class Lane:
     async def receive(self, body: Incoming, sink: Sink, most: int) -> None:
         """Give a body to `sink`; 413 where it is longer than `most` bytes, however long it says
         it is, and 408 where it does not come."""
+        async for block in self._take_blocks(body, most):
+            await self.run_shortly(partial(sink.write, block))
+
+    async def receive_whole(self, body: Incoming, most: int) -> bytes:
+        """A small body, in memory; errors as of `receive`."""
+        return b"".join([block async for block in self._take_blocks(body, most)])
+
+    async def _take_blocks(self, body: Incoming, most: int) -> AsyncIterator[bytes]:
         taken = 0
         while not body.ended:
             block = await body.take_block()
@@ -113,7 +121,7 @@ class Lane:
                     "upload a video by POST /fresco/videos, shorten it, or raise the limit in the "
                     "settings."
                 )
-            await self.run_shortly(partial(sink.write, block))
+            yield block
 
     async def run_shortly(self, work: Callable[[], _T]) -> _T:
         """Do what is soon done, in a thread."""

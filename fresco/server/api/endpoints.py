@@ -7,16 +7,22 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import HTTPException, Query, Request, Response
 
 from fresco.errors import FrescoError
 from fresco.server.api.body import Incoming, Lane
 from fresco.server.api.json_body import MOST_PLAIN, JsonBody
 from fresco.server.api.sources import limit_inline
 from fresco.server.api.upload import UploadedFile
+from fresco.server.frames import Layer
 from fresco.server.service import Service
 from fresco.server.space import require_free
 
+IMAGE_TYPES = ("image/png", "image/jpeg")
+"""Types of a body that is an image itself."""
+_LARGEST_IMAGE = 16
+"""Megabytes of it, as it is taken into memory."""
+_LAYER: Any = Query(Layer.RESULT, description="What of that frame is answered.")
 _BASE64 = 4 / 3
 """Bytes of text for a byte of a file."""
 _MEGABYTE = 1_000_000
@@ -85,10 +91,21 @@ def take_json_of_job(service: Service, lane: Lane, handler: Callable[..., Respon
     return endpoint
 
 
-def take_json_of_keyframe(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
-    """An endpoint whose handler takes an object, the id of a job and the number of a keyframe."""
-    async def endpoint(request: Request, job: str, number: int) -> Response:
-        return await _take(service, lane, partial(handler, job=job, number=number), request)
+def take_keyframe(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
+    """An endpoint whose handler takes an image, as bytes or in an object, a keyframe's job and
+    number, and the frame that is looked at."""
+    async def endpoint(
+        request: Request, job: str, number: int,
+        look: int | None = Query(None, description="Answer this frame with the new keyframe."),
+        layer: Layer = _LAYER,
+    ) -> Response:
+        work = partial(handler, job=job, number=number, look=look, layer=layer)
+        if _find_type(request) not in IMAGE_TYPES:
+            return await _take(service, lane, work, request)
+        async with _open(request, lane) as incoming:
+            most = min(_LARGEST_IMAGE, limit_inline(service)) * _MEGABYTE
+            data = await lane.receive_whole(incoming, most)
+            return await lane.run(partial(work, data))
 
     return endpoint
 
@@ -128,12 +145,16 @@ def _require_json(request: Request) -> None:
     length = headers.get("content-length", "0").strip()
     if length == "0" and "transfer-encoding" not in headers:
         return
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _find_type(request)
     if not (kind == "application/json" or _is_derived(kind)):
         raise HTTPException(
             415, f"The body is {kind[:100] or 'of no type'}; send JSON, with the header "
             "Content-Type: application/json."
         )
+
+
+def _find_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _is_derived(kind: str) -> bool:

@@ -27,16 +27,25 @@ from fresco.server.api.models import ResumeBody
 from fresco.server.api.pydantic_shim import list_given
 from fresco.server.api.route import Answer, MissingError
 from fresco.server.api.sources import limit_inline, open_video, store_keyframes
-from fresco.server.images import decode_sent_image, encode_png
+from fresco.server.frames import Layer, Seen
+from fresco.server.images import decode_sent_image, encode_png, fit_side
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.server.space import NoRoomError
+from fresco.server.videos import encode_jpeg
 from fresco.settings import FrescoSettings
 from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
 _MOST_DRAFTS = 4
 """Drafts drawn at once; each keeps a core busy."""
+_PATIENCE = 5.0
+"""Seconds that a frame waits for its turn."""
+_LONGEST_SIDE = 1280
+"""Pixels of the longest side of a frame that is looked at, where nobody asks for another one."""
+_LAYER: Any = Query(Layer.RESULT, description="What of the frame is looked at.")
+_QUALITY = 90
+"""Of JPEG."""
 
 
 class JobRoutes:
@@ -46,6 +55,7 @@ class JobRoutes:
         self._service, self._engine = service, service.engine
         self._events = Events(service.engine)
         self._drafting = threading.BoundedSemaphore(_MOST_DRAFTS)
+        self._looking = threading.BoundedSemaphore(_MOST_DRAFTS)
 
     def submit(self, payload: Any) -> Response:
         """Queue a job."""
@@ -129,15 +139,37 @@ class JobRoutes:
         path = _require_file(path, job, f"keyframe {number}")
         return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
 
-    def retouch(self, payload: Any, job: str, number: int) -> Response:
+    def retouch(
+        self, payload: Any, job: str, number: int, look: int | None, layer: Layer
+    ) -> Response:
         """Replace a keyframe. A job that has a video makes it again: of the frames only those
-        beside the keyframe."""
-        body = models.read_body(models.KeyframeBody, payload)
+        beside the keyframe. The answer is the job, or the frame `look` as it is then."""
         if number not in self._engine.outcome(job).keys:
             raise MissingError(f"Job {job} has no keyframe {number}; see its keyframes.")
-        data = read_whole(open_file("image", body.image, limit_inline(self._service)))
-        image = decode_sent_image("image", data)
-        return Answer(dump_status(self._service.retouch(job, number, image)))
+        if not isinstance(payload, bytes):
+            body = models.read_body(models.KeyframeBody, payload)
+            payload = read_whole(open_file("image", body.image, limit_inline(self._service)))
+        image = decode_sent_image("image", payload)
+        if look is None:
+            return Answer(dump_status(self._service.retouch(job, number, image)))
+        status, seen = self._service.retouch_and_look(job, number, image, look, layer)
+        return _answer_seen(seen, _LONGEST_SIDE) if seen else Answer(dump_status(status))
+
+    def frame(
+        self, job: str, number: int,
+        layer: Layer = _LAYER,
+        side: int = Query(_LONGEST_SIDE, ge=1, le=8192, description="Most pixels of a side."),
+    ) -> Response:
+        """A frame of the source or of what was made of it, as it is now: JPEG."""
+        if not self._looking.acquire(timeout=_PATIENCE):
+            raise NoRoomError("Too many frames are looked at; ask again in a second.")
+        try:
+            seen = self._service.frames.look(job, number, layer)
+            if seen is None:
+                raise MissingError(f"Job {job} has no {layer.value} of frame {number}.")
+            return _answer_seen(seen, side)
+        finally:
+            self._looking.release()
 
     def draft(self, job: str, number: int) -> Response:
         """A frame between two keyframes that are there, as a draft of these: PNG."""
@@ -188,6 +220,16 @@ class JobRoutes:
         media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         saved = f"{name or f'{job}-{what}'}{path.suffix}"
         return answer_file(path, request.headers, media, saved)
+
+
+def _answer_seen(seen: Seen, side: int) -> Response:
+    return Response(encode_jpeg(fit_side(seen.image, side), _QUALITY), media_type="image/jpeg",
+                    headers={
+        "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+        "X-Fresco-Draft": "true" if seen.draft else "false",
+        # Named, so that no middleware compresses it once more.
+        "Content-Encoding": "identity",
+    })
 
 
 def _require_file(path: Path | None, job: str, what: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -43,8 +44,22 @@ class MissingError(SettingsError):
     """A job has not made this."""
 
 
-def make_route_class(access: Access) -> type[APIRoute]:
-    """The class of the API's routes."""
+PAGE_KEY = "x-fresco-page"
+"""Header by which the tab says that it asks."""
+_OF_PAGE = frozenset({
+    ("GET", "/fresco/jobs/{job}/frames/{number}"),
+    ("POST", "/fresco/jobs/{job}/keyframes/{number}"),
+})
+"""Routes that the tab calls itself. What it asks for comes by them sooner than by gradio; where
+the API alone has a password, the page has none."""
+
+
+def make_route_class(access: Access, page_key: str) -> type[APIRoute]:
+    """The class of the API's routes.
+
+    Args:
+        page_key: value of the tab's `PAGE_KEY`.
+    """
 
     class GuardedRoute(APIRoute):
         """Asks who it is before the first byte of a body is read.
@@ -58,7 +73,11 @@ def make_route_class(access: Access) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                access.require(request)
+                given = request.headers.get(PAGE_KEY, "")
+                from_page = (request.method, self.path_format) in _OF_PAGE and (
+                    secrets.compare_digest(given.encode(), page_key.encode())
+                )
+                access.require(request, from_page=from_page)
                 try:
                     return await handle(request)
                 except RequestValidationError as error:

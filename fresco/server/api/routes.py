@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, FastAPI
 from fresco.server.api import models, upload
 from fresco.server.api.access import Access
 from fresco.server.api.endpoints import (
+    IMAGE_TYPES,
     Lanes,
     take_json,
     take_json_of_job,
-    take_json_of_keyframe,
+    take_keyframe,
     take_upload,
 )
 from fresco.server.api.jobs import JobRoutes
@@ -30,7 +31,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
     learn_own_names()
     router = APIRouter(
         prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
-        route_class=make_route_class(access),
+        route_class=make_route_class(access, service.page_key),
         dependencies=[Depends(dependency) for dependency in access.dependencies],
     )
     server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)
@@ -50,6 +51,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/keyframes", jobs.keyframes),
         ("GET", "/jobs/{job}/keyframes/{number}", jobs.keyframe),
         ("GET", "/jobs/{job}/drafts/{number}", jobs.draft),
+        ("GET", "/jobs/{job}/frames/{number}", jobs.frame),
         ("GET", "/jobs/{job}/report", jobs.report),
         ("GET", "/jobs/{job}/log", jobs.log),
         ("GET", "/jobs/{job}/events", jobs.events),
@@ -63,18 +65,24 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
         ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,
          make_schema(models.ResumeBody)),
-        ("/jobs/{job}/keyframes/{number}", jobs.retouch, take_json_of_keyframe, plain,
+        ("/jobs/{job}/keyframes/{number}", jobs.retouch, take_keyframe, plain,
          make_schema(models.KeyframeBody)),
     ):
         lane = lanes.detections if path == "/keyframes" else (
             lanes.uploads if take is take_upload else lanes.requests)
         # FastAPI reads no body (see route.py), and knows of it only what it shows.
-        body = {"requestBody": {"content": {kind: {"schema": payload}}}}
+        content = {kind: {"schema": payload}}
+        if take is take_keyframe:
+            content |= {image: {"schema": _FILE} for image in IMAGE_TYPES}
+        body = {"requestBody": {"content": content}}
         router.add_api_route(
             path, take(service, lane, handler), methods=["POST"], openapi_extra=body,
             name=handler.__name__, description=handler.__doc__, responses=_ERRORS,
         )
     app.include_router(router)
+
+
+_FILE = {"type": "string", "format": "binary"}
 
 
 def _error(description: str) -> dict[str, Any]:

@@ -311,27 +311,25 @@ class JobStore:
     ) -> JobRequest:
         """Replace one of the keyframes that a job has; the request that goes on with it."""
         keys = self.outcome(job).keys
-        if request.goal is Goal.PROPAGATION:
-            request = self._retouch_external(job, request, keys, number, image)
         write_image(keys[number], image)
+        if request.goal is Goal.PROPAGATION:
+            request = self._retouch_external(job, request, keys, number)
         self.note_retouched(job, number)
         return request
 
     def _retouch_external(
-        self, job: str, request: JobRequest, keys: Mapping[int, Path], number: int,
-        image: NDArray[np.uint8],
+        self, job: str, request: JobRequest, keys: Mapping[int, Path], number: int
     ) -> JobRequest:
         """External keyframes are those of a folder, which may be somebody's own: the job gets one
-        with the same keyframes under their frame numbers."""
+        with the keyframes that it has under their frame numbers."""
         own = Path(request.own_keys)
         ours = own.parent in (self.folder(job), self.root / _INCOMING)
+        new = {number}
         if not (ours and (own / EXPORTED).is_file()):
-            own = self.new_folder()
-            for other, path in keys.items():
-                if other != number:
-                    write_bytes(own / frame_name(other), path.read_bytes())
+            own, new = self.new_folder(), set(keys)
             write_json(own / EXPORTED, {})
-        write_image(own / frame_name(number), image)
+        for each in new:
+            write_bytes(own / frame_name(each), keys[each].read_bytes())
         return dataclasses.replace(request, own_keys=str(own))
 
     def retouched(self, job: str) -> frozenset[int]:

@@ -1,8 +1,9 @@
 """Answers to what the page of the tab asks while it is open: JSON in, JSON out.
 
 One question at a time goes through two hidden components and gradio's own events, so the login of
-the page guards it too. The page cannot use the API instead: with `--api-auth` alone it has no
-credentials for it. Nothing of a host or of gradio is imported.
+the page guards it too. With `--api-auth` alone the page has no credentials for the API; for frames
+of jobs and for a retouch it uses that by a key, see `fresco.server.api.route`. Nothing of a host or
+of gradio is imported.
 """
 
 from __future__ import annotations
@@ -19,20 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
-from fresco.server.encoded import decode_base64
-from fresco.server.images import decode_sent_image
+from fresco.server.images import fit_side
 from fresco.server.jobs.engine import NothingToDoError
-from fresco.server.jobs.job import JobRequest
-from fresco.server.jobs.segments import JobSegment, find_carried, list_carried, list_segments
+from fresco.server.jobs.segments import list_carried
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
-from fresco.video.size import scale_frame
 from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job, name_next_step
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
-from fresco.workspace import frame_name, read_image, read_json
+from fresco.workspace import read_image, read_json
 
 _MOST_THUMBNAILS = 48
 """Small images in one answer; the page asks again for more."""
@@ -47,9 +45,7 @@ _LISTED = 100
 _LOG_END = 200_000
 """Characters of the end of a log that are shown."""
 
-_LARGEST_IMAGE, _PREFIX = 16_000_000, 300
-"""Bytes of an image that the page sends, and letters of what may stand before its base64."""
-_CHANGING = frozenset({"cancel", "resume", "delete", "again", "retouch", "delete_video"})
+_CHANGING = frozenset({"cancel", "resume", "delete", "again", "delete_video"})
 """Questions that change something."""
 _REMEMBERED = 256
 """Latest answers to such questions that are given again."""
@@ -80,7 +76,6 @@ class Answers:
             "delete": lambda ask, _: service.delete_job(
                 _text(ask, "job"), video=bool(ask.get("video"))),
             "again": self._again,
-            "retouch": self._retouch,
             "videos": self._videos,
             "delete_video": self._delete_video,
         }
@@ -132,54 +127,10 @@ class Answers:
         return {number: _jpeg_address(data) for number, data in found.items()}
 
     def _frame(self, question: Question, source: str) -> dict[str, Any]:
-        """A frame of the source and, of a job, the same frame of its result."""
-        number, job = int(question["frame"]), str(question.get("job") or "")
-        if not job:
-            return {"before": _large(read_frame(Path(_there(source)), number))}
-        request = self._engine.request(job)
-        before = read_frame(Path(request.source), number)
-        after, kind = self._after(job, request, number, keys=bool(question.get("key")))
-        if number in self._engine.outcome(job).keys:
-            self._service.drafts.prepare(job, number)  # it may be retouched next
-        if after is None:
-            return {"before": _large(before), "after": None, "kind": kind}
-        size = (before.shape[1], before.shape[0])
-        return {"before": _large(before), "after": _large(scale_frame(after, size)), "kind": kind}
-
-    def _after(
-        self, job: str, request: JobRequest, number: int, *, keys: bool
-    ) -> tuple[NDArray[np.uint8] | None, str]:
-        """A frame of what a job made: of the video, or a keyframe as the model gave it.
-
-        Returns:
-            The image, and "draft" where it is one, beside a keyframe that was retouched.
-        """
-        outcome = self._engine.outcome(job)
-        if keys or not (outcome.output and outcome.output.exists()):
-            return (read_image(outcome.keys[number]) if number in outcome.keys else None), ""
-        if number in self._engine.retouched(job) and number in outcome.keys:
-            return read_image(outcome.keys[number]), ""
-        for segment in self._list_retouched(job):
-            if number in segment.interior:
-                place = find_carried(self._engine.folder(job), segment)
-                new = read_image(place / frame_name(number)) if place else None
-                if new is not None:
-                    return new, ""
-                draft = self._service.drafts.draw(job, number)
-                if draft is not None:
-                    return draft, "draft"
-        first = request.settings.output.first_frame
-        return read_frame(outcome.output, number - first), ""
-
-    def _list_retouched(self, job: str) -> list[JobSegment]:
-        """The segments of which a keyframe differs from that in the video."""
-        retouched = self._engine.retouched(job)
-        if not retouched:
-            return []
-        return [
-            segment for segment in list_segments(self._engine.folder(job))
-            if retouched & {segment.first, segment.last}
-        ]
+        """A frame of the source in the tab; those of jobs come from the API."""
+        return {"before": _address(fit_side(
+            read_frame(Path(_there(source)), int(question["frame"])), _SIDE
+        ))}
 
     # The jobs
 
@@ -207,7 +158,8 @@ class Answers:
                 {"first": segment.first, "last": segment.last,
                  "drafts": self._service.drafts.count(chosen, segment),
                  "full": len(list_carried(self._engine.folder(chosen), segment))}
-                for segment in self._list_retouched(chosen) if outcome.output
+                for segment in self._service.frames.list_retouched(chosen)
+                if outcome.output
             ],
             "first": first, "last": first + self._length(outcome.output) - 1,
             "seed": request.settings.sampling.seed,
@@ -255,7 +207,10 @@ class Answers:
         for number in _numbers(question):
             image = read_image(keys[number]) if number in keys else None
             if image is not None:
-                found[number] = _address(_shrink(image, _THUMBNAIL / image.shape[0]))
+                height, width = image.shape[:2]
+                found[number] = _address(fit_side(
+                    image, round(_THUMBNAIL * max(width, height) / height)
+                ))
         return found
 
     def _report(self, question: Question, source: str) -> str:
@@ -270,19 +225,6 @@ class Answers:
             _text(question, "job"), int(question["frame"]), int(question["seed"])
         ))
 
-    def _retouch(self, question: Question, source: str) -> dict[str, Any]:
-        """Replace a keyframe of a job by an image; the frame that is looked at, with it."""
-        job, number = _text(question, "job"), int(question["frame"])
-        image = _read_sent(question)
-        with self._engine.unchanged():  # what is looked at comes before the job begins
-            status = self._service.retouch(job, int(question["keyframe"]), image)
-            after, kind = self._after(
-                job, self._engine.request(job), number, keys=bool(question.get("key"))
-            )
-        self._service.drafts.prepare(job, number)
-        return {"job": dump_job(status), "after": None if after is None else _large(after),
-                "kind": kind}
-
 
 def _keys(question: Question, source: str) -> dict[str, Any]:
     """Keyframes and words as the page's timeline takes them."""
@@ -291,18 +233,6 @@ def _keys(question: Question, source: str) -> dict[str, Any]:
     )
     words |= import_words(str(question.get("words", "")))
     return {"keys": list(keys), "words": words, "export": export_keys(keys, words)}
-
-
-def _read_sent(question: Question) -> NDArray[np.uint8]:
-    """The image of a question, in base64."""
-    text = _text(question, "image")
-    if len(text) > _LARGEST_IMAGE * 4 // 3 + _PREFIX:
-        raise SettingsError(
-            f"The image is larger than {_LARGEST_IMAGE // 1_000_000} MB; save it as JPEG."
-        )
-    return decode_sent_image("The image", decode_base64(
-        "The image", text, "choose a PNG or JPEG file."
-    ))
 
 
 def _there(source: str) -> str:
@@ -325,18 +255,6 @@ def _changed(path: Path | None) -> int:
         return path.stat().st_mtime_ns // 1_000_000 if path else 0
     except OSError:
         return 0
-
-
-def _large(rgb: NDArray[np.uint8]) -> str:
-    return _address(_shrink(rgb, _SIDE / max(rgb.shape[:2])))
-
-
-def _shrink(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """The image in a smaller size; one that would grow stays as it is."""
-    if scale >= 1:
-        return rgb
-    height, width = rgb.shape[:2]
-    return scale_frame(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def _address(rgb: NDArray[np.uint8]) -> str:

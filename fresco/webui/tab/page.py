@@ -30,7 +30,7 @@ from fresco.webui.widgets.events import on
 
 
 def build_tab(service: Service) -> gr.Blocks:
-    """The tab's components and what they do; the rest is in style.css and fresco.js."""
+    """The tab's components and what they do; the rest is in style.css and javascript/."""
     controls, detections = SettingControls(), Detections()
     offer = service.environment.offer()
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
@@ -57,7 +57,7 @@ def build_tab(service: Service) -> gr.Blocks:
                 gr.HTML('<div id="fresco_jobs"></div>')
                 gr.HTML('<div id="fresco_uploads"></div>')
                 _step(5, "Result")
-                make_results_section()
+                make_results_section(service.page_key)
         bind_source(service, detections, parts, controls, run, detect)
         bind_run(service, run, parts.source, controls)
         bind_estimate(service, estimate, controls)

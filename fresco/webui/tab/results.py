@@ -15,8 +15,13 @@ _PARTS = ("gallery", "compare", "result", "files", "measures", "log")
 the video and the files from the routes of the API, which ask who it is."""
 
 
-def make_results_section() -> None:
-    """Places that the page fills."""
+def make_results_section(page_key: str) -> None:
+    """Places that the page fills.
+
+    Args:
+        page_key: by which the API knows the page, see `Service`.
+    """
+    gr.HTML(f'<div id="fresco_page_key" data-key="{page_key}" hidden></div>')
     for part in _PARTS:
         gr.HTML(f'<div id="fresco_{part}"></div>')
 

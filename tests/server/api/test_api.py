@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import requests
 import webuiapi
+from numpy.typing import NDArray
 from PIL import Image
 
 from fresco.server.jobs.job import JobRequest
@@ -213,9 +214,26 @@ def test_a_keyframe_is_replaced(server: ApiServer, video: str) -> None:
     server.refused(422, "POST", f"jobs/{began}/keyframes/x", json={"image": make_image()})
     assert server.json("GET", f"jobs/{began}")["state"] == "done"
     black = np.zeros((50, 70, 3), np.uint8)
-    sent = base64.b64encode(cv2.imencode(".png", black)[1].tobytes()).decode()
-    again = server.json("POST", f"jobs/{began}/keyframes/0", json={"image": sent})
+    sent = cv2.imencode(".png", black)[1].tobytes()
+    again = server.json("POST", f"jobs/{began}/keyframes/0", json={
+        "image": base64.b64encode(sent).decode()})
     assert again["state"] in ("queued", "running")
+    looked = server.ask("POST", f"jobs/{began}/keyframes/0?look=0", data=sent,
+                        headers={"Content-Type": "image/png"})
+    assert looked.headers["content-type"] == "image/jpeg"
+    assert decoded(looked).mean() < 4
+    drawn = server.ask("POST", f"jobs/{began}/keyframes/0?look=1", data=sent,
+                       headers={"Content-Type": "image/png"})
+    assert drawn.headers["x-fresco-draft"] == "true"
+    assert 40 < decoded(drawn)[..., 2].mean() < 250, "between black and red"
+    assert decoded(server.ask("GET", f"jobs/{began}/frames/0?layer=source&side=32")).shape == (
+        32, 32, 3)
+    assert decoded(server.ask("GET", f"jobs/{began}/frames/0?layer=keyframe")).max() < 4
+    server.refused(404, "GET", f"jobs/{began}/frames/1?layer=keyframe")
+    server.refused(422, "GET", f"jobs/{began}/frames/{FRAMES + 5}?layer=source")
+    server.refused(422, "GET", f"jobs/{began}/frames/0?layer=everything")
+    server.refused(422, "POST", f"jobs/{began}/keyframes/0", data=b"no image",
+                   headers={"Content-Type": "image/png"})
     draft = server.ask("GET", f"jobs/{began}/drafts/1")
     assert draft.headers["content-type"] == "image/png"
     assert cv2.imdecode(np.frombuffer(draft.content, np.uint8), cv2.IMREAD_COLOR) is not None
@@ -227,6 +245,14 @@ def test_a_keyframe_is_replaced(server: ApiServer, video: str) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
     assert frames[0].mean() < 4
     assert abs(frames[-1].mean((0, 1)) - (254, 0, 0)).max() < 4
+
+
+def decoded(answer: requests.Response) -> NDArray[np.uint8]:
+    """The image of an answer, [H, W, 3]."""
+    assert answer.status_code == 200, answer.text
+    image = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 def test_an_uploaded_folder_of_keyframes_goes_with_its_job(

@@ -91,6 +91,18 @@ def test_every_route_opens_with_a_password(
         assert answer.status_code in (200, 404, 409, 422), (method, path)
 
 
+def test_the_page_looks_and_retouches_by_its_key(server: ApiServer) -> None:
+    """And does nothing else by it; another program's guess is none."""
+    key = {"X-Fresco-Page": server.service.page_key}
+    missing = "jobs/0123456789abcdef"
+    assert server.ask("GET", f"{missing}/frames/0", headers=key).status_code == 404
+    assert server.ask("POST", f"{missing}/keyframes/0", json={}, headers=key).status_code == 404
+    server.refused(401, "GET", "jobs", headers=key)
+    server.refused(401, "GET", f"{missing}/keyframes/0", headers=key)
+    for wrong in ("", "x" * 43):
+        server.refused(401, "GET", f"{missing}/frames/0", headers={"X-Fresco-Page": wrong})
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_everybody_listed_may_come_in(server: ApiServer, pair: tuple[str, str]) -> None:
     assert server.ask("GET", "version", headers=basic(*pair)).status_code == 200

@@ -90,7 +90,11 @@ def test_every_style_is_for_our_own_elements() -> None:
 
 
 def test_the_page_has_one_global_object() -> None:
-    script = (ROOT / "javascript" / "fresco.js").read_text("utf-8")
-    assert re.findall(r"^(?:var|let|const|function)\s+(\w+)", script, re.MULTILINE) == ["fresco"]
+    found: list[str] = []
+    scripts = [path.read_text("utf-8") for path in sorted((ROOT / "javascript").glob("*.js"))]
+    for script in scripts:
+        found += re.findall(r"^(?:var|let|const|function)\s+(\w+)", script, re.MULTILINE)
+    assert found == ["fresco"]
+    script = "".join(scripts)
     identities = re.findall(r"""\bid: ["'](\w+)["']|class: ["'`](\w+)""", script)
     assert all(name.startswith("fresco_") for pair in identities for name in pair if name)

@@ -18,6 +18,7 @@ import pytest
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.server.drafts import Drafts
+from fresco.server.frames import Layer
 from fresco.server.jobs.engine import JobEngine, NothingToDoError
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome
@@ -352,7 +353,7 @@ def test_pictures_of_the_source(page: Page) -> None:
     assert np.abs(seen[28, 4].astype(int) - (220, 60, 40)).max() > 25
 
 
-def test_before_and_after_are_the_same_frame_at_one_size(
+def test_before_and_after_are_the_same_frame(
     page: Page, service: Service, source: LoadedClip, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -365,12 +366,14 @@ def test_before_and_after_are_the_same_frame_at_one_size(
     monkeypatch.setattr(
         type(service.engine), "outcome", lambda *_: Outcome(result, keys, None, None, ())
     )
-    video = picture_of(page.ask("frame", frame=5, job=job)["after"])
-    assert abs(int(video[32, 32].mean()) - 90) < 6, "frame 5 of the source is frame 3 of the result"
-    key = page.ask("frame", frame=3, job=job, key=True)
-    assert picture_of(key["after"]).shape == picture_of(key["before"]).shape
-    assert picture_of(key["after"]).mean() < 15
-    assert page.ask("frame", frame=4, job=job, key=True)["after"] is None
+    video = service.frames.look(job, 5, Layer.RESULT)
+    assert video
+    assert abs(int(video.image[32, 32].mean()) - 90) < 6, (
+        "frame 5 of the source is frame 3 of the result")
+    key = service.frames.look(job, 3, Layer.KEYFRAME)
+    assert key
+    assert key.image.mean() == 9
+    assert service.frames.look(job, 4, Layer.KEYFRAME) is None
     known = page.ask("jobs", job=job)["chosen"]
     assert (known["first"], known["last"]) == (2, 7)
     assert list(known["keys"]) == ["3"]
@@ -397,30 +400,6 @@ def test_jobs_are_listed_cancelled_resumed_and_deleted(
     for what in ("log", "report", "cancel", "resume", "delete"):
         with pytest.raises(SettingsError, match="no job"):
             page.ask(what, job="../../etc")
-
-
-@pytest.mark.parametrize(("image", "said"), [
-    ("no base64!", "not base64"), ("data:image/png;base64,R0lGODlhAAAA", "not a PNG or JPEG"),
-    ("A" * 21_400_000, "larger than 16 MB"), ("", "not a PNG or JPEG"),
-], ids=["text", "gif", "large", "empty"])
-def test_what_is_no_image_replaces_no_keyframe(
-    page: Page, service: Service, source: LoadedClip, image: str, said: str
-) -> None:
-    job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
-    with pytest.raises(SettingsError, match=said):
-        page.ask("retouch", job=job, keyframe=0, frame=0, image=image)
-
-
-def test_a_keyframe_that_is_not_there_is_not_replaced(
-    page: Page, service: Service, source: LoadedClip
-) -> None:
-    job = translate_job(service, "", Goal.ALL, source, values_of())[0].id
-    data = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1]
-    image = base64.b64encode(data.tobytes()).decode()
-    with pytest.raises(SettingsError, match=r"not among the keyframes .* none yet"):
-        page.ask("retouch", job=job, keyframe=0, frame=0, image=image)
-    with pytest.raises(SettingsError, match="no job"):
-        page.ask("retouch", job="../../etc", keyframe=0, frame=0, image=image)
 
 
 def test_uploads_are_listed_and_deleted_unless_they_are_needed(
