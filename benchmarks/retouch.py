@@ -174,7 +174,7 @@ def main() -> None:
     frames = Clip.read(given.clip, given.size, 0, KEYS[-1]).images
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        clip = write_clip(folder / "clip.mp4", np.stack(frames))
+        clip = write_clip(folder / "clip.mp4", list(frames))
         with serving(folder) as address:
             start = time.time()
             job = submit(address, clip, frames, given.quality)
