@@ -382,7 +382,7 @@ def test_a_controlnet_brings_its_preprocessor_or_is_warned_about(page: TabPage) 
     page.choose("control_1_model", CANNY)
     module = "document.querySelector('#fresco_control_1_module input').value"
     page.until(f"{module} === 'canny'")
-    assert text_of(page, "control_1_note").strip() == ""
+    page.until("!document.querySelector('#fresco_control_1_note').textContent.trim()")
     page.choose("control_1_module", "none")
     page.until("document.querySelector('#fresco_control_1_note').textContent"
                ".includes('gets every frame itself as its hint')")
