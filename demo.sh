@@ -48,9 +48,23 @@ except FrescoError as error:
 PYTHON_END
 )"
 
+mkdir -p "$out"
+painted_last="$((last_frame < 24 ? last_frame : 24))"
 cat <<NOTE
 
-Translating the first $((last_frame + 1)) frames of $clip
+1 of 2, without any model: every twelfth frame is painted in brush strokes by a classical filter,
+and carried to the first $((painted_last + 1)) frames (usually a minute and a half on two cores)
+
+NOTE
+"$PY" -m demo.paint "$clip" "$out/painted-keys" --every 12 --last-frame "$painted_last"
+"$PY" -m fresco propagate "$clip" --keys "$out/painted-keys" -o "$out/painted.mp4" --offline \
+    --flow dis --last-frame "$painted_last"
+"$PY" -m demo.paint "$clip" "$out/painted-alone" --last-frame "$painted_last"
+"$PY" -m fresco compare "$clip" "$out/painted-alone" "$out/painted.mp4" -o "$out/painted-comparison.mp4"
+
+cat <<NOTE
+
+2 of 2: the first $((last_frame + 1)) frames of $clip are translated
 as "$prompt"
 (usually 3 to 5 minutes on two cores; a second run finds the pictures made: under a minute)
 NOTE: the model is tiny, 18 million weights, trained on a CPU (demo/model/MODEL_CARD.md). It knows a few
@@ -58,19 +72,20 @@ looks: oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel a
     $PY -m fresco translate CLIP --prompt "..." --model a-stable-diffusion-1.5.safetensors -o OUT.mp4
 
 NOTE
-mkdir -p "$out"
 "$PY" -m fresco translate "$clip" -o "$out/translated.mp4" --model "$model" --offline --flow dis \
     --prompt "$prompt" --last-frame "$last_frame" --resolution 256 --steps 10 --strength 0.5 \
     --guidance-scale 1 --background-smoothing --no-source-size --compare --compare-frames 32
 cp "$out/translated-comparison.mp4" "$out/comparison.mp4"
-"$PY" -m demo.report "$out/translated.mp4" -o "$out/report.html"
+"$PY" -m demo.report "$out/translated.mp4" -o "$out/report.html" \
+    --painted "$out/painted-alone" "$out/painted.mp4" "$out/painted-comparison.mp4"
 
 cat <<RESULT
 
 Look at:
-  $PWD/$out/translated.mp4   the translated clip, with its sound
+  $PWD/$out/painted.mp4      painted keyframes, carried to all frames, with the clip's sound
+  $PWD/$out/translated.mp4   the clip translated by the small model
   $PWD/$out/comparison.mp4   source | frame by frame | FRESCO, side by side
-  $PWD/$out/report.html      both, with measures and settings: open it in a browser
+  $PWD/$out/report.html      all of it, with measures and settings: open it in a browser
 RESULT
 
 if [ -n "$page" ]; then

@@ -7,29 +7,57 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fresco.flow.dis import DisEstimator
+from fresco.metrics import Metrics
+from fresco.video.reader import open_source
+from fresco.video.size import carried_size, scale_frame
+
 _CHARTS = {
-    "warp_error": "Warp error (mean squared, values 0 to 1)",
-    "flicker": "Flicker (grey levels)",
-    "edge_agreement": "Edge agreement with the source",
-    "sharpness_ratio": "Sharpness over the source's",
-    "colour_drift": "Colour drift (Lab units)",
+    "flicker": "Flicker: how much the picture trembles, in grey levels. Lower is steadier.",
+    "warp_error": "Warp error: how much a frame differs from the one before it, moved along with "
+    "the motion. Lower is steadier.",
+    "batch_border_jump": "Border jump: warp error where one batch of keyframes meets the next, "
+    "over that elsewhere. 1 is no jump.",
+    "edge_agreement": "Edges: how well they lie where the source has them. 1 is all of them.",
+    "sharpness_ratio": "Sharpness over the source's. 1 is as sharp.",
+    "colour_drift": "Colour drift away from the first frame, in Lab units. Lower is steadier.",
 }
 """Measures that are drawn, with their titles."""
 _NAMES = {
     "source": "source", "vae": "source, encoded and decoded", "frame_by_frame": "frame by frame",
     "fresco": "FRESCO", "flow_propagation": "FRESCO, carried by flow",
-    "patch_propagation": "FRESCO, carried by patches",
+    "patch_propagation": "FRESCO, carried by patches", "alone": "each frame painted alone",
+    "carried": "keyframes carried",
 }
-_COLOURS = {"source": "#8a8f98", "vae": "#b9bdc4", "frame_by_frame": "#d9822b"}
+_COLOURS = {"source": "#8a8f98", "vae": "#b9bdc4", "frame_by_frame": "#d9822b",
+            "alone": "#d9822b"}
 _OURS = "#2f6fd0"
 _LABEL, _BAR, _ROW = 190, 260, 22
 """Widths of the labels and of the longest bar, and a bar's height with its gap, in pixels."""
+
+_MEASURED = 240
+"""Short side of the frames on which the painted clip is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """A clip in brush strokes."""
+
+    alone: Path
+    """Folder of frames, each painted alone."""
+    carried: Path
+    """Video of keyframes that were carried to all frames."""
+    comparison: Path
+    """Both beside the source."""
+
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
@@ -111,7 +139,36 @@ def _name_measured(report: Mapping[str, Any]) -> str:
     return "All frames" if measured == report["frames"] else f"The first {measured} frames"
 
 
-def page(output: Path) -> str:
+def measure_painted(clip: Path, painted: Painted) -> dict[str, dict[str, Any]]:
+    """Measures of the painted clip and of its frames painted alone, on small frames."""
+    results = {"source": clip, "alone": painted.alone, "carried": painted.carried}
+    with contextlib.ExitStack() as stack:
+        opened = {n: stack.enter_context(open_source(path)) for n, path in results.items()}
+        info = opened["carried"].info
+        size = carried_size(info.width, info.height, min(_MEASURED, info.height, info.width))
+        measures = Metrics(DisEstimator(), tuple(results))
+        last = opened["carried"].info.frames - 1
+        streams = [source.frames(0, last) for source in opened.values()]
+        for frames in zip(*streams, strict=True):
+            small = dict(zip(results, (scale_frame(f, size) for f in frames), strict=True))
+            measures.update(small["source"], small)
+    return measures.report()
+
+
+def _render_painted(clip: Path, painted: Painted) -> list[str]:
+    measures = measure_painted(clip, painted)
+    shown = {name: {key: values[key] for key in ("flicker", "warp_error")}
+             for name, values in measures.items()}
+    return [
+        "<h2>Without any model</h2>",
+        "<p>A few keyframes were painted in brush strokes by a classical filter, at full size. "
+        "All frames between them are made of their patches.</p>",
+        _video(painted.comparison, "source | each frame painted alone | keyframes carried"),
+        charts(shown),
+    ]
+
+
+def page(output: Path, painted: Painted | None = None) -> str:
     """The whole page about the run that wrote this video, with what lies beside it."""
     report = json.loads(output.with_name(f"{output.stem}-report.json").read_text("utf-8"))
     comparison = output.with_name(f"{output.stem}-comparison.mp4")
@@ -128,7 +185,8 @@ def page(output: Path) -> str:
         "<h1>FRESCO video to video</h1>",
         f"<p>Prompt: <b>{html.escape(report['settings']['sampling']['prompt'])}</b></p>",
         f"<p>{html.escape(facts)}</p>", *clips,
-        f"<h2>{_name_measured(report)}</h2>", charts(report["measures"]["frames"]),
+        *(_render_painted(Path(report["source"]), painted) if painted else ()),
+        f"<h2>{_name_measured(report)}, in numbers</h2>", charts(report["measures"]["frames"]),
         "<h2>Keyframes alone, before anything is carried</h2>",
         charts(report["measures"]["keyframes"]),
         "<h2>What the measures are</h2>", _table(iter(definitions.items())),
@@ -147,9 +205,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="One page about a run of fresco translate.")
     parser.add_argument("output", type=Path, help="the video that the run wrote")
     parser.add_argument("-o", "--report", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--painted", type=Path, nargs=3, metavar=("ALONE", "CARRIED", "COMPARISON"),
+                        help="the clip without a model: a folder of frames painted alone, the "
+                        "video of carried keyframes, and both beside the source")
     options = parser.parse_args(words)
+    painted = Painted(*options.painted) if options.painted else None
     fresh = options.report.with_suffix(".new")
-    fresh.write_text(page(options.output), "utf-8")
+    fresh.write_text(page(options.output, painted), "utf-8")
     fresh.replace(options.report)
 
 

@@ -1,6 +1,9 @@
-"""Make the animation of the README from the demo's comparison.
+"""Make the animations of the README from the demo's videos.
 
-`bash demo.sh`, then `python -m tools.readme_animation demo-output/comparison.mp4`.
+After `bash demo.sh`:
+
+    python -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp
+    python -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640
 """
 
 from __future__ import annotations
@@ -12,20 +15,17 @@ from PIL import Image
 
 from fresco.video.reader import open_source
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "demo.webp"
-WIDEST = 1020
-"""Pixels: as wide as a README is shown."""
 LARGEST = 4_000_000
 """Bytes that a page may ask of a visitor."""
 
 
-def write_animation(video: Path, target: Path, *, quality: int, every: int) -> int:
+def write_animation(video: Path, target: Path, *, widest: int, quality: int, every: int) -> int:
     """Write every n-th frame of a video as an animated WebP that repeats; its size in bytes."""
     with open_source(video) as source:
         rate = float(source.info.rate)
         frames = [Image.fromarray(rgb) for rgb in source.frames()]
     frames = frames[::every]
-    scale = min(1.0, WIDEST / frames[0].width)
+    scale = min(1.0, widest / frames[0].width)
     size = round(frames[0].width * scale), round(frames[0].height * scale)
     frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]
     frames[0].save(
@@ -38,13 +38,17 @@ def write_animation(video: Path, target: Path, *, quality: int, every: int) -> i
 def main() -> None:
     """Read the command line and write the animation."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("video", type=Path, help="comparison.mp4 of the demo")
+    parser.add_argument("video", type=Path, help="comparison.mp4 or painted.mp4 of the demo")
+    parser.add_argument("target", type=Path, help="the .webp to write")
+    parser.add_argument("--widest", type=int, default=1020, help="pixels; 1020: as a README is")
     parser.add_argument("--quality", type=int, default=75, help="of WebP, 0 to 100")
     parser.add_argument("--every", type=int, default=2, help="take every n-th frame")
     given = parser.parse_args()
-    size = write_animation(given.video, TARGET, quality=given.quality, every=given.every)
+    size = write_animation(
+        given.video, given.target, widest=given.widest, quality=given.quality, every=given.every
+    )
     if size > LARGEST:
-        parser.error(f"{TARGET} has {size} bytes; lower --quality, or take fewer frames.")
+        parser.error(f"{given.target} has {size} bytes; lower --quality, or take fewer frames.")
 
 
 if __name__ == "__main__":

@@ -275,7 +275,10 @@ def compare(arguments: argparse.Namespace) -> None:
 
     labels = ["source", *(path.stem for path in results)]
     with _progress(arguments) as progress:
-        compare_videos([source, *results], labels, output, progress)
+        compare_videos(
+            [source, *results], labels, output, progress,
+            first_frames=[arguments.first_frame, *(0 for _ in results)],
+        )
     sys.stdout.write(f"{output}\n")
 
 

@@ -142,6 +142,8 @@ def _add_compare(made: Any) -> None:
                         "the one frame by frame and the one by FRESCO.")
     parser.add_argument("-o", "--output", metavar="PATH",
                         help="The video [default: SOURCE_compared.mp4 beside the first result].")
+    parser.add_argument("--first-frame", metavar="N", type=int, default=0, help="Frame of the "
+                        "source that is the first one of the results [default 0].")
 
 
 def _add_config(made: Any) -> None:

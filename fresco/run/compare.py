@@ -42,13 +42,15 @@ def _fit_panel(source: FrameSource) -> tuple[int, int]:
 def compare_videos(
     paths: Sequence[Path], labels: Sequence[str], output: Path, progress: Progress,
     *, first_frames: Sequence[int] | None = None, last_frame: int = -1,
-    confirm: Callable[[], None] | None = None,
+    shortest: bool = False, confirm: Callable[[], None] | None = None,
 ) -> None:
-    """Write videos of one length side by side, with the rate and sound of the first.
+    """Write videos side by side, with the rate and sound of the first, which may be longer.
 
     Args:
         first_frames: frame of each video that is shown first; None: 0 for all.
         last_frame: last frame used of the first video; a file cut off behind it is accepted.
+        shortest: end with the shortest one; else all but the first must have one length, and the
+            first at least that.
         confirm: raises what is wrong with the videos, before the result gets its name; None: they
             must be what they were.
     """
@@ -69,12 +71,11 @@ def compare_videos(
             for path, end in zip(paths, ends, strict=True)
         ]
         counts = [s.info.frames - start for s, start in zip(sources, starts, strict=True)]
-        # The shortest one that was cut out of a longer source sets the length.
         count = min(counts)
-        if first_frames is None and len(set(counts)) > 1:
+        if not shortest and count < max(counts[1:], default=0):
             raise VideoError(
                 f"The videos have {', '.join(map(str, counts))} frames; compare versions of one "
-                "clip, which have the same number."
+                "part of a clip, which have the same number."
             )
         _write_panels(sources, starts, count, labels, output, progress, confirm or confirm_all)
 

@@ -102,7 +102,7 @@ def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
     compare_videos(
         [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
         comparison, run.progress, first_frames=[run.clip.first, 0, 0],
-        last_frame=run.clip.frames.end, confirm=run.watch.check,
+        last_frame=run.clip.frames.end, shortest=True, confirm=run.watch.check,
     )
     return comparison
 

@@ -82,6 +82,27 @@ def test_compare_writes_panels_side_by_side(clip: Path, tmp_path: Path) -> None:
     assert size == [3 * 64, FRAMES]
 
 
+def test_compare_takes_results_of_a_part(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The panel of the source begins where the part does."""
+    part, output = tmp_path / "part", tmp_path / "side"
+    part.mkdir()
+    for number, path in enumerate(sorted(clip.glob("*.png"))[3:8]):
+        (part / f"{number}.png").write_bytes(path.read_bytes())
+    words = ["compare", str(clip), str(part), "--first-frame", "3", "-q", "-o", f"{output}.mkv"]
+    assert main(words) == 0
+    video = cv2.VideoCapture(f"{output}.mkv")
+    count = 0
+    while (read := video.read())[0]:
+        left, right = np.split(np.asarray(read[1], np.int16)[28:], 2, axis=1)
+        assert np.abs(left - right)[:, 8:-8].mean() < 3
+        count += 1
+    assert count == 5
+    assert main(["compare", str(part), str(clip), "-q", "-o", f"{output}.mp4"]) == 3
+    assert "have 5, 12 frames" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("quality", ["balanced", "draft"])
 def test_own_keyframes_are_carried_to_all_frames(
     clip: Path, tmp_path: Path, quality: str

@@ -7,9 +7,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo import report
+from fresco.workspace import write_image
+from tests.helpers.clips import moving_texture, write_clip
 
 MEASURES = {
     "fresco": {"warp_error": 0.002, "flicker": 1.5, "pairs": 9},
@@ -67,6 +70,24 @@ def test_the_page_holds_all_it_shows(output: Path) -> None:
     assert len(checker.addresses) == checker.tags.count("video") == 2
     assert all(address.startswith("data:video/mp4;base64,") for address in checker.addresses)
     assert [p.name for p in output.parent.glob("*.new")] == []
+
+
+def test_the_painted_clip_is_measured_and_shown(output: Path) -> None:
+    """What flickers has the longer bar."""
+    frames = moving_texture(6, 64, 64)
+    clip = write_clip(output.with_name("clip.mp4"), frames)
+    facts = json.loads(output.with_name("out-report.json").read_text())
+    output.with_name("out-report.json").write_text(json.dumps(facts | {"source": str(clip)}))
+    alone = output.with_name("alone")
+    for number, frame in enumerate(frames):
+        lit = np.clip(frame + 30.0 * (number % 2), 0, 255).astype(np.uint8)
+        write_image(alone / f"{number}.png", lit)
+    painted = report.Painted(alone, clip, output)
+    measures = report.measure_painted(clip, painted)
+    assert measures["alone"]["flicker"] > 10 * measures["carried"]["flicker"]
+    made = report.page(output, painted)
+    assert made.count("<video") == 3
+    assert made.count("each frame painted alone") == 3  # the caption, and two charts
 
 
 def test_text_of_a_run_is_text_on_the_page(output: Path) -> None:
