@@ -800,17 +800,21 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
             f"sampling.control is {sampling.control!r} but sampling.control_model is empty; "
             "name a ControlNet, or choose none."
         )
-    if settings.mask.source in ("drawing", "files") and not settings.mask.path.strip():
-        raise SettingsError(
-            f"mask.source is {settings.mask.source!r} but mask.path is empty; name the image, "
-            "folder or video, or choose another mask."
-        )
     if sampling.canny_low > sampling.canny_high:
         raise SettingsError(
             f"sampling.canny_low is {sampling.canny_low}, above sampling.canny_high, which is "
             f"{sampling.canny_high}; swap them."
         )
     return settings
+
+
+def require_mask_path(mask: MaskSettings) -> None:
+    """SettingsError where a mask comes from files, and none are named."""
+    if mask.source in ("drawing", "files") and not mask.path.strip():
+        raise SettingsError(
+            f"mask.source is {mask.source!r} but mask.path is empty; name the image, folder or "
+            "video, or choose another mask."
+        )
 
 
 def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:

@@ -127,7 +127,8 @@ class Client:
         self, video: str, goal: str = "all", settings: Settings | None = None, *,
         host: Mapping[str, str] | None = None,
         controlnet: Sequence[Mapping[str, object]] | None = None,
-        keyframes: Mapping[int, str | Path] | None = None, **rest: object,
+        keyframes: Mapping[int, str | Path] | None = None,
+        masks: Mapping[int, str | Path] | None = None, **rest: object,
     ) -> JobStatus:
         """Queue a job.
 
@@ -137,9 +138,10 @@ class Client:
             host: model, sampler and scheduler, as `models` lists them.
             controlnet: units, such as {"model": "...", "module": "canny", "weight": 0.7}.
             keyframes: external keyframes, image files by frame number, for the goal propagation.
+            masks: drawn masks, image files by frame number; white is translated.
             rest: other fields of POST /fresco/jobs, such as preview or title.
         """
-        wishes = _pack(settings, host, controlnet, keyframes)
+        wishes = _pack(settings, host, controlnet, keyframes, masks)
         return _load_job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
 
     def job(self, job: str) -> JobStatus:
@@ -159,7 +161,7 @@ class Client:
         self, job: str, goal: str | None = None, settings: Settings | None = None
     ) -> JobStatus:
         """Queue an ended job again, perhaps with another goal or changed options."""
-        wishes = _pack(settings, None, None, None) | ({"goal": goal} if goal else {})
+        wishes = _pack(settings, None, None, None, None) | ({"goal": goal} if goal else {})
         return _load_job(self._post(f"jobs/{_part(job)}/resume", wishes))
 
     def retouch(self, job: str, number: int, image: str | Path) -> JobStatus:
@@ -374,13 +376,14 @@ def _read(path: Path) -> bytes:
 def _pack(
     settings: Settings | None, host: Mapping[str, str] | None,
     controlnet: Sequence[Mapping[str, object]] | None,
-    keyframes: Mapping[int, str | Path] | None,
+    keyframes: Mapping[int, str | Path] | None, masks: Mapping[int, str | Path] | None,
 ) -> Json:
-    images = None if keyframes is None else {
-        str(number): base64.b64encode(_read(Path(path))).decode("ascii")
-        for number, path in keyframes.items()
-    }
-    given = {"settings": settings, "host": host, "controlnet": controlnet, "keyframes": images}
+    given: dict[str, object] = {"settings": settings, "host": host, "controlnet": controlnet}
+    for name, files in (("keyframes", keyframes), ("masks", masks)):
+        given[name] = None if files is None else {
+            str(number): base64.b64encode(_read(Path(path))).decode("ascii")
+            for number, path in files.items()
+        }
     return {name: value for name, value in given.items() if value is not None}
 
 

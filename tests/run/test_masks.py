@@ -207,6 +207,6 @@ def test_masks_that_cannot_be_meant_are_refused(
         check_mask(open_clip(folder / "source", settings()), MaskSettings(source, str(path)))
 
 
-def test_a_mask_from_files_needs_a_path() -> None:
+def test_a_mask_from_files_needs_a_path(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"mask\.path is empty"):
-        settings(source="drawing")
+        check_mask(open_clip(folder / "source", settings()), MaskSettings("drawing"))

@@ -62,29 +62,34 @@ def read_whole(file: Readable) -> bytes:
     return b"".join(parts)
 
 
-def store_images(keys: ExternalKeyframes, folder: Path, most_megabytes: int) -> None:
-    """Write external keyframes into a folder, under names made here.
+def store_images(
+    keys: ExternalKeyframes, folder: Path, most_megabytes: int, what: str = "keyframes"
+) -> None:
+    """Write images by frame number into a folder, under names made here.
 
     All headers are looked at before the first image is decoded, and each image is decoded before
     it is written.
+
+    Args:
+        what: the field that they came in, for errors.
     """
     left, pixels = most_megabytes * _MEGABYTE, _MOST_PIXELS
     for number, sent in keys.images.items():
-        name = f"keyframes.{number}"
+        name = f"{what}.{number}"
         data = read_whole(open_file(name, sent, most_megabytes))
         _, width, height = read_image_header(name, data)
         left, pixels = left - len(data), pixels - width * height
         if left < 0:
             raise TooLargeError(
-                f"keyframes are larger than {most_megabytes} MB together; send JPEGs, or fewer."
+                f"{what} are larger than {most_megabytes} MB together; send JPEGs, or fewer."
             )
         if pixels < 0:
             raise TooLargeError(
-                f"keyframes hold more than {_MOST_PIXELS} pixels together; send fewer, or scale "
+                f"{what} hold more than {_MOST_PIXELS} pixels together; send fewer, or scale "
                 "them down."
             )
     for number, sent in keys.images.items():
-        name = f"keyframes.{number}"
+        name = f"{what}.{number}"
         data = read_whole(open_file(name, sent, most_megabytes))
         kind, _, _ = read_image_header(name, data)
         decode_sent_image(name, data)

@@ -26,7 +26,7 @@ from fresco.server.api.files import (
 from fresco.server.api.models import ResumeBody
 from fresco.server.api.pydantic_shim import list_given
 from fresco.server.api.route import Answer, MissingError
-from fresco.server.api.sources import limit_inline, open_video, store_keyframes
+from fresco.server.api.sources import limit_inline, open_video, store_keyframes, store_masks
 from fresco.server.frames import Layer, Seen
 from fresco.server.images import decode_sent_image, encode_png, fit_side
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
@@ -65,6 +65,7 @@ class JobRoutes:
         with (
             open_video(self._service, body) as place,
             store_keyframes(self._service, body.keyframes, "") as folder,
+            store_masks(self._service, body.masks, settings) as settings,
         ):
             request = JobRequest(str(place.path), title=place.title)
             status = self._service.submit(_change(request, body, goal, settings, folder))
@@ -79,7 +80,10 @@ class JobRoutes:
         settings = models.merge_settings(body.settings, known.settings)
         goal = body.goal or known.goal
         _refuse_unused(goal, body)
-        with store_keyframes(self._service, body.keyframes, known.own_keys) as folder:
+        with (
+            store_keyframes(self._service, body.keyframes, known.own_keys) as folder,
+            store_masks(self._service, body.masks, settings) as settings,
+        ):
             request = _change(known, body, goal, settings, folder)
             return Answer(dump_status(self._service.resume(job, request)))
 

@@ -120,6 +120,14 @@ def _read_units(value: object) -> tuple[ControlUnit, ...]:
 def _read_keyframes(value: object) -> ExternalKeyframes:
     if isinstance(value, str) and len(value) <= _PATH:
         return ExternalKeyframes({}, value.strip())
+    return _read_images(value, "keyframes")
+
+
+def _read_masks(value: object) -> ExternalKeyframes:
+    return _read_images(value, "masks")
+
+
+def _read_images(value: object, what: str) -> ExternalKeyframes:
     pairs: list[tuple[int, str | EncodedFile]] = []
     if isinstance(value, Mapping | list) and len(value) > _MOST_IMAGES:
         raise WrongValueError(f" holds {len(value)} images; give at most {_MOST_IMAGES}.")
@@ -128,7 +136,7 @@ def _read_keyframes(value: object) -> ExternalKeyframes:
             if not isinstance(image, str | EncodedFile):
                 raise WrongValueError(f".{key} is {image!r}; give a text.")
             image = image.strip() if isinstance(image, str) else image
-            pairs.append((parse_frame_number(key, "keyframes"), image))
+            pairs.append((parse_frame_number(key, what), image))
     elif isinstance(value, list):
         pairs = [_read_named_image(place, item) for place, item in enumerate(value)]
     if not pairs:
@@ -288,6 +296,15 @@ class ResumeBody(ApiModel):
         description="External keyframes, for the goal propagation: an object of base64 PNG or JPEG "
         "by frame number, or a list of {name, image} whose names hold the numbers, or a folder on "
         "the server, where it allows that.",
+    )
+    masks: checked(_read_masks, {"anyOf": [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "array", "items": make_schema(NamedImageBody)},
+    ]}) = Field(
+        None,
+        description="Masks, white where the frame is translated: an object of base64 PNG or JPEG "
+        "by frame number, or a list of {name, image}. They are drawings, which are carried to the "
+        "other frames, unless settings.mask.source is files: then there is one for every frame.",
     )
     preview: whole(1, 1000) = Field(
         None, description="Keyframes of the goal preview; left out: 1."

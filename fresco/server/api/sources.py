@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fresco.errors import SettingsError
 from fresco.server.api.files import open_file, store_images
 from fresco.server.api.models import ExternalKeyframes, VideoBody
 from fresco.server.service import Service
+from fresco.settings import FrescoSettings
 
 INLINE_MEGABYTES = 256
 """Most of a file within JSON; larger ones are uploaded."""
@@ -72,6 +74,25 @@ def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: st
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+@contextmanager
+def store_masks(
+    service: Service, masks: ExternalKeyframes | None, settings: FrescoSettings
+) -> Iterator[FrescoSettings]:
+    """The settings with the masks that came within the request; those are removed on an error."""
+    if masks is None:
+        yield settings
+        return
+    folder = service.engine.new_folder()
+    try:
+        store_images(masks, folder, limit_inline(service), "masks")
+        source = "files" if settings.mask.source == "files" else "drawing"
+        mask = dataclasses.replace(settings.mask, source=source, path=str(folder))
+        yield dataclasses.replace(settings, mask=mask)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def limit_inline(service: Service) -> int:

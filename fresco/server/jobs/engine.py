@@ -27,7 +27,9 @@ from fresco.server.jobs.job import (
     JobRequest,
     JobStatus,
     State,
+    list_folders,
     list_request_notes,
+    with_folders,
     with_seed,
 )
 from fresco.server.jobs.log import Say, open_log
@@ -146,7 +148,7 @@ class JobEngine:
     # What may be asked for
 
     def new_folder(self) -> Path:
-        """An empty folder for uploaded keyframes; named as `own_keys`, it becomes the job's."""
+        """An empty folder for uploaded images; it becomes that of the job whose request names it."""
         with self._table.changed:
             self._require_held()
             return self._store.new_folder()
@@ -188,11 +190,14 @@ class JobEngine:
         young = time.time() - status.created < pressed
         if request.random_seed and known.random_seed and young:
             request = with_seed(request, known.settings.sampling.seed)
-        if dataclasses.replace(request, own_keys=known.own_keys) != known:
+        folders, theirs = list_folders(request), list_folders(known)
+        if with_folders(request, theirs) != known:
             return False
-        if request.own_keys == known.own_keys:
-            return True
-        return self._store.has_same_files(Path(request.own_keys), Path(known.own_keys))
+        return all(
+            folders[name] == theirs[name]
+            or self._store.has_same_files(Path(folders[name]), Path(theirs[name]))
+            for name in folders
+        )
 
     def cancel(self, job: str) -> JobStatus:
         """Take a job out of the queue, or stop it at its next step."""

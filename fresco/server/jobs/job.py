@@ -121,6 +121,18 @@ def list_request_notes(request: JobRequest) -> tuple[str, ...]:
     return (*drawn, *find_control_notes(request.host.control))
 
 
+def list_folders(request: JobRequest) -> dict[str, str]:
+    """The folders of images that a request names beside its source; empty: none."""
+    return {"own": request.own_keys, "mask": request.settings.mask.path}
+
+
+def with_folders(request: JobRequest, folders: Mapping[str, str]) -> JobRequest:
+    """The request with other folders of `list_folders`."""
+    mask = dataclasses.replace(request.settings.mask, path=folders["mask"])
+    settings = dataclasses.replace(request.settings, mask=mask)
+    return dataclasses.replace(request, own_keys=folders["own"], settings=settings)
+
+
 def with_seed(request: JobRequest, seed: int) -> JobRequest:
     """The request with another seed of all keyframes."""
     sampling = dataclasses.replace(request.settings.sampling, seed=seed)

@@ -29,8 +29,10 @@ from fresco.server.jobs.job import (
     JobStatus,
     dump_request,
     dump_status,
+    list_folders,
     load_request,
     load_status,
+    with_folders,
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
 from fresco.video.folder import FRAMES_MARK
@@ -173,19 +175,20 @@ class JobStore:
         return path
 
     def _adopted(self, request: JobRequest, job: str, place: Path) -> JobRequest:
-        """Keyframes in a folder of `new_folder` move into `place`, the job's own folder."""
-        keys = Path(request.own_keys)
-        if not request.own_keys or keys.parent != self.root / _INCOMING:
-            return request
-        name = f"own-{keys.name}"
-        _move(keys, place / name)
-        return dataclasses.replace(request, own_keys=str(self.folder(job) / name))
+        """Images in folders of `new_folder` move into `place`, the job's own folder."""
+        moved: dict[str, str] = {}
+        for name, folder in list_folders(request).items():
+            path = Path(folder)
+            if folder and path.parent == self.root / _INCOMING:
+                _move(path, place / f"{name}-{path.name}")
+                moved[name] = str(self.folder(job) / f"{name}-{path.name}")
+        return with_folders(request, {**list_folders(request), **moved})
 
     def drop_incoming(self, request: JobRequest) -> None:
-        """Remove the folder of `new_folder` that a request names, which becomes no job."""
-        keys = Path(request.own_keys)
-        if request.own_keys and keys.parent == self.root / _INCOMING:
-            shutil.rmtree(keys, ignore_errors=True)
+        """Remove the folders of `new_folder` that a request names, which becomes no job."""
+        for folder in list_folders(request).values():
+            if folder and Path(folder).parent == self.root / _INCOMING:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def has_same_files(self, keys: Path, known: Path) -> bool:
         """Whether a folder of `new_folder` holds the same files as that of a job."""
