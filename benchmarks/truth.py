@@ -137,8 +137,24 @@ class Result:
     """Of CPU."""
 
 
-def propagate(tree: Path, clip: Clip, method: str) -> Result:
-    """Fill the frames between the keys by a version's command line."""
+def save_motion(folder: Path, *, hidden: bool = True) -> None:
+    """The scene's exact motion between neighbours, as files that the command line reads."""
+    folder.mkdir(parents=True)
+    for number in range(scene.FRAMES):
+        arrays: dict[str, NDArray] = {}
+        for name, other in (("forward", number + 1), ("backward", number - 1)):
+            arrays[name], covered = scene.motion(number, other)
+            if hidden:
+                arrays[f"{name}_occlusion"] = covered
+        np.savez(folder / f"{number:06d}.npz", **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def propagate(tree: Path, clip: Clip, method: str, *, exact: bool = False) -> Result:
+    """Fill the frames between the keys by a version's command line.
+
+    Args:
+        exact: by the scene's motion instead of an estimated one.
+    """
     with tempfile.TemporaryDirectory(prefix="fresco-truth-") as name:
         folder = Path(name)
         for number, image in enumerate(clip.sources):
@@ -148,9 +164,13 @@ def propagate(tree: Path, clip: Clip, method: str) -> Result:
         (folder / "recorder").mkdir()
         (folder / "recorder" / "sitecustomize.py").write_text(RECORDER)
         (folder / "sides").mkdir()
+        flow = ["--flow", "dis"]
+        if exact:
+            save_motion(folder / "motion")
+            flow = ["--flow", "files", "--flow-path", str(folder / "motion")]
         words = [
             sys.executable, "-m", "fresco", "propagate", str(folder / "source"),
-            "--keys", str(folder / "keys"), "-o", str(folder / "result"), "--flow", "dis",
+            "--keys", str(folder / "keys"), "-o", str(folder / "result"), *flow,
             "--resolution", str(SIDE), "--workers", "1", "--no-detect-shots", "--quiet",
             "--propagation", method,
         ]
@@ -243,9 +263,9 @@ def flicker(results: Mapping[int, Image], truth: Sequence[Image]) -> float:
     return round(float(np.mean(changes)), 3)
 
 
-def measured(clip: Clip, tree: Path, method: str) -> Numbers:
+def measured(clip: Clip, tree: Path, method: str, *, exact: bool = False) -> Numbers:
     """All numbers of a version on a clip."""
-    result = propagate(tree, clip, method)
+    result = propagate(tree, clip, method, exact=exact)
     images = result.images
     numbers: Numbers = {"cpu_seconds_per_frame": round(result.seconds / len(images), 3)}
     if clip.truth:
@@ -340,6 +360,10 @@ def main() -> None:
             for method in options.methods for name, tree in trees.items()
         }
         if clip.truth:
+            rows |= {
+                f"{method}, this, exact flow": measured(clip, ROOT, method, exact=True)
+                for method in options.methods
+            }
             exact = move_exactly(clip)
             rows["exact motion"] = fidelity(exact, clip.truth) | {
                 "flicker": flicker(exact, clip.truth)}

@@ -141,11 +141,22 @@ class FlowSettings:
     estimator: str = _result(
         "auto",
         "Optical flow: gmflow (best masks, weights of 19 MB), dis (no download), raft (needs "
-        "torchvision), auto (gmflow if its weights are there or can be had, else dis).",
-        choices=("auto", "gmflow", "dis", "raft"),
+        "torchvision), auto (gmflow if its weights are there or can be had, else dis), files "
+        "(exact motion that another program wrote, of whole runs).",
+        choices=("auto", "gmflow", "dis", "raft", "files"),
         img2img=True,
         label="Optical flow",
         flag="flow",
+    )
+    path: str = _result(
+        "",
+        "Folder of exact motion, for files: .npz, .flo, or .exr with Blender's Vector pass, both "
+        "ways for every frame.",
+        file=True,
+        one_clip=True,
+        label="Folder of motion",
+        flag="flow-path",
+        needs=lambda settings: settings.flow.estimator == "files",
     )
     weights_dir: str = _result(
         "",
@@ -808,12 +819,17 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
     return settings
 
 
-def require_mask_path(mask: MaskSettings) -> None:
-    """SettingsError where a mask comes from files, and none are named."""
-    if mask.source in ("drawing", "files") and not mask.path.strip():
+def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None = None) -> None:
+    """SettingsError where a mask or motion comes from files, and none are named."""
+    if mask and mask.source in ("drawing", "files") and not mask.path.strip():
         raise SettingsError(
             f"mask.source is {mask.source!r} but mask.path is empty; name the image, folder or "
             "video, or choose another mask."
+        )
+    if flow and flow.estimator == "files" and not flow.path.strip():
+        raise SettingsError(
+            "flow.estimator is 'files' but flow.path is empty; name the folder of motion, or "
+            "choose another estimator."
         )
 
 

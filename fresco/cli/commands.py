@@ -254,7 +254,7 @@ def propagate(arguments: argparse.Namespace) -> None:
 
 def _find_device(flow: FlowSettings) -> str:
     """Where a command that loads no model estimates flow: an accelerator if there is one."""
-    if flow.estimator == "dis":
+    if flow.estimator in ("dis", "files"):
         return "cpu"  # without a look, which takes torch
     from fresco.hosts.devices import find_accelerator
 

@@ -40,14 +40,9 @@ class DisEstimator:
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""
         # Here, since processes that only propagate do without torch.
-        from fresco.flow.tensors import to_flows, to_frames
+        from fresco.flow.tensors import estimate_by_frames
 
-        pairs = [
-            self.estimate_frames(first, second)
-            for first, second in zip(to_frames(source), to_frames(target), strict=True)
-        ]
-        forward, backward = (to_flows(flows, like=source) for flows in zip(*pairs, strict=True))
-        return forward, backward
+        return estimate_by_frames(self, source, target)
 
 
 def _convert_to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -46,9 +46,13 @@ def create_estimator(
 def _choose_estimator(
     settings: FlowSettings, device: torch.device | str, progress: Progress | None
 ) -> FlowEstimator:
-    folder = weights_folder(settings.weights_dir)
     if settings.estimator == "dis":
         return DisEstimator()
+    if settings.estimator == "files":
+        from fresco.flow.exact import open_exact
+
+        return open_exact(Path(settings.path))
+    folder = weights_folder(settings.weights_dir)
     from fresco.flow.network import GMFLOW, RAFT, NetworkEstimator, find_raft
 
     if settings.estimator == "raft":

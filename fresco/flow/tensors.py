@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fresco.flow.interface import FrameEstimator
+
 
 def to_images(frames: NDArray[np.uint8]) -> Tensor:
     """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
@@ -30,3 +32,15 @@ def to_flows(flows: Sequence[NDArray[np.float32]], *, like: Tensor) -> Tensor:
 def to_array(flow: Tensor) -> NDArray[np.float32]:
     """A flow [1, 2, H, W] as an array [H, W, 2]."""
     return np.ascontiguousarray(flow[0].float().cpu().permute(1, 2, 0).numpy())
+
+
+def estimate_by_frames(
+    estimator: FrameEstimator, source: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`FlowEstimator.estimate` of an estimator that works on arrays."""
+    pairs = [
+        estimator.estimate_frames(first, second)
+        for first, second in zip(to_frames(source), to_frames(target), strict=True)
+    ]
+    forward, backward = (to_flows(flows, like=source) for flows in zip(*pairs, strict=True))
+    return forward, backward

@@ -28,7 +28,7 @@ from fresco.run.clip import Clip
 from fresco.run.context import RunContext, log_stage
 from fresco.run.external_keyframes import list_external_keyframes
 from fresco.run.inputs import Source
-from fresco.settings import MaskSettings, require_mask_path
+from fresco.settings import MaskSettings, require_paths
 from fresco.temporary import open_temporary_folder
 from fresco.workspace import (
     digest,
@@ -66,7 +66,7 @@ def check_mask(clip: Clip, settings: MaskSettings) -> MaskInput | None:
     """
     if settings.source == "none":
         return None
-    require_mask_path(settings)
+    require_paths(mask=settings)
     size = clip.info.width, clip.info.height
     if settings.source == "drawing":
         return _check_drawings(clip, settings, size)

@@ -33,6 +33,7 @@ from fresco.run.external_keyframes import (
     import_external_keyframes,
     list_external_keyframes,
 )
+from fresco.run.flow_files import check_flow_files, use_flow_files
 from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
@@ -105,6 +106,7 @@ def translate(
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
     mask = None if only_keys else check_mask(clip, settings.mask)
+    motion_files = check_flow_files(clip, settings.flow)
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
         written = clip.resized(choose_carried_size(clip, settings))
@@ -114,6 +116,7 @@ def translate(
         )
         with log_stage("model"):
             host = host_factory()
+        use_flow_files(run, motion_files, choose_carried_size(clip, settings))
         estimator = _open_estimator(run, host.device)
         plans, notes = _plan_keyframes(clip, _scan(run, scans, keep=not only_keys), settings)
         run.notes += notes
@@ -181,9 +184,11 @@ def retranslate_keyframe(
     """
     settings = _require_drawn(validated(settings))
     clip = open_clip(source, settings)
+    motion_files = check_flow_files(clip, settings.flow)
     with open_run(clip, settings, output, progress, workspace) as run:
         with log_stage("model"):
             host = open_host(settings.sampling)
+        use_flow_files(run, motion_files)
         estimator = _open_estimator(run, host.device)
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         keys, plans = find_translated(run, plans, host, estimator, frame)
@@ -218,6 +223,7 @@ def propagate_keys(
     clip = open_clip(source, settings)
     images, notes = list_external_keyframes(keys_folder, clip)
     mask = check_mask(clip, settings.mask)
+    motion_files = check_flow_files(clip, settings.flow)
     size, limited = choose_size(images, clip, settings, most)
     clip = clip.resized(size)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
@@ -231,6 +237,8 @@ def propagate_keys(
         engine = _choose_engine(run)
         if isinstance(engine, DraftEngine):
             run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
+        else:
+            use_flow_files(run, motion_files)
         estimator = _open_estimator(run, device)
         keys = import_external_keyframes(clip, images, plans, run.workspace)
         run.notes += [*notes, *limited, *keys.notes]

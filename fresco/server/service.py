@@ -24,7 +24,7 @@ from fresco.server.jobs.segments import JobSegment, list_segments
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
-from fresco.settings import list_named_paths, require_mask_path
+from fresco.settings import list_named_paths, require_paths
 from fresco.video.size import scale_frame
 
 _JOBS, _VIDEOS = "jobs", "videos"
@@ -219,7 +219,7 @@ class Service:
 
     def complete(self, request: JobRequest) -> JobRequest:
         """The request as a job keeps it; SettingsError where this server does not take it."""
-        require_mask_path(request.settings.mask)
+        require_paths(mask=request.settings.mask, flow=request.settings.flow)
         for path in list_named_paths(request.settings):
             # What was uploaded for the job, or for the one that it goes on with.
             if not Path(path).is_relative_to(self.root):

@@ -148,7 +148,7 @@ class JobEngine:
     # What may be asked for
 
     def new_folder(self) -> Path:
-        """An empty folder for uploaded images; it becomes that of the job whose request names it."""
+        """An empty folder for uploaded images; a job whose request names it takes it over."""
         with self._table.changed:
             self._require_held()
             return self._store.new_folder()
