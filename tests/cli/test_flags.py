@@ -225,7 +225,7 @@ def test_help_names_default_range_and_choices(capsys: pytest.CaptureFixture[str]
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "anchors included. [default 8; 3 to 64]" in text
-    assert "--flow {auto,gmflow,dis,raft}" in text
+    assert "--flow {auto,gmflow,dis,raft,files}" in text
     assert "--sound, --no-sound" in text
     for entry in ENTRIES:
         assert " ".join(entry.option.help.split()) in text
