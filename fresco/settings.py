@@ -193,6 +193,11 @@ class GuidanceSettings:
     background_smoothing: bool = _guidance(
         False, "Smooth the background along the flow (features and late denoised estimates)."
     )
+    consensus: bool = _guidance(
+        False,
+        "Late denoised estimates agree along the flow, also with keyframes of the batch before, "
+        "which stay as they are; decodes twice more a batch.",
+    )
     saliency: str = _guidance(
         "motion",
         "Subject mask of background smoothing: motion (no weights) or u2netp (4.6 MB).",
@@ -626,6 +631,7 @@ PRESETS: Mapping[str, Mapping[str, bool]] = {
         "spatial_optimization": False,
         "temporal_optimization": False,
         "background_smoothing": False,
+        "consensus": False,
     },
 }
 """Named choices of guidance; `attention` is the honest fast one."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from fresco.errors import HostError
 from fresco.flow.correspondence import Correspondence, key_mask, trace_chains
 from fresco.flow.occlusion import BidirectionalFlow
+from fresco.guidance.consensus import Consensus
 from fresco.guidance.ports import GuidedUNet
 from fresco.settings import GuidanceSettings
 
@@ -48,6 +49,8 @@ class BatchGuidance:
     """Working height and width."""
     device: torch.device
     """Where the model works."""
+    consensus: Consensus | None = None
+    """What brings denoised estimates to agree; None: nothing does."""
 
     @classmethod
     @torch.no_grad()

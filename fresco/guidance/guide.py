@@ -42,10 +42,14 @@ class FrescoGuide:
             inputs=settings.spatial_attention, features=uses_spatial_loss(settings)
         )
         self._attention = AttentionGuidance(batch, settings, self._reference, self._schedule)
+        self._consensus = send(batch.consensus, batch.device)
         self._images: ImageSmoothing | None = None
         if settings.background_smoothing and batch.saliency is not None:
             made = (batch.saliency, grow_occlusions(batch.flow))
-            self._images = ImageSmoothing(*send(made, batch.device), self._schedule.smooths)
+            self._images = ImageSmoothing(
+                *send(made, batch.device), self._schedule.smooths,
+                self._consensus.finished if self._consensus else None,
+            )
         self._features = make_feature_parts(
             batch, settings, self._reference, self._schedule,
             saliency=self._images.saliency if self._images is not None else None,
@@ -61,8 +65,8 @@ class FrescoGuide:
 
     @property
     def wants_smoothing(self) -> bool:
-        """Whether the background may be smoothed at any call."""
-        return self._images is not None
+        """Whether denoised estimates may be changed at any call."""
+        return self._images is not None or self._consensus is not None
 
     def begin(self, sigmas: Sequence[float]) -> None:
         """Take the noise level of every model call to come."""
@@ -86,14 +90,23 @@ class FrescoGuide:
             self._capturing = False
 
     def smooths(self, step: Step) -> bool:
-        """Whether the background of the denoised estimate is smoothed at this call."""
-        return self._images is not None and self._images.acts(step)
+        """Whether denoised estimates are changed at this call."""
+        agrees = self._consensus is not None and self._schedule.agrees(step)
+        return agrees or (self._images is not None and self._images.acts(step))
 
     def smooth(self, images: Tensor) -> Tensor:
-        """Smooth the background of [N, 3, H, W] in [-1, 1]."""
-        if self._images is None:
-            raise HostError("background_smoothing is off; ask smooths() before smooth().")
-        return self._images.apply(images)
+        """Bring [N, 3, H, W] in [-1, 1] to agree and smooth the background, as far as they are on
+        and act at the present call."""
+        step = self._require_step()
+        if not self.smooths(step):
+            raise HostError("nothing is smoothed at this call; ask smooths() before smooth().")
+        if self._consensus is not None and self._schedule.agrees(step):
+            images = self._consensus.apply(
+                images, self._schedule.share_fine(step), colours=self._schedule.agrees_last(step)
+            )
+        if self._images is not None and self._images.acts(step):
+            images = self._images.apply(images)
+        return images
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
         """Optimise and smooth the input of a decoder stage, [rows, C, H, W]."""

@@ -109,6 +109,8 @@ class ImageSmoothing:
     """At working size, occlusions grown."""
     acts: Window
     """When it acts."""
+    finished: Tensor | None = None
+    """[2, 3, H, W] in [-1, 1], finished keyframes that stay as they are; None: there are none."""
 
     def apply(self, images: Tensor) -> Tensor:
         """The smoothed images [N, 3, H, W], in [-1, 1]."""
@@ -118,7 +120,11 @@ class ImageSmoothing:
                 f"images are {images.shape[-1]}x{images.shape[-2]}, the batch's flow "
                 f"{width}x{height}; decode at the working size."
             )
-        return smooth_background(images, self.ring, self.saliency)
+        if self.finished is None:
+            return smooth_background(images, self.ring, self.saliency)
+        fixed = len(self.finished)
+        images = torch.cat([self.finished.to(images.dtype), images[fixed:]])
+        return smooth_background(images, self.ring, self.saliency, fixed=fixed)
 
 
 class AttentionGuidance:

@@ -19,6 +19,10 @@ SAME_SIGMA = 1e-3
 differ by 3e-3 or more."""
 SMOOTHING_BAND = (151, 101)
 """Timesteps of 1000 between which denoised estimates are smoothed (positions 16, 17 of 20)."""
+CONSENSUS_CALLS = (300, 150)
+"""Timesteps of 1000 whose nearest calls bring denoised estimates to agree."""
+CONSENSUS_FINE = (350, 100)
+"""Timesteps of 1000 from and to which the share of fine differences that is evened out falls."""
 PUBLISHED_TIMESTEPS = 1000
 """Training timesteps that published timesteps count in."""
 
@@ -68,8 +72,13 @@ class GuidanceSchedule:
         scale = count / PUBLISHED_TIMESTEPS
         high, low = (place_bound(model_sigmas, step * scale) for step in SMOOTHING_BAND)
         self._band = (low, high)
+        self._calls, self._fine = (
+            tuple(place_bound(model_sigmas, step * scale) for step in steps)
+            for steps in (CONSENSUS_CALLS, CONSENSUS_FINE)
+        )
         self._first: float | None = None
         self._smoothed: tuple[float, ...] = ()
+        self._agreed: tuple[float, ...] = ()
 
     def begin(self, sigmas: Sequence[float]) -> None:
         """Take the noise level of every model call to come."""
@@ -77,6 +86,15 @@ class GuidanceSchedule:
             raise HostError("the sampling has no model call; raise the strength or the steps.")
         self._first = sigmas[0]
         self._smoothed = self._pick_smoothed(sigmas)
+        self._agreed = self._pick_agreed(sigmas)
+
+    def _pick_agreed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
+        """The calls nearest to the wanted levels, noisiest first; never the last one, which no call
+        would follow that makes it whole."""
+        known = sorted({s for s in sigmas if 0 < s < math.inf}, reverse=True)[:-1]
+        near = [min(known, key=lambda s: abs(math.log(s / level))) for level in self._calls
+                if known and level <= max(sigmas)]
+        return tuple(dict.fromkeys(near))
 
     def _pick_smoothed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
         """Levels in the band; if a run steps over it, the call nearest to it.
@@ -110,6 +128,21 @@ class GuidanceSchedule:
         if self._first is None:
             raise HostError("a step came before begin(); tell the guide all noise levels first.")
         return step.index == 0 or _is_same(step.sigma, self._first)
+
+    def agrees(self, step: Step) -> bool:
+        """Whether denoised estimates are brought to agree at this call."""
+        return any(_is_same(step.sigma, level) for level in self._agreed)
+
+    def agrees_last(self, step: Step) -> bool:
+        """Whether that call is the last such one."""
+        return self.agrees(step) and _is_same(step.sigma, self._agreed[-1])
+
+    def share_fine(self, step: Step) -> float:
+        """Share of fine differences that is evened out at this call, 0..1."""
+        high, low = self._fine
+        if step.sigma <= low:
+            return 0.0
+        return min(1.0, math.log(step.sigma / low) / math.log(high / low))
 
     def smooths(self, step: Step) -> bool:
         """Whether the denoised estimate's background is smoothed at this call."""

@@ -29,10 +29,13 @@ def grow_occlusions(flow: BidirectionalFlow) -> BidirectionalFlow:
 
 
 @torch.no_grad()
-def smooth_background(x: Tensor, ring: BidirectionalFlow, saliency: Tensor) -> Tensor:
+def smooth_background(
+    x: Tensor, ring: BidirectionalFlow, saliency: Tensor, *, fixed: int = 0
+) -> Tensor:
     """Blend each frame's background with the warped one of the frame before; last, close the ring.
 
     Args:
+        fixed: so many first frames stay as they are.
         x: [N, C, H, W] one chunk; float32 inside, the same dtype out.
         ring: flow and occlusion at H x W.
         saliency: [N, 1, h, w], 1 = background.
@@ -44,6 +47,8 @@ def smooth_background(x: Tensor, ring: BidirectionalFlow, saliency: Tensor) -> T
     if frames > 1:
         steps.append((0, frames - 1, ring.forward[-1], ring.forward_occlusion[-1]))
     for source, target, flow, occlusion in steps:
+        if target < fixed:
+            continue
         field = flow[None]
         reached = warp(background[source, None], field)[0]
         share = (1 - occlusion) * background[target] * reached  # [1, H, W]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fresco.errors import HostError, OutOfMemoryError
 from fresco.flow.interface import FlowEstimator
@@ -118,8 +119,18 @@ class KeyframeRun:
             request = self.make_request(numbers, carry)
             guide = GuideMaker(
                 self.settings, self.estimator, self.host.device, self.host.model_sigmas
-            ).guide(request.frames, self.host.unet)
+            ).guide(
+                request.frames, self.host.unet,
+                finished=self._read_finished_anchors(numbers) if carry is not None else None,
+            )
             return self.sample(request, guide, name)
+
+    def _read_finished_anchors(self, numbers: Sequence[int]) -> NDArray[np.uint8] | None:
+        """[2, H, W, 3], the keyframes of the batch before that the guide wants; None: none."""
+        if not self.settings.guidance.consensus:
+            return None
+        images = [read_image(self.folder / frame_name(n)) for n in numbers[:_ANCHORS]]
+        return np.stack([image for image in images if image is not None])
 
     def save(self, batch: Batch, result: BatchResult) -> None:
         """Save the new keyframes, then the carry that says the batch is done."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.occlusion import ring_flow
 from fresco.guidance.batch import ATTENTION_SCALES, BatchGuidance, find_attention_scales
+from fresco.guidance.consensus import Consensus, link_frames
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import GuidedUNet
 from fresco.guidance.saliency import compute_saliency
@@ -39,11 +42,16 @@ class GuideMaker:
         """With the estimator that the settings name."""
         return cls(settings, create_estimator(settings.flow, device), device, model_sigmas)
 
-    def guide(self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None) -> FrescoGuide:
+    def guide(
+        self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None, *,
+        finished: NDArray[np.uint8] | None = None,
+    ) -> FrescoGuide:
         """The guide of a batch.
 
         Args:
             frames: [N, H, W, 3] RGB at working size.
+            finished: [2, H, W, 3] RGB, what became of the first two frames in the batch before;
+                None: they belong to this batch alone.
             unet: whose attention is guided; None: one of SD 1.x or 2.x.
         """
         guidance = self.settings.guidance
@@ -56,4 +64,15 @@ class GuideMaker:
         batch = BatchGuidance.build(
             images, flow, saliency, guidance, self.device, scales=scales
         )
+        if guidance.consensus:
+            batch = dataclasses.replace(batch, consensus=self._agree(images, batch, finished))
         return FrescoGuide(batch, guidance, self.model_sigmas)
+
+    def _agree(
+        self, images: Tensor, batch: BatchGuidance, finished: NDArray[np.uint8] | None
+    ) -> Consensus:
+        links = link_frames(images, batch.flow, self.estimator, carried=finished is not None)
+        pictures = None
+        if finished is not None:
+            pictures = torch.from_numpy(finished).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return Consensus(links, pictures)

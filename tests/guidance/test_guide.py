@@ -225,6 +225,10 @@ def test_smoothing_of_images() -> None:
     acts = [guide.smooths(Step(i, 4, SIGMAS[t])) for i, t in enumerate((201, 151, 101, 51))]
     assert acts == [False, True, True, False]
     images = torch.rand(3, 3, HEIGHT, WIDTH) * 2 - 1
+    guide.step(Step(0, 4, SIGMAS[201]))
+    with pytest.raises(HostError, match="nothing is smoothed at this call"):
+        guide.smooth(images)
+    guide.step(Step(1, 4, SIGMAS[151]))
     assert guide.smooth(images).shape == images.shape
     with pytest.raises(HostError, match="working size"):
         guide.smooth(images[..., :-8])

@@ -86,9 +86,12 @@ def test_every_key_is_saved_once_and_a_second_run_samples_nothing(run: KeyframeR
     assert _translate(dataclasses.replace(run, host=narrow), batches) == files
 
 
-@pytest.mark.parametrize("lost", ["carry", "picture"])
-def test_a_resumed_run_gives_the_same_bytes(run: KeyframeRun, lost: str) -> None:
-    batches = plan_batches(KEYS, 5)
+@pytest.mark.parametrize(("lost", "consensus"), [("carry", False), ("picture", True)])
+def test_a_resumed_run_gives_the_same_bytes(
+    run: KeyframeRun, lost: str, consensus: bool
+) -> None:
+    settings = from_dict({"guidance": {"consensus": consensus}}, run.settings)
+    run, batches = dataclasses.replace(run, settings=settings), plan_batches(KEYS, 5)
     files = _translate(run, batches)
     assert len(batches) > 1
     name = sorted(n for n in files if n.startswith("carry"))[-1]

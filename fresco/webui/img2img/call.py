@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.guidance.ports import BatchCarry
@@ -62,6 +64,7 @@ class GuidedCall:
         )
         self._maker = GuideMaker.create(settings, find_device(), ())
         self._carry: BatchCarry | None = None
+        self._finished: dict[int, NDArray[np.uint8]] = {}
         self._number = 0
         self._sampled = -1
         self._prompts: list[tuple[str, str]] = []
@@ -155,8 +158,11 @@ class GuidedCall:
         opened = open_model(p.sd_model)
         maker = dataclasses.replace(self._maker, model_sigmas=opened.sigmas)
         carry = self._carry if batch.anchors else None
+        finished = [self._finished[place] for place in batch.anchors if place in self._finished]
         with memory_errors(f"with a batch of {len(frames)} frames"):
-            guide = maker.guide(frames, opened.unet)
+            guide = maker.guide(
+                frames, opened.unet, finished=np.stack(finished) if finished else None
+            )
             with guided_batch(
                 p, opened, guide, frames, self._seed, carry,
                 resize_frames(p, masks) if masks else None,
@@ -171,6 +177,11 @@ class GuidedCall:
         self._take_prompts(p, batch)
         first = len(batch.anchors)
         result.images = result.images[first:]
+        if self._request.settings.guidance.consensus:
+            made = dict(zip(batch.frames, map(_to_array, result.images), strict=True))
+            kept = {place: self._finished[place] for place in batch.anchors[:1]} | made
+            ends = (next(iter(kept)), batch.frames[-1])
+            self._finished = {place: kept[place] for place in ends}
         names = ("prompts", "negative_prompts", "seeds", "subseeds", "color_corrections",
                  "overlay_images")
         for name in names:
@@ -188,3 +199,9 @@ class GuidedCall:
 
     def _images(self, batch: Batch) -> list[Any]:
         return [self._frames.images[place] for place in batch.all]
+
+
+def _to_array(image: Any) -> NDArray[np.uint8]:
+    """A decoded image [3, H, W] in 0..1 as [H, W, 3] RGB."""
+    values = image.float().clamp(0, 1).mul(255).byte()  # cut off, as the WebUI does
+    return values.permute(1, 2, 0).cpu().numpy()

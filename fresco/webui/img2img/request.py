@@ -31,7 +31,7 @@ POSITIONS = (
     "guidance.temporal_attention_end", "guidance.plain_statistics",
     "guidance.freeu_b1", "guidance.freeu_b2", "guidance.freeu_s1", "guidance.freeu_s2",
     "output.first_frame", "output.last_frame",
-    "masks",
+    "masks", "guidance.consensus",
 )
 """Arguments by position, behind `enabled`: sources by name, options as group.name. Programs rely on
 these positions, so none ever moves; a new option is added at the end, behind the masks."""

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fresco.guidance.guide import FrescoGuide
+from fresco.run.guide import GuideMaker
 from tests.helpers.webui import script_callbacks, scripts, shared
 from tests.helpers.webui.api import arguments
 from tests.helpers.webui.client import REQUEST, Answer, Refused, script_arguments
@@ -52,6 +53,26 @@ def test_unguided_anchors_end_as_before(
     assert first is not None
     assert second is not None
     assert torch.equal(second[:2], first[[0, -1]])
+
+
+def test_consensus_is_with_the_pictures_that_were_returned(
+    double: DoubleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one of the shot, and the last one of the batch before."""
+    given: list[Any] = []
+    guide = GuideMaker.guide
+
+    def noted(self: GuideMaker, *words: Any, finished: Any = None) -> FrescoGuide:
+        given.append(finished)
+        return guide(self, *words, finished=finished)
+
+    monkeypatch.setattr(GuideMaker, "guide", noted)
+    answer = double.img2img(frames(6), NONE | {"batch_size": 4, "consensus": True})
+    images = pixels(answer)
+    assert given[0] is None
+    assert [place.shape for place in given[1:]] == [(2, *images.shape[1:])]
+    assert np.array_equal(given[1], images[[0, 2]])
+    assert not np.array_equal(images, pixels(double.img2img(frames(6), NONE | {"batch_size": 4})))
 
 
 class Seeded(scripts.Script):

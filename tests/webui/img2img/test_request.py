@@ -57,10 +57,10 @@ def test_every_option_by_position_by_name_and_by_group() -> None:
     for entry in options:
         groups.setdefault(entry.group, {})[entry.name] = by_name[entry.name]
     by_name["last_frame"] = by_name["first_frame"] + 1  # a range must agree with itself
-    values = list(by_name.values())
     groups["output"]["last_frame"] = by_name["last_frame"]
     path = {"path": "clip.mp4"}
-    by_position = settings_of(True, None, "clip.mp4", *values)
+    places = path | {".".join(entry.place): by_name[entry.name] for entry in options}
+    by_position = settings_of(True, *(places.get(name) for name in list_arguments()))
     assert by_position == settings_of(by_name | path) == settings_of(groups | path)
     for entry in options:
         assert getattr(getattr(by_position, entry.group), entry.name) == by_name[entry.name]
@@ -123,7 +123,7 @@ def test_a_text_by_position_is_base64_and_never_a_path() -> None:
 @pytest.mark.parametrize("place", ["by name", "by position"])
 def test_masks_are_pictures_in_a_list_and_else_a_path(place: str) -> None:
     def parsed(masks: Any) -> Any:
-        gap = [None] * (2 + len(list_options()))
+        gap = [None] * list_arguments().index("masks")
         args = [{"masks": masks}] if place == "by name" else [True, *gap, masks]
         return parse_arguments(args)
 
