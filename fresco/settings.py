@@ -458,6 +458,17 @@ class PropagationSettings:
         alias="resolution",
         held=True,
     )
+    guides: tuple[str, ...] = _result(
+        (),
+        "Further guides of patches, such as normals, object ids or texture coordinates: folders "
+        "with an image for every frame, each FOLDER or FOLDER:WEIGHT (colours weigh 6, edges 0.5).",
+        file=True,
+        one_clip=True,
+        held=True,
+        label="Further guides",
+        flag="guide",
+        needs=lambda settings: settings.propagation.method == "patch",
+    )
     workers: int = _result(
         0,
         "Processes at work; 0: as many as cores.",
@@ -866,10 +877,20 @@ def cache_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
 
 def list_named_paths(settings: FrescoSettings) -> tuple[str, ...]:
     """Files and folders that the options name which a server offers to its clients."""
-    return tuple(
-        value for entry in entries() if entry.option.file and not entry.option.instead
-        for value in [getattr(getattr(settings, entry.group), entry.name).strip()] if value
-    )
+    values = [
+        getattr(getattr(settings, entry.group), entry.name)
+        for entry in entries() if entry.option.file and not entry.option.instead
+    ]
+    named = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+    return tuple(_drop_weight(text.strip()) for text in named if text.strip())
+
+
+_WEIGHT = re.compile(r":[\d.eE+-]+$")
+
+
+def _drop_weight(text: str) -> str:
+    """The path of PATH:WEIGHT."""
+    return _WEIGHT.sub("", text)
 
 
 _NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")

@@ -20,18 +20,19 @@ SHAPE = 0.02
 """Share by which the proportions of a mask may be off those of the frames, and be rounding."""
 
 
-def check_shape(name: str, mask: Size, frames: Size) -> bool:
+def check_shape(name: str, mask: Size, frames: Size, *, what: str = "mask") -> bool:
     """Whether a mask must be scaled; SettingsError where its proportions are not the frames'.
 
     Args:
         name: what the mask is called, for the error.
+        what: what it is, if not a mask.
     """
     if mask == frames:
         return False
     if abs(mask[0] * frames[1] / (mask[1] * frames[0]) - 1) > SHAPE:
         raise SettingsError(
-            f"{name} is {mask[0]}x{mask[1]}, the frames are {frames[0]}x{frames[1]}; give a mask "
-            "of the frames' proportions."
+            f"{name} is {mask[0]}x{mask[1]}, the frames are {frames[0]}x{frames[1]}; give a "
+            f"{what} of the frames' proportions."
         )
     return True
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fresco.flow.arrays import Flow, Mask
 from fresco.propagation.ahead import look_ahead
-from fresco.propagation.guides import KeySources, normalise_distance
+from fresco.propagation.guide_folders import GuideFolder
+from fresco.propagation.guides import Guide, KeySources, normalise_distance
 from fresco.propagation.render import enlarge_flow, warp_key
 from fresco.propagation.scratch import Arrays, Scratch, round_arrays
 from fresco.propagation.synthesizer import PatchSynthesizer
@@ -42,7 +43,9 @@ class Carrier(Protocol):
     shown: str
     """Name of what is kept of a frame that `image` needs."""
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
+    def follow(
+        self, image: Image, step: Flow, hidden: Mask, number: int = -1
+    ) -> Callable[[], Arrays]:
         """Find the next frame; answers what makes it, and gives what to keep.
 
         `cost` [H, W] is kept, and every `restarts` frames all that `take` needs. The frame after it
@@ -52,6 +55,7 @@ class Carrier(Protocol):
             image: [H, W, 3] the source's frame.
             step: [H, W, 2] its flow to the frame before.
             hidden: [H, W], True = the frame before does not show the pixel.
+            number: of the frame in the source; only guides from files ask for it.
         """
         ...
 
@@ -78,7 +82,9 @@ class FlowCarrier:
         self._image, self._key, self._estimator = image, KeyFrame(frame), estimator
         self._track = Track.start(*frame.shape[:2])
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
+    def follow(
+        self, image: Image, step: Flow, hidden: Mask, number: int = -1
+    ) -> Callable[[], Arrays]:
         """See `Carrier.follow`; `flow` [H, W, 2] leads to the key."""
         track = advance_track(
             self._track, step, hidden, frame=image, key=self._key, estimator=self._estimator
@@ -100,15 +106,28 @@ class PatchCarrier:
     restarts = CHAIN
     shown = "image"
 
-    def __init__(self, image: Image, frame: Image, synthesizer: PatchSynthesizer) -> None:
+    def __init__(
+        self, image: Image, frame: Image, synthesizer: PatchSynthesizer, *,
+        guides: Sequence[GuideFolder] = (), number: int = -1,
+    ) -> None:
+        """
+        Args:
+            guides: from files, beside those that the source gives.
+            number: of the keyframe in the source.
+        """
         self._size = (image.shape[0], image.shape[1])
         self._frame = KeyFrame(frame)
         self._key = KeySources.from_frame(_scale_to(frame, self._size), image)
+        self._further = [
+            (guide, guide.read(number, self._size)) for guide in guides
+        ]
         self._track = Track.start(*frame.shape[:2])
         self._synthesizer = synthesizer
         self._count = 0
 
-    def follow(self, image: Image, step: Flow, hidden: Mask) -> Callable[[], Arrays]:
+    def follow(
+        self, image: Image, step: Flow, hidden: Mask, number: int = -1
+    ) -> Callable[[], Arrays]:
         """See `Carrier.follow`; `image` is the painted frame, at the key's size."""
         track = advance_track(
             self._track, step, hidden, frame=image, key=self._frame, estimator=None
@@ -118,6 +137,10 @@ class PatchCarrier:
         guides = self._key.make_guides(
             _scale_to(image, self._size), enlarge_flow(track["flow"], self._size)
         )
+        guides += tuple(
+            Guide(folder.name, source, folder.read(number, self._size), folder.weight)
+            for folder, source in self._further
+        )
         restart = self._count % self.restarts == 0
         self._count += 1
         kept = track if self._count % self.restarts == 0 else {}
@@ -126,7 +149,7 @@ class PatchCarrier:
             painted, error = self._synthesizer.frame(
                 guides, enlarge_flow(step, self._size), restart=restart
             )
-            distance = normalise_distance(error)
+            distance = normalise_distance(error, guides)
             cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
             return {"image": painted, "cost": np.asarray(cost), **kept}
 
@@ -184,7 +207,7 @@ def carry_all(
     if 0 < known < len(frames):
         carrier.take(scratch.get(name, frames[known - 1]), known)
     found = (
-        (step.frame, carrier.follow(step.image, step.flow, step.hidden))
+        (step.frame, carrier.follow(step.image, step.flow, step.hidden, step.frame))
         for step in itertools.islice(steps, known, None)
     )
     for frame, make in look_ahead(found):

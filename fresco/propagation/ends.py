@@ -106,7 +106,7 @@ def propagate_end(
     image = read_key(job.image)
     key = next(job.frames(job.key, job.key))
     with job.open_scratch(estimator) as scratch, \
-            engine.open_carrier(image, key, estimator, check) as carrier:
+            engine.open_carrier(image, key, estimator, check, job.key) as carrier:
         steps = _walk_outward(job, key, scratch, estimator)
         for frame, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
             write_image(job.path(frame), carrier.image(kept))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 from fresco.blending.selection import PATCH_SEAM, SEAM
 from fresco.errors import PropagationError
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
+from fresco.propagation.guide_folders import GuideFolder
 from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
-from fresco.settings import DRAFT, FrescoSettings, PropagationSettings, image_settings
+from fresco.settings import DRAFT, FrescoSettings, PropagationSettings, cache_settings
 from fresco.workspace import digest
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Engine(Protocol):
         ...
 
     def open_carrier(
-        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None],
+        number: int,
     ) -> AbstractContextManager[Carrier]:
         """A carrier that begins at a keyframe.
 
@@ -77,6 +79,7 @@ class Engine(Protocol):
             image: the keyframe.
             frame: [H, W, 3] the source's frame of the same number, perhaps of another size.
             check: called often; raises to stop.
+            number: of the keyframe in the source.
         """
         ...
 
@@ -99,7 +102,8 @@ class FlowEngine:
         return self
 
     def open_carrier(
-        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None],
+        number: int,
     ) -> AbstractContextManager[Carrier]:
         """See `Engine.open_carrier`."""
         return contextlib.nullcontext(FlowCarrier(image, frame, estimator))
@@ -117,6 +121,8 @@ class PatchEngine:
     """What the program says of itself, as shown to the user."""
     threads: int = 1
     """Threads of each program; the result does not depend on it."""
+    guides: tuple[GuideFolder, ...] = ()
+    """Guides beside those that the source gives."""
 
     name = "patch"
     seam = PATCH_SEAM
@@ -129,7 +135,8 @@ class PatchEngine:
     @property
     def cache_key(self) -> str:
         """See `Engine.cache_key`."""
-        return digest(self.quality, self.fingerprint, REVISION)
+        guides = [[guide.weight, guide.content] for guide in self.guides]
+        return digest(self.quality, self.fingerprint, REVISION, *guides)
 
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`."""
@@ -141,7 +148,8 @@ class PatchEngine:
 
     @contextlib.contextmanager
     def open_carrier(
-        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None]
+        self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None],
+        number: int,
     ) -> Iterator[Carrier]:
         """See `Engine.open_carrier`."""
         program = require_program()
@@ -152,7 +160,7 @@ class PatchEngine:
             )
         options = SynthesisOptions(self.quality, self.threads)
         with PatchSynthesizer(program.path, image, options, check=check) as synthesizer:
-            yield PatchCarrier(image, frame, synthesizer)
+            yield PatchCarrier(image, frame, synthesizer, guides=self.guides, number=number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ AnyEngine = Engine | DraftEngine
 def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:
     propagation = dataclasses.replace(settings.propagation, **used)
     changed = dataclasses.replace(settings, propagation=propagation)
-    return digest(image_settings(changed, "propagation", "blend"), own)
+    return digest(cache_settings(changed, "propagation", "blend"), own)
 
 
 def _create_patch_engine(settings: PropagationSettings) -> PatchEngine:

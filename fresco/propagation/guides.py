@@ -13,6 +13,7 @@ every step, and inpainting with radius 30 takes longer than the synthesis (3.8 s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -99,6 +100,13 @@ class KeySources:
         )
 
 
-def normalise_distance(error: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Patch distances as a mean square in grey levels: the weights and the area divided out."""
-    return error / np.float32(PATCH_AREA * (STYLE + COLOUR + EDGE + TEMPORAL + POSITION))
+def normalise_distance(
+    error: NDArray[np.float32], guides: Sequence[Guide] = ()
+) -> NDArray[np.float32]:
+    """Patch distances as a mean square in grey levels: the weights and the area divided out.
+
+    Args:
+        guides: that were used; none: those of `KeySources`.
+    """
+    weights = [guide.weight for guide in guides] or [COLOUR, EDGE, TEMPORAL, POSITION]
+    return error / np.float32(PATCH_AREA * (STYLE + sum(weights)))

@@ -76,7 +76,8 @@ def propagate_segment(
 
         def carry(image: Image, frame: Image, check: Callable[[], None], *, backward: bool
                   ) -> Carrier:
-            with engine.open_carrier(image, frame, estimator, check) as carrier:
+            key = job.last if backward else job.first
+            with engine.open_carrier(image, frame, estimator, check, key) as carrier:
                 numbers = job.interior[::-1] if backward else job.interior
                 steps = _walk_segment(numbers, scratch, backward=backward)
                 for _ in carry_all(carrier, _DIRECTIONS[backward], steps, numbers, scratch):

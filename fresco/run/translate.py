@@ -21,7 +21,8 @@ from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
-from fresco.propagation.engine import AnyEngine, DraftEngine
+from fresco.propagation.engine import AnyEngine, DraftEngine, PatchEngine
+from fresco.propagation.guide_folders import GuideFolder
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
@@ -34,6 +35,7 @@ from fresco.run.external_keyframes import (
     list_external_keyframes,
 )
 from fresco.run.flow_files import check_flow_files, use_flow_files
+from fresco.run.guide_folders import check_guides
 from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
@@ -107,6 +109,7 @@ def translate(
     clip = open_clip(source, settings)
     mask = None if only_keys else check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
+    guides = ((), ()) if only_keys else check_guides(clip, settings.propagation)
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
         written = clip.resized(choose_carried_size(clip, settings))
@@ -130,7 +133,7 @@ def translate(
             folder = export_keyframes(keys.folder, output, plans)
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
-        engine = _choose_engine(run)
+        engine = _choose_engine(run, *guides)
         carried, folder = enlarge_keyframes(run, plans, keys)
         # Masks and measures want the motion of frames of the size that the model sees.
         known = carried is run and (settings.output.measures or masks is not None)
@@ -224,6 +227,7 @@ def propagate_keys(
     images, notes = list_external_keyframes(keys_folder, clip)
     mask = check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
+    guides = check_guides(clip, settings.propagation)
     size, limited = choose_size(images, clip, settings, most)
     clip = clip.resized(size)
     by_hand = dataclasses.replace(settings.keyframes, keys=",".join(map(str, images)))
@@ -234,7 +238,7 @@ def propagate_keys(
             describe_settings(settings),
         )
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
-        engine = _choose_engine(run)
+        engine = _choose_engine(run, *guides)
         if isinstance(engine, DraftEngine):
             run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
         else:
@@ -306,7 +310,9 @@ def _open_estimator(run: RunContext, device: str) -> FlowEstimator:
     return estimator
 
 
-def _choose_engine(run: RunContext) -> AnyEngine:
+def _choose_engine(
+    run: RunContext, guides: tuple[GuideFolder, ...], notes: tuple[str, ...]
+) -> AnyEngine:
     engine, note = choose_engine(run.settings)
-    run.notes += [note] if note else []
-    return engine
+    run.notes += [*notes, *([note] if note else [])]
+    return dataclasses.replace(engine, guides=guides) if isinstance(engine, PatchEngine) else engine

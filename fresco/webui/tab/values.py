@@ -60,6 +60,8 @@ def _typed(entry: Entry, value: Any) -> Any:
         return int(value) if entry.type is int and float(value).is_integer() else value
     if entry.type is dict:
         return value or ""
+    if entry.type is tuple:
+        return tuple(line.strip() for line in (value or "").splitlines() if line.strip())
     return (value or "") if entry.type is str else value
 
 
@@ -80,7 +82,10 @@ def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
     values: list[Any] = []
     for entry in list_entries():
         value = getattr(getattr(settings, entry.group), entry.name)
-        values.append(format_words(value) if entry.type is dict else value)
+        if entry.type is tuple:
+            values.append("\n".join(value))
+        else:
+            values.append(format_words(value) if entry.type is dict else value)
     values += [host.model, host.sampler, host.scheduler or AS_SAMPLER]
     for number in range(UNITS):
         if number < len(host.control):
