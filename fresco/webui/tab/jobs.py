@@ -15,6 +15,7 @@ from fresco.server.jobs.job import Goal, JobRequest, JobStatus, with_seed
 from fresco.server.service import Service
 from fresco.settings import RANDOM_SEED, FrescoSettings
 from fresco.video.folder import IMAGE_SUFFIXES
+from fresco.webui.tab.drawings import place_drawings
 from fresco.webui.tab.text import NO_VIDEO
 from fresco.webui.tab.values import list_entries, read_values
 
@@ -57,15 +58,18 @@ def _given(source: LoadedClip | None) -> LoadedClip:
 
 
 def translate_job(
-    service: Service, job: str, goal: Goal, source: LoadedClip | None, values: Sequence[Any]
+    service: Service, job: str, goal: Goal, source: LoadedClip | None, values: Sequence[Any], *,
+    drawings: str = "",
 ) -> tuple[JobStatus, str]:
     """Translate. Returns the job and a sentence about it.
 
     Args:
         job: id of the selected job, which is continued where the settings are its own.
+        drawings: masks that the page has drawn.
     """
     source = _given(source)
     settings, host = read_values(values, source.last)
+    settings = place_drawings(service, settings, drawings)
     request = JobRequest(source.path, goal, settings, host, title=source.name)
     if continued := _continue(service, job, request):
         status = service.resume_once(job, continued)
@@ -95,21 +99,25 @@ def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | N
             return None
         drawn = with_seed(request, before.settings.sampling.seed)
         request = dataclasses.replace(drawn, random_seed=True)
+    # Keyframes and frames do not depend on the mask.
+    settings = dataclasses.replace(request.settings, mask=before.settings.mask)
     same = dataclasses.replace(
-        request, goal=before.goal, host=service.environment.resolve(request.host),
-        frame=before.frame, frame_seed=before.frame_seed,
+        request, settings=settings, goal=before.goal,
+        host=service.environment.resolve(request.host), frame=before.frame,
+        frame_seed=before.frame_seed,
     )
     return request if state.ended and (reach <= asked or again) and same == before else None
 
 
 def propagate_job(
     service: Service, job: str, source: LoadedClip | None, files: Sequence[Path], folder: str,
-    values: Sequence[Any],
+    values: Sequence[Any], *, drawings: str = "",
 ) -> tuple[JobStatus, str]:
     """Carry external keyframes to every frame if there are any, else those of the selected job."""
     if files or folder.strip():
         there = _given(source)
         settings, _ = read_values(values, there.last)
+        settings = place_drawings(service, settings, drawings)
         own = _own_folder(service, files, folder.strip().strip('"'))
         request = JobRequest(
             there.path, Goal.PROPAGATION, settings, own_keys=own, title=there.name
@@ -124,13 +132,15 @@ def propagate_job(
         ) from error
     last = source.last if source and source.path == before.source else _ANY_LENGTH
     now, _ = read_values(values, last)
+    now = place_drawings(service, now, drawings)
     # The keyframes stay those of the job: only what comes after them is taken from the tab.
     output = dataclasses.replace(
         now.output, first_frame=before.settings.output.first_frame,
         last_frame=before.settings.output.last_frame,
     )
     settings = dataclasses.replace(
-        before.settings, propagation=now.propagation, blend=now.blend, output=output
+        before.settings, propagation=now.propagation, blend=now.blend, mask=now.mask,
+        output=output,
     )
     goal = before.goal if before.goal is Goal.PROPAGATION else Goal.ALL
     status = service.resume_once(job, dataclasses.replace(before, goal=goal, settings=settings))

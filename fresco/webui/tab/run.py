@@ -83,7 +83,8 @@ def _own_keys() -> tuple[Any, Any]:
 def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingControls) -> None:
     """What the buttons do."""
     submitted = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_submitted"))
-    inputs = [parts.chosen, source, parts.own_files, parts.own_path, *controls.all]
+    inputs = [parts.chosen, source, parts.own_files, parts.own_path, controls.drawings,
+              *controls.all]
     for goal, button in parts.buttons.items():
         clicked = on(
             button.click, _submitter(service, goal), inputs, [submitted], script="fresco.with_job",
@@ -94,16 +95,18 @@ def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingCo
 
 def _submitter(service: Service, goal: Goal) -> Callable[..., str]:
     def submit(
-        job: str, source: LoadedClip | None, files: Any, folder: str, *values: Any
+        job: str, source: LoadedClip | None, files: Any, folder: str, drawings: str, *values: Any
     ) -> str:
         """The job, and what was decided or went wrong: the page shows it while it is true."""
         try:
             if goal is Goal.PROPAGATION:
                 status, text = propagate_job(
-                    service, job, source, _paths(files), folder, values
+                    service, job, source, _paths(files), folder, values, drawings=drawings or ""
                 )
             else:
-                status, text = translate_job(service, job, goal, source, values)
+                status, text = translate_job(
+                    service, job, goal, source, values, drawings=drawings or ""
+                )
             return json.dumps({"job": status.id, "text": text, "kind": "note"})
         except NothingToDoError as error:
             return json.dumps({"job": job, "text": describe_error(error), "kind": "note"})

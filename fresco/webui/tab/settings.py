@@ -13,6 +13,7 @@ import gradio as gr
 from fresco.hosts.options import ControlUnit, choose_module, find_control_notes
 from fresco.server.ports import Environment, Offer
 from fresco.settings import PRESETS
+from fresco.webui.tab.drawings import make_drawing_board
 from fresco.webui.tab.text import HOST_LABELS, render_note
 from fresco.webui.tab.values import (
     AS_SAMPLER,
@@ -38,6 +39,8 @@ class SettingControls:
     """(group, name) -> control."""
     host: dict[str, Any] = field(default_factory=dict)
     """Name -> control of what the host itself offers."""
+    drawings: Any = None
+    """Masks drawn in the page."""
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
         """Make the controls of some options here."""
@@ -186,6 +189,7 @@ def make_option_sections(controls: SettingControls, offer: Offer) -> None:
         controls.rest("flow")
     with gr.Accordion("Mask", open=False, elem_id="fresco_section_mask"):
         controls.rest("mask")
+        controls.drawings = make_drawing_board()
     with gr.Accordion("Output", open=False, elem_id="fresco_section_output"):
         controls.rest("output")
 

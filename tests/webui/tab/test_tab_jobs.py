@@ -116,12 +116,53 @@ def test_what_a_page_asks_again_is_done_once(
         assert "no job" in again["error"]
 
 
+def encode_mask(white: int) -> str:
+    """A mask as the page sends it, with so many white columns."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :white] = 255
+    data = base64.b64encode(cv2.imencode(".png", mask)[1].tobytes()).decode()
+    return f"data:image/png;base64,{data}"
+
+
+def test_drawn_masks_become_the_jobs_and_another_one_continues_it(
+    service: Service, source: LoadedClip
+) -> None:
+    values = changed(mask={"source": "drawing"})
+    drawn = json.dumps({"3": encode_mask(20), "0": encode_mask(9)})
+    status, _ = translate_job(service, "", Goal.ALL, source, values, drawings=drawn)
+    folder = Path(service.engine.request(status.id).settings.mask.path)
+    assert folder.is_relative_to(service.engine.folder(status.id))
+    assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000003.png"]
+    service.engine.cancel(status.id)
+    drawn = json.dumps({"0": encode_mask(30)})
+    again, said = translate_job(service, status.id, Goal.ALL, source, values, drawings=drawn)
+    assert again.id == status.id, said
+    assert Path(service.engine.request(status.id).settings.mask.path) != folder
+    other = changed(mask={"source": "motion"})
+    unused, _ = translate_job(service, "", Goal.ALL, source, other, drawings=drawn)
+    assert service.engine.request(unused.id).settings.mask.path == ""
+
+
+@pytest.mark.parametrize(("drawn", "said"), [
+    ("no json", "cannot be read"), ('["a"]', "cannot be read"), ('{"x": "y"}', "cannot be read"),
+    ('{"0": "no base64!"}', "mask of frame 0 is not base64"), ("", "Mask's file or folder is"),
+])
+def test_drawings_that_are_none_are_refused(
+    service: Service, source: LoadedClip, drawn: str, said: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        translate_job(service, "", Goal.ALL, source, changed(mask={"source": "drawing"}),
+                      drawings=drawn)
+    assert said in with_labels(str(caught.value))
+
+
 def test_settings_come_back_from_their_controls() -> None:
     settings = from_dict({
         "keyframes": {"keys": "0,4,9", "batch_size": 5, "shot_threshold": 30.5},
         "guidance": {"temporal_attention": False, "saliency": "u2netp"},
         "sampling": {"prompt": "a, b", "key_prompts": {"4": "c: d", "0": "e"}, "seed": 2**40},
         "output": {"first_frame": 0, "last_frame": 12, "crf": 20},
+        "propagation": {"guides": ["/ids:2", "/normals"]},
     })
     host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),), "u")
     assert len(write_values(settings, host)) == count_controls()

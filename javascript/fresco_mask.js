@@ -1,0 +1,205 @@
+/* Masks drawn on frames of the source. White is translated. The program carries a drawing to the
+   other frames along the motion; another one on any frame corrects it. */
+"use strict";
+
+(() => {
+    const { app, ask, button, fill, find, line, make, note, write } = fresco.core;
+    const WIDEST = 1024; /* px of a drawing: more than the motion it is carried by can tell */
+    const MOST_UNDONE = 30;
+    const TINT = "rgba(78, 205, 120, 0.55)";
+    const board = {
+        frame: null, picture: null, size: [0, 0], drawings: new Map(), undo: [], brush: 40,
+        erase: false, last: null, mark: "", said: "",
+    };
+
+    const place = () => find("mask_board");
+    const part = (name) => place().querySelector(`[data-part="${name}"]`);
+    const blank = () => {
+        const canvas = make("canvas", { width: board.size[0], height: board.size[1] });
+        return canvas;
+    };
+    const drawing = () => board.drawings.get(board.frame);
+
+    /* Another video has been opened: what was drawn belongs to the one before. */
+    const forget = () => {
+        Object.assign(board, {
+            frame: null, picture: null, drawings: new Map(), undo: [], said: "",
+            mark: line.loading,
+        });
+        publish();
+    };
+    const open = async (frame) => {
+        if (board.mark !== line.loading) forget();
+        try {
+            const { before } = await ask("frame", { frame });
+            const picture = new Image();
+            picture.src = before;
+            await picture.decode();
+            const scale = Math.min(1, WIDEST / picture.naturalWidth);
+            const size = [picture.naturalWidth, picture.naturalHeight]
+                .map((side) => Math.max(1, Math.round(side * scale)));
+            Object.assign(board, { frame, picture, size, undo: [], last: null, said: "" });
+        } catch (error) {
+            board.said = error.message;
+        }
+        draw();
+    };
+
+    /* Strokes: white where the frame is translated, transparent elsewhere. */
+    const at = (event) => {
+        const box = part("paint").getBoundingClientRect();
+        return [(event.clientX - box.left) / box.width * board.size[0],
+                (event.clientY - box.top) / box.height * board.size[1]];
+    };
+    const stroke = (from, to) => {
+        const pen = drawing().getContext("2d");
+        pen.globalCompositeOperation = board.erase ? "destination-out" : "source-over";
+        Object.assign(pen, { lineWidth: board.brush, lineCap: "round", strokeStyle: "#fff" });
+        pen.beginPath();
+        pen.moveTo(...from);
+        pen.lineTo(to[0] + 0.01, to[1]); /* a line without length is not drawn */
+        pen.stroke();
+        show();
+    };
+    const remember = () => {
+        const before = drawing();
+        const copy = before && blank();
+        if (copy) copy.getContext("2d").drawImage(before, 0, 0);
+        board.undo = [...board.undo, copy].slice(-MOST_UNDONE);
+    };
+    const pressed = (event) => {
+        if (event.button) return;
+        event.preventDefault();
+        remember();
+        if (!drawing()) board.drawings.set(board.frame, blank());
+        board.last = at(event);
+        event.target.setPointerCapture(event.pointerId);
+        stroke(board.last, board.last);
+    };
+    const moved = (event) => {
+        if (!board.last) return;
+        const here = at(event);
+        stroke(board.last, here);
+        board.last = here;
+    };
+    const lifted = () => {
+        if (!board.last) return;
+        board.last = null;
+        publish();
+        draw();
+    };
+    const undo = () => {
+        if (!board.undo.length) return;
+        const before = board.undo.pop();
+        if (before) board.drawings.set(board.frame, before);
+        else board.drawings.delete(board.frame);
+        publish();
+        draw();
+    };
+    const change = (paint) => {
+        remember();
+        const canvas = drawing() || blank();
+        paint(canvas.getContext("2d"), canvas);
+        board.drawings.set(board.frame, canvas);
+        publish();
+        draw();
+    };
+    const clear = () => {
+        remember();
+        board.drawings.delete(board.frame);
+        publish();
+        draw();
+    };
+    const turn_round = () => change((pen, canvas) => {
+        pen.globalCompositeOperation = "source-out";
+        pen.fillStyle = "#fff";
+        pen.fillRect(0, 0, canvas.width, canvas.height);
+    });
+
+    /* To the program: white on black, by frame number. */
+    const publish = () => {
+        const sent = {};
+        for (const [frame, canvas] of board.drawings) {
+            const flat = make("canvas", { width: canvas.width, height: canvas.height });
+            const pen = flat.getContext("2d");
+            pen.fillRect(0, 0, flat.width, flat.height);
+            pen.drawImage(canvas, 0, 0);
+            sent[frame] = flat.toDataURL("image/png");
+        }
+        write("mask_drawings", board.drawings.size ? JSON.stringify(sent) : "");
+    };
+
+    const show = () => {
+        const canvas = part("paint");
+        const pen = canvas.getContext("2d");
+        pen.globalCompositeOperation = "copy";
+        pen.drawImage(board.picture, 0, 0, canvas.width, canvas.height);
+        if (!drawing()) return;
+        const tint = blank();
+        const tinted = tint.getContext("2d");
+        tinted.drawImage(drawing(), 0, 0);
+        tinted.globalCompositeOperation = "source-in";
+        tinted.fillStyle = TINT;
+        tinted.fillRect(0, 0, tint.width, tint.height);
+        pen.globalCompositeOperation = "source-over";
+        pen.drawImage(tint, 0, 0);
+    };
+    const tools = () => [
+        make("label", {}, "Brush ", make("input", {
+            type: "range", min: 4, max: 200, value: board.brush, "aria-label": "Size of the brush",
+            oninput: (event) => { board.brush = Number(event.target.value); },
+        })),
+        make("label", {}, make("input", {
+            type: "checkbox", checked: board.erase, "aria-label": "Erase",
+            onchange: (event) => { board.erase = event.target.checked; },
+        }), " Erase"),
+        button("Undo", undo, { disabled: !board.undo.length }),
+        button("Clear", clear, { disabled: !drawing() }),
+        button("Turn round", turn_round),
+    ];
+    const list = () => {
+        const frames = [...board.drawings.keys()].sort((a, b) => a - b);
+        if (!frames.length) return null;
+        return make("p", { class: "fresco_hint" }, "Drawn on: ", frames.map((frame) =>
+            button(`frame ${frame}`, () => open(frame), { disabled: frame === board.frame })));
+    };
+    const draw = () => {
+        const root = place();
+        if (!root) return;
+        fill(root,
+            make("p", { class: "fresco_hint" },
+                "Paint what is translated on the frame that the timeline stands at; it is carried "
+                + "to all others. Where it goes wrong, draw that frame too. Choose drawing as the "
+                + "mask above."),
+            button("Draw on the shown frame", () => {
+                if (line.clip) open(line.cursor);
+                else {
+                    board.said = "Open a video first.";
+                    draw();
+                }
+            }, { id: "fresco_mask_open" }),
+            list(),
+            board.said ? note(board.said, "bad") : null,
+            board.picture ? [
+                make("div", { class: "fresco_mask_tools" }, tools()),
+                make("canvas", {
+                    "data-part": "paint", id: "fresco_mask_paint", class: "fresco_mask_paint",
+                    width: board.size[0], height: board.size[1], role: "img",
+                    style: `width: min(100%, calc(70vh * ${board.size[0] / board.size[1]}))`,
+                    "aria-label": `Mask of frame ${board.frame}`, onpointerdown: pressed,
+                    onpointermove: moved, onpointerup: lifted, onpointercancel: lifted,
+                }),
+                make("p", { class: "fresco_hint" }, `Frame ${board.frame}`),
+            ] : null);
+        if (board.picture) show();
+    };
+
+    const watch = new MutationObserver(() => {
+        if (!place()) return;
+        watch.disconnect();
+        draw();
+    });
+    watch.observe(app() === document ? document.documentElement : app(), {
+        childList: true, subtree: true,
+    });
+})();
