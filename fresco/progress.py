@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fresco.errors import Cancelled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +115,27 @@ class _Unwatched:
         """Nothing can be wrong."""
 
 
+Look = Callable[[], "NDArray[np.uint8] | None"]
+"""Draws what a stage is making now, RGB [H, W, 3]; None: there is nothing to see yet. Called by
+another thread than that of the run."""
+
+
+class _Window:
+    """Where a stage puts what draws its work, for whoever looks."""
+
+    def __init__(self) -> None:
+        self.look: Look | None = None
+
+
 class Stage:
     """One stage under way."""
 
     def __init__(
-        self, name: str, total: int, report: Reporter, token: CancelToken, watch: Watch
+        self, name: str, total: int, report: Reporter, token: CancelToken, watch: Watch,
+        window: _Window,
     ) -> None:
         self._name, self._total, self._report, self._token = name, total, report, token
-        self._watch = watch
+        self._watch, self._window = watch, window
         self._done, self._found, self._start = 0, 0, time.monotonic()
         self.say("")
 
@@ -126,6 +143,10 @@ class Stage:
     def total(self) -> int:
         """Units in all; 0 while unknown."""
         return self._total
+
+    def show(self, look: Look) -> None:
+        """Let others look at the work of this stage until it ends; nothing is drawn before."""
+        self._window.look = look
 
     def expect(self, total: int) -> None:
         """Say how many units there are, where only the work itself finds out."""
@@ -162,21 +183,31 @@ class Progress:
 
     def __init__(
         self, report: Reporter | None = None, token: CancelToken | None = None,
-        watch: Watch | None = None,
+        watch: Watch | None = None, window: _Window | None = None,
     ) -> None:
         self._report = report or (lambda status: None)
         self.token = token or CancelToken()
         self._watch = watch or _Unwatched()
+        self._window = window or _Window()
+
+    def look(self) -> NDArray[np.uint8] | None:
+        """What the stage at work is making, RGB [H, W, 3]; None: it shows nothing."""
+        look = self._window.look
+        return look() if look else None
 
     def watched(self, watch: Watch) -> Progress:
         """The same, with something that is looked after while its stages run."""
-        return Progress(self._report, self.token, watch)
+        return Progress(self._report, self.token, watch, self._window)
 
     @contextmanager
     def stage(self, name: str, total: int = 0) -> Iterator[Stage]:
         """Open a stage of `total` units (0: not known)."""
         self.token.check()
-        stage = Stage(name, total, self._report, self.token, self._watch)
-        yield stage
+        stage = Stage(name, total, self._report, self.token, self._watch, self._window)
+        before = self._window.look
+        try:
+            yield stage
+        finally:
+            self._window.look = before  # what it draws from may be large
         self._watch.check()
         stage.say("", finished=True)

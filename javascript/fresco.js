@@ -61,6 +61,17 @@ var fresco = (() => {
         };
     };
 
+    /* What happens here, for the scripts beside this one: fresco.listen("jobs", act). */
+    const listeners = {};
+    const listen = (event, act) => {
+        (listeners[event] = listeners[event] || []).push(act);
+        const root = find("root");
+        if (event === "start" && root && root.dataset.fresco) act(root);
+    };
+    const tell_all = (event, ...values) => {
+        for (const act of listeners[event] || []) act(...values);
+    };
+
     /* Questions to the program, one at a time. */
     const asking = {
         queue: [], now: null, number: 0, timer: 0, heard: false,
@@ -843,6 +854,7 @@ var fresco = (() => {
             if (!work.chosen && found.jobs.length) {
                 const active = found.jobs.find(goes_on) || found.jobs[0];
                 work.chosen = active.id;
+                tell_all("jobs", found.jobs, work.jobs);
                 work.jobs = found.jobs;
                 work.again = true;
             } else take_jobs(found);
@@ -869,9 +881,10 @@ var fresco = (() => {
         const over = (jobs) => jobs.filter((job) => !goes_on(job)).length;
         if (over(found.jobs) !== over(work.jobs)) estimate(); /* its pace is known now */
         if (found.jobs.length !== work.jobs.length) look_at_uploads();
-        const then = chosen();
+        const then = chosen(), were = work.jobs;
         work.jobs = found.jobs;
         forget_told(then, chosen());
+        tell_all("jobs", found.jobs, were);
         const output = work.detail && work.detail.output;
         if (!found.chosen) Object.assign(work, unknown(), { chosen: null });
         else if (found.chosen.job === work.chosen) work.detail = found.chosen;
@@ -965,7 +978,8 @@ var fresco = (() => {
         const share = job.state === "done" ? 100 : job.total ? 100 * job.done / job.total : 0;
         const stage = job.stage ? job.stage[0].toUpperCase() + job.stage.slice(1) : "";
         const count = job.total ? `${job.done} of ${job.total}` : "";
-        const left = job.left && goes_on(job) ? `about ${job.left} left` : "";
+        const left = !goes_on(job) ? "" : job.whole_left ? `about ${job.whole_left} left in all`
+            : job.left ? `about ${job.left} left of this stage` : "";
         const waits = work.jobs.filter(goes_on).length;
         const text = {
             queued: waits > 1 ? `Queued, ${waits - 1} before or beside it` : "Queued",
@@ -1519,6 +1533,7 @@ var fresco = (() => {
         draw_timeline();
         draw_progress();
         look_at_uploads();
+        tell_all("start", root);
         tick();
         return true;
     };
@@ -1536,6 +1551,11 @@ var fresco = (() => {
     return {
         loading, opening, restored, detecting, plan, question, answered, with_job, submitted, cancel,
         resume, sent,
+        listen,
+        kit: {
+            app, find, make, fill, button, note, later, ask, field, write, seen, goes_on, chosen,
+            choose, poll, act, complain, redrawn, size,
+        },
         state: () => ({ line, work }),
         core: {
             active, address_of, app, ask, button, call, chosen, clamp, compare, complain, edit, fill,

@@ -21,6 +21,8 @@ DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "model" / "fresco-de
 """The small model of this project, for whoever names none."""
 LOGIN = "FRESCO_LOGIN"
 """Variable with users and passwords, which other users of the machine cannot read."""
+WEBHOOKS = "FRESCO_WEBHOOKS"
+"""Variable with addresses that jobs may tell of their end."""
 _JOBS = "fresco-jobs"
 _OPEN = "0.0.0.0"
 _MOST = 1 << 20
@@ -103,6 +105,7 @@ def _gather_choices(arguments: argparse.Namespace, *, only_own: bool) -> Choices
             _parse("most-frames", arguments.most_frames),
             _parse("most-resolution", arguments.most_resolution),
             settings.propagation.workers, settings.propagation.cluster,
+            webhooks=os.environ.get(WEBHOOKS, ""),
         ),
         tuple(Path(folder).expanduser() for folder in arguments.allow), only_own,
     )

@@ -259,6 +259,11 @@ class Client:
             path.write_bytes(base64.b64decode(image))
         return saved
 
+    def download_preview(self, job: str, target: str | Path) -> Path:
+        """Save what the model is making of the batch at work, a JPEG; ServerError 404 while
+        nothing can be seen."""
+        return self._download(f"jobs/{_part(job)}/preview", Path(target))
+
     def report(self, job: str) -> Json:
         """Measures of the result."""
         return self._get(f"jobs/{_part(job)}/report")

@@ -60,6 +60,8 @@ class Limits:
     """Most jobs that wait for their turn; 0: any number."""
     free_megabytes: int = 1024
     """Disk space that jobs and uploads leave free."""
+    webhooks: str = ""
+    """Addresses that may be told of the end of jobs, with commas; empty: none."""
 
 
 class Environment(Protocol):

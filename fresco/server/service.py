@@ -7,6 +7,7 @@ import dataclasses
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from fresco.errors import WorkspaceError
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Frames, Layer, Seen
+from fresco.server.hooks import Hooks, check_webhook
 from fresco.server.images import read_image_size
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
@@ -227,10 +229,27 @@ class Service:
         request = draw_seeds(request)
         check_pattern(request.settings.output.name)
         check_limits(request, self.environment.limits)
+        if request.webhook:
+            check_webhook(request.webhook, self.environment.limits.webhooks)
         if request.goal is Goal.PROPAGATION:
             return request
         # As it is now: a resumed job is the same job, whatever model is loaded meanwhile.
         return dataclasses.replace(request, host=self.environment.resolve(request.host))
+
+
+def _count_frames(videos: VideoStore, request: JobRequest) -> int:
+    """Frames of a job; 0 where its source would have to be read for that."""
+    output = request.settings.output
+    last = output.last_frame
+    if last < 0:
+        identity = videos.find_id(request.source)
+        if not identity:
+            return 0
+        try:
+            last = videos.get(identity).info.frames - 1
+        except UnknownVideoError:
+            return 0
+    return max(0, last - output.first_frame + 1)
 
 
 def open_service(root: Path, environment: Environment, *, alone: bool = False) -> Service:
@@ -241,7 +260,10 @@ def open_service(root: Path, environment: Environment, *, alone: bool = False) -
             written, instead of only looking on.
     """
     videos = VideoStore(root / _VIDEOS, lambda: environment.limits)
-    engine = JobEngine(root / _JOBS, make_work(environment, videos.scan_folder))
+    engine = JobEngine(
+        root / _JOBS, make_work(environment, videos.scan_folder), partial(_count_frames, videos),
+        Hooks(lambda: environment.limits.webhooks),
+    )
     if alone and engine.refusal:
         raise WorkspaceError(engine.refusal)
     engine.start()

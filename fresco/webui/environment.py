@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.hosts.webui.upscaling import list_upscalers
+from fresco.server.hooks import ADDRESSES
 from fresco.server.ports import Check, Limits, Offer
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.webui.obstacles import Part, require_part
@@ -64,6 +66,7 @@ class WebuiEnvironment:
             str(options.get("fresco_cluster") or ""),
             number("fresco_most_waiting", usual.waiting_jobs),
             number("fresco_free_megabytes", usual.free_megabytes),
+            str(options.get("fresco_webhooks") or os.environ.get(ADDRESSES, "")),
         )
 
     def offer(self) -> Offer:

@@ -115,6 +115,10 @@ def add_settings() -> None:
             "", "Further addresses of this WebUI, such as https://sd.example.org behind a proxy, "
             "with commas; pages of other addresses cannot use FRESCO's API"
         ),
+        "fresco_webhooks": (
+            "", "Addresses that jobs may tell of their end, such as "
+            "https://hooks.example.org/fresco, with commas; empty: none"
+        ),
         "fresco_offline": (False, "Never download weights; use what there is"),
     }
     numbers = {

@@ -33,6 +33,7 @@ from fresco.hosts.diffusers.text import PromptEncoder
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
+from fresco.hosts.preview import LatentPreview
 from fresco.planning.prompts import list_composed
 from fresco.progress import Stage
 from fresco.settings import FrescoSettings, SamplingSettings, cache_settings, entries
@@ -215,7 +216,9 @@ class DiffusersHost:
             sampling = Sampling(
                 scheduler, timesteps, self._model_sigmas, denoiser, self._codec, generator
             )
-            latents, carry = sampling.run(latents, guide, request.carry, stage)
+            preview = LatentPreview(request.frames, start)
+            stage.show(preview.draw)
+            latents, carry = sampling.run(latents, guide, request.carry, stage, preview=preview)
         self._one_call = denoiser.one_call
         return BatchResult(to_pixels(self._codec.decode(latents)), carry)
 

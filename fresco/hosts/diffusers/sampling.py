@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +31,7 @@ from fresco.hosts.noise import (
     to_estimate,
     weigh_signal_and_noise,
 )
+from fresco.hosts.preview import LatentPreview
 from fresco.progress import Stage
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -66,7 +68,8 @@ class Sampling:
     """Source of the noise that the scheduler adds."""
 
     def run(
-        self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage
+        self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage,
+        *, preview: LatentPreview | None = None,
     ) -> tuple[Tensor, BatchCarry]:
         """Denoise [N, C, h, w] from the first timestep on; the anchors are pinned to `carry`."""
         sigmas = interpolate_sigmas(self.timesteps, self.model_sigmas)
@@ -90,6 +93,9 @@ class Sampling:
                 exact = find_exact_sigma(self.scheduler, t, sigma)
                 output = self._smooth_estimate(output, x, exact, guide)
             latents = self.scheduler.step(output, t, latents, **options, return_dict=False)[0]
+            if preview is not None:
+                kind = self.scheduler.config.prediction_type
+                preview.take(partial(to_estimate, output, x, sigma, kind))
             stage.advance()
         return latents, make_carry(record)
 

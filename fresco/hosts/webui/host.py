@@ -29,6 +29,7 @@ from fresco.hosts.webui.batch import forget_failed_call, guided_batch, was_inter
 from fresco.hosts.webui.checkpoints import load_checkpoint
 from fresco.hosts.webui.controlnet import per_frame_hints
 from fresco.hosts.webui.model import HostModel
+from fresco.hosts.webui.preview import draw_preview
 from fresco.hosts.webui.script_arguments import PAGE, script_arguments
 from fresco.hosts.webui.steps import StepCounter
 from fresco.hosts.webui.upscaling import enlarge
@@ -216,12 +217,14 @@ class _BatchCall:
     ) -> None:
         self._p, self._request, self._guide = p, request, guide
         self._open_model, self._seed = open_model, seed
+        self._stage = stage
         self._counter = StepCounter(stage, lambda: shared.state.sampling_steps)
         self.record: list[torch.Tensor] = []
 
     def run(self) -> NDArray[np.uint8]:
         """[N, H, W, 3]."""
         p = self._p
+        self._stage.show(draw_preview)
         try:
             with replaced_method(p, "init", self._with_one_seed), \
                     replaced_method(p, "sample", self._guided):

@@ -37,6 +37,8 @@ from fresco.settings import FrescoSettings
 from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
+_QUALITY = 85
+"""Of JPEG."""
 _MOST_DRAFTS = 4
 """Drafts drawn at once; each keeps a core busy."""
 _PATIENCE = 5.0
@@ -193,6 +195,15 @@ class JobRoutes:
             "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
         })
 
+    def preview(self, job: str) -> Response:
+        """What the model is making of the batch at work: JPEG. 404 while nothing can be seen."""
+        image = self._engine.look(job)
+        if image is None:
+            raise MissingError(f"Job {job} shows nothing now; see its status for its stage.")
+        return Response(encode_jpeg(image, _QUALITY), media_type="image/jpeg", headers={
+            "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+        })
+
     def report(self, job: str) -> Response:
         """Measures of the result."""
         path = _require_file(self._engine.outcome(job).report, job, "report")
@@ -251,7 +262,9 @@ def _change(
     return dataclasses.replace(
         known, goal=goal, settings=settings, host=_change_host(known.host, body),
         own_keys=own_keys, preview=body.preview or known.preview,
-        title=body.title or known.title, frame=known.frame if body.frame is None else body.frame,
+        title=body.title or known.title,
+        webhook=known.webhook if body.webhook is None else body.webhook,
+        frame=known.frame if body.frame is None else body.frame,
         frame_seed=body.frame_seed if goal is Goal.KEYFRAME else known.frame_seed,
         random_seed=known.random_seed and settings.sampling.seed == known.settings.sampling.seed,
     )

@@ -316,6 +316,10 @@ class ResumeBody(ApiModel):
         None, description="Seed of the goal keyframe; -1: a random one; left out: as of the others."
     )
     title: text(200) = Field(None, description="For people; empty: the video's name.")
+    webhook: text(2000) = Field(
+        None, description="Address that is told by POST when the job ends; one of `webhooks` of "
+        "the limits in GET /fresco/version, or below it."
+    )
 
 
 class KeyframeBody(ApiModel):

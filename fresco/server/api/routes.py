@@ -52,6 +52,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/keyframes/{number}", jobs.keyframe),
         ("GET", "/jobs/{job}/drafts/{number}", jobs.draft),
         ("GET", "/jobs/{job}/frames/{number}", jobs.frame),
+        ("GET", "/jobs/{job}/preview", jobs.preview),
         ("GET", "/jobs/{job}/report", jobs.report),
         ("GET", "/jobs/{job}/log", jobs.log),
         ("GET", "/jobs/{job}/events", jobs.events),

@@ -33,6 +33,8 @@ from fresco.server.jobs.job import (
     with_seed,
 )
 from fresco.server.jobs.log import Say, open_log
+from fresco.server.jobs.looks import Looks
+from fresco.server.jobs.outlook import Outlook, PastJob
 from fresco.server.jobs.progress import StageTracker
 from fresco.server.jobs.runner import Outcome, Work, is_whole
 from fresco.server.jobs.store import JobStore, StagePace
@@ -52,6 +54,8 @@ _NO_MEMORY = (
     "The memory is used up. Lower sampling.resolution, keyframes.batch_size or "
     "propagation.workers, and resume the job: what is finished is kept."
 )
+_PAST = 5
+"""Latest finished jobs that the time left of another is judged by."""
 _CLOSED = "The program was closed. Resume the job: what is finished is kept."
 
 _CARRYING = frozenset({
@@ -72,11 +76,19 @@ def _for_video(request: JobRequest) -> JobRequest:
 class JobEngine:
     """Jobs under one root, one running at a time."""
 
-    def __init__(self, root: Path, work: Work) -> None:
+    def __init__(
+        self, root: Path, work: Work,
+        count_frames: Callable[[JobRequest], int] = lambda request: 0,
+        ended: Callable[[JobStatus, JobRequest, Path], None] = lambda status, request, folder: None,
+    ) -> None:
         """
         Args:
             root: folder of the jobs' folders; a second engine on it only looks on.
+            count_frames: frames of a job; 0 where that is not known at once.
+            ended: told of every job that ran to an end, and of its folder.
         """
+        self._ended = ended
+        self._count_frames = count_frames
         self._store = JobStore(root)
         self._table = JobTable(self._store)
         self._work = work
@@ -84,6 +96,9 @@ class JobEngine:
         self._renewed: dict[str, JobRequest] = {}
         """Jobs of which a keyframe is another since they began, and what they are to do then."""
         self._token: CancelToken | None = None
+        self._progress: tuple[str, Progress] | None = None
+        """The job at work, and what it tells."""
+        self._looks = Looks()
         self._worker: threading.Thread | None = None
         self._started = self._closing = False
         with self._table.changed:
@@ -140,6 +155,14 @@ class JobEngine:
         """What was logged while the job ran."""
         self._table.status(job)
         return self._store.read_log(job)
+
+    def look(self, job: str) -> NDArray[np.uint8] | None:
+        """What the model is making of a job now, RGB [H, W, 3]; None: nothing can be seen."""
+        self._table.status(job)
+        at_work = self._progress
+        if at_work is None or at_work[0] != job:
+            return None
+        return self._looks.take(at_work[1])
 
     def unchanged(self) -> AbstractContextManager[object]:
         """Within: no job is added, changed or removed by another thread."""
@@ -408,7 +431,8 @@ class JobEngine:
     def _run_job(self, job: str) -> None:
         with open_log(self._store.folder(job) / "log.txt") as say:
             tracker = StageTracker(
-                partial(self._table.publish, job), say, keep=partial(self._store.keep_stage, job)
+                partial(self._table.publish, job), say, keep=partial(self._store.keep_stage, job),
+                foresee=self._look_ahead(job).take,
             )
             state, changes = self._attempt(job, tracker, say)
             tracker.flush()
@@ -417,8 +441,19 @@ class JobEngine:
             self._token = None
             if state is State.CANCELLED and self._table.status(job).state is State.RUNNING:
                 self._table.change(job, State.CANCELLING)
-            self._table.change(job, state, ended=time.time(), seconds_left=None, **changes)
+            told = self._table.change(job, state, ended=time.time(), seconds_left=None, **changes)
             self._end_run(job, state)
+        if not self._closing:
+            self._ended(told, self._table.request(job), self._store.folder(job))
+
+    def _look_ahead(self, job: str) -> Outlook:
+        """What is known of how long a job takes."""
+        done = [each.id for each in self._table.statuses() if each.state is State.DONE]
+        past = tuple(
+            PastJob(self._table.request(each), self._store.stages(each)) for each in done[:_PAST]
+        )
+        request = self._table.request(job)
+        return Outlook(request, past, self._count_frames(request))
 
     def _attempt(
         self, job: str, tracker: StageTracker, say: Say
@@ -429,7 +464,9 @@ class JobEngine:
             self._store.age_outcome(job)
             self._table.publish(job, to_disk=True, result=self._store.result(job))
             say(f"{request.goal.value}: begins")
-            outcome = self._work(request, folder, Progress(tracker.report, self._token))
+            progress = Progress(tracker.report, self._token)
+            self._progress = job, progress
+            outcome = self._work(request, folder, progress)
             self._store.write_outcome(job, outcome)
         except Cancelled as error:
             return State.CANCELLED, {"message": _CLOSED if self._closing else str(error)}
@@ -444,6 +481,8 @@ class JobEngine:
             return State.FAILED, {
                 "message": f"A fault of the program, see the log of the job: {error!r}"
             }
+        finally:
+            self._progress = None
         return State.DONE, {
             "message": "Finished.", "notes": (*list_request_notes(request), *outcome.notes),
             "result": self._store.result(job),

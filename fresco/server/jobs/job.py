@@ -97,6 +97,8 @@ class JobRequest:
     """Seed of the goal `keyframe`; None: that of the settings, which all keyframes have."""
     title: str = ""
     """For people; empty: the source's name."""
+    webhook: str = field(default="", compare=False)
+    """Address that is told when the job ends; empty: none."""
     random_seed: bool = field(default=False, compare=False)
     """Whether a random seed was asked for; that of the settings is the one that was drawn."""
 
@@ -152,7 +154,7 @@ def draw_seeds(request: JobRequest) -> JobRequest:
 
 def _require_types(request: JobRequest) -> None:
     """Raise SettingsError if a request from a file holds what no front end would ask for."""
-    texts = {name: getattr(request, name) for name in ("source", "own_keys", "title")}
+    texts = {name: getattr(request, name) for name in ("source", "own_keys", "title", "webhook")}
     for name, value in (texts | dataclasses.asdict(request.host)).items():
         if name != "control" and not isinstance(value, str):
             raise SettingsError(f"{name} is {value!r}; give a text.")
@@ -222,6 +224,9 @@ class JobStatus:
     """Units of the stage; 0 while unknown."""
     seconds_left: float | None = None
     """Of the stage, at its present rate."""
+    job_seconds_left: float | None = None
+    """Of the whole job, by the pace of the stage at work and of the latest jobs here; None: not
+    known."""
     message: str = ""
     """A sentence for the user: what goes on, or why it failed and what to do."""
     started: float | None = None
@@ -254,7 +259,7 @@ def _require_status_types(status: JobStatus) -> None:
     for name in ("done", "total", "version"):
         _require_whole(name, getattr(status, name), 0)
     _require_number("created", status.created)
-    for name in ("started", "ended", "seconds_left"):
+    for name in ("started", "ended", "seconds_left", "job_seconds_left"):
         if getattr(status, name) is not None:
             _require_number(name, getattr(status, name))
 

@@ -30,11 +30,14 @@ class StageTracker:
     def __init__(
         self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic, *,
         keep: Callable[[StageStatus], None] = lambda status: None,
+        foresee: Callable[[StageStatus], float | None] = lambda status: None,
     ) -> None:
         """
         Args:
             keep: hears the last status of every outermost stage.
+            foresee: the seconds left of the whole job after a word of an outermost stage.
         """
+        self._foresee = foresee
         self._publish, self._say, self._clock, self._keep = publish, say, clock, keep
         self._open: dict[str, tuple[StageStatus, float]] = {}
         self._published = self._written = float("-inf")
@@ -76,7 +79,7 @@ class StageTracker:
         passed = dataclasses.replace(outer, seconds=outer.seconds + now - since)
         self._publish(
             to_disk=to_disk, stage=outer.stage, done=outer.done, total=outer.total,
-            seconds_left=passed.seconds_left,
+            seconds_left=passed.seconds_left, job_seconds_left=self._foresee(passed),
             message=_words(outer, inner[-1][0] if inner else None),
         )
 

@@ -177,7 +177,8 @@ class JobTable:
                 raise JobConflictError(
                     f"Job {job} is {before.state.value} and cannot become {state.value}."
                 )
-            return self._replace(job, to_disk=True, state=state, **changes)
+            left = {"job_seconds_left": None} | changes
+            return self._replace(job, to_disk=True, state=state, **left)
 
     def publish(self, job: str, *, to_disk: bool, **changes: Any) -> None:
         """Progress of the job that runs."""

@@ -71,6 +71,7 @@ class Answers:
             "key_thumbnails": self._key_thumbnails,
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
+            "preview": self._preview,
             "cancel": lambda ask, _: dump_job(self._engine.cancel(_text(ask, "job"))),
             "resume": lambda ask, _: dump_job(service.resume_once(_text(ask, "job"))),
             "delete": lambda ask, _: service.delete_job(
@@ -218,6 +219,11 @@ class Answers:
         path = self._engine.outcome(_text(question, "job")).report
         report = read_json(path) if path else None
         return draw_report(report) if isinstance(report, Mapping) else ""
+
+    def _preview(self, question: Question, source: str) -> str | None:
+        """What the model is making of a job now, as an address; None: nothing can be seen."""
+        image = self._engine.look(_text(question, "job"))
+        return None if image is None else _address(image)
 
     def _again(self, question: Question, source: str) -> dict[str, Any]:
         """Translate one keyframe of a job again, with another seed."""

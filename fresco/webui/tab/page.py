@@ -54,6 +54,7 @@ def build_tab(service: Service) -> gr.Blocks:
                 _step(4, "Run")
                 estimate = gr.HTML(elem_id="fresco_estimate")
                 run = make_run_section()
+                gr.HTML('<div id="fresco_wait"></div>')
                 gr.HTML('<div id="fresco_jobs"></div>')
                 gr.HTML('<div id="fresco_uploads"></div>')
                 _step(5, "Result")

@@ -55,6 +55,7 @@ def make_run_section() -> RunParts:
             )
     gr.HTML('<div id="fresco_run_message"></div>')
     gr.HTML('<div id="fresco_progress"></div>')
+    gr.HTML('<div id="fresco_preview"></div>')
     with gr.Row(elem_id="fresco_job_buttons"):
         for name in ("Cancel", "Resume"):
             button = gr.Button(name, elem_id=f"fresco_{name.lower()}", min_width=100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import re
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,12 +60,24 @@ def describe_error(error: BaseException) -> str:
 def dump_job(status: JobStatus) -> dict[str, Any]:
     """Where a job stands, for JSON, with labels in its sentences and durations in words."""
     left, began, ended = status.seconds_left, status.started, status.ended
+    whole = status.job_seconds_left
     return {
         **dump_status(status), "message": with_labels(status.message),
         "notes": [with_labels(text) for text in status.notes],
         "left": "" if left is None else format_seconds(left),
+        "whole_left": "" if whole is None else format_seconds(whole),
+        "share": _count_share(status),
         "took": format_seconds(ended - began) if began and ended else "",
     }
+
+
+def _count_share(status: JobStatus) -> float | None:
+    """How much of the time of a job at work is over, 0 to 1; None: not known."""
+    left = status.job_seconds_left
+    if left is None or status.started is None or status.state.ended:
+        return None
+    passed = max(0.0, time.time() - status.started)
+    return round(passed / (passed + left), 4) if passed + left else None
 
 
 def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -> str:

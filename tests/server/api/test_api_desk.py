@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,3 +121,35 @@ def test_what_is_not_here_is_named(server: ApiServer, tmp_path: Path) -> None:
 def test_a_wrong_pattern_is_refused(server: ApiServer, video: str) -> None:
     body = {"video_id": video, "settings": with_output(name="{when}")}
     assert "{when}" in server.refused(422, "POST", "jobs", json=body)
+
+
+def test_the_batch_at_work_is_seen_and_time_is_told(
+    server: ApiServer, video: str, job: str, tmp_path: Path
+) -> None:
+    """Of a job like an earlier one; while it does not sample there is nothing to see."""
+    client, seen, left = Client(server.url), b"", None
+    assert "shows nothing now" in server.refused(404, "GET", f"jobs/{job}/preview")
+    settings = SETTINGS | {"sampling": SETTINGS["sampling"] | {"steps": 200, "strength": 1.0}}
+    began = server.json("POST", "jobs", json={"video_id": video, "settings": settings})["id"]
+    for _ in range(600):
+        status = server.json("GET", f"jobs/{began}")
+        left = status["job_seconds_left"] if left is None else left
+        answer = server.ask("GET", f"jobs/{began}/preview")
+        if answer.status_code == 200:
+            seen = answer.content
+            client.download_preview(began, tmp_path / "seen.jpg")
+        if (seen and left is not None) or status["state"] not in ("queued", "running"):
+            break
+        time.sleep(0.05)
+    server.json("POST", f"jobs/{began}/cancel")
+    assert left is not None
+    assert left > 0
+    image = cv2.imdecode(np.frombuffer(seen, np.uint8), cv2.IMREAD_COLOR)
+    assert min(image.shape[:2]) >= 32
+    assert image.std() > 1
+    assert server.ended(began)["job_seconds_left"] is None
+
+
+def test_a_web_hook_that_is_not_listed_is_refused(server: ApiServer, video: str) -> None:
+    body = {"video_id": video, "settings": SETTINGS, "webhook": "http://169.254.169.254/latest"}
+    assert "does not list" in server.refused(422, "POST", "jobs", json=body)

@@ -91,7 +91,7 @@ def test_settings_section(double: DoubleHost) -> None:
         "fresco_cluster", "fresco_free_megabytes", "fresco_jobs_dir", "fresco_most_frames",
         "fresco_most_resolution", "fresco_most_waiting",
         "fresco_offline", "fresco_origins", "fresco_upload_megabytes", "fresco_weights_dir",
-        "fresco_workers",
+        "fresco_webhooks", "fresco_workers",
     }
 
 

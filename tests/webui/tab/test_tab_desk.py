@@ -10,7 +10,7 @@ from fresco.run.embedded import describe_settings
 from fresco.settings import FrescoSettings, from_dict
 from fresco.video.png_text import add_text
 from tests.helpers.job_environment import CANNY
-from tests.helpers.tab_browser import TabPage, missing_browser
+from tests.helpers.tab_browser import QUICK, TabPage, missing_browser
 
 pytestmark = [
     pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "-"),
@@ -59,3 +59,32 @@ def test_a_dropped_result_restores_its_settings(page: TabPage, clip: Path, tmp_p
     page.until("document.querySelector('#fresco_restored').textContent"
                ".includes('two shots.mp4 has no settings of FRESCO inside')")
     assert page.text("sampling_prompt") == "a fox in snow"
+
+
+def test_waiting_is_told(page: TabPage, clip: Path) -> None:
+    """The batch at work, the title of the page, and a word of the browser at the end."""
+    before = page.script("return document.title")
+    page.script("""
+        window.told = [];
+        window.Notification = class {
+            constructor(title, more) { window.told.push([title, more.body]); }
+            static requestPermission() {
+                this.permission = 'granted';
+                return Promise.resolve('granted');
+            }
+        };
+        window.Notification.permission = 'default';""")
+    page.press("#fresco_wait input")
+    page.until("document.querySelector('#fresco_wait input').checked")
+    page.open_clip(clip)
+    page.put(**{**QUICK, "sampling_steps": 150, "sampling_strength": 1, "sampling_seed": 5})
+    page.press("#fresco_run_preview")
+    page.until("document.querySelector('#fresco_preview img')?.naturalWidth > 0")
+    page.until("/^[0-9]+ %.* FRESCO$/.test(document.title)")
+    assert page.script("return document.querySelector('#fresco_preview').textContent")
+    page.press("#fresco_cancel")
+    assert page.job_until("cancelled", "done")
+    page.until("window.told.length === 1")
+    page.until("!document.querySelector('#fresco_preview img')")
+    page.until(f"document.title === {before!r}")
+    page.press("#fresco_wait input")

@@ -1,0 +1,193 @@
+"""What a server does when a job ends: a command of its own, and a message to an address.
+
+The command is the server's alone: no client can name or change it. An address comes with a job, and
+only one that the server lists is called.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import logging
+import os
+import shlex
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from fresco import __version__
+from fresco.errors import SettingsError
+from fresco.server.jobs.job import JobRequest, JobStatus, dump_status
+from fresco.server.jobs.log import Say, open_log
+
+log = logging.getLogger("fresco")
+
+COMMAND = "FRESCO_JOB_COMMAND"
+"""Variable of the server's environment with the command."""
+ADDRESSES = "FRESCO_WEBHOOKS"
+"""Variable of the server's environment with addresses that may be called."""
+
+_COMMAND_SECONDS, _CALL_SECONDS = 60.0, 5.0
+_PORTS = {"http": 80, "https": 443}
+
+
+def split_addresses(text: str) -> tuple[SplitResult, ...]:
+    """The addresses of a list with commas; SettingsError where one is not an address."""
+    found = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        parts = _split(item)
+        if parts is None:
+            raise SettingsError(
+                f"{item!r} of the listed web hooks is not an address; write it out, such as "
+                "https://hooks.example.org/fresco."
+            )
+        found.append(parts)
+    return tuple(found)
+
+
+def check_webhook(url: str, listed: str) -> None:
+    """SettingsError unless the server lists the address, or one that it begins with."""
+    parts = _split(url)
+    if parts is None:
+        raise SettingsError(
+            f"webhook is {url!r}; give an address such as https://hooks.example.org/fresco."
+        )
+    if not any(_covers(entry, parts) for entry in split_addresses(listed)):
+        raise SettingsError(
+            f"webhook is {url!r}, which this server does not list; who runs it adds the address "
+            f"in its settings, or in the variable {ADDRESSES}."
+        )
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in _PORTS and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        return None
+    plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url
+    return parts if known and plain and "@" not in parts.netloc and not parts.fragment else None
+
+
+def _covers(entry: SplitResult, parts: SplitResult) -> bool:
+    """Whether a listed address is that one, or a folder that it lies in."""
+    same = (entry.scheme, entry.hostname, _port(entry)) == (
+        parts.scheme, parts.hostname, _port(parts)
+    )
+    begin = entry.path.rstrip("/")
+    inside = parts.path in (begin, entry.path) or parts.path.startswith(f"{begin}/")
+    return same and inside and ".." not in parts.path.split("/") and "%" not in parts.path
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or _PORTS[parts.scheme]
+
+
+def find_target(parts: SplitResult, listed: str) -> str:
+    """The number that an address leads to; SettingsError where that is of a private network and
+    not listed itself."""
+    own = {entry.hostname for entry in split_addresses(listed)}
+    try:
+        found = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError(f"{parts.hostname} is not known ({error.strerror}).") from error
+    numbers = [str(each[4][0]) for each in found]
+    for number in numbers:
+        if not ipaddress.ip_address(number.partition("%")[0]).is_global and number not in own:
+            raise SettingsError(
+                f"{parts.hostname} leads to {number}, which is not a public address; list that "
+                "number itself where it is meant."
+            )
+    return numbers[0]
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to a number that was checked, whatever the name leads to meanwhile."""
+
+    def __init__(self, parts: SplitResult, number: str) -> None:
+        super().__init__(str(parts.hostname), _port(parts), timeout=_CALL_SECONDS)
+        self._number, self._secure = number, parts.scheme == "https"
+
+    def connect(self) -> None:
+        """As a plain one, to the number."""
+        self.sock = socket.create_connection((self._number, self.port), self.timeout)
+        if self._secure:
+            self.sock = ssl.create_default_context().wrap_socket(
+                self.sock, server_hostname=self.host
+            )
+
+
+def call_webhook(url: str, listed: str, status: JobStatus) -> str:
+    """Send where a job stands, as JSON; what came of it, in words. Redirects are not followed."""
+    check_webhook(url, listed)
+    parts = urlsplit(url)
+    connection = _Pinned(parts, find_target(parts, listed))
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, json.dumps(dump_status(status)), {
+            "Content-Type": "application/json", "User-Agent": f"FRESCO/{__version__}",
+            "Host": parts.netloc,
+        })
+        answer = connection.getresponse()
+    finally:
+        connection.close()
+    if answer.status >= 300:
+        raise SettingsError(f"{parts.hostname} answered {answer.status} {answer.reason}.")
+    return f"{parts.hostname} answered {answer.status}"
+
+
+def run_command(command: str, status: JobStatus, folder: Path) -> str:
+    """Run the server's command with what there is to know in its environment."""
+    known = {
+        "FRESCO_JOB_ID": status.id, "FRESCO_JOB_STATE": status.state.value,
+        "FRESCO_JOB_TITLE": status.title, "FRESCO_JOB_GOAL": status.goal.value,
+        "FRESCO_JOB_FOLDER": str(folder), "FRESCO_JOB_MESSAGE": status.message,
+    }
+    parts = shlex.split(command, posix=os.name != "nt")
+    done = subprocess.run(
+        parts, env={**os.environ, **known}, timeout=_COMMAND_SECONDS, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )
+    if done.returncode:
+        told = done.stderr.decode("utf-8", "replace").strip()[-200:]
+        raise SettingsError(f"it ended with {done.returncode}: {told or 'no word'}")
+    return "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Called by the jobs whenever one has ended."""
+
+    list_addresses: Callable[[], str]
+    """Addresses that may be called, as the server lists them now."""
+
+    def __call__(self, status: JobStatus, request: JobRequest, folder: Path) -> None:
+        """Begin what is to be done; the next job does not wait for it."""
+        if os.environ.get(COMMAND) or request.webhook:
+            threading.Thread(
+                target=self._run, args=(status, request, folder), name="fresco-hooks", daemon=True
+            ).start()
+
+    def _run(self, status: JobStatus, request: JobRequest, folder: Path) -> None:
+        with open_log(folder / "log.txt") as say:
+            if command := os.environ.get(COMMAND):
+                _try("The command at a job's end", say, lambda: run_command(
+                    command, status, folder))
+            if request.webhook:
+                _try("The web hook", say, lambda: call_webhook(
+                    request.webhook, self.list_addresses(), status))
+
+
+def _try(what: str, say: Say, work: Callable[[], str]) -> None:
+    """A job never fails by what follows it."""
+    try:
+        say(f"{what}: {work()}")
+    except Exception as error:
+        say(f"{what} failed: {error}")
+        log.warning("%s failed: %s", what, error)
