@@ -61,17 +61,6 @@ var fresco = (() => {
         };
     };
 
-    /* What happens here, for the scripts beside this one: fresco.listen("jobs", act). */
-    const listeners = {};
-    const listen = (event, act) => {
-        (listeners[event] = listeners[event] || []).push(act);
-        const root = find("root");
-        if (event === "start" && root && root.dataset.fresco) act(root);
-    };
-    const tell_all = (event, ...values) => {
-        for (const act of listeners[event] || []) act(...values);
-    };
-
     /* Questions to the program, one at a time. */
     const asking = {
         queue: [], now: null, number: 0, timer: 0, heard: false,
@@ -144,7 +133,11 @@ var fresco = (() => {
 
     /* What other files do when something is drawn. */
     const listeners = {};
-    const hear = (what, act) => { (listeners[what] = listeners[what] || []).push(act); };
+    const hear = (what, act) => {
+        (listeners[what] = listeners[what] || []).push(act);
+        const root = find("root");
+        if (what === "start" && root && root.dataset.fresco) act(root);
+    };
     const tell_all = (what, ...values) =>
         (listeners[what] || []).forEach((act) => act(...values));
 
@@ -1018,67 +1011,8 @@ var fresco = (() => {
         const again = kept && place.querySelector(`[data-focus="${CSS.escape(kept)}"]`);
         if (again) again.focus({ preventScroll: true });
     };
-    const draw_jobs = () => {
-        const place = find("jobs");
-        if (!place) return;
-        if (!work.jobs.length) {
-            fill(place);
-            return;
-        }
-        const open = place.querySelector("details") ? place.querySelector("details").open : true;
-        const rows = work.jobs.map((job) => {
-            const select = make("input", {
-                type: "radio", name: "fresco_job", value: job.id,
-                "aria-label": `Select job ${job.title}`, "data-focus": `job${job.id}`,
-                onchange: () => choose(job.id),
-            });
-            select.checked = job.id === work.chosen;
-            const share = job.total && goes_on(job) ? ` ${Math.floor(100 * job.done / job.total)} %`
-                : "";
-            return make("li", {
-                class: `fresco_job${select.checked ? " fresco_here" : ""}`, "data-job": job.id,
-            },
-                make("label", {}, select,
-                    make("span", { class: "fresco_job_title" }, job.title),
-                    make("span", { class: "fresco_hint" }, GOALS[job.goal] || job.goal),
-                    make("span", { class: `fresco_badge fresco_badge_${job.state}` },
-                        job.state + share),
-                    make("span", { class: "fresco_hint" },
-                        new Date(1000 * job.created).toLocaleString([], {
-                            dateStyle: "short", timeStyle: "short",
-                        }))),
-                work.deleting === job.id
-                    ? make("span", { class: "fresco_group fresco_asked" },
-                        button("Delete for good", () => drop(job.id, false), {
-                            class: "fresco_button fresco_danger",
-                        }),
-                        job.upload ? button("Delete with its video", () => drop(job.id, true), {
-                            class: "fresco_button fresco_danger",
-                            title: "No other job needs the uploaded video",
-                        }) : null,
-                        button("Keep", () => { work.deleting = ""; draw_jobs(); }))
-                    : button("\u00d7", () => { work.deleting = job.id; draw_jobs(); }, {
-                        "aria-label": `Delete job ${job.title}`, "data-focus": `delete${job.id}`,
-                        title: "Delete this job and its files",
-                        disabled: ["running", "cancelling"].includes(job.state),
-                    }));
-        });
-        const details = make("details", {},
-            make("summary", {}, `Jobs (${work.jobs.length})`), make("ul", {}, rows));
-        details.open = open;
-        redrawn(place, "ul", () => fill(place, details));
-    };
-    const drop = async (id, video) => {
-        try {
-            await ask("delete", { job: id, video });
-            work.deleting = "";
-            if (work.chosen === id) choose(null);
-            poll();
-            look_at_uploads();
-        } catch (error) {
-            complain(error.message);
-        }
-    };
+    /* The list is drawn by fresco_jobs.js. */
+    const draw_jobs = () => tell_all("jobs_changed");
 
     /* Uploaded videos: what there is, how much room it takes, and which jobs need it. */
     const look_at_uploads = later(200, async () => {
@@ -1551,16 +1485,12 @@ var fresco = (() => {
     return {
         loading, opening, restored, detecting, plan, question, answered, with_job, submitted, cancel,
         resume, sent,
-        listen,
-        kit: {
-            app, find, make, fill, button, note, later, ask, field, write, seen, goes_on, chosen,
-            choose, poll, act, complain, redrawn, size,
-        },
         state: () => ({ line, work }),
         core: {
             active, address_of, app, ask, button, call, chosen, clamp, compare, complain, edit, fill,
             file_address, find, frames, go, goes_on, hear, later, line, load_pair, make, meter,
-            note, poll, see, show_pair, after_of, size, time, work, x_of, add, field, write,
+            note, poll, see, show_pair, after_of, size, time, work, x_of, add, field, write, seen,
+            choose, redrawn, stale, look_at_uploads, GOALS,
         },
     };
 })();

@@ -5,7 +5,7 @@
 (() => {
     const LOOK = 3000; /* ms between two looks at the batch at work */
     const KEPT = "fresco_notify"; /* whether the browser shall tell, kept by the browser */
-    const { find, make, fill, ask, seen, goes_on, chosen, note } = fresco.kit;
+    const { find, make, fill, ask, hear, seen, goes_on, chosen, note } = fresco.core;
     const wait = { timer: 0, shown: "", title: "", own: "", asked: 0 };
 
     /* What the model makes, as long as somebody looks. */
@@ -95,8 +95,8 @@
             ` Notify me when a job ends${hint}`), said ? note(said, "bad") : null);
     };
 
-    fresco.listen("start", () => draw_switch(""));
-    fresco.listen("jobs", (jobs, before) => {
+    hear("start", () => draw_switch(""));
+    hear("jobs", (jobs, before) => {
         entitle(jobs);
         ended(jobs, before).forEach(notify);
         if (!wait.timer) wait.timer = setTimeout(look, 0);

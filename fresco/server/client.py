@@ -194,6 +194,31 @@ class Client:
         """
         self._send("DELETE", f"jobs/{_part(job)}{'?video=true' if video else ''}").close()
 
+    def rename(self, job: str, title: str) -> JobStatus:
+        """Give a job another name."""
+        return _load_job(self._post(f"jobs/{_part(job)}/title", {"title": title}))
+
+    def move(self, job: str, before: str | None = None) -> tuple[str, ...]:
+        """Put a waiting job before another, or behind all; the ids that wait, in order."""
+        answer = self._post(f"jobs/{_part(job)}/place", {"before": before or ""})
+        return tuple(cast("list[str]", answer["queue"]))
+
+    def delete_several(self, jobs: Sequence[str], *, video: bool = False) -> Json:
+        """Delete several jobs: `jobs` and `videos` that went, bytes in `size`, and `refused`."""
+        return self._post("jobs/delete", {"jobs": list(jobs), "video": video})
+
+    def count_space(self) -> Json:
+        """Bytes of `jobs` and `videos` by their ids, of all (`bytes`), and what is `free`."""
+        return self._get("space")
+
+    def empty(
+        self, days: float, *, jobs: bool = True, videos: bool = True, dry_run: bool = False
+    ) -> Json:
+        """Delete ended jobs and unused uploads older than so many days, or say which."""
+        return self._post("space/empty", {
+            "days": days, "jobs": jobs, "videos": videos, "dry_run": dry_run,
+        })
+
     def delete_video(self, video: str) -> None:
         """Remove an uploaded video."""
         self._send("DELETE", f"videos/{_part(video)}").close()

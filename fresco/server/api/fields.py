@@ -90,6 +90,16 @@ def number(low: float, high: float) -> Any:
     return checked(check, {"type": "number", "minimum": low, "maximum": high})
 
 
+def boolean() -> Any:
+    """Type of true or false."""
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise WrongValueError(f" is {value!r}; give true or false.")
+        return value
+
+    return checked(check, {"type": "boolean"})
+
+
 def nested(model: type[ApiModel]) -> Any:
     """Type of an object within a body; the field describes it."""
     schema = make_schema(model)

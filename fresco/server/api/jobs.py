@@ -107,7 +107,10 @@ class JobRoutes:
         self, limit: int | None = Query(None, ge=1, description="Most jobs that are listed.")
     ) -> Response:
         """Jobs, newest first."""
-        return Answer({"jobs": [dump_status(status) for status in self._engine.jobs(limit)]})
+        return Answer({
+            "jobs": [dump_status(status) for status in self._engine.jobs(limit)],
+            "queue": list(self._engine.queue),
+        })
 
     def status(self, job: str) -> Response:
         """Where a job stands."""

@@ -19,6 +19,7 @@ from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse
 from fresco.planning.prompts import list_prompts, refuse_composed
 from fresco.server.api.fields import (
     WrongValueError,
+    boolean,
     choice,
     encoded,
     nested,
@@ -50,6 +51,7 @@ _KEYS = re.compile(
 )
 """Keyframes themselves; any other text may name a file of the server."""
 _MOST_UNITS = 16
+_MOST_JOBS = 1000
 _MOST_FRAMES = 10**9
 _MOST_IMAGES = 10_000
 """External keyframes of one request."""
@@ -326,6 +328,47 @@ class KeyframeBody(ApiModel):
     """The body of POST /fresco/jobs/{id}/keyframes/{number}."""
 
     image: encoded() = Field("", description="PNG or JPEG in base64, of any size.")
+
+
+class TitleBody(ApiModel):
+    """The body of POST /fresco/jobs/{id}/title."""
+
+    title: text(200) = Field("", description="For people; empty: the video's name.")
+
+
+class PlaceBody(ApiModel):
+    """The body of POST /fresco/jobs/{id}/place."""
+
+    before: text() = Field("", description="A waiting job that comes next; empty: the last place.")
+
+
+def _read_ids(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= _MOST_JOBS:
+        raise WrongValueError(f" is {value!r}; give a list of 1 to {_MOST_JOBS} ids of jobs.")
+    for each in value:
+        if not isinstance(each, str):
+            raise WrongValueError(f" holds {each!r}; give ids of jobs.")
+    return tuple(value)
+
+
+class DeletionBody(ApiModel):
+    """The body of POST /fresco/jobs/delete."""
+
+    jobs: checked(_read_ids, {
+        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST_JOBS,
+    }) = Field(..., description="Ids of the jobs.")
+    video: boolean() = Field(
+        False, description="Delete their uploaded videos too, where no other job needs them."
+    )
+
+
+class EmptyingBody(ApiModel):
+    """The body of POST /fresco/space/empty."""
+
+    days: number(0, 36500) = Field(..., description="Only what is older than so many days.")
+    jobs: boolean() = Field(True, description="Jobs, by when they ended.")
+    videos: boolean() = Field(True, description="Uploaded videos that no other job needs.")
+    dry_run: boolean() = Field(False, description="Only answer what would go.")
 
 
 class JobBody(ResumeBody, VideoBody):

@@ -17,6 +17,7 @@ from fresco.server.api.endpoints import (
     take_upload,
 )
 from fresco.server.api.jobs import JobRoutes
+from fresco.server.api.order import OrderRoutes
 from fresco.server.api.origins import learn_own_names
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer, make_route_class
@@ -35,6 +36,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         dependencies=[Depends(dependency) for dependency in access.dependencies],
     )
     server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)
+    order = OrderRoutes(service)
     for method, path, handler in (
         ("GET", "/version", server.version),
         ("GET", "/schema", server.schema),
@@ -42,6 +44,7 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/videos", videos.listed),
         ("GET", "/videos/{video}", videos.get),
         ("DELETE", "/videos/{video}", videos.delete),
+        ("GET", "/space", order.space),
         ("GET", "/jobs", jobs.listed),
         ("GET", "/jobs/{job}", jobs.status),
         ("DELETE", "/jobs/{job}", jobs.delete),
@@ -66,6 +69,12 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
         ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,
          make_schema(models.ResumeBody)),
+        ("/jobs/{job}/title", order.rename, take_json_of_job, plain,
+         make_schema(models.TitleBody)),
+        ("/jobs/{job}/place", order.place, take_json_of_job, plain,
+         make_schema(models.PlaceBody)),
+        ("/jobs/delete", order.delete, take_json, plain, make_schema(models.DeletionBody)),
+        ("/space/empty", order.empty, take_json, plain, make_schema(models.EmptyingBody)),
         ("/jobs/{job}/keyframes/{number}", jobs.retouch, take_keyframe, plain,
          make_schema(models.KeyframeBody)),
     ):

@@ -267,6 +267,42 @@ class JobEngine:
             self._queue.append(job)
             return status
 
+    def rename(self, job: str, title: str) -> JobStatus:
+        """Give a job another name, in any state; an empty one is its video's."""
+        with self._table.changed:
+            self._require_held()
+            status = self._table.rename(job, title)
+            self._keep_order()
+            return status
+
+    @property
+    def queue(self) -> tuple[str, ...]:
+        """Jobs that wait, in the order in which they will run."""
+        with self._table.changed:
+            return tuple(self._queue)
+
+    def move(self, job: str, before: str | None) -> tuple[str, ...]:
+        """Put a waiting job before another, or behind all; the queue then."""
+        with self._table.changed:
+            self._require_held()
+            for each in (job, *([before] if before is not None else [])):
+                state = self._table.status(each).state
+                if each not in self._queue:
+                    raise JobConflictError(
+                        f"Job {each} is {state.value}; only jobs that wait have a place in the "
+                        "queue."
+                    )
+            if job != before:
+                self._queue.remove(job)
+                place = len(self._queue) if before is None else self._queue.index(before)
+                self._queue.insert(place, job)
+                self._keep_order()
+                self._table.changed.notify_all()
+            return tuple(self._queue)
+
+    def _keep_order(self) -> None:
+        self._store.keep_order(self._queue)
+
     def retouch(self, job: str, number: int, image: NDArray[np.uint8]) -> JobStatus:
         """Replace a keyframe of a job. One that has a video, or makes one, makes it again: of the
         frames only those beside the keyframe. The video before stays until then.

@@ -169,6 +169,14 @@ class JobTable:
         with self.changed:
             self._jobs[job].request = self._store.change_request(job, request)
 
+    def rename(self, job: str, title: str) -> JobStatus:
+        """Another name of a job; empty: its source's."""
+        with self.changed:
+            known = self._known(job)
+            request = dataclasses.replace(known.request, title=title)
+            self._jobs[job].request = self._store.change_request(job, request)
+            return self._replace(job, to_disk=True, title=_title(request))
+
     def change(self, job: str, state: State, **changes: Any) -> JobStatus:
         """A change of state: on disk before anybody hears of it."""
         with self.changed:

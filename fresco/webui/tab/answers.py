@@ -28,6 +28,7 @@ from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
 from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.order import CHANGING, OrderAnswers, shorten_prompt
 from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job, name_next_step
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
 from fresco.workspace import read_image, read_json
@@ -45,7 +46,7 @@ _LISTED = 100
 _LOG_END = 200_000
 """Characters of the end of a log that are shown."""
 
-_CHANGING = frozenset({"cancel", "resume", "delete", "again", "delete_video"})
+_CHANGING = CHANGING | {"cancel", "resume", "delete", "again", "delete_video"}
 """Questions that change something."""
 _REMEMBERED = 256
 """Latest answers to such questions that are given again."""
@@ -78,6 +79,7 @@ class Answers:
                 _text(ask, "job"), video=bool(ask.get("video"))),
             "again": self._again,
             "videos": self._videos,
+            **OrderAnswers(service).known,
             "delete_video": self._delete_video,
         }
 
@@ -141,7 +143,13 @@ class Answers:
         chosen = str(question.get("job") or "")
         uploads = self._service.count_jobs()
         last = {jobs[0].id for jobs in uploads.values() if len(jobs) == 1}
-        listed = [{**dump_job(status), "upload": status.id in last} for status in statuses]
+        requests, queue = self._engine.requests(), list(self._engine.queue)
+        listed = [
+            {**dump_job(status), "upload": status.id in last,
+             "prompt": shorten_prompt(requests.get(status.id)),
+             "place": queue.index(status.id) + 1 if status.id in queue else 0}
+            for status in statuses
+        ]
         known = next((status for status in statuses if status.id == chosen), None)
         if known is None:
             return {"jobs": listed, "chosen": None}

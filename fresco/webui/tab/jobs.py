@@ -92,6 +92,7 @@ def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | N
         before, state = service.engine.request(job), service.engine.status(job).state
     except UnknownJobError:
         return None
+    request = dataclasses.replace(request, title=before.title)  # it may have been renamed
     reach, asked = _REACH.get(before.goal, 9), _REACH[request.goal]
     again = before.goal is Goal.KEYFRAME
     if request.settings.sampling.seed == RANDOM_SEED:

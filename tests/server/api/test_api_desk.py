@@ -153,3 +153,39 @@ def test_the_batch_at_work_is_seen_and_time_is_told(
 def test_a_web_hook_that_is_not_listed_is_refused(server: ApiServer, video: str) -> None:
     body = {"video_id": video, "settings": SETTINGS, "webhook": "http://169.254.169.254/latest"}
     assert "does not list" in server.refused(422, "POST", "jobs", json=body)
+
+
+def test_order_is_kept(server: ApiServer, video: str, job: str, tmp_path: Path) -> None:
+    """Names, places in the queue, room on the disk, and deleting only what was asked for."""
+    client = Client(server.url)
+    assert client.rename(job, "the dog").title == "the dog"
+    slow = SETTINGS | {"sampling": SETTINGS["sampling"] | {"steps": 400, "strength": 1.0}}
+    first = client.submit(video, settings=slow).id
+    one, two = (client.submit(video, settings=SETTINGS, title=name).id for name in ("1", "2"))
+    assert server.json("GET", "jobs")["queue"][-2:] == [one, two]
+    assert client.move(two, one)[-2:] == (two, one)
+    assert "only jobs that wait" in server.refused(
+        409, "POST", f"jobs/{job}/place", json={"before": ""})
+    done = client.delete_several([one, two, first, "0" * 16])
+    assert done["jobs"] == [one, two]
+    assert set(done["refused"]) == {first, "0" * 16}  # type: ignore[call-overload]
+    client.cancel(first)
+    assert server.ended(first)["state"] == "cancelled"
+    room: Any = client.count_space()
+    assert room["jobs"][job] > 0
+    assert room["bytes"] == sum(room["jobs"].values()) + sum(room["videos"].values())
+    assert client.empty(1)["jobs"] == [], "none is that old"
+    unused = server.upload(small_clip(tmp_path / "unused.mp4", 5))
+    would: Any = client.empty(0, jobs=False, dry_run=True)
+    assert (would["jobs"], would["videos"]) == ([], [unused])
+    assert would["size"] == room_of(server, unused)
+    gone: Any = client.empty(0)
+    assert {job, first} <= set(gone["jobs"])
+    assert {video, unused} <= set(gone["videos"])
+    assert server.json("GET", "space")["jobs"] == {}
+    assert "give true or false" in server.refused(
+        422, "POST", "space/empty", json={"days": 1, "jobs": "yes"})
+
+
+def room_of(server: ApiServer, video: str) -> int:
+    return server.json("GET", "space")["videos"][video]

@@ -393,7 +393,7 @@ def test_a_controlnet_brings_its_preprocessor_or_is_warned_about(page: TabPage) 
 def delete_selected(page: TabPage) -> None:
     """A job goes only after it was asked for twice."""
     chosen = page.script("return fresco.state().work.chosen")
-    page.press(f"#fresco_jobs [data-job='{chosen}'] button")
+    page.press(f"#fresco_jobs [data-focus='delete{chosen}']")
     assert page.job() is not None
     page.press(f"#fresco_jobs [data-job='{chosen}'] .fresco_danger")
     page.until(f"!fresco.state().work.jobs.some((job) => job.id === '{chosen}')")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from selenium.webdriver import Keys
 
 from fresco.run.embedded import describe_settings
 from fresco.settings import FrescoSettings, from_dict
@@ -88,3 +89,49 @@ def test_waiting_is_told(page: TabPage, clip: Path) -> None:
     page.until("!document.querySelector('#fresco_preview img')")
     page.until(f"document.title === {before!r}")
     page.press("#fresco_wait input")
+
+
+def test_jobs_are_kept_in_order(page: TabPage, clip: Path) -> None:
+    """Named, filtered, moved in the queue, deleted together; old ones only where asked for."""
+    page.open_clip(clip)
+    page.put(**{**QUICK, "sampling_steps": 300, "sampling_strength": 1})
+    jobs = []
+    for seed in range(4):
+        page.put(sampling_seed=900 + seed, sampling_prompt=f"prompt {'abcd'[seed]}")
+        page.press("#fresco_run_keyframes")
+        page.until(f"fresco.state().work.chosen && !{jobs}.includes(fresco.state().work.chosen)"
+                   " && fresco.state().work.jobs.some("
+                   "(job) => job.id === fresco.state().work.chosen"
+                   f" && job.prompt === 'prompt {'abcd'[seed]}')")
+        jobs.append(page.script("return fresco.state().work.chosen"))
+    places = "fresco.state().work.jobs.find((job) => job.id === '{}').place".format
+    page.until(f"{places(jobs[3])} === 3")
+    page.press(f"#fresco_jobs [data-focus='up{jobs[3]}']")
+    page.until(f"{places(jobs[3])} === 2")
+    page.press(f"#fresco_jobs [data-focus='edit{jobs[1]}']")
+    name = page.element(f"#fresco_jobs [data-focus='name{jobs[1]}']")
+    name.send_keys(Keys.CONTROL, "a")
+    name.send_keys("a fine name", Keys.ENTER)
+    page.until("[...document.querySelectorAll('#fresco_jobs .fresco_job_title')]"
+               ".some((title) => title.textContent === 'a fine name')")
+    filtered = page.element("#fresco_jobs [data-focus='filter']")
+    filtered.send_keys("prompt c")
+    page.until("document.querySelectorAll('#fresco_jobs li').length === 1")
+    page.element("#fresco_jobs [data-focus='filter']").clear()
+    page.script("document.querySelector('#fresco_jobs [data-focus=filter]')"
+                ".dispatchEvent(new Event('input'))")
+    page.until("document.querySelectorAll('#fresco_jobs li').length >= 4")
+    page.press("#fresco_jobs [data-focus='several']")
+    for job in jobs[1:]:
+        page.press(f"#fresco_jobs [data-focus='job{job}']")
+    page.press("#fresco_jobs [data-focus='delete_several']")
+    page.press("#fresco_jobs [data-focus='sure']")
+    page.until(f"!fresco.state().work.jobs.some((job) => {jobs[1:]}.includes(job.id))")
+    page.script("fresco.core.choose(arguments[0])", jobs[0])
+    page.press("#fresco_cancel")
+    page.job_until("cancelled")
+    page.until("document.querySelector('#fresco_jobs .fresco_room').textContent.includes('free')")
+    page.press("#fresco_jobs [data-focus='empty']")
+    page.press("#fresco_jobs [data-focus='empty_look']")
+    page.until("document.querySelector('#fresco_jobs .fresco_emptier').textContent"
+               ".includes('nothing that old')")
