@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from fresco.errors import SettingsError
 
 if TYPE_CHECKING:
     from fresco.guidance.ports import Host
@@ -28,6 +30,10 @@ class Offer:
     """ControlNet's preprocessors."""
     upscalers: tuple[str, ...] = ()
     """What can enlarge keyframes besides Lanczos."""
+    loras: tuple[str, ...] = ()
+    """LoRA files by the names that prompts call them by."""
+    styles: tuple[str, ...] = ()
+    """Styles of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,15 @@ class Environment(Protocol):
         """The model, for one job. Loads it when it is needed."""
         ...
 
+    def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
+        """Prompt and negative prompt with styles added. Raises SettingsError for a name that is
+        not among those offered."""
+        ...
+
+    def count_tokens(self, prompt: str) -> tuple[int, int] | None:
+        """Tokens of a prompt, and how many its chunks hold; None: not known now."""
+        ...
+
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """The settings with the folder of weights filled in, and downloads as they are allowed."""
         ...
@@ -110,3 +125,12 @@ class Environment(Protocol):
     def run_checks(self) -> tuple[Check, ...]:
         """Checks that only this program can make, such as of ControlNet."""
         ...
+
+
+def require_styles(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise SettingsError for a style that is not there."""
+    for name in names:
+        if name not in known:
+            raise SettingsError(
+                f"styles hold {name!r}; choose among {', '.join(known) or 'none: there is none'}."
+            )

@@ -15,7 +15,7 @@ from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import check_model, check_request, load_host, pick_device
 from fresco.hosts.diffusers.schedulers import SCHEDULERS, find_scheduler
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.server.ports import Check, Limits, Offer
+from fresco.server.ports import Check, Limits, Offer, require_styles
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.ui.models import list_models
 
@@ -24,6 +24,7 @@ _MODULES = ("canny", "hed", "depth")
 _KARRAS = "karras"
 _SCHEDULES = (_KARRAS, "leading", "linspace", "trailing")
 """Noise schedules: Karras' own, or where a scheduler's steps lie."""
+_LORA_ENDINGS = frozenset({".safetensors", ".pt", ".ckpt"})
 _LISTED = 5
 """Names that a message lists at most."""
 
@@ -96,6 +97,7 @@ class DiffusersEnvironment:
             models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=_SCHEDULES,
             control_models=tuple(controls := self._list_controls()),
             control_modules=_MODULES if controls else (),
+            loras=_list_loras(self._choices.sampling.lora_dir),
         )
 
     def _list_models(self) -> dict[str, str]:
@@ -169,6 +171,19 @@ class DiffusersEnvironment:
             )
         return settings
 
+    def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
+        """There are none."""
+        require_styles(names, ())
+        return prompt, negative
+
+    def count_tokens(self, prompt: str) -> tuple[int, int] | None:
+        """By the loaded model's tokenizer; None before a job has loaded one."""
+        loaded = self._loaded
+        try:
+            return loaded[2].count_tokens(prompt) if loaded else None
+        except (FrescoError, RuntimeError):  # half a prompt, or a tokenizer at work elsewhere
+            return None
+
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         """With the folder of weights, and downloads as they are allowed."""
         own = self._choices.flow
@@ -229,6 +244,15 @@ def _choose(what: str, name: str, known: Sequence[str], remedy: str) -> str:
     raise SettingsError(
         f"{what} is {name!r}, which is not here; {choice}{', or ' + remedy if remedy else ''}."
     )
+
+
+def _list_loras(folder: str) -> tuple[str, ...]:
+    """Names of the files in the folder of --lora-dir."""
+    place = Path(folder).expanduser()
+    if not folder or not place.is_dir():
+        return ()
+    names = {path.stem for path in place.rglob("*") if path.suffix.lower() in _LORA_ENDINGS}
+    return tuple(sorted(names, key=str.lower))
 
 
 def _list_samplers() -> tuple[str, ...]:

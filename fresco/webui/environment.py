@@ -22,10 +22,11 @@ from fresco.hosts.webui.controlnet import (
 )
 from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
+from fresco.hosts.webui.prompts import add_styles, count_tokens, list_loras, list_styles
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.hosts.webui.upscaling import list_upscalers
 from fresco.server.hooks import ADDRESSES
-from fresco.server.ports import Check, Limits, Offer
+from fresco.server.ports import Check, Limits, Offer, require_styles
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.webui.obstacles import Part, require_part
 
@@ -80,6 +81,8 @@ class WebuiEnvironment:
             schedulers=tuple(_schedulers()),
             control_models=control_models(),
             control_modules=control_modules(),
+            loras=list_loras(),
+            styles=list_styles(),
             upscalers=list_upscalers(),
         )
 
@@ -93,6 +96,15 @@ class WebuiEnvironment:
         control = tuple(map(resolve_unit, options.control))
         upscaler = options.upscaler and _one_of("upscaler", options.upscaler, offer.upscalers)
         return HostOptions(model, sampler, scheduler, control, upscaler)
+
+    def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
+        """As the WebUI adds them to its own prompts."""
+        require_styles(names, list_styles())
+        return add_styles(names, prompt, negative)
+
+    def count_tokens(self, prompt: str) -> tuple[int, int] | None:
+        """As the WebUI counts them, without extra networks and schedules."""
+        return count_tokens(prompt)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The WebUI's model, for one job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
 from fresco.hosts.options import ControlUnit, HostOptions
-from fresco.server.ports import Check, Limits, Offer
+from fresco.server.ports import Check, Limits, Offer, require_styles
 from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
 from tests.helpers.tiny_models import build_tiny_pipeline
 
@@ -31,6 +31,9 @@ CANNY = "tiny canny"
 BLOCKS = "Blocks"
 """An upscaler."""
 
+
+LORAS = ("fine lines", "soft light")
+STYLES = {"oil": "oil painting", "ink": "ink drawing"}
 
 TINY: Mapping[str, Any] = {
     "sampling": {"resolution": 64, "steps": 4, "strength": 0.5, "prompt": "a painting"},
@@ -81,7 +84,20 @@ class TinyEnvironment:
         return "a test with diffusers"
 
     def offer(self) -> Offer:
-        return Offer(tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"), (BLOCKS,))
+        return Offer(
+            tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"), (BLOCKS,), LORAS,
+            tuple(STYLES),
+        )
+
+    def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
+        require_styles(names, tuple(STYLES))
+        for name in names:
+            prompt, negative = f"{prompt}, {STYLES[name]}", f"{negative}, no {STYLES[name]}"
+        return prompt, negative
+
+    def count_tokens(self, prompt: str) -> tuple[int, int] | None:
+        words = len(prompt.split())
+        return words, 75 * max(1, -(-words // 75))
 
     def resolve(self, options: HostOptions) -> HostOptions:
         offer = self.offer()

@@ -187,6 +187,10 @@ class DiffusersHost:
         """The seam on the UNet."""
         return self._adapter
 
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Tokens of a prompt, and how many its chunks of 75 hold."""
+        return self._text.count_tokens(prompt)
+
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """VAE round trip of [N, H, W, 3]."""
         return to_pixels(self._codec.decode(self._encode(frames)))

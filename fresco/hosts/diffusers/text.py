@@ -7,6 +7,7 @@ encoder's length as the words need.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from fresco.planning.prompt_syntax import Fragment, read_fragments
 
 _COMMA = ",</w>"
 """CLIP's token of a comma."""
+_TAG = re.compile(r"<[^<>]*>")
+"""An extra network in a prompt, which is no word of it."""
 _BACKTRACK = 20
 """Tokens at the end of a chunk that move on to the next one, back to a comma; the WebUI's own."""
 
@@ -82,6 +85,13 @@ class PromptEncoder:
             found = [each if prompt else each.zeroed()
                      for prompt, each in zip(prompts, found, strict=True)]
         return Conditioning.concatenate(found)
+
+    def count_tokens(self, prompt: str) -> tuple[int, int]:
+        """Tokens of a prompt, a chunk that is followed by another counted as full, and how many its
+        chunks hold."""
+        chunks = self._split(_TAG.sub("", prompt))
+        full = self._length * (len(chunks) - 1)
+        return full + len(chunks[-1]), full + self._length
 
     def digest(self, prompts: Iterable[str]) -> str:
         """Digest of what the syntax of prompts leads to; empty where all are plain words."""

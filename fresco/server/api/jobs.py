@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from fresco.server.jobs.job import Goal, JobRequest, dump_status
 from fresco.server.service import Service
 from fresco.server.space import NoRoomError
 from fresco.server.videos import encode_jpeg
-from fresco.settings import FrescoSettings
+from fresco.settings import FrescoSettings, validated
 from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
@@ -64,6 +65,8 @@ class JobRoutes:
         body = models.read_body(models.JobBody, payload)
         settings, goal = models.merge_settings(body.settings), body.goal or Goal.ALL
         _refuse_unused(goal, body)
+        if body.styles:
+            settings = self._add_styles(settings, body.styles)
         with (
             open_video(self._service, body) as place,
             store_keyframes(self._service, body.keyframes, "") as folder,
@@ -72,6 +75,14 @@ class JobRoutes:
             request = JobRequest(str(place.path), title=place.title)
             status = self._service.submit(_change(request, body, goal, settings, folder))
         return Answer({**place.answer, **dump_status(status)})
+
+    def _add_styles(self, settings: FrescoSettings, names: Sequence[str]) -> FrescoSettings:
+        sampling = settings.sampling
+        prompt, negative = self._service.environment.add_styles(
+            names, sampling.prompt, sampling.negative_prompt
+        )
+        sampling = dataclasses.replace(sampling, prompt=prompt, negative_prompt=negative)
+        return validated(dataclasses.replace(settings, sampling=sampling))
 
     def resume(self, payload: Any, job: str) -> Response:
         """Queue an ended job again, perhaps with another goal or other settings."""

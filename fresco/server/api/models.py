@@ -52,6 +52,7 @@ _KEYS = re.compile(
 """Keyframes themselves; any other text may name a file of the server."""
 _MOST_UNITS = 16
 _MOST_JOBS = 1000
+_MOST_STYLES = 100
 _MOST_FRAMES = 10**9
 _MOST_IMAGES = 10_000
 """External keyframes of one request."""
@@ -371,8 +372,24 @@ class EmptyingBody(ApiModel):
     dry_run: boolean() = Field(False, description="Only answer what would go.")
 
 
+def _read_styles(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MOST_STYLES:
+        raise WrongValueError(f" is {value!r}; give a list of at most {_MOST_STYLES} names.")
+    for name in value:
+        if not isinstance(name, str):
+            raise WrongValueError(f" holds {name!r}; give names.")
+    return tuple(value)
+
+
 class JobBody(ResumeBody, VideoBody):
     """The body of POST /fresco/jobs."""
+
+    styles: checked(_read_styles, {
+        "type": "array", "items": {"type": "string"}, "maxItems": _MOST_STYLES,
+    }) = Field(
+        None, description="Styles of GET /fresco/models; they are added to the prompts as the "
+        "WebUI does it, and kept as that."
+    )
 
 
 # Reading

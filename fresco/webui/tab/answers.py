@@ -43,6 +43,8 @@ _QUALITY = 90
 """Of JPEG."""
 _LISTED = 100
 """Latest jobs listed."""
+_MOST_LETTERS = 20_000
+"""Of a prompt whose tokens are counted."""
 _LOG_END = 200_000
 """Characters of the end of a log that are shown."""
 
@@ -73,6 +75,10 @@ class Answers:
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
             "preview": self._preview,
+            "tokens": lambda ask, _: [
+                service.environment.count_tokens(str(text)[:_MOST_LETTERS])
+                for text in list(ask["texts"])[:2]
+            ],
             "cancel": lambda ask, _: dump_job(self._engine.cancel(_text(ask, "job"))),
             "resume": lambda ask, _: dump_job(service.resume_once(_text(ask, "job"))),
             "delete": lambda ask, _: service.delete_job(

@@ -13,6 +13,7 @@ from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.estimate import bind_estimate
+from fresco.webui.tab.prompt import update_tools
 from fresco.webui.tab.restore import make_restore_section
 from fresco.webui.tab.results import bind_answers, make_results_section
 from fresco.webui.tab.run import bind_run, make_run_section
@@ -41,7 +42,7 @@ def build_tab(service: Service) -> gr.Blocks:
         with gr.Row(elem_id="fresco_work"):
             with gr.Column(scale=6, min_width=320, elem_id="fresco_settings"):
                 _step(3, "Look")
-                make_look_controls(controls, offer)
+                make_look_controls(controls, service.environment)
                 with gr.Accordion("FRESCO guidance", open=False, elem_id="fresco_section_parts"):
                     controls.make("keyframes", "batch_size")
                     make_guidance_controls(controls)
@@ -76,7 +77,12 @@ def _host_buttons(environment: Environment, controls: SettingControls) -> None:
         refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
         check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)
     table = gr.HTML(elem_id="fresco_checked")
-    on(refresh.click, lambda: update_offer(environment.offer()), (), list(controls.host.values()))
+
+    def refreshed() -> list[Any]:
+        offer = environment.offer()
+        return [*update_offer(offer), *update_tools(offer)]
+
+    on(refresh.click, refreshed, (), [*controls.host.values(), *controls.tools])
 
     def checked() -> Any:
         try:

@@ -14,6 +14,7 @@ from fresco.hosts.options import ControlUnit, choose_module, find_control_notes
 from fresco.server.ports import Environment, Offer
 from fresco.settings import PRESETS
 from fresco.webui.tab.drawings import make_drawing_board
+from fresco.webui.tab.prompt import bind_img2img, make_prompt_tools
 from fresco.webui.tab.text import HOST_LABELS, render_note
 from fresco.webui.tab.values import (
     AS_SAMPLER,
@@ -41,6 +42,8 @@ class SettingControls:
     """Name -> control of what the host itself offers."""
     drawings: Any = None
     """Masks drawn in the page."""
+    tools: list[Any] = field(default_factory=list)
+    """Lists of styles and of LoRA files, which are no values."""
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
         """Make the controls of some options here."""
@@ -70,9 +73,11 @@ class SettingControls:
         return [self.made[place] for place in places]
 
 
-def make_look_controls(controls: SettingControls, offer: Offer) -> None:
+def make_look_controls(controls: SettingControls, environment: Environment) -> None:
     """What the result looks like: prompts, model, sampling."""
-    controls.make("sampling", "prompt", "negative_prompt", lines=2)
+    offer = environment.offer()
+    prompts = controls.make("sampling", "prompt", "negative_prompt", lines=2)
+    told, controls.tools = make_prompt_tools(environment, *prompts)
     with gr.Row():
         controls.host["model"] = gr.Dropdown(
             label=HOST_LABELS["host.model"], choices=list(offer.models), value=_first(offer.models),
@@ -96,6 +101,7 @@ def make_look_controls(controls: SettingControls, offer: Offer) -> None:
         controls.make("sampling", "guidance_scale", "resolution")
     with gr.Row():
         controls.make("sampling", "seed", "added_prompt")
+    bind_img2img(environment, controls, told)
 
 
 def make_controlnet_controls(controls: SettingControls, environment: Environment) -> None:

@@ -189,3 +189,18 @@ def test_order_is_kept(server: ApiServer, video: str, job: str, tmp_path: Path) 
 
 def room_of(server: ApiServer, video: str) -> int:
     return server.json("GET", "space")["videos"][video]
+
+
+def test_styles_are_kept_as_what_they_add(server: ApiServer, tmp_path: Path) -> None:
+    """One way in, so a resumed job does not depend on what a style is by then."""
+    offer = server.json("GET", "models")
+    assert (offer["styles"], offer["loras"]) == (["oil", "ink"], ["fine lines", "soft light"])
+    clip = server.upload(small_clip(tmp_path / "styled.mp4", 3))
+    body = {"video_id": clip, "settings": SETTINGS, "goal": "preview"}
+    job = server.json("POST", "jobs", json=body | {"styles": ["oil", "ink"]})["id"]
+    sampling = server.service.engine.request(job).settings.sampling
+    assert sampling.prompt == "a painting, oil painting, ink drawing"
+    assert sampling.negative_prompt == ", no oil painting, no ink drawing"
+    assert "choose among oil, ink" in server.refused(
+        422, "POST", "jobs", json=body | {"styles": ["neon"]})
+    assert server.ended(job)["state"] == "done"

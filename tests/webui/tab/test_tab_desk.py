@@ -8,8 +8,10 @@ import pytest
 from selenium.webdriver import Keys
 
 from fresco.run.embedded import describe_settings
+from fresco.server.ports import Offer
 from fresco.settings import FrescoSettings, from_dict
 from fresco.video.png_text import add_text
+from fresco.webui.tab.prompt import read_img2img
 from tests.helpers.job_environment import CANNY
 from tests.helpers.tab_browser import QUICK, TabPage, missing_browser
 
@@ -135,3 +137,42 @@ def test_jobs_are_kept_in_order(page: TabPage, clip: Path) -> None:
     page.press("#fresco_jobs [data-focus='empty_look']")
     page.until("document.querySelector('#fresco_jobs .fresco_emptier').textContent"
                ".includes('nothing that old')")
+
+
+def test_prompt_and_seed_have_the_tools_of_the_webui(page: TabPage, clip: Path) -> None:
+    page.put(sampling_prompt="a dog")
+    page.until("document.querySelector('#fresco_sampling_prompt .fresco_tokens')?.textContent"
+               " === '2/75'")
+    page.choose("add_lora", "soft light")
+    page.until("document.querySelector('#fresco_sampling_prompt textarea').value"
+               " === 'a dog <lora:soft light:1>'")
+    page.choose("add_style", "ink")
+    page.until("document.querySelector('#fresco_sampling_prompt textarea').value"
+               ".endsWith(', ink drawing')")
+    assert page.text("sampling_negative_prompt").endswith("no ink drawing")
+    seed = "document.querySelector('#fresco_sampling_seed input').value"
+    page.press("#fresco_sampling_seed [aria-label='Random seed']")
+    page.until(f"{seed} === '-1'")
+    page.open_clip(clip)
+    page.put(**{**QUICK, "sampling_seed": 4321})
+    page.press("#fresco_run_preview")
+    page.until("fresco.state().work.detail?.seed === 4321")
+    page.put(sampling_seed=1)
+    page.press("#fresco_sampling_seed [aria-label='Use the seed again']")
+    page.until(f"{seed} === '4321'")
+    assert not page.element("#fresco_from_img2img").is_displayed(), "there is no img2img here"
+    page.job_until("done")
+
+
+def test_img2img_is_read_as_far_as_it_is_offered_here() -> None:
+    offer = Offer(("m.safetensors [1234]",), ("Euler a",), ("Karras",))
+    values, host, missing = read_img2img({
+        "prompt": "a cat", "negative_prompt": "", "steps": "25", "strength": "0.6", "seed": "-1",
+        "guidance_scale": "99", "sampler": "Euler a", "scheduler": "Automatic",
+        "model": "other.safetensors",
+    }, offer)
+    assert values == {"prompt": "a cat", "negative_prompt": "", "steps": 25, "strength": 0.6,
+                      "guidance_scale": 50, "seed": -1}
+    assert host == {"sampler": "Euler a", "scheduler": "Automatic"}
+    assert missing == ["other.safetensors"]
+    assert read_img2img({"steps": "x"}, offer)[0] == {"prompt": "", "negative_prompt": ""}

@@ -1,0 +1,117 @@
+"""The tab's tools for prompts and seed, as the WebUI has them beside its own."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from fresco.server.ports import Environment, Offer
+from fresco.webui.tab.text import describe_error, render_note
+from fresco.webui.tab.values import AS_SAMPLER
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
+
+_NUMBERS = {
+    "steps": (int, 1, 1000), "strength": (float, 0, 1), "guidance_scale": (float, 0, 50),
+    "seed": (int, -1, 2**63 - 1),
+}
+"""Options that are taken from img2img, with their types and ranges there."""
+
+
+def make_prompt_tools(
+    environment: Environment, prompt: Any, negative: Any
+) -> tuple[Any, list[Any]]:
+    """Styles and LoRA files to add. Returns the message below, for `bind_img2img` too, and the
+    lists, in the order of `update_tools`."""
+    offer = environment.offer()
+    with gr.Row(elem_id="fresco_prompt_tools", visible=bool(offer.styles or offer.loras)):
+        style, lora = (
+            keep_unsaved(gr.Dropdown(
+                label=label, choices=list(names), value=None, visible=bool(names),
+                elem_id=f"fresco_add_{name}", info=info,
+            ))
+            for name, label, names, info in (
+                ("style", "Add a style", offer.styles, "Its words go into both prompts."),
+                ("lora", "Add a LoRA", offer.loras, "It goes to the end of the prompt."),
+            )
+        )
+    told = gr.HTML(elem_id="fresco_prompt_told")
+
+    def add_style(name: str | None, words: str, against: str) -> tuple[Any, ...]:
+        if not name:
+            return (gr.update(),) * 4
+        try:
+            words, against = environment.add_styles([name], words or "", against or "")
+            return words, against, gr.update(value=None), ""
+        except Exception as error:
+            told = render_note(describe_error(error), "bad")
+            return gr.update(), gr.update(), gr.update(value=None), told
+
+    def add_lora(name: str | None, words: str) -> tuple[Any, ...]:
+        if not name:
+            return gr.update(), gr.update()
+        tag = f"<lora:{name}:1>"
+        return f"{words.rstrip()} {tag}" if (words or "").strip() else tag, gr.update(value=None)
+
+    on(style.input, add_style, [style, prompt, negative], [prompt, negative, style, told])
+    on(lora.input, add_lora, [lora, prompt], [prompt, lora])
+    return told, [style, lora]
+
+
+def update_tools(offer: Offer) -> list[Any]:
+    """New choices of the lists."""
+    return [gr.update(choices=list(names), visible=bool(names), value=None)
+            for names in (offer.styles, offer.loras)]
+
+
+def bind_img2img(environment: Environment, controls: Any, told: Any) -> None:
+    """A button, shown where there is an img2img, that takes over what is written there."""
+    sent = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_from_img2img_values"))
+    button = gr.Button(
+        "Take over from img2img", elem_id="fresco_from_img2img", size="sm", visible=HIDDEN
+    )
+    names = ("prompt", "negative_prompt", *_NUMBERS)
+    targets = controls.named(*(("sampling", name) for name in names))
+    hosts = [controls.host[name] for name in ("model", "sampler", "scheduler")]
+
+    def take(text: str) -> tuple[Any, ...]:
+        try:
+            found = json.loads(text)
+            values, host, missing = read_img2img(found, environment.offer())
+        except Exception as error:
+            told = render_note(describe_error(error), "bad")
+            return *(gr.update(),) * (len(targets) + len(hosts)), told
+        updates = [gr.update(value=values[n]) if n in values else gr.update() for n in names]
+        updates += [gr.update(value=host[n]) if n in host else gr.update()
+                    for n in ("model", "sampler", "scheduler")]
+        said = f" Not offered here: {', '.join(missing)}." if missing else ""
+        return *updates, render_note(f"Taken over from img2img.{said}", "good")
+
+    on(button.click, take, [sent], [*targets, *hosts, told], script="fresco.img2img")
+
+
+def read_img2img(
+    found: Mapping[str, Any], offer: Offer
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """What the page of img2img holds, as options and host options; and what is not offered."""
+    values: dict[str, Any] = {
+        name: str(found.get(name) or "") for name in ("prompt", "negative_prompt")
+    }
+    for name, (kind, low, high) in _NUMBERS.items():
+        try:
+            number = kind(float(found[name])) if kind is float else int(found[name])
+        except (KeyError, TypeError, ValueError):
+            continue
+        values[name] = min(high, max(low, number))
+    host, missing = {}, []
+    for name, names in (("model", offer.models), ("sampler", offer.samplers),
+                        ("scheduler", (AS_SAMPLER, *offer.schedulers))):
+        wanted = str(found.get(name) or "")
+        if wanted in names:
+            host[name] = wanted
+        elif wanted:
+            missing.append(wanted)
+    return values, host, missing
