@@ -1,15 +1,19 @@
-"""What the WebUI offers for prompts: its styles, its LoRA files, its count of tokens."""
+"""What the WebUI offers for prompts: its styles, its LoRA files, its count of tokens.
+
+All of it is a convenience: where a WebUI has it otherwise, it is not offered.
+"""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modules import extra_networks, shared
+from modules import shared
 
 log = logging.getLogger("fresco")
 
@@ -18,14 +22,18 @@ _LORA_ENDINGS = frozenset({".safetensors", ".pt", ".ckpt"})
 
 def list_styles() -> tuple[str, ...]:
     """Names of the WebUI's styles."""
-    known = getattr(shared.prompt_styles, "styles", None) or {}
+    known = getattr(_find_styles(), "styles", None) or {}
     return tuple(str(name) for name, style in known.items()
                  if getattr(style, "prompt", "") or getattr(style, "negative_prompt", ""))
 
 
+def _find_styles() -> Any:
+    return getattr(shared, "prompt_styles", None)
+
+
 def add_styles(names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
     """Prompt and negative prompt with styles added by the WebUI."""
-    styles = shared.prompt_styles
+    styles = _find_styles()
     return (
         styles.apply_styles_to_prompt(prompt, list(names)),
         styles.apply_negative_styles_to_prompt(negative, list(names)),
@@ -37,7 +45,7 @@ def list_loras() -> tuple[str, ...]:
     listed = getattr(sys.modules.get("networks"), "available_networks", None)
     if listed:
         return tuple(sorted(map(str, listed), key=str.lower))
-    folder = Path(getattr(shared.cmd_opts, "lora_dir", "") or "")
+    folder = Path(getattr(getattr(shared, "cmd_opts", None), "lora_dir", "") or "")
     if not folder.name or not folder.is_dir():
         return ()
     names = {path.stem for path in folder.rglob("*") if path.suffix.lower() in _LORA_ENDINGS}
@@ -49,7 +57,7 @@ def count_tokens(prompt: str) -> tuple[int, int] | None:
     this WebUI counts otherwise."""
     try:
         hijack: Any = sys.modules["modules.sd_hijack"].model_hijack
-        text, _ = extra_networks.parse_prompt(prompt)
+        text, _ = importlib.import_module("modules.extra_networks").parse_prompt(prompt)
         count, length = hijack.get_prompt_lengths(text)
         return int(count), int(length)
     except Exception as error:  # half a prompt, a model on its way, or another kind of text encoder

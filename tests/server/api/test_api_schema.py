@@ -77,7 +77,7 @@ def test_units_goals_and_fields_are_those_of_a_job() -> None:
     assert set(known["controlnet"]["items"]["properties"]) == set(ControlUnit.__slots__)
     assert known["goal"]["enum"] == [goal.value for goal in Goal]
     assert set(known) - set(make_schema(ResumeBody)["properties"]) == {
-        "video_id", "video", "path", "name"}
+        "video_id", "video", "path", "name", "styles"}
     for schema in (make_schema(JobBody), make_schema(ResumeBody)):
         Draft202012Validator.check_schema(schema)
 
