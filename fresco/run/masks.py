@@ -21,15 +21,16 @@ from fresco.flow.interface import FlowEstimator
 from fresco.masks import carry, files, subject
 from fresco.masks.edge import FrameMasks, Share, cut, feather, scale_share
 from fresco.planning.keyframes import KeyframePlan
-from fresco.progress import Stage
+from fresco.progress import Progress, Stage
 from fresco.propagation.ends import READ_AT_ONCE
 from fresco.propagation.motion import find_pair
-from fresco.run.clip import Clip
-from fresco.run.context import RunContext, log_stage
+from fresco.run.clip import Clip, open_clip
+from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.external_keyframes import list_external_keyframes
 from fresco.run.inputs import Source
-from fresco.settings import MaskSettings, require_paths
+from fresco.settings import FrescoSettings, MaskSettings, require_paths
 from fresco.temporary import open_temporary_folder
+from fresco.video.size import working_size
 from fresco.workspace import (
     digest,
     frame_name,
@@ -214,6 +215,35 @@ def make_masks(
     if not drawn:
         _refuse_nothing(masks, run.clip.frames.size)
     return masks
+
+
+def carry_drawings(
+    source: Path, settings: FrescoSettings, plans: Sequence[KeyframePlan], drawings: Path,
+    numbers: Sequence[int],
+) -> tuple[list[Share], tuple[str, ...]]:
+    """The masks of some frames of a clip, at its own size, from drawings on a few; with notes.
+
+    Args:
+        plans: of the shots; nothing is carried from one to another.
+        drawings: folder of images whose names hold frame numbers.
+        numbers: of the frames wanted, rising.
+    """
+    mask = MaskSettings("drawing", str(drawings), feather=0)
+    clip = open_clip(source, settings)
+    wide, high = clip.info.width, clip.info.height
+    # More than the source has would be lost again.
+    clip = clip.resized(working_size(wide, high, min(settings.sampling.resolution, wide, high)))
+    given = check_mask(clip, mask)
+    with open_temporary_folder() as folder, open_run(
+        clip, settings, folder / "result", Progress(), folder / "work"
+    ) as run:
+        estimator = create_estimator(settings.flow)
+        masks = make_masks(run, given, plans, estimator, None)
+        assert masks is not None
+        wanted = set(numbers)
+        found = [share for number, share in zip(clip.numbers, masks.read((wide, high)), strict=True)
+                 if number in wanted]
+        return found, tuple(run.notes)
 
 
 def _refuse_nothing(masks: StoredMasks, size: Size) -> None:

@@ -41,7 +41,8 @@ def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
 def make_mask_control(identify: Callable[[str], str]) -> Any:
     """Masks of the frames."""
     return keep_unsaved(gr.Textbox(
-        label="FRESCO masks", placeholder="to inpaint: a mask, or a folder of one for every frame",
+        label="FRESCO masks",
+        placeholder="to inpaint: a mask, or a folder of masks for every frame or for some",
         elem_id=identify("masks"),
     ))
 

@@ -14,12 +14,13 @@ from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.progress import Progress
+from fresco.run.masks import carry_drawings
 from fresco.run.translate import detect_keyframes
 from fresco.server.videos import probe_video
 from fresco.settings import FrescoSettings
 from fresco.temporary import open_temporary_folder
 from fresco.video.reader import open_source
-from fresco.webui.img2img.masks import collect_masks
+from fresco.webui.img2img.masks import collect_masks, find_drawings
 from fresco.webui.img2img.request import Request
 
 
@@ -48,21 +49,32 @@ def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrame
     """
     if not request.has_source:
         images = [image for image in given if image is not None]
-        found, count = take_images(images, request.settings), len(images)
-    elif request.data:
+        found = take_images(images, request.settings)
+        masks = collect_masks(request, found.numbers, len(images), found.images[0].size)
+        return dataclasses.replace(found, masks=masks)
+    if request.data:
         with open_temporary_folder() as folder:
             path = folder / "video.mp4"
             path.write_bytes(request.data)
             try:
                 probe_video(path, "video")
-                found, count = read_keyframes(path, request.settings)
+                return _read_source(path, request)
             except VideoError as error:
                 # The sender has no use for a path of the server.
                 raise VideoError(str(error).replace(str(path), "video")) from error
-    else:
-        found, count = read_keyframes(request.video or Path(request.path), request.settings)
-    masks = collect_masks(request, found.numbers, count, found.images[0].size)
-    return dataclasses.replace(found, masks=masks)
+    return _read_source(request.video or Path(request.path), request)
+
+
+def _read_source(path: Path, request: Request) -> CallFrames:
+    """Keyframes and masks of a video or a folder of images."""
+    found, count, plans = read_keyframes(path, request.settings)
+    drawn = find_drawings(request, count)
+    if drawn is None:
+        masks = collect_masks(request, found.numbers, count, found.images[0].size)
+        return dataclasses.replace(found, masks=masks)
+    shares, notes = carry_drawings(path, request.settings, plans, drawn, found.numbers)
+    masks = tuple(fromarray(np.rint(share * 255).astype(np.uint8)) for share in shares)
+    return dataclasses.replace(found, masks=masks, notes=(*found.notes, *notes))
 
 
 def take_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
@@ -100,8 +112,11 @@ def _require_no_choice(settings: FrescoSettings) -> None:
         )
 
 
-def read_keyframes(path: Path, settings: FrescoSettings) -> tuple[CallFrames, int]:
-    """Keyframes of a video or a folder of images, found or by hand; and its number of frames."""
+def read_keyframes(
+    path: Path, settings: FrescoSettings
+) -> tuple[CallFrames, int, tuple[KeyframePlan, ...]]:
+    """Keyframes of a video or a folder of images, found or by hand; its number of frames; and the
+    plans of its shots."""
     with open_temporary_folder() as folder:
         clip, _, plans, notes = detect_keyframes(path, settings, Progress(), folder)
         numbers = tuple(number for plan in plans for number in plan.keyframes)
@@ -110,7 +125,7 @@ def read_keyframes(path: Path, settings: FrescoSettings) -> tuple[CallFrames, in
                 fromarray(np.asarray(source.frame(number))) for number in numbers
             )
     notes = (*clip.info.notes, *notes)
-    return CallFrames(images, numbers, _placed(plans, numbers), notes), clip.info.frames
+    return CallFrames(images, numbers, _placed(plans, numbers), notes), clip.info.frames, plans
 
 
 def _placed(plans: Sequence[KeyframePlan], numbers: Sequence[int]) -> tuple[Batch, ...]:

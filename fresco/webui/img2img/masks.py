@@ -1,4 +1,4 @@
-"""Masks of an inpainting: one for all frames, or one for each."""
+"""Masks of an inpainting: one for all frames, one for each, or a few that are carried."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from PIL.Image import Image, fromarray
 from PIL.Image import open as open_image
 
 from fresco.errors import SettingsError
+from fresco.video.folder import find_images
+from fresco.video.numbering import number_images
 from fresco.video.reader import open_source
 from fresco.webui.img2img.request import Request
 
@@ -36,6 +38,21 @@ def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Si
     masks = [_open_mask(data, place, size) for place, data in enumerate(request.masks)]
     wanted = (0,) if len(masks) == 1 else numbers
     return tuple(_decode(masks[place], place) for place in wanted)
+
+
+def find_drawings(request: Request, count: int) -> Path | None:
+    """The folder of masks, where it holds those of several frames, but not of all: drawings, to be
+    carried to the others.
+
+    Args:
+        count: frames of the source.
+    """
+    path = Path(request.masks_path)
+    if not request.masks_path or not path.is_dir():
+        return None
+    images = find_images(path)[0]
+    drawn = 1 < len(images) < count and number_images(images) is not None
+    return path if drawn else None
 
 
 def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tuple[Image, ...]:

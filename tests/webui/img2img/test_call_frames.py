@@ -11,6 +11,8 @@ from PIL import Image
 from fresco.errors import SettingsError, VideoError
 from fresco.webui.img2img.frames import collect_frames
 from fresco.webui.img2img.request import Request, parse_arguments
+from fresco.workspace import frame_name, write_image
+from tests.helpers.moving_square import draw_frame, draw_mask, overlap, write_mask
 
 
 def images(count: int, width: int = 40, height: int = 32) -> list[Image.Image]:
@@ -74,6 +76,21 @@ def test_folder_with_a_cut_makes_two_shots(tmp_path: Path) -> None:
     assert [frames.numbers[place] for place in second.frames] == [6, 8, 11]
     assert [image.getpixel((0, 0)) for image in frames.images] == [(20,) * 3] * 3 + [(230,) * 3] * 3
     assert any("2 shots" in note for note in frames.notes)
+
+
+def test_a_few_masks_are_drawings_that_are_carried_to_the_keyframes(tmp_path: Path) -> None:
+    for number in range(8):
+        write_image(tmp_path / "frames" / frame_name(number), draw_frame(number))
+    for number in (0, 7):
+        write_mask(tmp_path / "masks" / frame_name(number), draw_mask(number))
+    frames = collect_frames(asked(
+        path=str(tmp_path / "frames"), masks=str(tmp_path / "masks"), keys="0,3,7",
+        detect_shots=False, estimator="dis",
+    ), [])
+    assert frames.numbers == (0, 3, 7)
+    for number, mask in zip(frames.numbers, frames.masks, strict=True):
+        assert mask.size == frames.images[0].size
+        assert overlap(np.asarray(mask) > 127, draw_mask(number)) > 0.8
 
 
 def test_missing_path() -> None:
