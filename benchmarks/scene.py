@@ -191,7 +191,8 @@ def surfaces() -> tuple[Surface, ...]:
 
 
 def grid(samples: int) -> Points:
-    """Where a frame is looked at, so many samples a pixel and axis; pixels' centres are whole."""
+    """Where a frame is looked at, so many samples an axis and pixel of `SIDE`, whose centres are
+    whole."""
     axis = (np.arange(SIDE * samples, dtype=np.float32) + 0.5) / samples - 0.5
     return join(*np.meshgrid(axis, axis))
 
@@ -201,14 +202,15 @@ def _light(points: Points, time: float) -> Values:
     return np.asarray(LIGHT * wave, np.float32)[..., None]
 
 
-def _shrink(values: Values) -> Image:
-    small = cv2.resize(values, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+def _shrink(values: Values, side: int) -> Image:
+    small = cv2.resize(values, (side, side), interpolation=cv2.INTER_AREA)
     return np.rint(np.clip(small, 0, 255)).astype(np.uint8)
 
 
-def render(time: int) -> tuple[Image, Image]:
-    """Frame [256, 256, 3] of the source, and the same frame in the style."""
-    points = grid(SAMPLES)
+def render(time: int, scale: int = 1) -> tuple[Image, Image]:
+    """Frame [side, side, 3] of the source, and the same frame in the style; side is scale * SIDE.
+    """
+    points = grid(SAMPLES * scale)
     source = np.zeros((*points.shape[:2], 3), np.float32)
     style = np.zeros_like(source)
     for surface in surfaces():
@@ -219,7 +221,8 @@ def render(time: int) -> tuple[Image, Image]:
                              borderMode=cv2.BORDER_REPLICATE)
             image[solid] = seen[solid]
     light = _light(points, time)
-    return _shrink(source * (1 + light)), _shrink(style * (1 + STYLE_LIGHT * light))
+    side = SIDE * scale
+    return _shrink(source * (1 + light), side), _shrink(style * (1 + STYLE_LIGHT * light), side)
 
 
 def owners(points: Points, time: float) -> NDArray[np.int8]:
@@ -230,24 +233,24 @@ def owners(points: Points, time: float) -> NDArray[np.int8]:
     return found
 
 
-def motion(time: int, other: int) -> tuple[Points, Map]:
-    """Exact flow [256, 256, 2] from a frame to another, and where the other one hides the pixel.
+def motion(time: int, other: int, scale: int = 1) -> tuple[Points, Map]:
+    """Exact flow [side, side, 2] from a frame to another, and where the other one hides the pixel.
 
     A pixel is hidden where another surface lies over it there, or where it has left the frame.
     """
-    points = grid(1)
+    points = grid(scale)
     owner = owners(points, time)
     target = np.zeros_like(points)
     for number, surface in enumerate(surfaces()):
         mine = owner == number
         target[mine] = surface.show(surface.place(points[mine], time), other)
     inside = ((target >= -0.5) & (target <= SIDE - 0.5)).all(axis=-1)
-    return target - points, ~inside | (owners(target, other) != owner)
+    return (target - points) * np.float32(scale), ~inside | (owners(target, other) != owner)
 
 
-def edges(time: int, width: int = 5) -> Map:
-    """Pixels at most so far from where one surface ends over another."""
-    owner = owners(grid(1), time).astype(np.uint8)
+def edges(time: int, scale: int = 1) -> Map:
+    """Pixels near where one surface ends over another: at most 5 away on the scale 1."""
+    owner = owners(grid(scale), time).astype(np.uint8)
     border = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    near = np.ones((2 * width - 1,) * 2, np.uint8)
+    near = np.ones((2 * 5 * scale - 1,) * 2, np.uint8)
     return np.asarray(cv2.dilate(border.astype(np.uint8), near), bool)

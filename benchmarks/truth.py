@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks import scene
 from benchmarks.propagation import EFFORT, run
+from fresco.flow.arrays import pixel_grid
 from fresco.propagation.guides import KeySources
 from fresco.propagation.program import find_program
 
@@ -94,9 +95,21 @@ class Clip:
     def between(self) -> list[int]:
         """Numbers of the frames between the keys."""
         return [n for n in range(min(self.keys), max(self.keys)) if n not in self.keys]
-def known_clip() -> Clip:
-    """The scene with exact keyframes."""
-    frames = [scene.render(time) for time in range(scene.FRAMES)]
+
+    @property
+    def side(self) -> int:
+        """Shorter side in pixels."""
+        return min(self.sources[0].shape[:2])
+
+    @property
+    def scale(self) -> int:
+        """Of the scene."""
+        return self.side // scene.SIDE
+
+
+def known_clip(scale: int) -> Clip:
+    """The scene with exact keyframes, its side so many times the usual."""
+    frames = [scene.render(time, scale) for time in range(scene.FRAMES)]
     truth = [style for _, style in frames]
     return Clip("scene", [source for source, _ in frames],
                      {key: truth[key] for key in scene.KEYS}, truth)
@@ -171,7 +184,7 @@ def propagate(tree: Path, clip: Clip, method: str, *, exact: bool = False) -> Re
         words = [
             sys.executable, "-m", "fresco", "propagate", str(folder / "source"),
             "--keys", str(folder / "keys"), "-o", str(folder / "result"), *flow,
-            "--resolution", str(SIDE), "--workers", "1", "--no-detect-shots", "--quiet",
+            "--resolution", str(clip.side), "--workers", "1", "--no-detect-shots", "--quiet",
             "--propagation", method,
         ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -239,11 +252,12 @@ def similarity(image: Image, truth: Image) -> Values:
     return np.asarray(found[1], np.float64).mean(axis=-1)
 
 
-def fidelity(results: Mapping[int, Image], truth: Sequence[Image]) -> Numbers:
+def fidelity(results: Mapping[int, Image], clip: Clip) -> Numbers:
     """Means over frames of PSNR and SSIM, of all pixels and of those near edges."""
-    rows = []
+    rows, truth = [], clip.truth
+    assert truth is not None
     for number, image in results.items():
-        near, alike = scene.edges(number), similarity(image, truth[number])
+        near, alike = scene.edges(number, clip.scale), similarity(image, truth[number])
         rows.append((peak_ratio(image, truth[number]), peak_ratio(image, truth[number], near),
                      alike.mean(), alike[near].mean()))
     names = ("psnr", "psnr_near_edges", "ssim", "ssim_near_edges")
@@ -251,13 +265,14 @@ def fidelity(results: Mapping[int, Image], truth: Sequence[Image]) -> Numbers:
             zip(names, np.mean(rows, axis=0), strict=True)}
 
 
-def flicker(results: Mapping[int, Image], truth: Sequence[Image]) -> float:
+def flicker(results: Mapping[int, Image], clip: Clip) -> float:
     """Mean change of the error from a frame to the next, along the exact motion, grey levels."""
-    changes = []
+    changes, truth = [], clip.truth
+    assert truth is not None
     for number in results.keys() & {n - 1 for n in results}:
-        flow, hidden = scene.motion(number, number + 1)
+        flow, hidden = scene.motion(number, number + 1, clip.scale)
         errors = [results[n].astype(np.float32) - truth[n] for n in (number, number + 1)]
-        place = scene.grid(1) + flow
+        place = pixel_grid(*flow.shape[:2]) + flow
         moved = cv2.remap(errors[1], place[..., 0], place[..., 1], cv2.INTER_LINEAR)
         changes.append(np.abs(moved - errors[0])[~hidden].mean())
     return round(float(np.mean(changes)), 3)
@@ -269,8 +284,8 @@ def measured(clip: Clip, tree: Path, method: str, *, exact: bool = False) -> Num
     images = result.images
     numbers: Numbers = {"cpu_seconds_per_frame": round(result.seconds / len(images), 3)}
     if clip.truth:
-        numbers |= fidelity(images, clip.truth)
-        numbers["flicker"] = flicker(images, clip.truth)
+        numbers |= fidelity(images, clip)
+        numbers["flicker"] = flicker(images, clip)
     missed = [unexplained(image, result.sides[number]).mean() for number, image in images.items()]
     numbers["unexplained_edges"] = round(float(np.mean(missed)), 4)
     return numbers
@@ -282,8 +297,8 @@ def move_exactly(clip: Clip) -> dict[int, Image]:
     for number in clip.between:
         image: Image | None = None
         for key in sorted(clip.keys, key=lambda k: -abs(k - number)):
-            flow, hidden = scene.motion(number, key)
-            place = scene.grid(1) + flow
+            flow, hidden = scene.motion(number, key, clip.scale)
+            place = pixel_grid(*flow.shape[:2]) + flow
             moved = np.asarray(
                 cv2.remap(clip.keys[key], place[..., 0], place[..., 1], cv2.INTER_CUBIC,
                           borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -307,7 +322,7 @@ def compare_programs(
         for title, program in programs.items():
             results, seconds = {}, 0.0
             for number in frames:
-                flow, _ = scene.motion(number, first)
+                flow, _ = scene.motion(number, first, clip.scale)
                 words = [str(program), "-style", str(folder / "style.png")]
                 for guide in key.make_guides(clip.sources[number], flow):
                     pair = (folder / f"{guide.name}_{end}.png" for end in ("from", "to"))
@@ -318,7 +333,7 @@ def compare_programs(
                 output = folder / "output.png"
                 seconds += run([*words, *EFFORT, "-output", str(output)], 1)["cpu_seconds"]
                 results[number] = load(output)
-            found[title] = fidelity(results, clip.truth) | {
+            found[title] = fidelity(results, clip) | {
                 "cpu_seconds_per_frame": round(seconds / len(frames), 2)}
     return found
 
@@ -348,8 +363,9 @@ def main() -> None:
                         help="frames that both programs paint [default 4]")
     parser.add_argument("--methods", nargs="*", default=["patch", "flow"], help="of propagation")
     parser.add_argument("--table", action="store_true", help="print a table instead of JSON")
+    parser.add_argument("--scale", type=int, default=1, help="of the scene's side of 256 pixels")
     options = parser.parse_args()
-    known = known_clip()
+    known = known_clip(options.scale)
     clips = [known, *(read_clip(path) for path in sorted(
         options.clips.glob("*.mp4") if options.clips else ()))]
     trees = {"this": ROOT} | ({"other": options.other.resolve()} if options.other else {})
@@ -365,8 +381,7 @@ def main() -> None:
                 for method in options.methods
             }
             exact = move_exactly(clip)
-            rows["exact motion"] = fidelity(exact, clip.truth) | {
-                "flicker": flicker(exact, clip.truth)}
+            rows["exact motion"] = fidelity(exact, clip) | {"flicker": flicker(exact, clip)}
         report[clip.name] = rows
     if options.program:
         programs = {"this": find_program(), "other": options.program.resolve()}

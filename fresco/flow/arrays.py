@@ -42,10 +42,31 @@ class FrameMotion:
 
     def round_to_half(self) -> FrameMotion:
         """The same with flows in half precision, as they are kept on disk."""
-        forward, backward = (
-            flow.astype(np.float16).astype(np.float32) for flow in (self.forward, self.backward)
-        )
+        forward, backward = (to_float(to_half(flow)) for flow in (self.forward, self.backward))
         return FrameMotion(forward, backward, self.forward_occlusion, self.backward_occlusion)
+
+
+def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Values in half precision: for a flow of 64 pixels 1/32, as fine as OpenCV samples."""
+    flat = np.ascontiguousarray(values).reshape(1, -1)  # OpenCV takes four channels at most
+    return np.asarray(cv2.convertFp16(flat)).view(np.float16).reshape(values.shape)
+
+
+def to_float(values: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Values of `to_half` in single precision."""
+    flat = np.ascontiguousarray(values).view(np.int16).reshape(1, -1)
+    return np.asarray(cv2.convertFp16(flat), np.float32).reshape(values.shape)
+
+
+def resize_flow(flow: Flow, size: tuple[int, int]) -> Flow:
+    """Flow on a grid of another height and width, in that grid's pixels."""
+    height, width = flow.shape[:2]
+    if (height, width) == size:
+        return flow
+    method = cv2.INTER_AREA if size < (height, width) else cv2.INTER_LINEAR
+    scaled = np.asarray(cv2.resize(flow, size[::-1], interpolation=method), np.float32)
+    scaled *= np.array([size[1] / width, size[0] / height], np.float32)
+    return scaled
 
 
 def judge_motion(
@@ -55,7 +76,7 @@ def judge_motion(
 
     The rule is that of `occlusion.find_occlusion`, sampled as OpenCV does, at 1/32 of a pixel.
     """
-    there, back = _replace_unknown(forward), _replace_unknown(backward)
+    there, back = replace_unknown(forward), replace_unknown(backward)
     allowed = _measure_length(there) + _measure_length(back)
     allowed = np.float32(RELATIVE_ERROR) * allowed + np.float32(ABSOLUTE_ERROR)
     masks = []
@@ -83,7 +104,8 @@ def _find_matches(
     return (_measure_length(trip) <= allowed) & (colours <= 3 * COLOUR_DIFFERENCE)
 
 
-def _replace_unknown(flow: Flow) -> Flow:
+def replace_unknown(flow: Flow) -> Flow:
+    """Flow with 0 where it is not finite."""
     finite = np.isfinite(flow)
     if finite.all():
         return flow

@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import Flow, Mask
+from fresco.flow.arrays import Flow, Mask, resize_flow
 from fresco.propagation.ahead import look_ahead
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.propagation.guides import Guide, KeySources, normalise_distance
-from fresco.propagation.render import enlarge_flow, warp_key
+from fresco.propagation.motion import choose_grid, fit_image
+from fresco.propagation.render import warp_key
 from fresco.propagation.scratch import Arrays, Scratch, round_arrays
 from fresco.propagation.synthesizer import PatchSynthesizer
 from fresco.propagation.tracks import KeyFrame, Track, advance_track
@@ -48,13 +49,13 @@ class Carrier(Protocol):
     ) -> Callable[[], Arrays]:
         """Find the next frame; answers what makes it, and gives what to keep.
 
-        `cost` [H, W] is kept, and every `restarts` frames all that `take` needs. The frame after it
+        `cost` [h, w] is kept, and every `restarts` frames all that `take` needs. The frame after it
         may be found before it is made.
 
         Args:
             image: [H, W, 3] the source's frame.
-            step: [H, W, 2] its flow to the frame before.
-            hidden: [H, W], True = the frame before does not show the pixel.
+            step: [h, w, 2] its flow to the frame before, on the engine's grid.
+            hidden: [h, w], True = the frame before does not show the pixel.
             number: of the frame in the source; only guides from files ask for it.
         """
         ...
@@ -116,12 +117,13 @@ class PatchCarrier:
             number: of the keyframe in the source.
         """
         self._size = (image.shape[0], image.shape[1])
-        self._frame = KeyFrame(frame)
+        self._grid = choose_grid((frame.shape[0], frame.shape[1]))
+        self._frame = KeyFrame(fit_image(frame, self._grid), guides=True)
         self._key = KeySources.from_frame(_scale_to(frame, self._size), image)
         self._further = [
             (guide, guide.read(number, self._size)) for guide in guides
         ]
-        self._track = Track.start(*frame.shape[:2])
+        self._track = Track.start(*self._grid)
         self._synthesizer = synthesizer
         self._count = 0
 
@@ -130,12 +132,13 @@ class PatchCarrier:
     ) -> Callable[[], Arrays]:
         """See `Carrier.follow`; `image` is the painted frame, at the key's size."""
         track = advance_track(
-            self._track, step, hidden, frame=image, key=self._frame, estimator=None
+            self._track, step, hidden, frame=fit_image(image, self._grid), key=self._frame,
+            estimator=None,
         )
         track = round_arrays({"flow": track.flow, "seen": track.seen})
         self._track = Track(track["flow"], track["seen"])
         guides = self._key.make_guides(
-            _scale_to(image, self._size), enlarge_flow(track["flow"], self._size)
+            _scale_to(image, self._size), resize_flow(track["flow"], self._size)
         )
         guides += tuple(
             Guide(folder.name, source, folder.read(number, self._size), folder.weight)
@@ -147,7 +150,7 @@ class PatchCarrier:
 
         def paint() -> Arrays:
             painted, error = self._synthesizer.frame(
-                guides, enlarge_flow(step, self._size), restart=restart
+                guides, resize_flow(step, self._size), restart=restart
             )
             distance = normalise_distance(error, guides)
             cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -180,9 +183,9 @@ class CarryStep:
     image: Image
     """[H, W, 3] of the source."""
     flow: Flow
-    """[H, W, 2] to the frame before, seen in the direction of carrying."""
+    """[h, w, 2] to the frame before, seen in the direction of carrying, on the engine's grid."""
     hidden: Mask
-    """[H, W], True = that frame does not show the pixel."""
+    """[h, w], True = that frame does not show the pixel."""
 
 
 def carry_all(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fresco.flow.interface import FlowEstimator
-from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
 from fresco.propagation.draft import draw_draft, follow_outward
 from fresco.propagation.engine import AnyEngine, DraftEngine
+from fresco.propagation.motion import find_motion
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import digest, digest_content, frame_name, write_image
@@ -64,14 +64,14 @@ def _read_outward(job: EndJob) -> Iterator[Image]:
 
 
 def _walk_outward(
-    job: EndJob, key: Image, scratch: Scratch, estimator: FlowEstimator
+    job: EndJob, key: Image, scratch: Scratch, estimator: FlowEstimator, grid: tuple[int, int]
 ) -> Iterator[CarryStep]:
     before = key
     for number, image in zip(job.numbers, _read_outward(job), strict=True):
         if scratch.has("move", number):
             move = scratch.get("move", number)
         else:
-            pair = estimate_motion(before, image, estimator)
+            pair = find_motion(before, image, estimator, grid)
             move = scratch.put("move", number, flow=pair.backward, hidden=pair.backward_occlusion)
         yield CarryStep(number, image, move["flow"], move["hidden"])
         before = image
@@ -107,7 +107,8 @@ def propagate_end(
     key = next(job.frames(job.key, job.key))
     with job.open_scratch(estimator) as scratch, \
             engine.open_carrier(image, key, estimator, check, job.key) as carrier:
-        steps = _walk_outward(job, key, scratch, estimator)
+        grid = engine.choose_grid((key.shape[0], key.shape[1]))
+        steps = _walk_outward(job, key, scratch, estimator, grid)
         for frame, kept in carry_all(carrier, "carried", steps, job.numbers, scratch):
             write_image(job.path(frame), carrier.image(kept))
             advanced()

@@ -18,6 +18,7 @@ from fresco.blending.selection import PATCH_SEAM, SEAM
 from fresco.errors import PropagationError
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
 from fresco.propagation.guide_folders import GuideFolder
+from fresco.propagation.motion import choose_grid
 from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.settings import DRAFT, FrescoSettings, PropagationSettings, cache_settings
@@ -65,6 +66,10 @@ class Engine(Protocol):
         """Digest of the engine and of all options that change its images."""
         ...
 
+    def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the grid on which motion is worked on, for frames of a size."""
+        ...
+
     def with_threads(self, threads: int) -> Engine:
         """The same engine with so many threads for a segment; its images stay the same."""
         ...
@@ -96,6 +101,10 @@ class FlowEngine:
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
         return _digest_options(settings, self.cache_key, method=self.name, quality="balanced")
+
+    def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """See `Engine.choose_grid`; pixels of keyframes move as the motion says, so the frames'."""
+        return size
 
     def with_threads(self, threads: int) -> FlowEngine:
         """See `Engine.with_threads`; it has no threads of its own."""
@@ -141,6 +150,10 @@ class PatchEngine:
     def digest_options(self, settings: FrescoSettings) -> str:
         """See `Engine.digest_options`."""
         return _digest_options(settings, self.cache_key, method=self.name)
+
+    def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """See `Engine.choose_grid`; motion guides patches only, so a coarser one will do."""
+        return choose_grid(size)
 
     def with_threads(self, threads: int) -> PatchEngine:
         """See `Engine.with_threads`."""

@@ -2,6 +2,8 @@
 
 Segments leave it here, and engines that carry the same keyframes and the measures take it. Pairs
 lie under the number of the later frame, in the form that a segment's scratch folder has.
+
+Patches do with motion on a coarser grid than the frames' own: their tracks only guide.
 """
 
 from __future__ import annotations
@@ -10,11 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import FrameMotion
-from fresco.flow.motion import estimate_motion
+from fresco.flow.arrays import (
+    FrameMotion,
+    judge_motion,
+    replace_unknown,
+    resize_flow,
+    to_float,
+    to_half,
+)
+from fresco.flow.motion import estimate_flows, estimate_motion
 from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 
 if TYPE_CHECKING:
@@ -22,11 +32,47 @@ if TYPE_CHECKING:
     from fresco.propagation.segment import SegmentJob
 
 Image = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Height and width."""
 
+GRID = 512
+"""Cells at least on the shorter side of a grid that is coarser than the frame."""
 _SIDES = ("ahead", "behind")
 """Names of a pair's two directions; the latter is written last: it says that both are there."""
 BYTES_PER_PIXEL = 10
 """Of a pair: two flows of two halves, two masks."""
+
+
+def choose_grid(size: Size) -> Size:
+    """The grid on which motion guides patches, for frames of a size: whole pixels a cell."""
+    factor = max(1, min(size) // GRID)
+    return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
+
+
+def fit_image(image: Image, grid: Size) -> Image:
+    """An image on a grid."""
+    if image.shape[:2] == grid:
+        return image
+    return np.asarray(cv2.resize(image, grid[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def find_motion(
+    first: Image, second: Image, estimator: FlowEstimator, grid: Size, *,
+    known: FrameMotion | None = None,
+) -> FrameMotion:
+    """Motion between two frames [H, W, 3] on a grid.
+
+    Args:
+        known: the same at the frames' own size; None: it is estimated. The answer does not depend
+            on it.
+    """
+    if first.shape[:2] == grid:
+        return known or estimate_motion(first, second, estimator)
+    flows = (known.forward, known.backward) if known else tuple(
+        to_float(to_half(replace_unknown(flow))) for flow in estimate_flows(first, second, estimator)
+    )
+    forward, backward = (resize_flow(flow, grid) for flow in flows)
+    return judge_motion(fit_image(first, grid), fit_image(second, grid), forward, backward)
 
 
 def store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
@@ -45,6 +91,12 @@ def take_pair(scratch: Scratch, frame: int, folder: Path) -> bool:
     if not (folder / f"{_SIDES[-1]}-{frame:06d}.npz").exists():
         return False
     return all(scratch.take(name, frame, folder) for name in _SIDES)
+
+
+def save_pair(folder: Path, frame: int, pair: FrameMotion) -> None:
+    """Keep a pair in the folder of all."""
+    for name, arrays in _list_arrays(pair):
+        save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
 
 
 def give_pair(scratch: Scratch, frame: int, folder: Path) -> None:
@@ -97,7 +149,7 @@ def estimate_pairs(
     for frame, image in job.read_source():
         check()
         if before is not None and read_pair(folder, frame) is None:
-            _save_pair(folder, frame, estimate_motion(before, image, estimator))
+            save_pair(folder, frame, estimate_motion(before, image, estimator))
         before = image
 
 

@@ -30,8 +30,16 @@ from fresco.progress import never_stop
 from fresco.propagation.ahead import map_in_order, run_side_by_side
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.draft_fill import draft_segment
-from fresco.propagation.engine import DraftEngine
-from fresco.propagation.motion import give_pair, has_pair, store_pair, take_pair
+from fresco.propagation.engine import DraftEngine, Engine
+from fresco.propagation.motion import (
+    find_motion,
+    give_pair,
+    has_pair,
+    read_pair,
+    save_pair,
+    store_pair,
+    take_pair,
+)
 from fresco.propagation.render import Sides, render
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import Image, SegmentJob
@@ -70,7 +78,7 @@ def propagate_segment(
         return draft_segment(job, check)
     images = job.read_keys()
     with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
-        frames = _store_source(job, estimator, scratch, check)
+        frames = _store_source(job, engine, estimator, scratch, check)
         # Two programs of one thread each do more than one program of two.
         engine = engine.with_threads(max(1, job.threads // 2))
 
@@ -100,7 +108,8 @@ def propagate_segment(
 
 
 def _store_source(
-    job: SegmentJob, estimator: FlowEstimator, scratch: Scratch, check: Callable[[], None]
+    job: SegmentJob, engine: Engine, estimator: FlowEstimator, scratch: Scratch,
+    check: Callable[[], None],
 ) -> tuple[Image, Image]:
     """Keep the source's frames and the flow between neighbours. Returns the keys' frames."""
     before: Image | None = None
@@ -124,12 +133,8 @@ def _store_source(
     def store(pair: tuple[int, Image, Image]) -> None:
         frame, earlier, image = pair
         scratch.put("source", frame, image=image)
-        if not has_pair(scratch, frame) and not (
-            job.motion and take_pair(scratch, frame, job.motion)
-        ):
-            store_pair(scratch, frame, estimate_motion(earlier, image, estimator))
-        if job.motion:
-            give_pair(scratch, frame, job.motion)
+        if not has_pair(scratch, frame):
+            _store_motion(job, engine, frame, (earlier, image), estimator, scratch)
 
     # A network takes much memory, and its rounding depends on its threads.
     threads = job.threads if isinstance(estimator, FrameEstimator) else 1
@@ -138,6 +143,26 @@ def _store_source(
     assert first is not None
     assert before is not None
     return first, before
+
+
+def _store_motion(
+    job: SegmentJob, engine: Engine, frame: int, images: tuple[Image, Image],
+    estimator: FlowEstimator, scratch: Scratch,
+) -> None:
+    """Keep the motion from the frame before, and leave it to others where they want it."""
+    shared, size = job.motion, (images[0].shape[0], images[0].shape[1])
+    grid = engine.choose_grid(size)
+    if shared is None:
+        store_pair(scratch, frame, find_motion(*images, estimator, grid))
+    elif grid != size:
+        known = read_pair(shared, frame)
+        if known is None:
+            known = estimate_motion(*images, estimator).round_to_half()
+            save_pair(shared, frame, known)
+        store_pair(scratch, frame, find_motion(*images, estimator, grid, known=known))
+    elif not take_pair(scratch, frame, shared):
+        store_pair(scratch, frame, estimate_motion(*images, estimator))
+        give_pair(scratch, frame, shared)
 
 
 def _walk_segment(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fresco.blending.histogram import blend_histograms, mix, to_lab, to_rgb
 from fresco.blending.poisson import LAB_WEIGHTS, blend_gradients, select_gradients
-from fresco.flow.arrays import Flow, Map, remap
+from fresco.flow.arrays import Flow, Map, remap, resize_flow
 from fresco.settings import BlendSettings
 
 Image = NDArray[np.uint8]
@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a frame is made from; maps at the source's working size."""
+    """What a frame is made from; maps on the grid of motion."""
 
     forward: Image
     """[h, w, 3] the first key carried to the frame, at the keys' size."""
@@ -39,16 +39,7 @@ def warp_key(key: Image, flow: Flow) -> Image:
 
     Bicubic, and from the key in one step however far it is: nothing is blurred twice.
     """
-    return remap(key, enlarge_flow(flow, _size_of(key)), interpolation=cv2.INTER_CUBIC)
-
-
-def enlarge_flow(flow: Flow, size: tuple[int, int]) -> Flow:
-    """Flow on another grid, in that grid's pixels."""
-    height, width = flow.shape[:2]
-    if (height, width) == size:
-        return flow
-    factor = np.array([size[1] / width, size[0] / height], np.float32)
-    return np.asarray(cv2.resize(flow, size[::-1], interpolation=cv2.INTER_LINEAR)) * factor
+    return remap(key, resize_flow(flow, _size_of(key)), interpolation=cv2.INTER_CUBIC)
 
 
 def _enlarge_map(values: Map, size: tuple[int, int]) -> Map:

@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.flow.arrays import to_float, to_half
 from fresco.workspace import explain, write_arrays, write_atomically, write_bytes
 
 Arrays = dict[str, NDArray]
@@ -121,13 +122,13 @@ def _link(source: Path, target: Path) -> None:
 
 def _narrow(arrays: Arrays) -> Arrays:
     return {
-        key: value.astype(np.float16) if value.dtype == np.float32 else value
+        key: to_half(value) if value.dtype == np.float32 else value
         for key, value in arrays.items()
     }
 
 
 def _widen(arrays: Arrays) -> Arrays:
     return {
-        key: value.astype(np.float32) if value.dtype == np.float16 else value
+        key: to_float(value) if value.dtype == np.float16 else value
         for key, value in arrays.items()
     }
