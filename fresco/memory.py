@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,11 @@ _SIGNS = (
     "insufficient memory",  # OpenCV
 )
 """Words of messages, in small letters."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+_MOST_FREED, _LARGEST_KEPT = 64 << 20, 32 << 20
+"""Bytes of freed memory that are kept at most, and of a block that is; glibc allows no larger one.
+"""
 _SPEAKERS = ("RuntimeError", "cv2.error")
 """Classes of errors, or of their bases, whose message is looked at."""
 
@@ -62,3 +69,16 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def keep_freed_memory() -> None:
+    """Let this process use memory again that it has freed, where the C library is glibc.
+
+    Arrays of a frame are some megabytes. glibc gives such blocks back to the system as they are
+    freed, and a system's new pages cost more time than much of what is done with them.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    library.mallopt(_TRIM_THRESHOLD, _MOST_FREED)
+    library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)

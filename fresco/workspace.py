@@ -364,7 +364,7 @@ def _encode_png(image: NDArray[np.uint8]) -> bytes:
     rows[0, 1:] = values[0]
     np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    data = packer.compress(rows) + packer.flush()
+    data = packer.compress(rows.data) + packer.flush()
     header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
     chunks = (b"IHDR", header), (b"IDAT", data), (b"IEND", b"")
     return _PNG_MARK + b"".join(

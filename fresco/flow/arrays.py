@@ -91,7 +91,7 @@ def judge_motion(
 
 
 def _measure_length(flow: Flow) -> Map:
-    return np.hypot(flow[..., 0], flow[..., 1])
+    return np.asarray(cv2.magnitude(*cv2.split(flow)), np.float32)
 
 
 def _find_matches(
@@ -100,8 +100,9 @@ def _find_matches(
     """Where the way there and back ends near its beginning, at alike colours; not so for NaN."""
     trip = flow + remap(other, flow, border=cv2.BORDER_CONSTANT)
     moved = remap(matched, flow, border=cv2.BORDER_CONSTANT)
-    colours = cv2.transform(cv2.absdiff(image, moved).astype(np.float32), _SUM)
-    return (_measure_length(trip) <= allowed) & (colours <= 3 * COLOUR_DIFFERENCE)
+    # A sum above 255 is cut off; the limit is 191.
+    colours = cv2.transform(cv2.absdiff(image, moved), _SUM)
+    return (_measure_length(trip) <= allowed) & (colours <= int(3 * COLOUR_DIFFERENCE))
 
 
 def replace_unknown(flow: Flow) -> Flow:

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 
-REVISION = 4
+REVISION = 5
 """Raised when flow, tracks or blending change the frames: those of before are made anew then.
 1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares and
 takes regions where the sides differ from one of them; 4 has the synthesis weigh the use of the
-source exactly and search less at random."""
+source exactly and search less at random; 5 aligns tracks without the light of the frames."""
 
 
 DRAFT_REVISION = 2

@@ -36,7 +36,7 @@ import cv2
 
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
-from fresco.memory import is_out_of_memory
+from fresco.memory import is_out_of_memory, keep_freed_memory
 from fresco.processes import end_with_parent
 from fresco.progress import CancelToken
 from fresco.propagation.cluster import open_cluster
@@ -86,6 +86,7 @@ def _use_one_thread() -> None:
     """One thread a segment: cores are shared out by process, and the number of threads changes
     the last digits of a flow."""
     cv2.setNumThreads(1)
+    keep_freed_memory()
     if "torch" in sys.modules:  # flow by OpenCV does without it
         sys.modules["torch"].set_num_threads(1)
 

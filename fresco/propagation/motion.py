@@ -68,10 +68,12 @@ def find_motion(
     """
     if first.shape[:2] == grid:
         return known or estimate_motion(first, second, estimator)
-    flows = (known.forward, known.backward) if known else tuple(
-        to_float(to_half(replace_unknown(flow))) for flow in estimate_flows(first, second, estimator)
+    # Rounded as they are kept, so that it is all one whether they come from the disk.
+    forward, backward = (known.forward, known.backward) if known else (
+        to_float(to_half(replace_unknown(flow)))
+        for flow in estimate_flows(first, second, estimator)
     )
-    forward, backward = (resize_flow(flow, grid) for flow in flows)
+    forward, backward = resize_flow(forward, grid), resize_flow(backward, grid)
     return judge_motion(fit_image(first, grid), fit_image(second, grid), forward, backward)
 
 

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from fresco.blending.selection import (
@@ -191,8 +192,13 @@ def _gather_evidence(job: SegmentJob, scratch: Scratch, check: Callable[[], None
             total = own
         else:
             flow, hidden = _read_move(frame, scratch, backward=True)
-            total = gather_evidence(own, remap(total, flow), ~hidden, memory=MEMORY)
+            total = gather_evidence(own, _move(total, flow), ~hidden, memory=MEMORY)
         scratch.put("evidence", frame, own=own, total=total)
+
+
+def _move(values: Map, flow: Flow) -> Map:
+    """A map that varies little from pixel to pixel, at p + flow(p)."""
+    return remap(values, flow, interpolation=cv2.INTER_NEAREST)
 
 
 def _weigh(job: SegmentJob, frame: int) -> tuple[float, float]:
@@ -212,7 +218,7 @@ def _select_sides(
         known = scratch.get("evidence", frame)
         flow, hidden = _read_move(frame, scratch, backward=False)
         total = known["own"] if total is None else gather_evidence(
-            known["own"], remap(total, flow), ~hidden, memory=MEMORY
+            known["own"], _move(total, flow), ~hidden, memory=MEMORY
         )
         forward, backward = (
             carrier.image(scratch.get(name, frame, carrier.shown))
@@ -221,7 +227,7 @@ def _select_sides(
         evidence = (total + known["total"]) / 2
         share = share_backward(evidence, softness=SOFTNESS)
         if chosen is not None:
-            before = STEADINESS * (2 * remap(chosen, flow) - 1)
+            before = STEADINESS * (2 * _move(chosen, flow) - 1)
             evidence += np.where(hidden, np.float32(0), before)
         chosen = choose_sides(evidence, compare_sides(forward, backward), seam=seam)
         if frame in wanted:

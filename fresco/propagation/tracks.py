@@ -46,10 +46,10 @@ was hidden on the way."""
 ALIGN_GAIN = 0.95
 """An alignment is taken where it brings the error below this share."""
 ROUNDS, GUIDE_ROUNDS = 2, 1
-"""Rounds of alignment by least squares: after one by search, and for tracks that
-only guide, which do without the search."""
-PATCH = 1.5
-"""Sigma in pixels of the neighbourhood over which errors are averaged, about a 5x5 patch."""
+"""Rounds of alignment by least squares, after one by search; the latter for tracks that only guide.
+"""
+PATCH = 5
+"""Side in pixels of the neighbourhood over which errors are averaged, that of a patch."""
 WINDOW = 5
 """Side in pixels of the window of least squares."""
 FLAT = 1.0
@@ -64,8 +64,8 @@ FARTHEST = 2.0
 """Pixels that one round of least squares moves at most; the search did the rest."""
 MEDIAN = 5
 """Side in pixels of the median over the aligned flow, and of the neighbourhood that must agree."""
-SPREAD = 7
-"""Side in pixels of the window that smooths the motion of hidden pixels."""
+SPREAD = 3
+"""Side of the window that smooths the motion of hidden pixels, on a grid of every second one."""
 SMALLEST_SIDE = 16
 """Frames with a shorter side are not searched: OpenCV wants two levels of a patch of 8."""
 HIDDEN_PENALTY = 400.0
@@ -160,7 +160,7 @@ def _average(difference: Difference, lit: Difference | None = None) -> Map:
         square = cv2.addWeighted(square, 1 - LIT, lit * lit, LIT, 0)
     if square.ndim == 3:
         square = cv2.transform(square, _MEAN_OF_COLOURS)
-    return np.asarray(cv2.GaussianBlur(square, (0, 0), PATCH), np.float32)
+    return np.asarray(cv2.blur(square, (PATCH, PATCH)), np.float32)
 
 
 class _Fit:
@@ -209,10 +209,11 @@ class _Fit:
 
     def align(self) -> None:
         """Find what is left of the motion, and take it where it helps."""
-        rounds = GUIDE_ROUNDS if self._key.guides else ROUNDS
-        if not self._key.guides and min(self.error.shape) >= SMALLEST_SIDE:
-            self._take_rest(_search_rest(_take_grey(self._frame), self._match_light()))
-        for _ in range(rounds):
+        if min(self.error.shape) >= SMALLEST_SIDE:
+            self._take_rest(_search_rest(
+                _take_grey(self._frame), self._match_light(), quick=self._key.guides
+            ))
+        for _ in range(GUIDE_ROUNDS if self._key.guides else ROUNDS):
             self._take_rest(_solve_rest(_take_grey(self._moved), _take_grey(self._change)))
 
     def _take_rest(self, rest: Flow) -> None:
@@ -224,14 +225,18 @@ class _Fit:
         return np.asarray(light, np.uint8)
 
 
-def _search_rest(grey: Grey, moved: Grey) -> Flow:
-    """Motion between two grey images by OpenCV's search, at full resolution."""
-    search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
-    search.setFinestScale(0)
-    # What is left is small: with these, in half the time, tracks are as good.
-    search.setPatchStride(5)
-    search.setGradientDescentIterations(8)
-    search.setVariationalRefinementIterations(2)
+def _search_rest(grey: Grey, moved: Grey, *, quick: bool) -> Flow:
+    """Motion between two grey images by OpenCV's search: at full resolution, or quick at half."""
+    if quick:
+        search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_ULTRAFAST)
+        search.setFinestScale(1)
+    else:
+        search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+        search.setFinestScale(0)
+        # What is left is small: with these, in half the time, tracks are as good.
+        search.setPatchStride(5)
+        search.setGradientDescentIterations(8)
+        search.setVariationalRefinementIterations(2)
     search.setUseMeanNormalization(False)  # the light of both is alike
     # None, no start; OpenCV's stubs leave it out.
     return np.asarray(search.calc(grey, moved, None), np.float32)  # type: ignore[call-overload]
@@ -265,16 +270,20 @@ def spread_motion(flow: Flow, seen: Mask) -> Flow:
     """Flow with that of the nearest seen pixel, smoothed, wherever a pixel is not seen."""
     if seen.all() or not seen.any():
         return flow
-    hidden = ~seen
+    near, coarse = seen[::2, ::2], flow[::2, ::2]  # what is filled in is smooth anyway
+    if not near.any():
+        return flow
+    unknown = ~near
     labels = np.asarray(cv2.distanceTransformWithLabels(
-        hidden.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        unknown.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )[1], np.int32)
     place_of_label = np.zeros(labels.max() + 1, np.intp)
-    place_of_label[labels[seen]] = np.flatnonzero(seen)
-    filled = flow.copy()
-    filled[hidden] = flow.reshape(-1, 2)[place_of_label[labels[hidden]]]
-    smooth = np.asarray(cv2.blur(filled, (SPREAD, SPREAD)), np.float32)
-    return np.asarray(cv2.copyTo(smooth, hidden.view(np.uint8), filled), np.float32)
+    place_of_label[labels[near]] = np.flatnonzero(near)
+    filled = coarse.copy()
+    filled[unknown] = filled.reshape(-1, 2)[place_of_label[labels[unknown]]]
+    smooth = cv2.blur(filled, (SPREAD, SPREAD))
+    whole = cv2.resize(smooth, flow.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.copyTo(whole, (~seen).view(np.uint8), flow.copy()), np.float32)
 
 
 def _straighten(fit: _Fit, seen: Mask, pair: FrameMotion) -> Mask:
@@ -305,7 +314,8 @@ def advance_track(
             patches the track is as good without (PatchSide), in a third of the time.
     """
     flow = compose(step, before.flow)
-    seen = ~hidden & (remap(before.seen.astype(np.float32), step) > 0.5) & find_inside(flow)
+    came = remap(before.seen.view(np.uint8), step, interpolation=cv2.INTER_NEAREST)
+    seen = ~hidden & came.view(bool) & find_inside(flow)
     fit = _Fit(frame, key, flow)
     if estimator is not None:
         seen = _straighten(fit, seen, estimate_motion(frame, key.image, estimator))

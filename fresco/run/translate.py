@@ -237,7 +237,7 @@ def propagate_keys(
             clip, output, settings.output, run.workspace.root, run.watch.check,
             describe_settings(settings),
         )
-        plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
+        plans, _ = _plan_keyframes(clip, _scan(run, scans, keep=True), settings)
         engine = _choose_engine(run, *guides)
         if isinstance(engine, DraftEngine):
             run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
@@ -272,6 +272,11 @@ def detect_keyframes(
 
 
 def _scan(run: RunContext, elsewhere: Path | None, *, keep: bool = False) -> Scan:
+    wanted = run.settings.keyframes
+    if wanted.keys and not wanted.detect_shots:
+        # Keyframes are given and cuts do not count, so no score is looked at.
+        nothing = (0.0,) * run.clip.count
+        return Scan(nothing, nothing)
     return scan_clip(run.clip, run.workspace, run.progress, elsewhere=elsewhere, keep=keep)
 
 

@@ -43,6 +43,21 @@ def test_long_motion_is_followed_without_drift(straight: bool) -> None:
     assert track.seen[BORDER:-BORDER, 16 + BORDER:-BORDER].mean() > 0.97
 
 
+@pytest.mark.parametrize("guides", [True, False])
+def test_light_that_changes_moves_nothing(guides: bool) -> None:
+    """What fits best is the same thing in another light, not another thing as bright."""
+    scene = SlidingScene(2, square=0, speed=0)
+    image = scene.image(0)
+    waves = np.sin(np.arange(scene.width) / 25)[None, :, None]
+    lit = np.rint(image * (1 + 0.15 * waves)).clip(0, 255).astype(np.uint8)
+    size = image.shape[0], image.shape[1]
+    track = advance_track(
+        Track.start(*size), np.zeros((*size, 2), np.float32), np.zeros(size, bool), frame=lit,
+        key=KeyFrame(image, guides=guides), estimator=None,
+    )
+    assert np.abs(track.flow).mean() < 0.06
+
+
 def test_what_entered_the_frame_is_not_seen_and_costs() -> None:
     scene = SlidingScene(9, square=0)
     track = carry_all(scene, 8)
