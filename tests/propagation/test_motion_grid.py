@@ -30,7 +30,7 @@ def test_motion_on_a_grid_is_in_its_cells() -> None:
     first, second = SCENE.image(0), SCENE.image(1)
     pair = find_motion(first, second, DisEstimator(), (32, 48))
     inner = pair.backward[4:-4, 6:-6]
-    assert np.abs(inner - np.float32([-SCENE.speed / 2, 0])).mean() < 0.1
+    assert np.abs(inner - np.array([-SCENE.speed / 2, 0.0], np.float32)).mean() < 0.1
     assert pair.backward_occlusion[4:-4, 6:-6].mean() < 0.05
 
 
