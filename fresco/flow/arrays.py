@@ -76,7 +76,7 @@ def judge_motion(
 
     The rule is that of `occlusion.find_occlusion`, sampled as OpenCV does, at 1/32 of a pixel.
     """
-    there, back = replace_unknown(forward), replace_unknown(backward)
+    there, back = _replace_unknown(forward), _replace_unknown(backward)
     allowed = _measure_length(there) + _measure_length(back)
     allowed = np.float32(RELATIVE_ERROR) * allowed + np.float32(ABSOLUTE_ERROR)
     masks = []
@@ -105,8 +105,7 @@ def _find_matches(
     return (_measure_length(trip) <= allowed) & (colours <= int(3 * COLOUR_DIFFERENCE))
 
 
-def replace_unknown(flow: Flow) -> Flow:
-    """Flow with 0 where it is not finite."""
+def _replace_unknown(flow: Flow) -> Flow:
     finite = np.isfinite(flow)
     if finite.all():
         return flow

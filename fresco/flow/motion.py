@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import Flow, FrameMotion, judge_motion
+from fresco.flow.arrays import FrameMotion, judge_motion
 from fresco.flow.interface import FrameEstimator
 
 if TYPE_CHECKING:
@@ -27,16 +27,3 @@ def estimate_motion(
     found = estimate_with_occlusion(images[:1], images[1:], estimator)
     masks = [mask[0].numpy() > 0 for mask in (found.forward_occlusion, found.backward_occlusion)]
     return FrameMotion(to_array(found.forward), to_array(found.backward), masks[0], masks[1])
-
-
-def estimate_flows(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], estimator: FlowEstimator
-) -> tuple[Flow, Flow]:
-    """Flow of two frames [H, W, 3] RGB in both directions, each [H, W, 2], without occlusion."""
-    if isinstance(estimator, FrameEstimator):
-        return estimator.estimate_frames(first, second)
-    from fresco.flow.tensors import to_array, to_images
-
-    images = to_images(np.stack([first, second]))
-    forward, backward = estimator.estimate(images[:1], images[1:])
-    return to_array(forward), to_array(backward)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fresco.flow.interface import FlowEstimator
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
 from fresco.propagation.draft import draw_draft, follow_outward
 from fresco.propagation.engine import AnyEngine, DraftEngine
-from fresco.propagation.motion import find_motion
+from fresco.propagation.motion import shrink_motion
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import digest, digest_content, frame_name, write_image
@@ -71,7 +72,8 @@ def _walk_outward(
         if scratch.has("move", number):
             move = scratch.get("move", number)
         else:
-            pair = find_motion(before, image, estimator, grid)
+            pair = estimate_motion(before, image, estimator).round_to_half()
+            pair = shrink_motion(pair, grid)
             move = scratch.put("move", number, flow=pair.backward, hidden=pair.backward_occlusion)
         yield CarryStep(number, image, move["flow"], move["hidden"])
         before = image

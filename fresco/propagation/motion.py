@@ -16,15 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import (
-    FrameMotion,
-    judge_motion,
-    replace_unknown,
-    resize_flow,
-    to_float,
-    to_half,
-)
-from fresco.flow.motion import estimate_flows, estimate_motion
+from fresco.flow.arrays import FrameMotion, resize_flow
+from fresco.flow.motion import estimate_motion
 from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 
 if TYPE_CHECKING:
@@ -56,25 +49,17 @@ def fit_image(image: Image, grid: Size) -> Image:
     return np.asarray(cv2.resize(image, grid[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def find_motion(
-    first: Image, second: Image, estimator: FlowEstimator, grid: Size, *,
-    known: FrameMotion | None = None,
-) -> FrameMotion:
-    """Motion between two frames [H, W, 3] on a grid.
-
-    Args:
-        known: the same at the frames' own size; None: it is estimated. The answer does not depend
-            on it.
-    """
-    if first.shape[:2] == grid:
-        return known or estimate_motion(first, second, estimator)
-    # Rounded as they are kept, so that it is all one whether they come from the disk.
-    forward, backward = (known.forward, known.backward) if known else (
-        to_float(to_half(replace_unknown(flow)))
-        for flow in estimate_flows(first, second, estimator)
-    )
-    forward, backward = resize_flow(forward, grid), resize_flow(backward, grid)
-    return judge_motion(fit_image(first, grid), fit_image(second, grid), forward, backward)
+def shrink_motion(pair: FrameMotion, grid: Size) -> FrameMotion:
+    """Motion on a coarser grid: flows in its cells; a cell is hidden where most of it is."""
+    if pair.forward.shape[:2] == grid:
+        return pair
+    hidden = [
+        np.asarray(cv2.resize(
+            mask.view(np.uint8) * np.uint8(255), grid[::-1], interpolation=cv2.INTER_AREA
+        ), np.uint8) > 127
+        for mask in (pair.forward_occlusion, pair.backward_occlusion)
+    ]
+    return FrameMotion(resize_flow(pair.forward, grid), resize_flow(pair.backward, grid), *hidden)
 
 
 def store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
@@ -130,13 +115,8 @@ def find_pair(
         return known
     pair = estimate_motion(before, image, estimator)
     if folder:
-        _save_pair(folder, frame, pair)
+        save_pair(folder, frame, pair)
     return pair.round_to_half()
-
-
-def _save_pair(folder: Path, frame: int, pair: FrameMotion) -> None:
-    for name, arrays in _list_arrays(pair):
-        save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
 
 
 def estimate_pairs(

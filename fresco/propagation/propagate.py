@@ -33,11 +33,10 @@ from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.draft_fill import draft_segment
 from fresco.propagation.engine import DraftEngine, Engine
 from fresco.propagation.motion import (
-    find_motion,
+    find_pair,
     give_pair,
     has_pair,
-    read_pair,
-    save_pair,
+    shrink_motion,
     store_pair,
     take_pair,
 )
@@ -151,19 +150,14 @@ def _store_motion(
     estimator: FlowEstimator, scratch: Scratch,
 ) -> None:
     """Keep the motion from the frame before, and leave it to others where they want it."""
-    shared, size = job.motion, (images[0].shape[0], images[0].shape[1])
+    size = images[0].shape[0], images[0].shape[1]
     grid = engine.choose_grid(size)
-    if shared is None:
-        store_pair(scratch, frame, find_motion(*images, estimator, grid))
-    elif grid != size:
-        known = read_pair(shared, frame)
-        if known is None:
-            known = estimate_motion(*images, estimator).round_to_half()
-            save_pair(shared, frame, known)
-        store_pair(scratch, frame, find_motion(*images, estimator, grid, known=known))
-    elif not take_pair(scratch, frame, shared):
+    if job.motion is None or grid != size:
+        pair = find_pair(job.motion, frame, *images, estimator)
+        store_pair(scratch, frame, shrink_motion(pair, grid))
+    elif not take_pair(scratch, frame, job.motion):
         store_pair(scratch, frame, estimate_motion(*images, estimator))
-        give_pair(scratch, frame, shared)
+        give_pair(scratch, frame, job.motion)
 
 
 def _walk_segment(

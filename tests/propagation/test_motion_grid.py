@@ -12,7 +12,7 @@ from fresco.flow.dis import DisEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.propagation import motion
 from fresco.propagation.engine import PatchEngine
-from fresco.propagation.motion import choose_grid, find_motion
+from fresco.propagation.motion import choose_grid, shrink_motion
 from fresco.propagation.propagate import propagate_segment
 from tests.helpers.scenes import SlidingScene, make_jobs
 
@@ -28,21 +28,10 @@ def test_a_grid_has_whole_pixels_a_cell_and_is_never_finer_than_the_frame() -> N
 
 def test_motion_on_a_grid_is_in_its_cells() -> None:
     first, second = SCENE.image(0), SCENE.image(1)
-    pair = find_motion(first, second, DisEstimator(), (32, 48))
+    pair = shrink_motion(estimate_motion(first, second, DisEstimator()), (32, 48))
     inner = pair.backward[4:-4, 6:-6]
     assert np.abs(inner - np.array([-SCENE.speed / 2, 0.0], np.float32)).mean() < 0.1
     assert pair.backward_occlusion[4:-4, 6:-6].mean() < 0.05
-
-
-def test_it_is_the_same_from_motion_that_is_known() -> None:
-    first, second = SCENE.image(0), SCENE.image(1)
-    known = estimate_motion(first, second, DisEstimator()).round_to_half()
-    pairs = [
-        find_motion(first, second, DisEstimator(), (32, 48), known=given)
-        for given in (None, known)
-    ]
-    for field in dataclasses.fields(known):
-        np.testing.assert_array_equal(*(getattr(pair, field.name) for pair in pairs))
 
 
 def test_frames_are_the_same_whether_motion_is_left_for_others(
