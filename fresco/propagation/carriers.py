@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from fresco.flow.arrays import Flow, Mask, resize_flow
 from fresco.propagation.ahead import look_ahead
+from fresco.propagation.grid import choose_grid, fit_image
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.propagation.guides import Guide, KeySources, normalise_distance
-from fresco.propagation.motion import choose_grid, fit_image
 from fresco.propagation.render import warp_key
 from fresco.propagation.scratch import Arrays, Scratch, round_arrays
 from fresco.propagation.synthesizer import PatchSynthesizer

@@ -11,7 +11,7 @@ from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
 from fresco.propagation.draft import draw_draft, follow_outward
 from fresco.propagation.engine import AnyEngine, DraftEngine
-from fresco.propagation.motion import shrink_motion
+from fresco.propagation.grid import shrink_motion
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import digest, digest_content, frame_name, write_image

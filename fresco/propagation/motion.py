@@ -2,8 +2,6 @@
 
 Segments leave it here, and engines that carry the same keyframes and the measures take it. Pairs
 lie under the number of the later frame, in the form that a segment's scratch folder has.
-
-Patches do with motion on a coarser grid than the frames' own: their tracks only guide.
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.flow.arrays import FrameMotion, resize_flow
+from fresco.flow.arrays import FrameMotion
 from fresco.flow.motion import estimate_motion
 from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 
@@ -25,41 +22,10 @@ if TYPE_CHECKING:
     from fresco.propagation.segment import SegmentJob
 
 Image = NDArray[np.uint8]
-Size = tuple[int, int]
-"""Height and width."""
-
-GRID = 512
-"""Cells at least on the shorter side of a grid that is coarser than the frame."""
 _SIDES = ("ahead", "behind")
 """Names of a pair's two directions; the latter is written last: it says that both are there."""
 BYTES_PER_PIXEL = 10
 """Of a pair: two flows of two halves, two masks."""
-
-
-def choose_grid(size: Size) -> Size:
-    """The grid on which motion guides patches, for frames of a size: whole pixels a cell."""
-    factor = max(1, min(size) // GRID)
-    return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
-
-
-def fit_image(image: Image, grid: Size) -> Image:
-    """An image on a grid."""
-    if image.shape[:2] == grid:
-        return image
-    return np.asarray(cv2.resize(image, grid[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def shrink_motion(pair: FrameMotion, grid: Size) -> FrameMotion:
-    """Motion on a coarser grid: flows in its cells; a cell is hidden where most of it is."""
-    if pair.forward.shape[:2] == grid:
-        return pair
-    hidden = [
-        np.asarray(cv2.resize(
-            mask.view(np.uint8) * np.uint8(255), grid[::-1], interpolation=cv2.INTER_AREA
-        ), np.uint8) > 127
-        for mask in (pair.forward_occlusion, pair.backward_occlusion)
-    ]
-    return FrameMotion(resize_flow(pair.forward, grid), resize_flow(pair.backward, grid), *hidden)
 
 
 def store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:

@@ -32,11 +32,11 @@ from fresco.propagation.ahead import map_in_order, run_side_by_side
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.draft_fill import draft_segment
 from fresco.propagation.engine import DraftEngine, Engine
+from fresco.propagation.grid import shrink_motion
 from fresco.propagation.motion import (
     find_pair,
     give_pair,
     has_pair,
-    shrink_motion,
     store_pair,
     take_pair,
 )

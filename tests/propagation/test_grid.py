@@ -10,9 +10,9 @@ import pytest
 
 from fresco.flow.dis import DisEstimator
 from fresco.flow.motion import estimate_motion
-from fresco.propagation import motion
+from fresco.propagation import grid
 from fresco.propagation.engine import PatchEngine
-from fresco.propagation.motion import choose_grid, shrink_motion
+from fresco.propagation.grid import choose_grid, shrink_motion
 from fresco.propagation.propagate import propagate_segment
 from tests.helpers.scenes import SlidingScene, make_jobs
 
@@ -37,7 +37,7 @@ def test_motion_on_a_grid_is_in_its_cells() -> None:
 def test_frames_are_the_same_whether_motion_is_left_for_others(
     tmp_path: Path, engine: PatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(motion, "GRID", 32)
+    monkeypatch.setattr(grid, "GRID", 32)
     results = []
     for name, shared in (("alone", None), ("left", tmp_path / "pairs"),
                          ("taken", tmp_path / "pairs")):
