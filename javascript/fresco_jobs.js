@@ -300,7 +300,7 @@
 
     let seen = "";
     hear("jobs_changed", () => {
-        draw();
+        if (!list.editing) draw(); /* a name that is being written stays under the hand */
         want_images();
         const now = work.jobs.map((job) => job.id + (goes_on(job) ? "" : job.state)).join();
         if (now !== seen && list.open) look_at_space();

@@ -6,11 +6,13 @@ fresco.img2img = (() => {
 
     /* Tokens of both prompts, below them. */
     const PROMPTS = ["sampling_prompt", "sampling_negative_prompt"];
+    const read = () => PROMPTS.map((id) => (field(id) ? field(id).value : ""));
+    let counted_texts = null; /* those that the numbers are of */
     const count = later(800, async () => {
+        const texts = read();
         try {
-            const found = await ask("tokens", {
-                texts: PROMPTS.map((id) => (field(id) ? field(id).value : "")),
-            });
+            const found = await ask("tokens", { texts });
+            counted_texts = texts.join("\n");
             PROMPTS.forEach((id, number) => show(id, found[number]));
         } catch (error) { /* the next letter asks again */ }
     });
@@ -30,10 +32,10 @@ fresco.img2img = (() => {
         const place = app().querySelector("#fresco_sampling_seed");
         if (!place || place.querySelector(".fresco_seed_tools")) return;
         place.append(make("span", { class: "fresco_seed_tools" },
-            button("\ud83c\udfb2", () => write("sampling_seed", "-1"), {
+            button("Random", () => write("sampling_seed", "-1"), {
                 title: "A random seed (-1)", "aria-label": "Random seed",
             }),
-            button("\u267b", () => {
+            button("Reuse", () => {
                 if (work.detail) write("sampling_seed", String(work.detail.seed));
                 else complain("No job is selected, so there is no seed to use again.", "note");
             }, { title: "The seed of the selected job", "aria-label": "Use the seed again" })));
@@ -70,7 +72,9 @@ fresco.img2img = (() => {
     });
     hear("jobs", (jobs, before) => {
         const over = (list) => list.filter((job) => job.state === "done").length;
-        if (over(jobs) !== over(before)) count(); /* a model may be loaded by now */
+        /* A model may be loaded by now, or a button may have changed the prompts. */
+        const changed = counted_texts !== null && read().join("\n") !== counted_texts;
+        if (changed || over(jobs) !== over(before)) count();
     });
     return img2img;
 })();

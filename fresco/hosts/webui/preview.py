@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 
 
 def draw_preview() -> NDArray[np.uint8] | None:
-    """What the WebUI shows of the call at work, RGB [H, W, 3]; None where it shows nothing, as its
-    settings of live previews say."""
+    """What the WebUI shows of the call at work, RGB [H, W, 3]; None where its settings of live
+    previews show nothing. Whoever looks decides when, not every so many steps."""
+    state, options = shared.state, shared.opts.data
+    if not options.get("live_previews_enable", True):
+        return None
+    if options.get("show_progress_every_n_steps", 1) == -1:
+        return None
     if getattr(shared, "parallel_processing_allowed", True):
-        shared.state.set_current_image()
+        getattr(state, "do_set_current_image", state.set_current_image)()
     # Else the sampling itself draws, so that two threads never move parts of the model.
-    image = shared.state.current_image
+    image = state.current_image
     return None if image is None else np.asarray(image.convert("RGB"), np.uint8)
