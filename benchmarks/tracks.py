@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import measured
+from fresco.flow.arrays import resize_flow
 from fresco.flow.dis import DisEstimator
 from fresco.flow.motion import estimate_motion
+from fresco.propagation.grid import choose_grid, fit_image, shrink_motion
 from fresco.propagation.guides import KeySources
 from fresco.propagation.render import Sides, render
 from fresco.propagation.tracks import KeyFrame, Track, advance_track
@@ -46,16 +48,21 @@ def list_parts(width: int, height: int) -> dict[str, Callable[[], object]]:
     key = draw(width, height)
     frame = np.asarray(np.roll(key, 2, axis=1), np.uint8)
     pair = estimate_motion(key, frame, DisEstimator())
-    moved, still = KeyFrame(key), Track.start(height, width)
+    grid = choose_grid((height, width))
+    small = shrink_motion(pair, grid)
+    moved, still = KeyFrame(fit_image(key, grid), guides=True), Track.start(*grid)
     sources = KeySources.from_frame(key, key[::-1].copy())
     map_ = np.zeros((height, width), np.float32)
     sides = Sides(key, frame, map_, map_ + np.float32(0.5))
     return {
         "motion": lambda: estimate_motion(key, frame, DisEstimator()),
         "track": lambda: advance_track(
-            still, pair.backward, pair.backward_occlusion, frame=frame, key=moved, estimator=None
+            still, small.backward, small.backward_occlusion, frame=fit_image(frame, grid),
+            key=moved, estimator=None,
         ),
-        "guides": lambda: sources.make_guides(frame, pair.backward),
+        "guides": lambda: sources.make_guides(
+            frame, resize_flow(small.backward, (height, width))
+        ),
         "blend": lambda: render(sides, BlendSettings()),
     }
 

@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 
 from fresco.video.reader import open_source
-from fresco.video.size import scale_frame, working_size
+from fresco.video.size import MULTIPLE, scale_frame, working_size
 
 RUN = """
 import json, resource, runpy, sys
@@ -51,10 +51,18 @@ MIB = 1024
 """KiB in a MiB."""
 
 
-def write_case(clip: Path, folder: Path, *, frames: int, side: int, interval: int) -> None:
-    """The first frames of a clip at a size, and its stylised keyframes."""
+def write_case(
+    clip: Path, folder: Path, *, frames: int, side: int, interval: int,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """The first frames of a clip at a size, and its stylised keyframes.
+
+    Args:
+        side: shorter side in pixels.
+        size: width and height in the place of `side`, whatever the clip's shape.
+    """
     with open_source(clip) as source:
-        size = working_size(source.info.width, source.info.height, side)
+        size = size or working_size(source.info.width, source.info.height, side)
         images = [scale_frame(frame, size) for frame in source.frames(0, frames - 1)]
     with av.open(str(folder / "clip.mp4"), "w") as output:
         stream: Any = output.add_stream("libx264", rate=24)
@@ -151,12 +159,19 @@ def main() -> None:
     parser.add_argument("--tree", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument("--side", type=int, default=512, help="shorter side in pixels")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"),
+                        help="of the frames, both multiples of 64, in the place of --side")
     parser.add_argument("--frames", type=int, default=61)
     parser.add_argument("--interval", type=int, default=15, help="frames from key to key")
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--cores", default="", help="cores of all runs, as taskset takes them")
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
+    size = (given.size[0], given.size[1]) if given.size else None
+    if size:
+        if any(side % MULTIPLE for side in size):
+            parser.error(f"--size is {size[0]} {size[1]}; give multiples of {MULTIPLE}.")
+        given.side = min(size)
     trees = {name: Path(folder).resolve()
              for name, _, folder in (word.partition("=") for word in given.tree)}
     cases = [(name, workers) for workers in given.workers for name in trees]
@@ -164,7 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fresco-whole-") as place:
         folder = Path(place)
         write_case(given.clip, folder, frames=given.frames, side=given.side,
-                   interval=given.interval)
+                   interval=given.interval, size=size)
         for _ in range(given.rounds):
             for name, workers in cases:
                 found[name, workers].append(
@@ -176,7 +191,7 @@ def main() -> None:
     }
     first = next(iter(trees))
     json.dump({
-        "benchmark": "whole", "clip": given.clip.name, "side": given.side,
+        "benchmark": "whole", "clip": given.clip.name, "side": given.side, "size": given.size,
         "frames": given.frames, "interval": given.interval, "rounds": given.rounds,
         "cores": given.cores or "all",
         "results": [
