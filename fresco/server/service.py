@@ -20,9 +20,10 @@ from fresco.server.frames import Frames, Layer, Seen
 from fresco.server.hooks import Hooks, check_webhook
 from fresco.server.images import read_image_size
 from fresco.server.jobs.engine import JobConflictError, JobEngine
-from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State, draw_seeds
+from fresco.server.jobs.job import MASKS, Goal, JobRequest, JobStatus, State, draw_seeds
 from fresco.server.jobs.runner import check_limits, make_work
 from fresco.server.jobs.segments import JobSegment, list_segments
+from fresco.server.jobs.store import INCOMING
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
@@ -219,12 +220,18 @@ class Service:
         if identity:
             self.videos.get(identity)
 
+    def _is_sent(self, path: Path) -> bool:
+        """Whether a path is that of masks which came with a job."""
+        place = path.resolve()
+        return place.is_relative_to((self.root / _JOBS).resolve()) and (
+            place.name.startswith(f"{MASKS}-") or place.parent.name == INCOMING
+        )
+
     def complete(self, request: JobRequest) -> JobRequest:
         """The request as a job keeps it; SettingsError where this server does not take it."""
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
         for path in list_named_paths(request.settings):
-            # What was uploaded for the job, or for the one that it goes on with.
-            if not Path(path).is_relative_to(self.root):
+            if not self._is_sent(Path(path)):
                 self.environment.require_allowed(path)
         request = draw_seeds(request)
         check_pattern(request.settings.output.name)

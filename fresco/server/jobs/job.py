@@ -22,6 +22,10 @@ def clean_title(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable() or letter in _JOINERS)
 
 
+MASKS = "mask"
+"""How the name of a job's folder of masks begins."""
+
+
 class Goal(str, Enum):
     """How far a job goes."""
 
@@ -125,12 +129,12 @@ def list_request_notes(request: JobRequest) -> tuple[str, ...]:
 
 def list_folders(request: JobRequest) -> dict[str, str]:
     """The folders of images that a request names beside its source; empty: none."""
-    return {"own": request.own_keys, "mask": request.settings.mask.path}
+    return {"own": request.own_keys, MASKS: request.settings.mask.path}
 
 
 def with_folders(request: JobRequest, folders: Mapping[str, str]) -> JobRequest:
     """The request with other folders of `list_folders`."""
-    mask = dataclasses.replace(request.settings.mask, path=folders["mask"])
+    mask = dataclasses.replace(request.settings.mask, path=folders[MASKS])
     settings = dataclasses.replace(request.settings, mask=mask)
     return dataclasses.replace(request, own_keys=folders["own"], settings=settings)
 

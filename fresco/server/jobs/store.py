@@ -53,7 +53,8 @@ from fresco.workspace import (
 log = logging.getLogger("fresco")
 
 _DELETED = ".deleted-"
-_INCOMING = ".incoming"
+INCOMING = ".incoming"
+"""Folder of what is sent for jobs to come."""
 _STAGES = "stages.json"
 _LOG = "log.txt"
 _RETOUCHED = "retouched.json"
@@ -128,7 +129,7 @@ class JobStore:
 
     def _tidy(self) -> None:
         """What a killed program left: jobs half deleted, and uploads for jobs never queued."""
-        for path in (*self.root.glob(f"{_DELETED}*"), self.root / _INCOMING):
+        for path in (*self.root.glob(f"{_DELETED}*"), self.root / INCOMING):
             shutil.rmtree(path, ignore_errors=True)
 
     def tidy_job(self, job: str, *, ran: bool) -> None:
@@ -169,7 +170,7 @@ class JobStore:
 
     def new_folder(self) -> Path:
         """A fresh folder for files of a job to come."""
-        path = self.root / _INCOMING / make_id()
+        path = self.root / INCOMING / make_id()
         try:
             path.mkdir(parents=True)
         except OSError as error:
@@ -181,7 +182,7 @@ class JobStore:
         moved: dict[str, str] = {}
         for name, folder in list_folders(request).items():
             path = Path(folder)
-            if folder and path.parent == self.root / _INCOMING:
+            if folder and path.parent == self.root / INCOMING:
                 _move(path, place / f"{name}-{path.name}")
                 moved[name] = str(self.folder(job) / f"{name}-{path.name}")
         return with_folders(request, {**list_folders(request), **moved})
@@ -189,12 +190,12 @@ class JobStore:
     def drop_incoming(self, request: JobRequest) -> None:
         """Remove the folders of `new_folder` that a request names, which becomes no job."""
         for folder in list_folders(request).values():
-            if folder and Path(folder).parent == self.root / _INCOMING:
+            if folder and Path(folder).parent == self.root / INCOMING:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def has_same_files(self, keys: Path, known: Path) -> bool:
         """Whether a folder of `new_folder` holds the same files as that of a job."""
-        if keys.parent != self.root / _INCOMING:
+        if keys.parent != self.root / INCOMING:
             return False
         try:
             return digest_content(keys) == digest_content(known)
@@ -337,7 +338,7 @@ class JobStore:
         """External keyframes are those of a folder, which may be somebody's own: the job gets one
         with the keyframes that it has under their frame numbers."""
         own = Path(request.own_keys)
-        ours = own.parent in (self.folder(job), self.root / _INCOMING)
+        ours = own.parent in (self.folder(job), self.root / INCOMING)
         new = {number}
         if not (ours and (own / EXPORTED).is_file()):
             own, new = self.new_folder(), set(keys)

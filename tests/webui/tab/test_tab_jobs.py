@@ -143,6 +143,16 @@ def test_drawn_masks_become_the_jobs_and_another_one_continues_it(
     assert service.engine.request(unused.id).settings.mask.path == ""
 
 
+def test_masks_lie_only_where_a_client_may_look(
+    service: Service, source: LoadedClip, tmp_path: Path
+) -> None:
+    """Also where a path begins in the folder of the jobs."""
+    for path in ("/etc", f"{tmp_path}/jobs/mask-1/../../../../../../../../etc"):
+        values = changed(mask={"source": "files", "path": path})
+        with pytest.raises(SettingsError, match="/etc"):
+            translate_job(service, "", Goal.ALL, source, values)
+
+
 @pytest.mark.parametrize(("drawn", "said"), [
     ("no json", "cannot be read"), ('["a"]', "cannot be read"), ('{"x": "y"}', "cannot be read"),
     ('{"0": "no base64!"}', "mask of frame 0 is not base64"), ("", "Mask's file or folder is"),
