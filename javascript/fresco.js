@@ -587,6 +587,7 @@ var fresco = (() => {
         strip(track, scroll.scrollLeft, seen, wide);
         curve(track, scroll.scrollLeft, seen, wide);
         place_cursor();
+        tell_all("timeline_drawn");
     };
     const strip = (track, left, seen, wide) => {
         const place = track.querySelector(".fresco_strip");
@@ -793,7 +794,7 @@ var fresco = (() => {
     const work = {
         jobs: [], chosen: null, detail: null, timer: 0, busy: false, deleting: "",
         thumbnails: {}, times: {}, key: null, frame: null, as_key: false, shown: "", report: "",
-        log: null, split: 50, pair: null,
+        log: null, split: 50, pair: null, layer: "", /* what is shown, where it was chosen */
         message: "", kind: "bad", /* what an action came to, until the state changes */
         lost: "", /* why the program cannot be asked, until it answers */
         told: "", told_kind: "", /* what a button of this step came to, as long as it is true */
@@ -803,7 +804,7 @@ var fresco = (() => {
     };
     const unknown = () => ({
         detail: null, thumbnails: {}, times: {}, key: null, frame: null, report: "", log: null,
-        pair: null, as_key: false, message: "",
+        pair: null, as_key: false, message: "", layer: "",
     });
     const status_of = (id) => work.jobs.find((job) => job.id === id) || null;
     const chosen = () => status_of(work.chosen);
@@ -889,6 +890,7 @@ var fresco = (() => {
         else if (is_retouched(work.frame)) load_pair();
         show_result();
         if (work.log !== null) show_log();
+        tell_all("detail");
     };
     const choose = (id) => {
         if (work.chosen !== id) {
@@ -1108,7 +1110,7 @@ var fresco = (() => {
     };
 
     /* The segment beside a replaced keyframe that a frame lies in, while the video is older. */
-    const is_retouched = (frame) => !work.as_key && work.detail !== null
+    const is_retouched = (frame) => !work.as_key && !work.layer && work.detail !== null
         && work.detail.retouched.some(({ first, last }) => first <= frame && frame <= last);
 
     /* The same frame before and after, with a curtain between them. */
@@ -1124,6 +1126,7 @@ var fresco = (() => {
     };
     /* Both images of the frame that is looked at. While one pair is on its way no other is asked
        for; then the one that is wanted by then. */
+    const find_layer = () => work.layer || (work.as_key ? "keyframe" : "result");
     const pairs = { loading: false, again: false, shown: 0 };
     const load_pair = async () => {
         if (pairs.loading) {
@@ -1131,16 +1134,16 @@ var fresco = (() => {
             return;
         }
         Object.assign(pairs, { loading: true, again: false });
-        const { chosen: job, frame, as_key, pair: old } = work, { shown } = pairs;
+        const { chosen: job, frame, pair: old } = work, { shown } = pairs, layer = find_layer();
         const known = old && old.frame === frame && old.job === job ? old : null;
         const get = (layer) =>
             call(`jobs/${job}/frames/${frame}?layer=${layer}`).then(see);
         try {
             const [before, after] = await Promise.all([
-                known ? { src: known.before } : get("source"), get(as_key ? "keyframe" : "result"),
+                known ? { src: known.before } : get("source"), get(layer),
             ]);
             /* What was retouched meanwhile is newer. */
-            if (shown !== pairs.shown) pairs.again = true;
+            if (shown !== pairs.shown || layer !== find_layer()) pairs.again = true;
             else if (job === work.chosen && frame === work.frame && work.detail) {
                 show_pair({ job, frame, before: before.src, ...after_of(after) });
             }
@@ -1203,6 +1206,7 @@ var fresco = (() => {
         const shown = box.querySelector(".fresco_curtain");
         shown.style.setProperty("--fresco_split", `${work.split}%`);
         shown.setAttribute("aria-valuenow", Math.round(work.split));
+        tell_all("curtain_moved", box);
     };
     const compare_box = () => {
         const box = make("div", { class: "fresco_compare" });
@@ -1321,6 +1325,7 @@ var fresco = (() => {
                 "bad")),
         });
         fill(place, video);
+        tell_all("result_drawn", place, video);
         draw_links(files, saved);
     };
     const draw_links = (files, saved) => {
@@ -1487,10 +1492,10 @@ var fresco = (() => {
         resume, sent,
         state: () => ({ line, work }),
         core: {
-            active, address_of, app, ask, button, call, chosen, clamp, compare, complain, edit, fill,
-            file_address, find, frames, go, goes_on, hear, later, line, load_pair, make, meter,
-            note, poll, see, show_pair, after_of, size, time, work, x_of, add, field, write, seen,
-            choose, redrawn, stale, look_at_uploads, GOALS,
+            active, add, address_of, after_of, app, ask, button, call, choose, chosen, clamp, compare,
+            complain, edit, field, file_address, fill, find, find_layer, frames, go, goes_on, hear,
+            later, line, load_pair, look_at_uploads, make, meter, note, poll, redrawn, see, seen,
+            send, show_pair, size, stale, time, work, write, x_of, GOALS,
         },
     };
 })();

@@ -4,7 +4,8 @@
 
 (() => {
     const {
-        after_of, button, call, complain, fill, hear, make, meter, poll, see, show_pair, size, work,
+        after_of, button, call, complain, fill, find_layer, hear, make, meter, poll, see,
+        show_pair, size, work,
     } = fresco.core;
     const LARGEST_IMAGE = 16e6; /* bytes of an image for a keyframe */
     const KINDS = ["image/png", "image/jpeg"];
@@ -25,12 +26,12 @@
             complain(`${file.name} is larger than ${size(LARGEST_IMAGE)}; save it as JPEG.`);
             return;
         }
-        const { chosen: job, frame, as_key } = work;
+        const { chosen: job, frame } = work;
         work.acting.add("retouch");
         try {
             const seen = await see(await call(
                 `jobs/${job}/keyframes/${keyframe}?look=${frame}`
-                + `&layer=${as_key ? "keyframe" : "result"}`,
+                + `&layer=${find_layer()}`,
                 { method: "POST", body: file, headers: { "Content-Type": file.type } },
             ));
             const { pair } = work;

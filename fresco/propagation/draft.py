@@ -97,6 +97,11 @@ def draw_draft(keys: Sequence[Image], motion: DraftMotion) -> Image:
     return np.asarray(cv2.blendLinear(sides[0], sides[1], 1 - second, second), np.uint8)
 
 
+def draw_side(key: Image, motion: DraftMotion, side: int) -> Image:
+    """The first (0) or last keyframe (1) alone, carried to a frame [h, w, 3] of its size."""
+    return _move(key, motion.flows[side])
+
+
 def _move(key: Image, flow: NDArray[np.float16]) -> Image:
     (height, width), (rows, columns) = key.shape[:2], flow.shape[:2]
     pixels = flow * np.array([width / columns, height / rows], np.float32)

@@ -33,6 +33,13 @@ from fresco.propagation.carriers import Carrier, CarryStep, carry_all
 from fresco.propagation.draft_fill import draft_segment
 from fresco.propagation.engine import DraftEngine, Engine
 from fresco.propagation.grid import shrink_motion
+from fresco.propagation.judgement import (
+    FrameJudgement,
+    judge_frame,
+    name_judgements,
+    write_judgements,
+    write_share,
+)
 from fresco.propagation.motion import (
     find_pair,
     give_pair,
@@ -101,9 +108,11 @@ def propagate_segment(
         def write(found: tuple[int, Sides]) -> None:
             write_image(job.path(found[0]), render(found[1], job.blend))
 
-        chosen = _select_sides(job, missing, carriers, scratch, check, seam=engine.seam)
+        judged: dict[int, FrameJudgement] = {}
+        chosen = _select_sides(job, missing, carriers, scratch, check, judged, seam=engine.seam)
         for _ in map_in_order(write, chosen, job.threads):
             pass
+        write_judgements(name_judgements(job.folder, job.first, job.last), judged)
     return len(missing)
 
 
@@ -201,9 +210,12 @@ def _weigh(job: SegmentJob, frame: int) -> tuple[float, float]:
 
 def _select_sides(
     job: SegmentJob, wanted: Sequence[int], carriers: Sequence[Carrier], scratch: Scratch,
-    check: Callable[[], None], *, seam: float
+    check: Callable[[], None], judged: dict[int, FrameJudgement], *, seam: float
 ) -> Iterator[tuple[int, Sides]]:
     """What every wanted frame is made from, in order: the evidence of the frames before joined in.
+
+    Args:
+        judged: gets the judgement of every frame.
     """
     total: Map | None = None
     chosen: Map | None = None
@@ -223,7 +235,11 @@ def _select_sides(
         if chosen is not None:
             before = STEADINESS * (2 * _move(chosen, flow) - 1)
             evidence += np.where(hidden, np.float32(0), before)
-        chosen = choose_sides(evidence, compare_sides(forward, backward), seam=seam)
+        difference = compare_sides(forward, backward)
+        chosen = choose_sides(evidence, difference, seam=seam)
+        first, second = (scratch.get(name, frame, "cost")["cost"] for name in _DIRECTIONS)
+        judged[frame] = judge_frame((first, second), hidden, chosen, difference)
+        write_share(job.folder, frame, chosen)
         if frame in wanted:
             share += np.float32(TAKEN) * (chosen - share)
             yield frame, Sides(forward, backward, chosen, share)

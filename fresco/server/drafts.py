@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import FrescoError
-from fresco.propagation.draft import DraftMotion, DraftSegment, draw_draft
+from fresco.propagation.draft import DraftMotion, DraftSegment, draw_draft, draw_side
 from fresco.run.clip import WorkingFrames
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import JobRequest
@@ -77,9 +77,22 @@ class Drafts:
         numbers = (segment.first, segment.last)
         keys = [new[number] if number in new else read_image(path)
                 for number, path in zip(numbers, segment.keys, strict=True)]
-        size = self._open(request).size
+        size = self.open(request).size
         found = [scale_frame(key, size) for key in keys if key is not None]
         return draw_draft(found, motion) if len(found) == len(keys) else None
+
+    def draw_side(self, job: str, frame: int, side: int) -> Image | None:
+        """The first (0) or last keyframe (1) of its segment alone, carried to a frame; None: it
+        does not lie between two keyframes that are there."""
+        request = self._engine.request(job)
+        for segment in list_segments(self._engine.folder(job)):
+            if frame in segment.interior:
+                key = read_image(segment.keys[side])
+                if key is None:
+                    return None
+                motion = self._find(request, segment, frame)
+                return draw_side(scale_frame(key, self.open(request).size), motion, side)
+        return None
 
     def prepare(self, job: str, frame: int) -> None:
         """Find the motion of the segments that touch a frame in the background, the nearest frames
@@ -112,7 +125,7 @@ class Drafts:
         kept = self._keep(self._name(request, segment))
         with kept.lock:
             if kept.segment is None:
-                frames = self._open(request)(segment.first, segment.last)
+                frames = self.open(request)(segment.first, segment.last)
                 kept.segment = DraftSegment(frames, segment.last - segment.first)
             position = frame - segment.first
             beside = self._beside.submit(kept.segment.reach, 0, position)
@@ -136,7 +149,7 @@ class Drafts:
                 self._motions.popitem(last=False)
             return kept
 
-    def _open(self, request: JobRequest) -> WorkingFrames:
+    def open(self, request: JobRequest) -> WorkingFrames:
         """The source's frames at working size; what is in it is read once."""
         name = _name_source(request)
         with self._lock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,9 @@ from fresco.video.size import scale_frame
 
 IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 """Formats of external keyframes and their endings."""
+
+_HEADER_END = 33
+"""Bytes of a PNG's mark and its first chunk."""
 
 
 def read_image_header(name: str, data: bytes) -> tuple[str, int, int]:
@@ -76,3 +81,14 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     if not done:
         raise SettingsError(f"An image of shape {image.shape} cannot be encoded as PNG.")
     return data.tobytes()
+
+
+def add_text(png: bytes, key: str, text: str) -> bytes:
+    """A PNG with a text (iTXt) behind its header, by which other programs know what it is."""
+    data = key.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
+    chunk = b"iTXt" + data
+    place = _HEADER_END
+    return b"".join((
+        png[:place], struct.pack(">I", len(data)), chunk, struct.pack(">I", zlib.crc32(chunk)),
+        png[place:],
+    ))

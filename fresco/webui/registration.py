@@ -59,6 +59,7 @@ def register() -> None:
     _listen("on_ui_settings", add_settings, "FRESCO's section of the settings")
     _listen("on_before_ui", _add_axes, "X/Y/Z plot of FRESCO's options")
     _listen("on_ui_tabs", add_tab, "The tab FRESCO")
+    _listen("on_before_image_saved", _name_saved_image, "Frame numbers in the names of images")
     page = guard_entrance("The wait of jobs for the page", _find_page)()
     if listens and page:  # else nothing would ever tell jobs that the page is built
         _listen("on_app_started", page.built, "The wait of jobs for the page")
@@ -92,6 +93,11 @@ def _find_page() -> Any:
 
 def _add_axes() -> None:
     importlib.import_module("fresco.webui.img2img.axes").add_axes()
+
+
+def _name_saved_image(params: Any) -> None:
+    if getattr(params.p, "fresco_guard", None) is not None:
+        importlib.import_module("fresco.webui.img2img.script").name_saved_image(params)
 
 
 def add_settings() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from fresco.errors import SettingsError
 from fresco.hosts.options import HostOptions
 from fresco.planning.parsing import parse_keys
+from fresco.propagation.judgement import FrameJudgement
 from fresco.server.api import models
 from fresco.server.api.answers import read_report
 from fresco.server.api.events import Events
@@ -29,8 +31,9 @@ from fresco.server.api.pydantic_shim import list_given
 from fresco.server.api.route import Answer, MissingError
 from fresco.server.api.sources import limit_inline, open_video, store_keyframes, store_masks
 from fresco.server.frames import Layer, Seen
-from fresco.server.images import decode_sent_image, encode_png, fit_side
+from fresco.server.images import add_text, decode_sent_image, encode_png, fit_side
 from fresco.server.jobs.job import Goal, JobRequest, dump_status
+from fresco.server.jobs.segments import list_judged
 from fresco.server.service import Service
 from fresco.server.space import NoRoomError
 from fresco.server.videos import encode_jpeg
@@ -42,10 +45,17 @@ _QUALITY = 85
 """Of JPEG."""
 _MOST_DRAFTS = 4
 """Drafts drawn at once; each keeps a core busy."""
+_FRESH = {
+    "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+    # Named, so that no middleware compresses an image once more.
+    "Content-Encoding": "identity",
+}
+"""Headers of images that are made on demand."""
 _PATIENCE = 5.0
 """Seconds that a frame waits for its turn."""
 _LONGEST_SIDE = 1280
 """Pixels of the longest side of a frame that is looked at, where nobody asks for another one."""
+_JUDGED = tuple(each.name for each in dataclasses.fields(FrameJudgement))
 _LAYER: Any = Query(Layer.RESULT, description="What of the frame is looked at.")
 _QUALITY = 90
 """Of JPEG."""
@@ -134,6 +144,11 @@ class JobRoutes:
             return answer_folder(output, name)
         return self._file(job, output, "video", request, name)
 
+    def source(self, job: str, request: Request) -> Response:
+        """The video that the job was given, whole or by ranges; a folder of images has none."""
+        path = Path(self._engine.request(job).source)
+        return self._file(job, path, "source", request)
+
     def comparison(self, job: str, request: Request) -> Response:
         """Source, frame by frame and FRESCO side by side, if `output.compare` asked for it."""
         return self._file(job, self._engine.outcome(job).comparison, "comparison", request)
@@ -153,11 +168,19 @@ class JobRoutes:
                   for number in wanted]
         return Answer({"id": job, "numbers": wanted, "images": images})
 
-    def keyframe(self, job: str, number: int, request: Request) -> Response:
+    def keyframe(
+        self, job: str, number: int, request: Request,
+        text: bool = Query(False, description="Say within the PNG which frame it is."),
+    ) -> Response:
         """One translated keyframe as PNG."""
         path = self._engine.outcome(job).keys.get(number)
         path = _require_file(path, job, f"keyframe {number}")
-        return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
+        if not text:
+            return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
+        source = json.dumps(Path(self._engine.request(job).source).name)
+        told = add_text(path.read_bytes(), "FRESCO", f"FRESCO frame: {number}, "
+                        f"FRESCO source: {source}")
+        return Response(told, media_type="image/png", headers=_FRESH)
 
     def retouch(
         self, payload: Any, job: str, number: int, look: int | None, layer: Layer
@@ -205,9 +228,15 @@ class JobRoutes:
             raise MissingError(
                 f"Frame {number} does not lie between two keyframes of a shot that job {job} has."
             )
-        return Response(encode_png(image), media_type="image/png", headers={
-            "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-        })
+        return Response(encode_png(image), media_type="image/png", headers=_FRESH)
+
+    def judged(self, job: str) -> Response:
+        """How well each frame between keyframes was carried."""
+        found = list_judged(self._engine.folder(job))
+        frames = sorted(found)
+        return Answer({"id": job, "frames": frames, **{
+            name: [getattr(found[frame], name) for frame in frames] for name in _JUDGED
+        }})
 
     def preview(self, job: str) -> Response:
         """What the model is making of the batch at work: JPEG. 404 while nothing can be seen."""
@@ -253,12 +282,7 @@ class JobRoutes:
 
 def _answer_seen(seen: Seen, side: int) -> Response:
     return Response(encode_jpeg(fit_side(seen.image, side), _QUALITY), media_type="image/jpeg",
-                    headers={
-        "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-        "X-Fresco-Draft": "true" if seen.draft else "false",
-        # Named, so that no middleware compresses it once more.
-        "Content-Encoding": "identity",
-    })
+                    headers={**_FRESH, "X-Fresco-Draft": "true" if seen.draft else "false"})
 
 
 def _require_file(path: Path | None, job: str, what: str) -> Path:

@@ -48,6 +48,8 @@ PAGE_KEY = "x-fresco-page"
 """Header by which the tab says that it asks."""
 _OF_PAGE = frozenset({
     ("GET", "/fresco/jobs/{job}/frames/{number}"),
+    ("GET", "/fresco/jobs/{job}/keyframes/{number}"),
+    ("GET", "/fresco/jobs/{job}/judged"),
     ("POST", "/fresco/jobs/{job}/keyframes/{number}"),
 })
 """Routes that the tab calls itself. What it asks for comes by them sooner than by gradio; where

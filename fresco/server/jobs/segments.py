@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.propagation.judgement import (
+    SIDES,
+    FrameJudgement,
+    name_judgements,
+    read_judgements,
+)
 from fresco.run.keyframes import PLAN_NAME
 from fresco.run.propagate import read_origin
 from fresco.server.jobs.runner import find_keyframes
-from fresco.workspace import digest_content, frame_name, read_json
+from fresco.workspace import digest_content, frame_name, read_image, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,8 @@ def list_segments(folder: Path) -> list[JobSegment]:
 def find_carried(folder: Path, segment: JobSegment) -> Path | None:
     """The folder of frames of the latest run that were made from the keyframes that a segment has
     now, perhaps of some only; None: they are of earlier ones, or there are none."""
-    plan = read_json(folder / "workspace" / PLAN_NAME)
-    name = plan.get("frames") if isinstance(plan, dict) else None
-    if not isinstance(name, str) or name in ("", ".", ".."):
-        return None
-    place = folder / "workspace" / name
-    if place.parent.parent != folder or place.is_symlink() or not place.is_dir():
+    place = find_frames(folder)
+    if place is None:
         return None
     origin = read_origin(place) or {}
     try:
@@ -69,8 +74,35 @@ def find_carried(folder: Path, segment: JobSegment) -> Path | None:
     return place if made else None
 
 
+def find_frames(folder: Path) -> Path | None:
+    """The folder of frames between keyframes of the latest run; None: there is none."""
+    plan = read_json(folder / "workspace" / PLAN_NAME)
+    name = plan.get("frames") if isinstance(plan, dict) else None
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return None
+    place = folder / "workspace" / name
+    if place.parent.parent != folder or place.is_symlink() or not place.is_dir():
+        return None
+    return place
+
+
 def list_carried(folder: Path, segment: JobSegment) -> list[Path]:
     """The frames that are there of those that `find_carried` finds."""
     place = find_carried(folder, segment)
     paths = [place / frame_name(frame) for frame in segment.interior] if place else []
     return [path for path in paths if path.is_file()]
+
+
+def list_judged(folder: Path) -> dict[int, FrameJudgement]:
+    """How well the frames of the latest run were carried, by number; drafts are not judged."""
+    found: dict[int, FrameJudgement] = {}
+    for segment in list_segments(folder):
+        if place := find_frames(folder):
+            found |= read_judgements(name_judgements(place, segment.first, segment.last))
+    return found
+
+
+def read_share(folder: Path, frame: int) -> NDArray[np.uint8] | None:
+    """Where the sides of a frame lie, as a small image; None: it is not known."""
+    place = find_frames(folder)
+    return read_image(place / SIDES / frame_name(frame)) if place else None

@@ -32,6 +32,7 @@ from fresco.webui.img2img.frames import collect_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.refusals import refuse_unsupported
 from fresco.webui.img2img.request import Request
+from fresco.webui.widgets.handover import Handover, hand_over
 
 _LISTS = (".txt", ".json")
 """Endings of files that may hold keyframes. No other file is opened for a client."""
@@ -74,13 +75,55 @@ class GuidedCall:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the frames and the flow."""
-        notes = [*self._frames.notes, self._maker.estimator.note]
+        notes = [self._say_what_comes(), *self._frames.notes, self._maker.estimator.note]
         if len(self._frames.images) == 1:
             notes.append(
                 "FRESCO was given one frame, so there is nothing to share between frames; give a "
                 "video or a folder."
             )
         return tuple(note for note in notes if note)
+
+    def _say_what_comes(self) -> str:
+        if not self.source:
+            return ""
+        numbers = ", ".join(map(str, self.numbers))
+        return (
+            f"These are keyframes {numbers} of {self.source}; a video does not come out here. "
+            "Carry them to all frames in the tab FRESCO, by the button below the images."
+        )
+
+    @property
+    def source(self) -> str:
+        """Name of the video or folder; empty: the images of the call are the frames."""
+        path = self._request.video or (Path(self._request.path) if self._request.path else None)
+        return path.name if path else "video" if self._request.data else ""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Frames that the call gives, by their numbers in the source."""
+        return self._frames.numbers
+
+    def find_frame(self, place: int) -> int | None:
+        """Number of the image at this place among the new ones of the batch at hand."""
+        new = self._frames.batches[self._number].frames
+        return self._frames.numbers[new[place]] if 0 <= place < len(new) else None
+
+    def hand_over(self, p: Any) -> None:
+        """Remember the call for the tab, which can make a video of its keyframes."""
+        path = self._request.video or self._request.path
+        if not path:
+            return
+        settings = self._request.settings
+        sampling = dataclasses.replace(
+            settings.sampling, prompt=p.prompt if isinstance(p.prompt, str) else p.prompt[0],
+            negative_prompt=str(p.negative_prompt), seed=self._seed, steps=int(p.steps),
+            strength=float(p.denoising_strength), guidance_scale=float(p.cfg_scale),
+        )
+        keys = dataclasses.replace(settings.keyframes, keys=",".join(map(str, self.numbers)))
+        hand_over(self.source, self.numbers, Handover(
+            Path(path), self._request.video is not None,
+            dataclasses.replace(settings, sampling=sampling, keyframes=keys),
+        ))
 
     def arrange(self, p: Any) -> None:
         """Before prompts and seeds are made: as many iterations as batches."""

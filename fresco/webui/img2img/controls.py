@@ -28,6 +28,10 @@ def make_switch(identify: Callable[[str], str]) -> Any:
 
 def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     """Where the frames come from; by name."""
+    gr.HTML(
+        '<p class="fresco_hint">Keyframes come out here, one image each, and no video. A button '
+        "below the images carries them to all frames in the tab FRESCO.</p>"
+    )
     video = make_file_control(
         identify("video"), label="FRESCO video", file_types=["video"]
     ).file

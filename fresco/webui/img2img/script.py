@@ -14,6 +14,13 @@ from modules.scripts import AlwaysVisible, Script
 from fresco.settings import from_dict
 from fresco.webui.img2img.axes import AXES
 from fresco.webui.img2img.infotext import name_option, write_infotext
+from fresco.webui.img2img.keyframe_texts import (
+    FRAME,
+    FRAMES,
+    SOURCE,
+    name_file,
+    read_texts,
+)
 from fresco.webui.img2img.refusal import RefusedCall
 from fresco.webui.img2img.request import (
     Request,
@@ -25,6 +32,7 @@ from fresco.webui.obstacles import Part, get_obstacle, guard_entrance, report_ob
 from fresco.webui.widgets.events import keep_unsaved
 
 if TYPE_CHECKING:
+    from fresco.webui.img2img.call import GuidedCall
     from fresco.webui.img2img.guard import CallGuard
 
 _WHAT = "FRESCO in img2img"
@@ -90,6 +98,7 @@ class FrescoScript(Script):
         """Begin a call that asks for FRESCO."""
         _release(p)
         if not args or args[0] in (False, None):
+            _keep_frame(p)
             return
         if self._obstacle:
             if _asks_for_it(args):
@@ -108,10 +117,12 @@ class FrescoScript(Script):
             request = parse_arguments([_plain(value) for value in args])
             if request is None:
                 _release(p)
+                _keep_frame(p)
                 return
             request = _with_axes(request, getattr(p, AXES, {}))
             guard.start(request, p)
             p.extra_generation_params |= write_infotext(request)
+            p.extra_generation_params |= _tell_frames(guard.call)
 
         guard.attempt(begin)
 
@@ -137,7 +148,39 @@ class FrescoScript(Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Release a call that ended well; `before_process` releases any other."""
+        if guard := _guard(p):
+            guard.call.hand_over(p)
+            # In the API's info, which has no place for the text of a single image.
+            known = {**processed.extra_generation_params}
+            known.pop(FRAME, None)
+            processed.extra_generation_params = {**known, FRAMES: list(guard.call.numbers)}
         _release(p)
+
+
+def name_saved_image(params: Any) -> None:
+    """Put the frame's number into the name of an image that the WebUI is about to save."""
+    guard = _guard(params.p) if params.p is not None else None
+    if guard is None or Path(params.filename).name.startswith("grid"):
+        return
+    frame = guard.call.find_frame(int(getattr(params.p, "batch_index", 0)))
+    if frame is not None:
+        params.filename = name_file(params.filename, frame)
+
+
+def _tell_frames(call: GuidedCall) -> dict[str, Any]:
+    """What the infotext of each image says; the WebUI asks for it image by image."""
+    def find_frame(*, use_main_prompt: bool = False, index: int = 0, **_: Any) -> int | None:
+        return None if use_main_prompt else call.find_frame(index)
+
+    return {FRAME: find_frame, **({SOURCE: call.source} if call.source else {})}
+
+
+def _keep_frame(p: Any) -> None:
+    """A keyframe that the tab sent to img2img stays known as that keyframe."""
+    first = next(iter(getattr(p, "init_images", None) or ()), None)
+    texts = getattr(first, "info", None)
+    if isinstance(texts, Mapping):
+        p.extra_generation_params |= read_texts(texts)
 
 
 def _make_hidden(value: Any) -> Any:

@@ -61,7 +61,7 @@ class Answers:
 
     def __init__(self, service: Service, detections: Detections) -> None:
         self._service = service
-        self._lengths: dict[tuple[str, int], int] = {}
+        self._measured: dict[tuple[str, int], tuple[int, float]] = {}
         self._lock = threading.Lock()
         self._given: dict[tuple[str, int], Future[str]] = {}
         """Answers to questions that changed something, by page and number."""
@@ -161,9 +161,10 @@ class Answers:
             return {"jobs": listed, "chosen": None}
         request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
         first = request.settings.output.first_frame
+        frames, rate = self._measure(outcome.output)
         return {"jobs": listed, "chosen": {
             "job": chosen,
-            "source": Path(request.source).name,
+            "source": Path(request.source).name, "open": request.source == source,
             "keys": {number: _changed(path) for number, path in outcome.keys.items()},
             "output": _changed(outcome.output),
             "name": outcome.output.name if outcome.output else "",
@@ -176,7 +177,10 @@ class Answers:
                 for segment in self._service.frames.list_retouched(chosen)
                 if outcome.output
             ],
-            "first": first, "last": first + self._length(outcome.output) - 1,
+            "first": first, "last": first + frames - 1,
+            # Of the source that lies in one file: where its first frame that is used begins.
+            "rate": rate, "begins": first / rate if rate else 0,
+            "film": Path(request.source).is_file(),
             "seed": request.settings.sampling.seed,
             "next": name_next_step(known, request, has_video=outcome.output is not None),
         }}
@@ -205,15 +209,15 @@ class Answers:
             raise SettingsError(f"{name} is open in this tab; open another video first.")
         self._service.delete_video(video)
 
-    def _length(self, video: Path | None) -> int:
-        """Frames of a result; counted once."""
+    def _measure(self, video: Path | None) -> tuple[int, float]:
+        """Frames of a result, and frames a second; counted once."""
         if not (changed := _changed(video)) or video is None:
-            return 0
+            return 0, 0
         key = str(video), changed
-        if key not in self._lengths:
+        if key not in self._measured:
             with open_source(video) as opened:
-                self._lengths = {key: opened.info.frames}
-        return self._lengths[key]
+                self._measured = {key: (opened.info.frames, float(opened.info.rate))}
+        return self._measured[key]
 
     def _key_thumbnails(self, question: Question, source: str) -> dict[int, str]:
         """Keyframes of a job, small."""

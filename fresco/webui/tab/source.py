@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from fresco.errors import SettingsError
+from fresco.hosts.options import HostOptions
 from fresco.server.service import Service
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
@@ -20,9 +21,10 @@ from fresco.webui.tab.jobs import LoadedClip, read_detection_settings
 from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, render_facts, render_note
-from fresco.webui.tab.values import count_controls, write_values
+from fresco.webui.tab.values import count_controls, list_entries, write_values
 from fresco.webui.widgets.events import HIDDEN, get_path, keep_unsaved, on
 from fresco.webui.widgets.file import FileControl, make_file_control
+from fresco.webui.widgets.handover import take_over
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
 """Texts that belong to one video; they are emptied when another is loaded."""
@@ -123,6 +125,11 @@ def bind_source(
     opened = on(run.open.click, _job_opener(service), [run.chosen],
                 [*shown, *controls.all], script="fresco.opening")
     then_detect(opened.then)
+    carried = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_carried"))
+    carry = gr.Button("Carry", visible=HIDDEN, elem_id="fresco_carry")
+    taken = on(carry.click, _call_opener(service), [carried], [*shown, *controls.all],
+               script="fresco.carried")
+    then_detect(taken.then)
 
 
 def _upload_loader(service: Service) -> Any:
@@ -167,6 +174,39 @@ def _job_opener(service: Service) -> Any:
             updates = [gr.update() if value is None else gr.update(value=value) for value in values]
             name = request.title or Path(request.source).name
             return *_shown(request.source, name, info), *updates
+        except Exception as error:
+            return _kept(error, count_controls())
+
+    return load
+
+
+def _call_opener(service: Service) -> Any:
+    def load(text: str) -> tuple[Any, ...]:
+        """A guided call of img2img: its clip, facts and message, then the values of the controls.
+
+        Args:
+            text: name of the source and numbers of the keyframes, as JSON.
+        """
+        try:
+            wanted = json.loads(text)
+            name = str(wanted["source"])
+            call = take_over(name, [int(number) for number in wanted["numbers"]])
+            if call is None:
+                raise SettingsError(
+                    f"The video {name} of these keyframes is not known any more; load it here. The "
+                    "keyframes lie under External keyframes."
+                )
+            path = call.path
+            if call.uploaded:
+                with path.open("rb") as data:
+                    path = service.videos.add(data, name).path
+            else:
+                service.environment.require_allowed(str(path))
+            with open_source(path) as opened:
+                info = opened.info
+            values = write_values(call.settings, HostOptions())[:len(list_entries())]
+            host = [gr.update()] * (count_controls() - len(values))
+            return *_shown(str(path), name, info), *[gr.update(value=v) for v in values], *host
         except Exception as error:
             return _kept(error, count_controls())
 

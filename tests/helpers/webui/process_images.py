@@ -22,6 +22,7 @@ class Processed:
     images: list[Image.Image] = field(default_factory=list)
     infotexts: list[str] = field(default_factory=list)
     comments: str = ""
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
 
 
 def process_images(p: Any) -> Processed:
@@ -55,7 +56,7 @@ def _process(p: Any) -> Processed:
     ]
     p.all_subseeds = [subseed + place for place in places]
     p.scripts.run("process", p)
-    result = Processed()
+    result = Processed(extra_generation_params=p.extra_generation_params)
     with torch.no_grad():
         p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
         if shared.state.job_count == -1:
@@ -142,6 +143,10 @@ def create_infotext(p: Any, index: int) -> str:
     values = {
         "Steps": p.steps, "Sampler": p.sampler_name, "CFG scale": p.cfg_scale,
         "Seed": p.seeds[index], "Size": f"{p.width}x{p.height}", **p.extra_generation_params,
+    }
+    values = {
+        name: value(p=p, index=index, use_main_prompt=False) if callable(value) else value
+        for name, value in values.items()
     }
     texts = [f"{name}: {_quoted(value)}" for name, value in values.items() if value is not None]
     negative = p.negative_prompts[index]

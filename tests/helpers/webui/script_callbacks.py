@@ -50,6 +50,7 @@ on_ui_settings = _listening("ui_settings")
 on_before_ui = _listening("before_ui")
 on_ui_tabs = _listening("ui_tabs")
 on_app_started = _listening("app_started")
+on_before_image_saved = _listening("before_image_saved")
 on_infotext_pasted = _listening("infotext_pasted")
 on_script_unloaded = _listening("script_unloaded")
 

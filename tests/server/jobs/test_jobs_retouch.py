@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.server.frames import Layer, color_flow
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import EARLIER_RESULT, NEW_RESULT, Goal, JobRequest, State
-from fresco.server.jobs.segments import find_carried, list_segments
+from fresco.server.jobs.segments import find_carried, list_judged, list_segments
 from fresco.server.service import Service, open_service
 from fresco.video.reader import open_source
 from fresco.workspace import read_image, write_image
@@ -101,6 +102,27 @@ def test_only_the_segments_beside_it_are_made_again(
         assert np.abs(now[key].astype(int) - (0, 200, 0)).mean() < 12
     again = carried(engine, job)
     assert {frame for frame in again if again[frame] != after[frame]} == {5, 6, 7, 9, 10, 11}
+
+
+def test_every_layer_of_a_finished_job_is_seen(service: Service, job: str) -> None:
+    for layer in Layer:
+        seen = service.frames.look(job, 2, layer)
+        assert (seen is None) == (layer is Layer.KEYFRAME), layer
+        if seen is not None and layer is not Layer.SIDE:
+            assert seen.image.shape == (64, 64, 3)
+    assert service.frames.look(job, 0, Layer.FLOW) is None, "no frame lies before it"
+    assert service.frames.look(job, 4, Layer.FORWARD) is None, "a keyframe has no sides"
+    judged = list_judged(service.engine.folder(job))
+    assert sorted(judged) == [n for n in range(FRAMES) if n not in KEYS]
+    assert all(0 <= each.occlusion <= 1 <= 1 + each.error for each in judged.values())
+
+
+def test_colours_of_motion() -> None:
+    flow = np.zeros((8, 8, 2), np.float32)
+    flow[:4, :, 0] = 5  # to the right: red; the rest stands still
+    colors = color_flow(flow)
+    assert tuple(colors[0, 0]) == (255, 0, 0)
+    assert tuple(colors[7, 0]) == (255, 255, 255)
 
 
 def test_while_it_is_made_again_frames_come_as_drafts(

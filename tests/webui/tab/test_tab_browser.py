@@ -87,6 +87,89 @@ def compare_frames(page: TabPage) -> None:
     assert f"Frame {CUT}, keyframe" in page.element("#fresco_compare").text
 
 
+def test_where_it_failed_and_what_led_to_it(page: TabPage, clip: Path) -> None:
+    """The strip under the timeline tells of the job's frames; a click makes one a keyframe."""
+    page.open_clip(clip)
+    page.until("document.querySelectorAll('.fresco_judged rect').length > 20")
+    strip = page.element("#fresco_timeline .fresco_judged")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", strip)
+    width = strip.size["width"]
+    over = ActionChains(page.driver).move_to_element_with_offset(
+        strip, int((6.5 / FRAMES - 0.5) * width), 0)
+    over.perform()
+    assert "Frame 6: propagation error" in page.element(".fresco_judged_said").text
+    screenshot(page.driver, PICTURES / "tab-strip.png", whole=False)
+    over.click().perform()
+    assert page.keys == [0, 6, 11, 12, 23]
+    slider = page.element("#fresco_compare .fresco_frame_slider")
+    slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 6)
+    page.until("fresco.state().work.pair?.frame === 6")
+    shown = page.script("return fresco.state().work.pair.after")
+    for layer in ("flow", "side"):
+        page.script("const choice = document.querySelector('.fresco_layer');"
+                    "choice.value = arguments[0]; choice.dispatchEvent(new Event('change'))", layer)
+        page.until(f"![{shown!r}, null].includes(fresco.state().work.pair.after)")
+        shown = page.script("return fresco.state().work.pair.after")
+    assert "chosen side" in page.element(".fresco_tag_after").text
+
+
+def test_source_and_result_play_in_step(page: TabPage, clip: Path) -> None:
+    """Frame by frame by keys and buttons; handles trim the range; the comparison can be zoomed."""
+    page.open_clip(clip)
+    videos = "[...document.querySelectorAll('.fresco_player video')]"
+    page.until(f"{videos}.length === 2 && {videos}.every((video) => video.readyState >= 2)")
+    player = page.element(".fresco_player")
+    player.send_keys(Keys.ARROW_RIGHT)
+    page.until("document.querySelector('.fresco_player .fresco_frame_number').textContent"
+               " === 'Frame 1'")
+    player.send_keys(Keys.SHIFT, Keys.ARROW_RIGHT)
+    page.until("fresco.state().work.pair?.frame === 11")
+    page.press(".fresco_player [aria-label='Frame before']")
+    page.until("fresco.state().work.pair?.frame === 10")
+    page.until(f"Math.abs({videos}[0].currentTime - {videos}[1].currentTime) < 0.02")
+    page.press("#fresco_compare [aria-label='Zoom into the frame']")
+    assert "scale(1.5)" in page.script(
+        "return document.querySelector('.fresco_curtain').style.getPropertyValue('--fresco_zoom')")
+    page.script("document.querySelector('.fresco_player').scrollIntoView({block: 'end'})")
+    screenshot(page.driver, PICTURES / "tab-player.png", whole=False)
+    end = page.element("#fresco_track .fresco_trim_last")
+    page.script("arguments[0].scrollIntoView({block: 'center'})", end)
+    step = page.element("#fresco_track").size["width"] / FRAMES
+    ActionChains(page.driver).click_and_hold(end).move_by_offset(
+        -int(9 * step), 0).release().perform()
+    page.until("fresco.state().line.clip.last === 14")
+    page.element("#fresco_track .fresco_trim_last").send_keys(Keys.DELETE)
+    page.until("fresco.state().line.clip.last === 23")
+
+
+def test_a_keyframe_goes_to_img2img_and_comes_back(page: TabPage, clip: Path) -> None:
+    """In the stead of img2img stand its box, its gallery and its text."""
+    page.open_clip(clip)
+    page.until("document.querySelector('#fresco_gallery [data-key]')")
+    page.script("""
+        window.switch_to_img2img = () => { window.switched = true; };
+        document.body.insertAdjacentHTML('beforeend', `<div id="img2img_image"><input type="file">
+            </div><div><div id="image_buttons_img2img"></div></div><div id="img2img_gallery"></div>
+            <div id="html_info_img2img"></div>`);
+        document.querySelector('#img2img_image input').addEventListener('change', (event) => {
+            const image = document.createElement('img');
+            image.src = URL.createObjectURL(event.target.files[0]);
+            document.querySelector('#img2img_gallery').append(image);
+            document.querySelector('#html_info_img2img').textContent = 'FRESCO frame: 12, made';
+        });""")
+    page.press("#fresco_gallery [data-key='12']")
+    page.until("fresco.state().work.pair?.frame === 12")
+    made = page.script("return fresco.state().work.detail.keys[12]")
+    page.script("document.querySelector('#fresco_compare [data-send]').click()")
+    page.until("window.switched && document.querySelector('#img2img_gallery img')")
+    page.until("document.querySelector('.fresco_results button')?.textContent"
+               " === 'Back to the FRESCO tab as keyframe 12'")
+    page.script("document.querySelector('.fresco_results button').click()")
+    page.until(f"fresco.state().work.detail.keys[12] > {made}")
+    assert page.job_until("done", "failed")["state"] == "done"
+    assert not page.script("return fresco.state().work.message")
+
+
 def point(page: TabPage, frame: int) -> ActionChains:
     """The pointer over a frame of the timeline."""
     track = page.element("#fresco_track")

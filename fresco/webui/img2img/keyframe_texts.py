@@ -1,0 +1,31 @@
+"""Which frame an image of img2img is: in infotexts, names of files, and the API's info."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FRAME, SOURCE, FRAMES = "FRESCO frame", "FRESCO source", "FRESCO frames"
+"""Keys of infotexts; the last one only in the API's info: all frames of a call."""
+_NUMBER = re.compile(rf"{FRAME}: (\d{{1,9}})\b")
+_NAME = re.compile(rf"{SOURCE}: (\"(?:[^\"\\]|\\.)*\"|[^,\n]*)")
+_LONGEST = 1 << 16
+
+
+def name_file(filename: str, frame: int) -> str:
+    """Path of an image that is saved, with its frame as the last number in its name."""
+    path = Path(filename)
+    return str(path.with_name(f"{path.stem}-frame{frame:06d}{path.suffix}"))
+
+
+def read_texts(texts: Mapping[Any, Any]) -> dict[str, Any]:
+    """What the texts within an image say of the frame that it is; empty: nothing."""
+    for value in texts.values():
+        found = _NUMBER.search(value) if isinstance(value, str) and len(value) < _LONGEST else None
+        if found:
+            name = _NAME.search(value)
+            source = name[1].strip('"') if name else ""
+            return {FRAME: int(found[1]), **({SOURCE: source} if source else {})}
+    return {}

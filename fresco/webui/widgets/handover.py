@@ -1,0 +1,52 @@
+"""What img2img hands to the tab: of its latest guided calls the clip and the words.
+
+The images go from page to page. Kept in memory, so that nothing is written for calls that nobody
+takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fresco.settings import FrescoSettings
+
+_MOST = 16
+"""Calls that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A guided call of img2img."""
+
+    path: Path
+    """Its video or folder."""
+    uploaded: bool
+    """Whether it was uploaded in img2img, and is to be kept as an upload of the tab."""
+    settings: FrescoSettings
+    """Its options and words; keyframes by hand are those that it made."""
+
+
+_known: OrderedDict[tuple[str, tuple[int, ...]], Handover] = OrderedDict()
+_lock = threading.Lock()
+
+
+def hand_over(name: str, numbers: Sequence[int], call: Handover) -> None:
+    """Remember a call by its source's name and the numbers of its keyframes, as in infotexts."""
+    with _lock:
+        _known[name, tuple(numbers)] = call
+        _known.move_to_end((name, tuple(numbers)))
+        while len(_known) > _MOST:
+            _known.popitem(last=False)
+
+
+def take_over(name: str, numbers: Sequence[int]) -> Handover | None:
+    """The latest call of that source whose keyframes include these; None: there is none."""
+    with _lock:
+        for (source, made), call in reversed(_known.items()):
+            if source == name and set(numbers) <= set(made):
+                return call
+    return None

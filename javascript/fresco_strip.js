@@ -1,0 +1,125 @@
+/* Where the propagation failed: three curves under the timeline, and every layer of a frame. */
+"use strict";
+
+(() => {
+    const {
+        add, call, clamp, find, find_layer, frames, go, hear, line, load_pair, make, work, x_of,
+    } = fresco.core;
+    const CURVES = [
+        ["error", "propagation error", "grey levels", (value) => value.toFixed(1)],
+        ["occlusion", "occlusion", "of the frame", (value) => `${(100 * value).toFixed(1)} %`],
+        ["jump", "border jump", "levels of Lab", (value) => value.toFixed(1)],
+    ];
+    const WORST = 0.85; /* of the largest value: drawn in the colour of what asks for a look */
+    const LAYERS = [
+        ["result", "result"], ["source", "source"], ["keyframe", "keyframe"],
+        ["flow", "motion (made anew by DIS)"], ["occlusion", "occlusion (made anew by DIS)"],
+        ["forward", "forward side (draft)"], ["backward", "backward side (draft)"],
+        ["side", "chosen side"],
+    ];
+    const judged = { job: null, output: 0, found: null };
+
+    /* What the run of the selected job noted; asked for once a result. */
+    const look = async () => {
+        const { chosen: job, detail } = work, output = detail ? detail.output : 0;
+        if (judged.job === job && judged.output === output) return;
+        Object.assign(judged, { job, output, found: null });
+        draw();
+        if (!job || !output) return;
+        try {
+            const answer = await call(`jobs/${job}/judged`);
+            const found = answer && await answer.json();
+            if (job !== judged.job || !found) return;
+            judged.found = new Map(found.frames.map((frame, i) => [
+                frame, Object.fromEntries(CURVES.map(([name]) => [name, found[name][i]])),
+            ]));
+        } catch (error) {
+            judged.found = null; /* the timeline goes on without */
+        }
+        draw();
+    };
+    const is_of_clip = () => Boolean(judged.found && judged.found.size && line.clip
+        && work.detail && work.detail.open);
+
+    /* One row a curve, as wide as the timeline, scrolled with it. */
+    const draw = () => {
+        const track = find("track");
+        if (!track) return;
+        let strip = track.parentElement.querySelector(".fresco_judged");
+        if (!is_of_clip()) {
+            if (strip) strip.remove();
+            return;
+        }
+        if (!strip) {
+            strip = make("div", {
+                class: "fresco_judged", role: "img",
+                "aria-label": "Propagation error, occlusion and border jump of every frame",
+                onpointermove: hover, onpointerleave: leave, onclick: pressed,
+            });
+            track.after(strip);
+        }
+        strip.style.width = track.style.width;
+        strip.replaceChildren(...CURVES.map(([name, label]) => {
+            const values = [...judged.found.values()].map((each) => each[name]);
+            const most = Math.max(...values, 1e-9);
+            const bars = [...judged.found].map(([frame, each]) => {
+                const share = each[name] / most;
+                return make("rect", {
+                    x: x_of(frame) - 50 / frames(), width: 100 / frames(), y: 100 - 100 * share,
+                    height: 100 * share, class: share > WORST ? "fresco_bad_frame" : "",
+                });
+            });
+            const space = make("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none" },
+                bars);
+            return make("div", { class: "fresco_judged_row", "data-curve": name },
+                make("span", {}, label), space);
+        }), make("div", { class: "fresco_judged_said", hidden: true }));
+    };
+    const frame_at = (event) => {
+        const box = event.currentTarget.getBoundingClientRect();
+        return clamp(line.clip.first
+            + Math.floor((event.clientX - box.left) / box.width * frames()));
+    };
+    const hover = (event) => {
+        const frame = frame_at(event), found = judged.found.get(frame);
+        const said = event.currentTarget.querySelector(".fresco_judged_said");
+        said.hidden = false;
+        said.style.left = `${Math.min(70, x_of(frame))}%`;
+        said.textContent = found ? `Frame ${frame}: ` + CURVES.map(
+            ([name, label, unit, text]) => `${label} ${text(found[name])} ${unit}`).join(", ")
+            : `Frame ${frame}: a keyframe, or not judged`;
+    };
+    const leave = (event) => {
+        event.currentTarget.querySelector(".fresco_judged_said").hidden = true;
+    };
+    const pressed = (event) => {
+        const frame = frame_at(event);
+        go(frame);
+        if (!line.keys.includes(frame)) add(frame);
+    };
+
+    hear("timeline_drawn", draw);
+    hear("detail", look);
+
+    /* Layers: what is shown on the right side of the before and after. */
+    hear("compare_made", (box) => {
+        const choice = make("select", {
+            class: "fresco_layer", "aria-label": "What is shown of the frame",
+            onchange: (event) => {
+                work.layer = event.target.value;
+                load_pair();
+            },
+        }, LAYERS.map(([value, text]) => make("option", { value }, text)));
+        box.querySelector(".fresco_compare_row").append(make("label", {}, "after shows ", choice));
+    });
+    hear("compare_drawn", (box) => {
+        const choice = box.querySelector(".fresco_layer");
+        const wanted = find_layer();
+        if (choice.value !== wanted) choice.value = wanted;
+        const { pair } = work;
+        if (pair && pair.frame === work.frame && wanted !== "result" && wanted !== "keyframe") {
+            box.querySelector(".fresco_tag_after").textContent =
+                LAYERS.find(([value]) => value === wanted)[1];
+        }
+    });
+})();
