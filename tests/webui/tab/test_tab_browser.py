@@ -91,15 +91,19 @@ def test_where_it_failed_and_what_led_to_it(page: TabPage, clip: Path) -> None:
     """The strip under the timeline tells of the job's frames; a click makes one a keyframe."""
     page.open_clip(clip)
     page.until("document.querySelectorAll('.fresco_judged rect').length > 20")
-    strip = page.element("#fresco_timeline .fresco_judged")
-    page.script("arguments[0].scrollIntoView({block: 'center'})", strip)
-    width = strip.size["width"]
-    over = ActionChains(page.driver).move_to_element_with_offset(
-        strip, int((6.5 / FRAMES - 0.5) * width), 0)
-    over.perform()
-    assert "Frame 6: propagation error" in page.element(".fresco_judged_said").text
+    page.until("!fresco.state().line.stale")
+    point_at = """
+        const strip = document.querySelector('.fresco_judged');
+        strip.scrollIntoView({block: 'center'});
+        const box = strip.getBoundingClientRect(), place = {
+            clientX: box.left + 6.5 / arguments[0] * box.width, clientY: box.top + 4, bubbles: true};
+        strip.dispatchEvent(new PointerEvent('pointermove', place));
+        const said = strip.querySelector('.fresco_judged_said').textContent;
+        if (arguments[1]) strip.dispatchEvent(new MouseEvent('click', place));
+        return said;"""
+    assert "Frame 6: propagation error" in page.script(point_at, FRAMES, False)
     screenshot(page.driver, PICTURES / "tab-strip.png", whole=False)
-    over.click().perform()
+    page.script(point_at, FRAMES, True)
     assert page.keys == [0, 6, 11, 12, 23]
     slider = page.element("#fresco_compare .fresco_frame_slider")
     slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 6)
@@ -132,13 +136,11 @@ def test_source_and_result_play_in_step(page: TabPage, clip: Path) -> None:
         "return document.querySelector('.fresco_curtain').style.getPropertyValue('--fresco_zoom')")
     page.script("document.querySelector('.fresco_player').scrollIntoView({block: 'end'})")
     screenshot(page.driver, PICTURES / "tab-player.png", whole=False)
-    end = page.element("#fresco_track .fresco_trim_last")
-    page.script("arguments[0].scrollIntoView({block: 'center'})", end)
-    step = page.element("#fresco_track").size["width"] / FRAMES
-    ActionChains(page.driver).click_and_hold(end).move_by_offset(
-        -int(9 * step), 0).release().perform()
-    page.until("fresco.state().line.clip.last === 14")
-    page.element("#fresco_track .fresco_trim_last").send_keys(Keys.DELETE)
+    press = ("document.querySelector('#fresco_track .fresco_trim_last').dispatchEvent("
+             "new KeyboardEvent('keydown', {bubbles: true, ...arguments[0]}))")
+    page.script(press, {"key": "ArrowLeft", "shiftKey": True})
+    page.until("fresco.state().line.clip.last === 13")
+    page.script(press, {"key": "Delete"})
     page.until("fresco.state().line.clip.last === 23")
 
 
