@@ -98,7 +98,7 @@ def test_the_page_looks_and_retouches_by_its_key(server: ApiServer) -> None:
     assert server.ask("GET", f"{missing}/frames/0", headers=key).status_code == 404
     assert server.ask("POST", f"{missing}/keyframes/0", json={}, headers=key).status_code == 404
     server.refused(401, "GET", "jobs", headers=key)
-    server.refused(401, "GET", f"{missing}/keyframes/0", headers=key)
+    server.refused(401, "GET", f"{missing}/log", headers=key)
     for wrong in ("", "x" * 43):
         server.refused(401, "GET", f"{missing}/frames/0", headers={"X-Fresco-Page": wrong})
 

@@ -96,7 +96,8 @@ def test_where_it_failed_and_what_led_to_it(page: TabPage, clip: Path) -> None:
         const strip = document.querySelector('.fresco_judged');
         strip.scrollIntoView({block: 'center'});
         const box = strip.getBoundingClientRect(), place = {
-            clientX: box.left + 6.5 / arguments[0] * box.width, clientY: box.top + 4, bubbles: true};
+            clientX: box.left + 6.5 / arguments[0] * box.width, clientY: box.top + 4,
+            bubbles: true};
         strip.dispatchEvent(new PointerEvent('pointermove', place));
         const said = strip.querySelector('.fresco_judged_said').textContent;
         if (arguments[1]) strip.dispatchEvent(new MouseEvent('click', place));
