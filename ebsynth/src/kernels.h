@@ -71,6 +71,7 @@ struct Step {
 constexpr int kSteps = 1024;
 constexpr int kStepsInBits = 6;  // choices in 64 random bits
 constexpr int kMostRadii = 16;
+constexpr int kMostOfLeaf = 32;  // patches of a leaf of a PatchTree
 
 // One sweep of search over a band of rows.
 struct Sweep {
@@ -92,7 +93,13 @@ struct Sweep {
     bool forward = true;
     const Step* steps = nullptr;           // random ones: kSteps of every radius, smallest first
     int radii = 0;                         // of the random search; 0: none
-    std::int64_t randomFrom = 0;           // least distance with penalty that is searched at random
+    const Match* proposed = nullptr;       // one for every pixel to try as well; null: none
+    std::int32_t* leaves = nullptr;        // of every pixel, below 0 once tried; null: none
+    const std::int32_t* begins = nullptr;  // what leaves hold (see PatchTree)
+    const Match* places = nullptr;
+    const std::uint8_t* means = nullptr;
+    std::int64_t leafFrom = 0;             // least distance with penalty whose leaf is searched
+    std::int64_t randomFrom = 0;           // and that is searched at random
     std::uint64_t seed = 0;
     std::int64_t useChange = 0;            // out: of the sum of squares of the use
 };

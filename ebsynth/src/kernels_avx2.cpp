@@ -42,6 +42,7 @@ class Avx2Lane {
         for (int b = 0; b < Blocks; ++b) {
             weights_[b] = _mm256_loadu_si256(
                 reinterpret_cast<const __m256i*>(weights + b * kPixelBlock));
+            meanWeights_[b] = b ? weights_[b] : _mm256_insert_epi64(weights_[b], 0, 0);
         }
     }
 
@@ -70,7 +71,38 @@ class Avx2Lane {
         return sum;
     }
 
+    void takeMeans() {
+        const __m256i fifth = _mm256_set1_epi16(kFifth);
+        for (int i = 0; i < Blocks; ++i) {
+            __m256i sum = _mm256_setzero_si256();
+            for (int y = 0; y < Patch; ++y) {
+                const std::uint8_t* row = target_ + y * targetRow_ + i * kPixelBlock;
+                for (int x = 0; x < Patch; ++x) {
+                    sum = _mm256_add_epi16(sum, widened(row + x * Blocks * kPixelBlock));
+                }
+            }
+            means_[i] = _mm256_srli_epi16(_mm256_mulhi_epu16(sum, fifth), 1);
+        }
+    }
+
+    // Both means are rounded down, so that they differ by less than one more than the true ones. The
+    // style has no part in it.
+    std::uint32_t least(const std::uint8_t* means) const {
+        __m256i lanes = _mm256_setzero_si256();
+        for (int i = 0; i < Blocks; ++i) {
+            __m256i d = _mm256_abs_epi16(_mm256_sub_epi16(means_[i], widened(means + i * kPixelBlock)));
+            d = _mm256_subs_epu16(d, _mm256_set1_epi16(1));
+            lanes = _mm256_add_epi32(
+                lanes, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, meanWeights_[i])));
+        }
+        return Patch * Patch * sumOf(lanes);
+    }
+
  private:
+    static constexpr short kFifth = 5243;  // 2^17 / 25, rounded up: sums of 25 bytes are divided
+    static_assert(Patch == 5, "means are of 25 pixels");
+
+    __m256i means_[Blocks], meanWeights_[Blocks];
     __m256i weights_[Blocks];
     const std::uint8_t* target_ = nullptr;
     std::ptrdiff_t targetRow_ = 0;

@@ -17,10 +17,16 @@ Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, con
              Packed target, Field field, int patch, std::uint64_t seed)
     : layout_(layout), kernels_(kernels), threads_(threads), source_(source), patch_(patch),
       seed_(seed), target_(std::move(target)), field_(std::move(field)),
-      distances_(field_.matches.size()), active_(field_.matches.size(), 1),
-      moved_(field_.matches.size()), change_(field_.matches.size()),
+      votes_(source, target_, patch), distances_(field_.matches.size()),
+      active_(field_.matches.size(), 1), moved_(field_.matches.size()), change_(field_.matches.size()),
       wanted_(field_.matches.size()), works_(std::size_t(target_.height)),
       usage_(source.width, source.height, patch) {}
+
+void Level::propose(const Field* field, const PatchTree* tree) {
+    proposed_ = field;
+    tree_ = tree;
+    if (tree) leaves_ = tree->leavesOf(target_, threads_);
+}
 
 void Level::refine(int rounds, const Effort& effort, double uniformity,
                    const std::function<void(int)>& begun) {
@@ -34,8 +40,8 @@ void Level::refine(int rounds, const Effort& effort, double uniformity,
         begun(std::min(round, rounds));
         kept = field_.matches;
         std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
-        for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(sweep, effort);
-        revote();
+        for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(round, sweep, effort);
+        revote(kept);
         choose(effort);
         const double now = objective();
         if (now > before) {
@@ -56,8 +62,9 @@ double Level::objective() const {
 // All patches vote and are measured and counted.
 void Level::begin() {
     std::fill(active_.begin(), active_.end(), std::uint8_t(1));
+    votes_.count(field_, threads_);
     threads_.runRows(target_.height, [&](int first, int end) {
-        voteRows(target_, source_, field_, patch_, active_, change_, first, end);
+        votes_.settle(target_, field_, active_, change_, first, end);
     });
     target_.repeatEdges();
     threads_.runRows(target_.height, [&](int first, int end) {
@@ -99,9 +106,9 @@ Sweep Level::sweepOf(int firstRow, int endRow) {
 
 // One sweep: two bands of rows side by side, each with as much to search and with live use of its
 // own, whoever runs first. The border between them lies elsewhere in every sweep.
-void Level::search(int number, const Effort& effort) {
+void Level::search(int round, int number, const Effort& effort) {
     seed_ = mixed(seed_);
-    const int radii = number < effort.randomSweeps ? drawSteps() : 0;
+    const int radii = number < effort.randomSweeps ? drawSteps(effort.radius) : 0;
     const std::ptrdiff_t share = allWork_ * (number % 2 ? 9 : 11) / 20;
     int border = 0;
     for (std::ptrdiff_t before = 0; border < target_.height && before < share; ++border) {
@@ -117,10 +124,18 @@ void Level::search(int number, const Effort& effort) {
         sweep.usage = usage_.lane(task);
         sweep.steps = steps_.data();
         sweep.radii = radii;
+        sweep.leafFrom = static_cast<std::int64_t>(mean);
         sweep.randomFrom = static_cast<std::int64_t>(mean * effort.randomShare);
         sweep.seed = seed_;
         sweep.stamp = static_cast<std::uint8_t>(std::min(number + 1, 255));
         sweep.retry = number < 2 ? std::uint8_t(0) : std::uint8_t(sweep.stamp - 1);
+        if (round == 0 && number == 0 && proposed_) sweep.proposed = proposed_->matches.data();
+        if (number == 0 && tree_) {
+            sweep.leaves = leaves_.data();
+            sweep.begins = tree_->begins().data();
+            sweep.places = tree_->places().data();
+            sweep.means = tree_->means().data();
+        }
         sweep.moves = &moves_[task];
         sweep.moves->clear();
         kernels_.sweep(sweep);
@@ -129,9 +144,9 @@ void Level::search(int number, const Effort& effort) {
     usage_.join(moves_, changes, field_.matches, threads_);
 }
 
-// Random steps of every radius from 1, doubled, to the larger side of the source; how many radii.
-int Level::drawSteps() {
-    const int largest = std::max(source_.width, source_.height);
+// Random steps of every radius from 1, doubled, up to the larger side of the source; how many radii.
+int Level::drawSteps(int largest) {
+    largest = std::min(largest, std::max(source_.width, source_.height));
     int radii = 0;
     steps_.clear();
     for (int r = 1; r <= largest && radii < kMostRadii; r *= 2, ++radii) {
@@ -145,10 +160,11 @@ int Level::drawSteps() {
     return radii;
 }
 
-void Level::revote() {
+void Level::revote(const std::vector<Match>& before) {
+    votes_.follow(field_, before, moved_, threads_);
     threads_.runRows(target_.height, [&](int first, int end) {
         dilateRows(moved_, target_.width, patch_ / 2, 1, wanted_, first, end);
-        voteRows(target_, source_, field_, patch_, wanted_, change_, first, end);
+        votes_.settle(target_, field_, wanted_, change_, first, end);
     });
     target_.repeatEdges();
 }

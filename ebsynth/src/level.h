@@ -10,6 +10,7 @@
 #include "image.h"
 #include "kernels.h"
 #include "threads.h"
+#include "tree.h"
 #include "usage.h"
 #include "vote.h"
 
@@ -20,6 +21,7 @@ struct Effort {
     int sweeps;            // of search in a round
     int randomSweeps;      // the first ones of a round try random matches too
     double randomShare;    // where the objective is this share of the mean or more
+    int radius;            // of the random search, at most
     std::uint8_t visible;  // patches are searched again in which a channel changed by this
     int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
                            // lower the objective are nearly all among them
@@ -32,6 +34,10 @@ class Level {
     // Everything given by reference must live as long as the level.
     Level(const Layout& layout, const Kernels& kernels, Threads& threads, const Packed& source,
           Packed target, Field field, int patch, std::uint64_t seed);
+
+    // Matches to try besides: in the first round, one for every pixel, and those of a tree over the
+    // source. Null: none.
+    void propose(const Field* field, const PatchTree* tree);
 
     // Rounds of search and vote; `begun` hears of each round. `uniformity` is the weight of even
     // use of the source, in distances.
@@ -50,9 +56,9 @@ class Level {
     void setPenalty(double uniformity);
     Sweep sweepOf(int firstRow, int endRow);
     void begin();
-    void search(int number, const Effort& effort);
-    int drawSteps();
-    void revote();
+    void search(int round, int number, const Effort& effort);
+    int drawSteps(int largest);
+    void revote(const std::vector<Match>& before);
     void choose(const Effort& effort);
     double objective() const;
 
@@ -64,11 +70,15 @@ class Level {
     std::uint64_t seed_;
     Packed target_;
     Field field_;
+    Votes votes_;
     std::vector<std::uint32_t> distances_;
     Mask active_, moved_, change_, wanted_;
     std::vector<std::ptrdiff_t> works_;  // patches to search in every row
     std::ptrdiff_t allWork_ = 0;
     std::int64_t distanceSum_ = 0;
+    const Field* proposed_ = nullptr;
+    const PatchTree* tree_ = nullptr;
+    std::vector<std::int32_t> leaves_;
     std::vector<Step> steps_;
     std::vector<Move> moves_[UsageMap::kLanes];
     UsageMap usage_;

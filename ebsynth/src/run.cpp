@@ -64,7 +64,7 @@ int synthesize(const Options& options) {
                           sourceWidth, sourceHeight);
     }
     const Result result =
-        synthesizer.paint(inputs.targets, start, options.progress ? report : Progress());
+        synthesizer.paint(inputs.targets, start, nullptr, options.progress ? report : Progress());
     if (!options.errorMap.empty()) writeErrors(options.errorMap, result.errors);
     if (!options.field.empty()) writeField(options.field, result.field);
     writePng(options.output, result.output);

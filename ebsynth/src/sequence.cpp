@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::uint32_t kProtocol = 1;
 constexpr std::uint32_t kMostGuides = 64;
-constexpr std::uint32_t kWithFlow = 1, kWantsField = 2, kAnew = 4;
+constexpr std::uint32_t kWithFlow = 1, kWantsField = 2, kAnew = 4, kWithTrack = 8;
 
 // Bytes as they are; and a reader that is gone makes writing fail, not this program vanish.
 void preparePipes() {
@@ -103,6 +103,8 @@ class Segment {
             throw InputError("the version of the messages is not 1; use a matching program");
         }
         const int width = side("the style's width"), height = side("the style's height");
+        styleWidth_ = width;
+        styleHeight_ = height;
         const int channels = channelCount("the style's channels");
         std::vector<double> weights{weight(1.0)};
         const Image style = image(width, height, channels, "the style");
@@ -130,22 +132,35 @@ class Segment {
         for (int channels : channels_) {
             targets.push_back(image(width_, height_, channels, "a target guide"));
         }
-        Field start = before_;
+        Field start, tracked;
+        if (!(flags & kAnew)) start = before_;
         if (flags & kWithFlow) {
-            std::vector<float> flow(std::size_t(width_) * std::size_t(height_) * 2);
-            read(flow.data(), flow.size() * sizeof(float), "a flow");
-            if (!std::all_of(flow.begin(), flow.end(), [](float x) { return std::isfinite(x); })) {
-                throw InputError("a flow holds a value that is no finite number; give pixels");
-            }
-            if (!before_.matches.empty()) start = movedAlong(before_, flow.data());
+            const std::vector<float> flow = steps("a flow");
+            if (!start.matches.empty()) start = movedAlong(start, flow.data());
         }
-        const bool anew = (flags & kAnew) || start.matches.empty();
-        Result result = synthesizer_->paint(targets, anew ? nullptr : &start);
+        if (flags & kWithTrack) {
+            tracked = fieldAlong(width_, height_, styleWidth_, styleHeight_,
+                                 steps("a track").data());
+        }
+        const Field* first = !start.matches.empty() ? &start
+                             : !tracked.matches.empty() ? &tracked : nullptr;
+        const Field* proposed = first == &start && !tracked.matches.empty() ? &tracked : nullptr;
+        Result result = synthesizer_->paint(targets, first, proposed);
         answer(result, (flags & kWantsField) != 0);
         before_ = std::move(result.field);
     }
 
  private:
+    // Two numbers for every pixel of the target.
+    std::vector<float> steps(const std::string& what) const {
+        std::vector<float> steps(std::size_t(width_) * std::size_t(height_) * 2);
+        read(steps.data(), steps.size() * sizeof(float), what.c_str());
+        if (!std::all_of(steps.begin(), steps.end(), [](float x) { return std::isfinite(x); })) {
+            throw InputError(what + " holds a value that is no finite number; give pixels");
+        }
+        return steps;
+    }
+
     static void answer(const Result& result, bool withField) {
         write("DONE", 4);
         write(result.output.pixels.data(), result.output.pixels.size());
@@ -164,7 +179,7 @@ class Segment {
 
     Threads threads_;
     std::vector<int> channels_;
-    int width_ = 0, height_ = 0;
+    int styleWidth_ = 0, styleHeight_ = 0, width_ = 0, height_ = 0;
     std::unique_ptr<Synthesizer> synthesizer_;
     Field before_;
 };

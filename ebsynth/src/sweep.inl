@@ -4,7 +4,10 @@
 //   Lane(const std::int16_t* weights, int blocks, int patch)
 //   void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes)   the target's patch
 //   std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes, std::int64_t bound)
-// `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`.
+//   void takeMeans()                                  of the patch taken
+//   std::uint32_t least(const std::uint8_t* means)    no patch of these means is nearer
+// `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`, which does
+// not look at means: what it tries without need is not taken.
 
 #include <algorithm>
 
@@ -58,6 +61,9 @@ class RowLane {
         }
         return sum;
     }
+
+    void takeMeans() {}
+    std::uint32_t least(const std::uint8_t*) const { return 0; }
 
  private:
     const std::int16_t* weights_;
@@ -139,13 +145,16 @@ class Searcher {
         if (py >= s_.firstRow && py < s_.endRow && s_.moved[at - step * width] >= s_.retry) {
             above = moved(s_.matches[at - step * width], 0, step, mine);
         }
-        if (!s_.radii && beside == mine && above == mine) return;
+        const bool tries = s_.leaves && s_.leaves[at] >= 0;
+        if (!s_.radii && !s_.proposed && !tries && beside == mine && above == mine) return;
         match_ = before_ = mine;
         distance_ = s_.distances[at];
         total_ = distance_ + penalty(match_);
         lane_.take(targetCorner(x, y), targetRow_);
+        if (s_.proposed && s_.proposed[at] != mine) attempt(s_.proposed[at]);
         if (beside != mine) attempt(beside);
         if (above != mine && above != beside) attempt(above);
+        if (tries && total_ >= s_.leafFrom) tryLeaf(at);
         if (s_.radii && total_ >= s_.randomFrom) tryAround(at);
         if (match_ != before_) {
             s_.matches[at] = match_;
@@ -170,6 +179,27 @@ class Searcher {
     void addUse(Match place, int sign) const {
         if (Patch == 5) return s_.usage.addFive(place, sign);
         s_.usage.add(place, patch_, sign);
+    }
+
+    // The matches of a pixel's leaf, but for those whose means alone are too far off.
+    void tryLeaf(std::ptrdiff_t at) {
+        const std::int32_t leaf = s_.leaves[at];
+        s_.leaves[at] = -1;
+        const std::int32_t first = s_.begins[leaf], end = s_.begins[leaf + 1];
+        const std::uint8_t* means = s_.means + first * pixelBytes_;
+        Match near[kMostOfLeaf];
+        int count = 0;
+        lane_.takeMeans();
+        for (std::int32_t i = first; i < end; ++i, means += pixelBytes_) {
+            const Match place = s_.places[i];
+            if (lane_.least(means) >= total_ || place == match_) continue;
+            prefetch(s_.usage.at(place.x, place.y));
+            const std::uint8_t* top = corner(place);
+            prefetch(top);
+            prefetch(top + sourceRow_);
+            near[count++] = place;
+        }
+        for (int i = 0; i < count; ++i) attempt(near[i]);
     }
 
     // Random search in windows around the match: all steps are drawn first, so that memory answers

@@ -7,17 +7,20 @@
 #include "errors.h"
 #include "level.h"
 #include "random.h"
+#include "tree.h"
 
 namespace ebsynth {
 namespace {
 
-// A field to start from is good already: its frame gets a third of the sweeps, and random search
-// only where it is worse than most.
+// A field to start from is good already, and the tree finds what lies far: its frame gets a third of
+// the sweeps, and random search only near, where it is worse than most.
 Effort effortOf(const Parameters& parameters, bool started) {
-    const int all = parameters.sweeps, third = (all + 2) / 3;
-    if (parameters.quality == Quality::best) return {(2 * all + 2) / 3, third, 0, 1, 4, 0, true};
-    if (started) return {third, 1, 0.5, 5, 8, 0.0005, false};
-    return {all, (all + 1) / 2, 0, 3, 4, 0, false};
+    const int all = parameters.sweeps, third = (all + 2) / 3, any = kLargestSide;
+    if (parameters.quality == Quality::best) {
+        return {(2 * all + 2) / 3, third, 0, any, 1, 4, 0, true};
+    }
+    if (started) return {third, 1, 0.5, 4, 4, 8, 0.0005, false};
+    return {all, (all + 1) / 2, 0, any, 3, 4, 0, false};
 }
 
 // The side of every resolution, coarsest first.
@@ -88,8 +91,9 @@ struct Synthesizer::State {
     Layout layout;
     const Kernels* kernels;
     Threads* threads;
-    Packed source;                // full resolution
-    std::vector<Packed> coarse;   // the others, coarsest first, made when wanted
+    Packed source;                    // full resolution
+    std::unique_ptr<PatchTree> tree;  // of it, made when wanted
+    std::vector<Packed> coarse;       // the others, coarsest first, made when wanted
 };
 
 namespace {
@@ -114,7 +118,7 @@ class Painter {
         }
     }
 
-    Result paint(const Field* start) {
+    Result paint(const Field* start, const Field* proposed) {
         Field field;
         for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
             Packed target = resampled(full_, widths_[i], heights_[i], *s_.threads);
@@ -123,6 +127,8 @@ class Painter {
         started_ = start != nullptr;
         const std::size_t last = widths_.size() - 1;
         Field first = begun(last, field, start);
+        Field tried = proposed ? inside(*proposed, s_.parameters.patch) : Field();
+        if (proposed) proposed_ = &tried;
         Level level = refined(last, std::move(first), std::move(full_));
         if (!s_.parameters.extraPass) return resultOf(std::move(level), s_.layout, *s_.threads);
         return resultOf(withSmallPatches(level.takeTarget(), level.takeField()), s_.layout,
@@ -146,6 +152,13 @@ class Painter {
     Level refined(std::size_t i, Field field, Packed target) {
         Level level(s_.layout, *s_.kernels, *s_.threads, source(i),
                     std::move(target), std::move(field), s_.parameters.patch, seed(i));
+        if (i + 1 == widths_.size()) {
+            if (!s_.tree) {
+                s_.tree = std::make_unique<PatchTree>(s_.source, s_.layout, s_.parameters.patch,
+                                                      *s_.threads);
+            }
+            level.propose(proposed_, s_.tree.get());
+        }
         const double share = double(widths_[i]) * heights_[i] / pixels_;
         const int rounds = s_.parameters.rounds;
         level.refine(rounds, effortOf(s_.parameters, started_), s_.parameters.uniformity,
@@ -170,6 +183,7 @@ class Painter {
     const std::vector<int> sourceWidths_, sourceHeights_, widths_, heights_;
     double pixels_ = 0, done_ = 0;
     bool started_ = false;
+    const Field* proposed_ = nullptr;
 };
 
 // A position in 0 .. last; no number counts as 0.
@@ -213,10 +227,23 @@ Field movedAlong(const Field& before, const float* flow) {
     return field;
 }
 
+Field fieldAlong(int width, int height, int styleWidth, int styleHeight, const float* track) {
+    Field field(width, height, styleWidth, styleHeight);
+    for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < width; ++x, track += 2) {
+            field.at(x, y) = {static_cast<std::uint16_t>(
+                                  rounded(static_cast<float>(x) + track[0], styleWidth - 1)),
+                              static_cast<std::uint16_t>(
+                                  rounded(static_cast<float>(y) + track[1], styleHeight - 1))};
+        }
+    }
+    return field;
+}
+
 Synthesizer::Synthesizer(const Image& style, const std::vector<Image>& sources,
                          const std::vector<double>& weights, const Parameters& parameters,
                          const Kernels& kernels, Threads& threads)
-    : state_(new State{parameters, {}, &kernels, &threads, {}, {}}) {
+    : state_(new State{parameters, {}, &kernels, &threads, {}, {}, {}}) {
     std::vector<int> channels{style.channels};
     std::vector<const Image*> images{&style};
     for (std::size_t i = 0; i < sources.size(); ++i) {
@@ -231,7 +258,7 @@ Synthesizer::Synthesizer(const Image& style, const std::vector<Image>& sources,
 Synthesizer::~Synthesizer() = default;
 
 Result Synthesizer::paint(const std::vector<Image>& targets, const Field* start,
-                          const Progress& progress) {
+                          const Field* proposed, const Progress& progress) {
     State& s = *state_;
     const int width = targets.front().width, height = targets.front().height;
     std::vector<const Image*> images;
@@ -245,7 +272,7 @@ Result Synthesizer::paint(const std::vector<Image>& targets, const Field* start,
     const int fit = levelsThatFit(shorter, s.parameters.patch);
     const int wanted = s.parameters.levels > 0 ? std::min(s.parameters.levels, fit) : fit;
     Painter painter(s, std::move(target), start ? 1 : wanted, progress);
-    Result result = painter.paint(start);
+    Result result = painter.paint(start, proposed);
     if (progress) progress(1);
     return result;
 }

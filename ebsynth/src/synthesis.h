@@ -46,8 +46,9 @@ class Synthesizer {
 
     // Paints the frame of these target guides. `start`: a field to begin with at full
     // resolution, of this target's size; null: begin anew from the coarsest resolution.
+    // `proposed`: a field whose matches are tried too; null: none.
     Result paint(const std::vector<Image>& targets, const Field* start,
-                 const Progress& progress = {});
+                 const Field* proposed = nullptr, const Progress& progress = {});
 
     struct State;
 
@@ -57,6 +58,9 @@ class Synthesizer {
 
 // The field of the frame before, moved along a flow of x, y pairs to the frame before.
 Field movedAlong(const Field& before, const float* flow);
+
+// The field of a target whose pixels lie in the style where a track of x, y pairs leads.
+Field fieldAlong(int width, int height, int styleWidth, int styleHeight, const float* track);
 
 // Resolutions that fit a shorter side: the coarsest still has twice the patch and one more.
 int levelsThatFit(int shorterSide, int patch);

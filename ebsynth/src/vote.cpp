@@ -3,62 +3,34 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "mask.h"
 
 namespace ebsynth {
 namespace {
 
-constexpr int kLargestFastPatch = 15;  // sums of 225 bytes fit 16 bits
+constexpr int kLargestKept = 15;  // sums of 225 bytes fit 16 bits
 
-// A pixel whose patches all lie inside both images: two channels a 32-bit sum. Reach: of the patch
-// if known at compile time, or 0.
-template <int Reach>
-void sumInside(const Packed& source, const Field& field, int x, int y, int reach,
-               std::uint32_t sums[kStyleBytes]) {
-    const int r = Reach ? Reach : reach;
-    const std::ptrdiff_t pixelBytes = source.pixelBytes, rowBytes = source.stride * pixelBytes;
-    const std::uint8_t* origin = source.at(0, 0) + r * rowBytes + r * pixelBytes;
-    const Match* row = &field.at(x - r, y - r);
-    std::uint32_t even = 0, odd = 0;
-    for (int dy = -r; dy <= r; ++dy, origin -= rowBytes, row += field.width) {
-        const std::uint8_t* from = origin;
-        for (int i = 0; i <= 2 * r; ++i, from -= pixelBytes) {
-            std::uint32_t pixel;
-            std::memcpy(&pixel, from + row[i].y * rowBytes + row[i].x * pixelBytes, sizeof pixel);
-            even += pixel & 0x00FF00FFu;
-            odd += (pixel >> 8) & 0x00FF00FFu;
-        }
-    }
-    sums[0] = even & 0xFFFF;
-    sums[1] = odd & 0xFFFF;
-    sums[2] = even >> 16;
-    sums[3] = odd >> 16;
-}
+typedef std::uint8_t Bytes4 __attribute__((vector_size(4)));
+typedef std::uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef std::uint16_t Sums4 __attribute__((vector_size(8)));
+typedef std::uint16_t Sums8 __attribute__((vector_size(16)));
 
-// Any pixel; returns how many votes there are.
-int sumAnywhere(const Packed& source, const Field& field, int x, int y, int r,
-                std::uint32_t sums[kStyleBytes]) {
-    int votes = 0;
-    std::fill(sums, sums + kStyleBytes, 0u);
-    for (int dy = -r; dy <= r; ++dy) {
-        for (int dx = -r; dx <= r; ++dx) {
-            const int px = x + dx, py = y + dy;
-            if (px < 0 || py < 0 || px >= field.width || py >= field.height) continue;
-            const Match match = field.at(px, py);
-            const int sx = match.x - dx, sy = match.y - dy;
-            if (sx < 0 || sy < 0 || sx >= source.width || sy >= source.height) continue;
-            const std::uint8_t* pixel = source.at(sx, sy);
-            for (int i = 0; i < kStyleBytes; ++i) sums[i] += pixel[i];
-            ++votes;
-        }
-    }
-    return votes;
+// Adds pixels to their sums, or takes them away; Bytes: of one or two pixels.
+template <class Bytes, class Sums>
+inline void addPixels(std::uint16_t* to, const std::uint8_t* from, std::uint16_t sign) {
+    Bytes bytes;
+    Sums sums;
+    std::memcpy(&bytes, from, sizeof bytes);
+    std::memcpy(&sums, to, sizeof sums);
+    sums += __builtin_convertvector(bytes, Sums) * sign;
+    std::memcpy(to, &sums, sizeof sums);
 }
 
 // Mean of the sums into a pixel; the largest change. Votes known at compile time divide faster.
-template <int Known>
-std::uint8_t settle(std::uint8_t* pixel, const std::uint32_t sums[kStyleBytes], int votes) {
+template <int Known, class Sum>
+std::uint8_t settlePixel(std::uint8_t* pixel, const Sum* sums, int votes) {
     int largest = 0;
     const std::uint32_t count = static_cast<std::uint32_t>(Known ? Known : votes);
     for (int i = 0; i < kStyleBytes; ++i) {
@@ -71,27 +43,114 @@ std::uint8_t settle(std::uint8_t* pixel, const std::uint32_t sums[kStyleBytes], 
 
 }  // namespace
 
-void voteRows(Packed& target, const Packed& source, const Field& field, int patch,
-              const Mask& wanted, Mask& change, int first, int end) {
-    const int r = patch / 2, width = target.width;
-    const bool fast = patch <= kLargestFastPatch && source.width >= patch && source.height >= patch;
+Votes::Votes(const Packed& source, const Packed& target, int patch)
+    : source_(source), patch_(patch), width_(target.width), height_(target.height),
+      kept_(patch <= kLargestKept && source.width >= patch && source.height >= patch) {
+    if (!kept_) return;
+    style_.resize(std::size_t(source.width) * std::size_t(source.height) * kStyleBytes);
+    sums_.resize(std::size_t(target.width) * std::size_t(target.height) * kStyleBytes);
+    std::uint8_t* to = style_.data();
+    for (int y = 0; y < source.height; ++y) {
+        const std::uint8_t* from = source.at(0, y);
+        for (int x = 0; x < source.width; ++x, to += kStyleBytes, from += source.pixelBytes) {
+            std::memcpy(to, from, kStyleBytes);
+        }
+    }
+}
+
+void Votes::count(const Field& field, Threads& threads) {
+    if (!kept_) return;
+    std::fill(sums_.begin(), sums_.end(), std::uint16_t(0));
+    const int reach = patch_ / 2;
+    threads.runRows(height_, [&](int first, int end) {
+        for (int y = std::max(0, first - reach); y < std::min(height_, end + reach); ++y) {
+            for (int x = 0; x < width_; ++x) add(field.at(x, y), x, y, 1, first, end);
+        }
+    });
+}
+
+void Votes::follow(const Field& field, const std::vector<Match>& before, const Mask& moved,
+                   Threads& threads) {
+    if (!kept_) return;
+    const int reach = patch_ / 2;
+    threads.runRows(height_, [&](int first, int end) {
+        for (int y = std::max(0, first - reach); y < std::min(height_, end + reach); ++y) {
+            const std::uint8_t* marks = &moved[field.index(0, y)];
+            for (int x = nextSet(marks, 0, width_); x < width_; x = nextSet(marks, x + 1, width_)) {
+                const Match from = before[field.index(x, y)], to = field.at(x, y);
+                if (from == to) continue;
+                add(from, x, y, -1, first, end);
+                add(to, x, y, 1, first, end);
+            }
+        }
+    });
+}
+
+// Into rows first .. end - 1 only, which are one thread's own.
+void Votes::add(Match match, int x, int y, int sign, int first, int end) {
+    const int reach = patch_ / 2;
+    const int left = std::min(reach, x), right = std::min(reach, width_ - 1 - x);
+    const int top = std::min(reach, y - first), bottom = std::min(reach, end - 1 - y);
+    const std::uint16_t factor = static_cast<std::uint16_t>(sign);
+    const std::ptrdiff_t row = std::ptrdiff_t(width_) * kStyleBytes;
+    const std::ptrdiff_t sourceRow = std::ptrdiff_t(source_.width) * kStyleBytes;
+    std::uint16_t* to = sums_.data() + (y - top) * row + (x - left) * kStyleBytes;
+    const std::uint8_t* from = style_.data() + (match.y - top) * sourceRow +
+                               (match.x - left) * kStyleBytes;
+    if (patch_ == 5 && left == 2 && right == 2) {
+        for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow) {
+            addPixels<Bytes8, Sums8>(to, from, factor);
+            addPixels<Bytes8, Sums8>(to + 2 * kStyleBytes, from + 2 * kStyleBytes, factor);
+            addPixels<Bytes4, Sums4>(to + 4 * kStyleBytes, from + 4 * kStyleBytes, factor);
+        }
+        return;
+    }
+    for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow) {
+        for (int i = 0; i < (left + right + 1) * kStyleBytes; i += kStyleBytes) {
+            addPixels<Bytes4, Sums4>(to + i, from + i, factor);
+        }
+    }
+}
+
+// Patches of any size, in a source of any size; returns how many votes there are.
+int Votes::sumAnywhere(const Field& field, int x, int y, std::uint32_t sums[kStyleBytes]) const {
+    int votes = 0;
+    const int r = patch_ / 2;
+    std::fill(sums, sums + kStyleBytes, 0u);
+    for (int dy = -r; dy <= r; ++dy) {
+        for (int dx = -r; dx <= r; ++dx) {
+            const int px = x + dx, py = y + dy;
+            if (px < 0 || py < 0 || px >= width_ || py >= height_) continue;
+            const Match match = field.at(px, py);
+            const int sx = match.x - dx, sy = match.y - dy;
+            if (sx < 0 || sy < 0 || sx >= source_.width || sy >= source_.height) continue;
+            const std::uint8_t* pixel = source_.at(sx, sy);
+            for (int i = 0; i < kStyleBytes; ++i) sums[i] += pixel[i];
+            ++votes;
+        }
+    }
+    return votes;
+}
+
+void Votes::settle(Packed& target, const Field& field, const Mask& wanted, Mask& change, int first,
+                   int end) const {
+    const int r = patch_ / 2;
     for (int y = first; y < end; ++y) {
-        const bool rowInside = fast && y >= r && y < target.height - r;
         const std::uint8_t* marks = wanted.data() + field.index(0, y);
         std::uint8_t* changes = change.data() + field.index(0, y);
-        std::fill(changes, changes + width, std::uint8_t(0));
-        for (int x = nextSet(marks, 0, width); x < width; x = nextSet(marks, x + 1, width)) {
-            std::uint32_t sums[kStyleBytes];
-            if (!rowInside || x < r || x >= width - r) {
-                const int votes = sumAnywhere(source, field, x, y, r, sums);
-                changes[x] = settle<0>(target.at(x, y), sums, votes);
-            } else if (patch == 5) {
-                sumInside<2>(source, field, x, y, r, sums);
-                changes[x] = settle<25>(target.at(x, y), sums, 25);
-            } else {
-                sumInside<0>(source, field, x, y, r, sums);
-                changes[x] = settle<0>(target.at(x, y), sums, patch * patch);
+        const int rows = std::min(r, y) + std::min(r, height_ - 1 - y) + 1;
+        std::fill(changes, changes + width_, std::uint8_t(0));
+        for (int x = nextSet(marks, 0, width_); x < width_; x = nextSet(marks, x + 1, width_)) {
+            if (!kept_) {
+                std::uint32_t sums[kStyleBytes];
+                const int votes = sumAnywhere(field, x, y, sums);
+                changes[x] = settlePixel<0>(target.at(x, y), sums, votes);
+                continue;
             }
+            const std::uint16_t* sums = &sums_[field.index(x, y) * kStyleBytes];
+            const int votes = rows * (std::min(r, x) + std::min(r, width_ - 1 - x) + 1);
+            changes[x] = votes == 25 ? settlePixel<25>(target.at(x, y), sums, votes)
+                                     : settlePixel<0>(target.at(x, y), sums, votes);
         }
     }
 }
@@ -101,21 +160,25 @@ void dilateRows(const Mask& mask, int width, int reach, std::uint8_t least, Mask
     const int height = static_cast<int>(mask.size()) / width;
     const int above = std::max(0, first - reach), below = std::min(height, end + reach);
     const std::size_t w = static_cast<std::size_t>(width);
-    Mask rows(std::size_t(below - above) * w);
+    // Rows spread along x; only those that hold anything are written and read.
+    const std::unique_ptr<std::uint8_t[]> rows(new std::uint8_t[std::size_t(below - above) * w]);
+    std::vector<bool> holds(std::size_t(below - above));
     Mask padded(w + 2 * std::size_t(reach));
     for (int y = above; y < below; ++y) {
         const std::uint8_t* __restrict from = mask.data() + std::size_t(y) * w;
         if (nextSet(from, 0, width) == width) continue;
+        holds[std::size_t(y - above)] = true;
         std::uint8_t* __restrict marks = padded.data() + reach;
         for (int x = 0; x < width; ++x) marks[x] = from[x] >= least;
-        std::uint8_t* __restrict to = rows.data() + std::size_t(y - above) * w;
+        std::uint8_t* __restrict to = rows.get() + std::size_t(y - above) * w;
+        const std::uint8_t* __restrict p = padded.data();
         if (reach == 2) {
-            const std::uint8_t* __restrict p = padded.data();
             for (int x = 0; x < width; ++x) to[x] = p[x] | p[x + 1] | p[x + 2] | p[x + 3] | p[x + 4];
             continue;
         }
-        for (int shift = -reach; shift <= reach; ++shift) {
-            for (int x = 0; x < width; ++x) to[x] |= marks[x + shift];
+        std::copy_n(p, w, to);
+        for (int shift = 1; shift <= 2 * reach; ++shift) {
+            for (int x = 0; x < width; ++x) to[x] |= p[x + shift];
         }
     }
     for (int y = first; y < end; ++y) {
@@ -123,7 +186,8 @@ void dilateRows(const Mask& mask, int width, int reach, std::uint8_t least, Mask
         std::fill(to, to + w, std::uint8_t(0));
         const int last = std::min(below - 1, y + reach);
         for (int other = std::max(above, y - reach); other <= last; ++other) {
-            const std::uint8_t* __restrict from = rows.data() + std::size_t(other - above) * w;
+            if (!holds[std::size_t(other - above)]) continue;
+            const std::uint8_t* __restrict from = rows.get() + std::size_t(other - above) * w;
             for (int x = 0; x < width; ++x) to[x] |= from[x];
         }
     }

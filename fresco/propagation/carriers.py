@@ -137,9 +137,8 @@ class PatchCarrier:
         )
         track = round_arrays({"flow": track.flow, "seen": track.seen})
         self._track = Track(track["flow"], track["seen"])
-        guides = self._key.make_guides(
-            _scale_to(image, self._size), resize_flow(track["flow"], self._size)
-        )
+        to_key = resize_flow(track["flow"], self._size)
+        guides = self._key.make_guides(_scale_to(image, self._size), to_key)
         guides += tuple(
             Guide(folder.name, source, folder.read(number, self._size), folder.weight)
             for folder, source in self._further
@@ -150,7 +149,7 @@ class PatchCarrier:
 
         def paint() -> Arrays:
             painted, error = self._synthesizer.frame(
-                guides, resize_flow(step, self._size), restart=restart
+                guides, resize_flow(step, self._size), to_key, restart=restart
             )
             distance = normalise_distance(error, guides)
             cost = cv2.resize(distance, step.shape[1::-1], interpolation=cv2.INTER_AREA)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 
-REVISION = 5
+REVISION = 6
 """Raised when flow, tracks or blending change the frames: those of before are made anew then.
 1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares and
 takes regions where the sides differ from one of them; 4 has the synthesis weigh the use of the

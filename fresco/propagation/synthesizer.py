@@ -34,8 +34,8 @@ Map = NDArray[np.float32]
 
 PROTOCOL = 1
 """Version of the pipe protocol."""
-WITH_FLOW, RESTART = 1, 4
-"""Flags of a frame: a flow follows; forget the frame before."""
+WITH_FLOW, RESTART, WITH_TRACK = 1, 4, 8
+"""Flags of a frame: a flow follows; forget the frame before; a track follows."""
 DEFAULT_WEIGHT = -1.0
 """Stands for the program's own default, of the style 1."""
 SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
@@ -199,19 +199,21 @@ class PatchSynthesizer:
             self._drop()  # one that was being started meanwhile
 
     def frame(
-        self, guides: Sequence[Guide], flow: Map | None = None, *, restart: bool = False
+        self, guides: Sequence[Guide], flow: Map | None = None, track: Map | None = None, *,
+        restart: bool = False,
     ) -> tuple[Image, Map]:
         """The frame in the key's style [H, W, C], and the distance of every patch [H, W].
 
         Args:
             guides: the same ones in the same order for every frame; only their targets change.
             flow: [H, W, 2] pixels, x then y: where every pixel was in the frame before.
+            track: [H, W, 2] pixels, x then y: where every pixel lies in the key.
             restart: forget the frame before.
         """
         reason = ""
         for _ in range(ATTEMPTS):
             begin = restart or self._process is None
-            work = self._pipes.submit(self._exchange, guides, flow, begin)
+            work = self._pipes.submit(self._exchange, guides, flow, track, begin)
             try:
                 return _await_answer(work, self._check)
             except (_Lost, OSError) as error:
@@ -232,16 +234,16 @@ class PatchSynthesizer:
         return process.end() if process else "it could not be started"
 
     def _exchange(
-        self, guides: Sequence[Guide], flow: Map | None, restart: bool
+        self, guides: Sequence[Guide], flow: Map | None, track: Map | None, restart: bool
     ) -> tuple[Image, Map]:
         if self._process is None:
             self._process = _Process(self._words)
             if self._closed:
                 raise _Lost("the synthesizer was closed meanwhile")
-            for part in _pack_setup(self._style, guides):
+            for part in pack_setup(self._style, guides):
                 self._process.stdin.write(part)
         process = self._process
-        for part in _pack_frame(guides, None if restart else flow, restart):
+        for part in pack_frame(guides, None if restart else flow, track, restart):
             process.stdin.write(part)
         process.stdin.flush()
         tag = np.empty(4, np.uint8)
@@ -292,7 +294,7 @@ def _count_channels(image: NDArray) -> int:
     return image.shape[2] if image.ndim == 3 else 1
 
 
-def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
+def pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
     """What the program is told once."""
     height, width = style.shape[:2]
     yield b"EBSQ" + struct.pack(
@@ -309,18 +311,22 @@ def _pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memor
     yield struct.pack("<2I", target.shape[1], target.shape[0])
 
 
-def _pack_frame(
-    guides: Sequence[Guide], flow: Map | None, restart: bool
+def pack_frame(
+    guides: Sequence[Guide], flow: Map | None, track: Map | None, restart: bool
 ) -> Iterator[bytes | memoryview]:
     """What it is told for a frame."""
-    yield b"FRAM" + struct.pack("<I", (WITH_FLOW if flow is not None else 0) | (RESTART * restart))
+    given = ((flow, WITH_FLOW, "flow"), (track, WITH_TRACK, "track"))
+    flags = sum(flag for steps, flag, _ in given if steps is not None) | (RESTART * restart)
+    yield b"FRAM" + struct.pack("<I", flags)
     size = guides[0].target.shape[:2]
     for guide in guides:
         wanted = (*size, *guide.source.shape[2:])
         if guide.target.shape != wanted or guide.target.dtype != np.uint8:
             raise ValueError(f"the target of {guide.name} is {guide.target.shape}, not {wanted}")
         yield _view_bytes(guide.target)
-    if flow is not None:
-        if flow.shape != (*size, 2):
-            raise ValueError(f"the flow is {flow.shape}, not {(*size, 2)}")
-        yield _view_bytes(flow.astype("<f4", copy=False))
+    for steps, _, name in given:
+        if steps is None:
+            continue
+        if steps.shape != (*size, 2):
+            raise ValueError(f"the {name} is {steps.shape}, not {(*size, 2)}")
+        yield _view_bytes(steps.astype("<f4", copy=False))

@@ -29,7 +29,7 @@ from tests.helpers.synthesis import (
 )
 
 INPUT = 3
-WITH_FLOW, WANTS_FIELD, ANEW = 1, 2, 4
+WITH_FLOW, WANTS_FIELD, ANEW, WITH_TRACK = 1, 2, 4, 8
 LARGEST_SIDE = 32767
 FEW = ("-searchvoteiters", 1, "-patchmatchiters", 1)
 
@@ -64,10 +64,16 @@ def opening(
     return data + struct.pack("<2I", width, height)
 
 
-def frame(targets: Sequence[np.ndarray], flags: int = 0, flow: np.ndarray | None = None) -> bytes:
-    data = b"FRAM" + struct.pack("<I", flags | (WITH_FLOW if flow is not None else 0))
+def frame(
+    targets: Sequence[np.ndarray], flags: int = 0, flow: np.ndarray | None = None,
+    track: np.ndarray | None = None,
+) -> bytes:
+    flags |= (WITH_FLOW if flow is not None else 0) | (WITH_TRACK if track is not None else 0)
+    data = b"FRAM" + struct.pack("<I", flags)
     data += b"".join(pixels(target, target.shape[2]) for target in targets)
-    return data + (b"" if flow is None else flow.astype("<f4").tobytes())
+    return data + b"".join(
+        steps.astype("<f4").tobytes() for steps in (flow, track) if steps is not None
+    )
 
 
 def answers(data: bytes, height: int, width: int, depth: int, flags: Sequence[int]) -> list[Frame]:
@@ -212,10 +218,64 @@ def test_moving_scene_is_followed_along_its_flow(tmp_path: Path) -> None:
     assert (scene.inside(second.output) == scene.inside(scene.wanted)).mean() > 0.97
 
 
+@pytest.mark.parametrize(("dx", "dy"), [(3, -2), (0.4, 0.6), (-100, 1e9)])
+def test_frame_anew_begins_where_its_track_leads(
+    tmp_path: Path, style: np.ndarray, guides: list[Guide], targets: list[np.ndarray],
+    dx: float, dy: float,
+) -> None:
+    """Without any sweep the field is the track, its patches moved inside; also after others."""
+    track = np.broadcast_to(np.float32([dx, dy]), (34, 40, 2))
+    first, _, third = run(tmp_path, style, guides, [
+        frame(targets, WANTS_FIELD, track=track), frame(targets),
+        frame(targets, WANTS_FIELD | ANEW, np.ones((34, 40, 2)), track),
+    ], "-patchmatchiters", 0)
+    y, x = np.indices((34, 40)).astype(np.float64)
+    known = np.stack([np.clip(np.floor(x + np.float32(dx) + 0.5), 2, 36 - 3),
+                      np.clip(np.floor(y + np.float32(dy) + 0.5), 2, 32 - 3)], -1)
+    for one in (first, third):
+        assert one.field is not None
+        assert (one.field == known).all()
+
+
+def test_matches_of_the_track_are_tried(tmp_path: Path) -> None:
+    """The frame before is of no use; one sweep finds what the track knows."""
+    scene = Shifted(9, 40, 56)
+    image = scene.image(99)
+    key = image[:, :scene.width]
+    still = Guide(key, key, 4.0)
+    wrong = np.random.default_rng(0).normal(0, 20, (scene.height, scene.width, 2))
+    track = np.broadcast_to(np.float32([scene.shift, 0]), wrong.shape)
+    _, second = run(tmp_path, scene.style, [still], [
+        frame([key]), frame([scene.moved(image)], WANTS_FIELD, wrong, track),
+    ], "-searchvoteiters", 1, "-patchmatchiters", 1)
+    y, x = np.indices((scene.height, scene.width))
+    known = np.stack([x + scene.shift, y], -1)
+    assert (scene.inside(second.field) == scene.inside(known)).all(2).mean() > 0.9
+
+
+def test_patches_from_far_away_are_found(tmp_path: Path) -> None:
+    """Blocks of the guide changed places; random search of a started frame stays near."""
+    side, block = 96, 24
+    style, source = texture(side, side, 1), texture(side, side, 2)
+    order = np.random.default_rng(1).permutation((side // block) ** 2)
+    y, x = np.indices((side, side))
+    number = order[y // block * (side // block) + x // block]
+    known = np.stack([number % (side // block) * block + x % block,
+                      number // (side // block) * block + y % block], -1)
+    target = source[known[..., 1], known[..., 0]]
+    _, second = run(tmp_path, style, [Guide(source, source, 6.0)], [
+        frame([source]), frame([target], WANTS_FIELD),
+    ])
+    assert second.field is not None
+    inner = (np.minimum(x % block, y % block) >= 2) & (np.maximum(x % block, y % block) < block - 2)
+    assert (second.field == known).all(2)[inner].mean() > 0.85
+
+
 def test_frames_do_not_depend_on_threads(tmp_path: Path) -> None:
     style, guide = texture(64, 30, 1), Guide(texture(64, 30, 2), texture(200, 30, 3))
     flow = np.random.default_rng(0).normal(0, 2, (200, 30, 2))
-    data = opening(style, [guide]) + frame([guide.target]) + frame([guide.target], 2, flow)
+    data = opening(style, [guide]) + frame([guide.target])
+    data += frame([guide.target], 2, flow, -2 * flow)
     results = {start("-sequence", "-threads", threads, *FEW, folder=tmp_path, given=data).stdout
                for threads in (1, 2, 3, 5)}
     (result,) = results
@@ -329,6 +389,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda data: data[:FIRST_FRAME] + b"MORE" + data[FIRST_FRAME + 4:],
         "a message is neither FRAM nor STOP"),
     "flow nan": (lambda data: fields(data, len(data) - 8, "f", np.nan), "a flow holds a value"),
+    "track nan": (
+        lambda data: fields(fields(data, FIRST_FRAME + 4, "I", 8), len(data) - 8, "f", np.nan),
+        "a track holds a value"),
     "flow inf": (lambda data: fields(data, len(data) - 4, "f", -np.inf), "a flow holds a value"),
 }
 

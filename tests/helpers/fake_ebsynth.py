@@ -51,6 +51,8 @@ while (tag := source.read(4)) == b"FRAM":
     flags, = numbers("I")
     targets = [image(th, tw, channels) for channels, _, _ in guides]
     flow = source.read(th * tw * 8) if flags & 1 else b""
+    track = source.read(th * tw * 8) if flags & 8 else b""
+    assert len(track) in (0, th * tw * 8)
     assert not (flags & 1 and flags & 4)
     with (here / "frames").open("a") as file:
         file.write(json.dumps([flags, len(flow)]) + chr(10))

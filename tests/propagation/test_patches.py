@@ -64,7 +64,7 @@ def test_every_frame_is_near_the_moved_style(
         wanted = negative(SCENE.image(frame))
         inner = picture(job.path(frame))[::scale, ::scale][:, 12:-12]
         assert np.abs(inner - wanted[:, 12:-12]).mean() < 12
-    assert asked(fake) == [4, 1, 4, 1, 4] * 2
+    assert asked(fake) == [12, 9, 12, 9, 12] * 2
     assert [path.name for path in sorted(job.folder.iterdir())] == [
         frame_name(frame) for frame in job.interior]
 
