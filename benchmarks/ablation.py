@@ -2,7 +2,8 @@
 
     python -m benchmarks.ablation [CLIP...] [--model FILE] [--prompt TEXT] [--table]
 
-Prints JSON, or with `--table` the table of the README. Frames are taken at even distances, all of
+Prints JSON, or with `--table` the table of the demo model's card: means over the clips, and behind
+± how far single clips are from them (standard deviation). Frames are taken at even distances, all of
 them keyframes, so that nothing but the guided sampling is measured: no propagation hides it.
 """
 
@@ -137,12 +138,23 @@ def means(clips: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[
     }
 
 
-def table(mean: Mapping[str, Mapping[str, float]]) -> str:
+def spreads(clips: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Row by row, the standard deviation over clips, with n - 1; zeros for one clip."""
+    return {
+        name: {key: statistics.stdev(rows[name][key] for rows in clips) if len(clips) > 1 else 0.0
+               for key in COLUMNS}
+        for name in clips[0]
+    }
+
+
+def table(
+    mean: Mapping[str, Mapping[str, float]], spread: Mapping[str, Mapping[str, float]]
+) -> str:
     """Markdown: ratios to frame by frame."""
     names = ["warp error", "flicker", "colour", "edges", "seconds"]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for name, row in mean.items():
-        cells = [f"{row[key]:.2f}" for key in COLUMNS]
+        cells = [f"{row[key]:.2f} ± {spread[name][key]:.2f}" for key in COLUMNS]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
 
@@ -164,7 +176,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="rows to measure")
     parser.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
-    parser.add_argument("--table", action="store_true", help="print the README's table instead")
+    parser.add_argument("--table", action="store_true", help="print the card's table instead")
     options = parser.parse_args(words)
     wanted = ["frame by frame", *(options.only or list(VARIANTS)[1:])]
     host = load_host(variant_settings(options, OFF).sampling, offline=True)
@@ -176,14 +188,16 @@ def main(words: Sequence[str] | None = None) -> None:
             rows[name] = run_variant(clip, variant_settings(options, VARIANTS[name]), host, kept)
             print(clip.name, name, rows[name], file=sys.stderr)
         clips[clip.name] = {"measures": rows, "of_frame_by_frame": relative(rows)}
-    mean = means([found["of_frame_by_frame"] for found in clips.values()])
+    ratios = [found["of_frame_by_frame"] for found in clips.values()]
+    mean, spread = means(ratios), spreads(ratios)
     if options.table:
-        print(table(mean))
+        print(table(mean, spread))
         return
     told = {key: str(value) if isinstance(value, Path) else value
             for key, value in vars(options).items() if key not in ("clips", "pictures", "table")}
     print(json.dumps({
         "benchmark": "ablation", "options": told, "clips": clips, "mean_of_frame_by_frame": mean,
+        "spread_of_frame_by_frame": spread,
     }, indent=2))
 
 

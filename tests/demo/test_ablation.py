@@ -38,9 +38,12 @@ def test_means_are_of_ratios_clip_by_clip() -> None:
     keys = ablation.COLUMNS
     one = {"frame by frame": dict.fromkeys(keys, 2.0), "FRESCO": dict.fromkeys(keys, 1.0)}
     two = {"frame by frame": dict.fromkeys(keys, 4.0), "FRESCO": dict.fromkeys(keys, 4.0)}
-    mean = ablation.means([ablation.relative(one), ablation.relative(two)])
+    ratios = [ablation.relative(one), ablation.relative(two)]
+    mean, spread = ablation.means(ratios), ablation.spreads(ratios)
     assert mean["FRESCO"] == dict.fromkeys(keys, 0.75)
-    assert "| FRESCO | 0.75 | 0.75 |" in ablation.table(mean)
+    assert spread["FRESCO"] == pytest.approx(dict.fromkeys(keys, 0.125**0.5))
+    assert ablation.spreads(ratios[:1])["FRESCO"] == dict.fromkeys(keys, 0.0)
+    assert "| FRESCO | 0.75 ± 0.35 | 0.75 ± 0.35 |" in ablation.table(mean, spread)
 
 
 def test_a_small_run_measures_and_keeps_the_pictures(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,18 @@ from torch import nn
 from fresco.hosts.diffusers.load import load_host
 from fresco.settings import SamplingSettings
 from tests.helpers.tolerances import HALF_WEIGHTS_LEVELS, HALF_WEIGHTS_RELATIVE
-from tools.demo_training import autoencoder, diffusion, images, networks, progress, prompts, scenes
+from tools import train_demo_model
+from tools.demo_training import (
+    autoencoder,
+    diffusion,
+    images,
+    networks,
+    progress,
+    prompts,
+    scenes,
+    store,
+    views,
+)
 from tools.demo_training import styles as looks
 from tools.demo_training.export import export
 from tools.demo_training.views import PLAIN, View
@@ -24,6 +37,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = ROOT / "demo" / "model" / "fresco-demo"
 LIMIT = 40_000_000
 """Bytes that the model may take."""
+SMALL = networks.Widths((64, 64, 64, 64), 1)
+"""For tests of what does not depend on the widths of a UNet."""
+SIMPLE = networks.Widths((96, 96, 96, 96), 0)
+"""The same for an autoencoder."""
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -183,49 +201,183 @@ def test_a_collage_shows_one_thing_four_times() -> None:
 def test_small_views_are_left_out_of_large_crops() -> None:
     small, large = (View({PLAIN: torch.full((4, n, n), n).half()}, "") for n in (18, 30))
 
-    def words(texts: list[str], **_: object) -> object:
-        return type("Tokens", (), {"input_ids": torch.zeros(len(texts), 77, dtype=torch.long)})
-
-    batches = diffusion.Batches([small, large], words, 0)  # pyright: ignore[reportArgumentType]
+    batches = diffusion.Batches([small, large], no_words, 0)  # pyright: ignore[reportArgumentType]
     assert set(batches(0, 24, 20)[0].unique().tolist()) == {30.0}
     assert set(batches(0, 16, 20)[0].unique().tolist()) == {18.0, 30.0}
 
 
-def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [progress.learning_rate(step, 1000, 1.0) for step in range(1000)]
+def no_words(texts: list[str], **_: object) -> object:
+    return type("Tokens", (), {"input_ids": torch.zeros(len(texts), 77, dtype=torch.long)})
+
+
+def test_samples_without_finest_skips_keep_their_means_alone() -> None:
+    torch.manual_seed(0)
+    unet = networks.make_unet(SMALL).eval()
+    x, words = torch.randn(2, 4, 16, 16), torch.randn(2, 77, networks.TEXT_WIDTH)
+    with torch.no_grad():
+        whole = unet(x, torch.tensor([500, 500]), words).sample
+        with diffusion.blind_skips(unet, torch.tensor([False, True])):
+            blind = unet(x, torch.tensor([500, 500]), words).sample
+        again = unet(x, torch.tensor([500, 500]), words).sample
+    torch.testing.assert_close(blind[0], whole[0], rtol=0, atol=1e-5)
+    # An untrained UNet answers with its input, which it has from those skips alone.
+    assert float(whole[1].std(dim=(1, 2)).min()) > 0.5
+    assert float(blind[1].std(dim=(1, 2)).max()) < 0.5
+    assert torch.equal(again, whole)
+
+
+def test_a_level_that_is_not_used_has_a_ratio_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    denoiser = diffusion.Denoiser(SMALL).eval()
+    monkeypatch.setattr(diffusion, "SIDES", (16,))
+    plain = torch.randn(4, 20, 20).half()
+    one = [View({PLAIN: plain, "night": plain + 1}, "")]
+    batches = diffusion.Batches(one, no_words, 0)  # pyright: ignore[reportArgumentType]
+    loss, ratios = diffusion.measure_levels(denoiser, batches, count=1, device=CPU)
+    assert loss > 0
+    assert set(ratios) == {1, 2, 3}
+    assert ratios[3] == pytest.approx(1.0, abs=0.05)
+    with torch.no_grad():  # now the output is what enters the finest stage
+        last = denoiser.unet.up_blocks[-1].resnets[-1].conv_shortcut
+        first = denoiser.unet.up_blocks[-1].resnets[0].conv_shortcut
+        width = SMALL.channels[0]
+        for conv in (last, first):
+            conv.weight.zero_()
+            for channel in range(width):
+                conv.weight[channel, channel] = 1.0
+    _, ratios = diffusion.measure_levels(denoiser, batches, count=1, device=CPU)
+    assert abs(ratios[3] - 1) > 0.01
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    rates = [progress.learning_rate(step, 1.0) for step in range(0, 20_000, 20)]
     assert rates[0] < 0.05
-    assert 0.98 < max(rates) <= 1.0
-    assert rates[-1] < 0.03
-    assert rates[200:] == sorted(rates[200:], reverse=True)
+    assert max(rates) == 1.0
+    assert rates[-1] == pytest.approx(0.1**0.5, abs=0.01)
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+
+
+def trained(path: Path, budget: progress.Budget) -> tuple[nn.Linear, int]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss_of(step: int) -> torch.Tensor:
+        return model(torch.full((2, 3), 1.0 + step % 3)).square().mean()
+
+    return progress.train(path, model, list(model.parameters()), budget=budget, rate=0.1,
+                          loss_of=loss_of, measure=lambda mean: float(mean.weight.detach()[0, 0]))
 
 
 def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    def trained(steps: int, path: Path) -> torch.Tensor:
-        torch.manual_seed(0)
-        model = nn.Linear(3, 1)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-        state = progress.Checkpoint(path, model, optimizer)
-        for _ in range(state.load(), steps):
-            optimizer.zero_grad()
-            model(torch.ones(2, 3)).square().mean().backward()
-            optimizer.step()
-        state.losses.append((steps, 1.0))
-        state.save(steps)
-        return model.weight.detach()
+    whole, steps = trained(tmp_path / "whole.pt", progress.Budget(60))
+    assert steps == 60
+    trained(tmp_path / "parts.pt", progress.Budget(20))
+    parts, steps = trained(tmp_path / "parts.pt", progress.Budget(60))
+    assert steps == 60
+    assert torch.equal(parts.weight, whole.weight)
+    saved = torch.load(tmp_path / "parts.pt", weights_only=True)
+    assert [step for step, _ in saved["losses"]] == [50]
+    assert [step for step, _ in saved["measured"]] == [20, 60]
+    assert not torch.equal(saved["model"]["weight"], saved["mean"]["weight"])
 
-    whole = trained(6, tmp_path / "whole.pt")
-    trained(2, tmp_path / "parts.pt")
-    torch.testing.assert_close(trained(6, tmp_path / "parts.pt"), whole)
+
+def test_a_training_whose_time_is_over_keeps_what_it_has(tmp_path: Path) -> None:
+    kept, _ = trained(tmp_path / "state.pt", progress.Budget(5))
+    late, steps = trained(tmp_path / "state.pt", progress.Budget(60, ends=time.monotonic()))
+    assert steps == 5
+    assert torch.equal(late.weight, kept.weight)
+
+
+def test_the_running_mean_reaches_back_a_tenth_of_the_steps() -> None:
+    weights, reached = np.zeros(1000), 0.0
+    for step in range(1000):
+        weights *= progress.share_kept(step)
+        weights[step] = 1 - progress.share_kept(step)
+    reached = float((weights * (999 - np.arange(1000))).sum())
+    assert weights.sum() == pytest.approx(1.0)
+    assert 70 < reached < 130
+
+
+def test_images_come_back_from_their_file(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    path = tmp_path / "images.bin"
+    store.write_images(path, iter([picture, picture[:64, ::-1]]))
+    first, second = store.open_images(path)
+    assert np.array_equal(first, picture)
+    assert np.array_equal(second, picture[:64, ::-1])
+
+
+def test_views_are_written_once_and_read_back(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    vae = networks.make_autoencoder(SIMPLE).eval()
+    small = [np.ascontiguousarray(picture[:64, :64])]
+    assert not views.write_views(vae, small, ["a dog"], tmp_path, each=2, ends=time.monotonic())
+    assert views.write_views(vae, small, ["a dog"], tmp_path, each=2)
+    made = views.read_views(tmp_path)
+    assert [view.words for view in made] == ["a dog", "a dog"]
+    assert made[0].latents[PLAIN].shape == (4, 8, 8)
+    assert len(made[0].latents) == 6
+    written = next(tmp_path.iterdir()).stat().st_mtime_ns
+    assert views.write_views(vae, small, ["a dog"], tmp_path, each=2)
+    assert next(tmp_path.iterdir()).stat().st_mtime_ns == written
+
+
+def test_an_image_in_several_sizes_is_taken_once(tmp_path: Path) -> None:
+    sizes = ("a/contents/images/100x60.png", "a/contents/images/200x120.png",
+             "a/contents/images_dark/100x60.png", "hill_64x32.png", "hill.png", "lake.png")
+    for number, name in enumerate(sizes):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * (number + 1))
+    found = images._find_images(tmp_path, ("**/*.png",))
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "a/contents/images/200x120.png", "a/contents/images_dark/100x60.png", "hill.png",
+        "lake.png",
+    ]
+
+
+def test_widths_that_the_hosts_cannot_load_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 32 and of the first"):
+        networks.Widths((96, 128, 128, 128), 1)
+
+
+def test_stages_go_on_where_they_stopped(
+    tmp_path: Path, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From images to a checkpoint that loads, in tiny steps, one stage a call."""
+    work = tmp_path / "work"
+    store.write_images(work / "learned.bin", [scenes.draw_scene(3, 384).image])
+    store.write_images(work / "looks.bin", [picture, looks.night(picture)])
+    store.write_images(work / "held.bin", [picture[:64, :64]])
+    (work / "words.json").write_text(json.dumps(["a house"]), "utf-8")
+    (work / "tokenizer").symlink_to(TOKENIZER)
+    monkeypatch.setattr(views, "_SHORT", (128, 128))
+    monkeypatch.setattr(diffusion, "SIDES", (16,))
+    monkeypatch.setattr(autoencoder, "_NORMALISED", 4)
+    monkeypatch.setattr(train_demo_model, "_LEVELS", 1)
+    common = ["--packages", str(tmp_path), "--work", str(work), "--output", str(tmp_path / "out"),
+              "--autoencoder-steps", "2", "--steps", "2", "--crops", "2", "--latents", "256",
+              "--views", "1", "--threads", "1"]
+    with pytest.raises(SystemExit, match="no trained autoencoder"):
+        train_demo_model.main([*common, "latents"])
+    train_demo_model.main([*common, "images", "autoencoder", "--minutes", "0"])
+    assert not (work / "autoencoder.pt").exists()
+    train_demo_model.main([*common, "autoencoder"])
+    train_demo_model.main([*common, "latents", "unet", "export"])
+    made = tmp_path / "out" / "fresco-demo.safetensors"
+    assert made.stat().st_size < LIMIT
+    with pytest.raises(SystemExit):
+        train_demo_model.main([*common, "unett"])
 
 
 def test_normalised_latents_have_their_spread_and_decode_as_before(
-    picture: NDArray[np.uint8],
+    picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    vae = networks.make_autoencoder().eval()
+    monkeypatch.setattr(autoencoder, "_NORMALISED", 32)
+    vae = networks.make_autoencoder(SIMPLE).eval()
     before = autoencoder.reconstruct(vae, picture[:64, :64])
     autoencoder.normalise(vae, [picture], 0)
-    crops = autoencoder.cut_crops([picture], np.random.default_rng(0), 256)
+    crops = autoencoder.cut_crops([picture], np.random.default_rng(0), 32)
     with torch.no_grad():
         latents = networks.SCALE * autoencoder.encode(vae, autoencoder.stack_images(crops))
     torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-2)
@@ -257,12 +409,15 @@ def test_an_untrained_unet_takes_its_input_for_noise() -> None:
     torch.testing.assert_close(out, x, rtol=0.2, atol=0.1)
 
 
-def test_an_exported_model_is_small_and_predicts_as_before(tmp_path: Path) -> None:
+def test_an_exported_model_is_small_and_predicts_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     denoiser, vae = diffusion.Denoiser().eval(), networks.make_autoencoder().eval()
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
+    monkeypatch.setattr(autoencoder, "_NORMALISED", 8)
     autoencoder.normalise(vae, [scenes.draw_scene(2, 128).image], 0)
     path = export(denoiser, vae, TOKENIZER, tmp_path, "small")
     assert path == tmp_path / "small.safetensors"

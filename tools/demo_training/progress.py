@@ -1,100 +1,155 @@
-"""What the trainings share: their loop, the learning rate over time, a state to go on from."""
+"""What the trainings share: their loop, a running mean of weights, a state to go on from."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 _WARM_UP = 50
 """Steps over which the learning rate rises."""
-_LAST = 0.02
-"""Share of it that is left at the end."""
-_SAVED = 50
-"""Steps from one saving to the next."""
+_HELD = 2000
+"""Steps for which it stays; from then on it falls with the root of the steps."""
+_REMEMBERED = 0.1
+"""Share of the steps done that the running mean of weights reaches back, about."""
+_TOLD = 50
+"""Steps from one line of the log to the next."""
+_SAVED = 300.0
+"""Seconds from one saving to the next."""
 
 logger = logging.getLogger("fresco.training")
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def learning_rate(step: int, steps: int, highest: float) -> float:
-    """Rises over the first steps, then falls along half a cosine."""
-    fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / max(1, steps)))
-    return highest * min(1.0, (step + 1) / _WARM_UP) * (_LAST + (1 - _LAST) * fall)
+def learning_rate(step: int, highest: float) -> float:
+    """Rises, stays, then falls with the root of the steps.
+
+    It does not depend on where the training ends, so that a training can go on from anywhere.
+    """
+    return highest * min(1.0, (step + 1) / _WARM_UP) * min(1.0, (_HELD / (step + 1)) ** 0.5)
 
 
-def fast_arithmetic() -> torch.autocast:
-    """bfloat16 where the processor multiplies it; elsewhere float32 is several times faster."""
-    native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.autocast("cpu", torch.bfloat16, enabled=native)
+def share_kept(step: int) -> float:
+    """Of the running mean of weights at a step; the mean reaches back a tenth of all steps."""
+    return 1 - 1 / (1 + _REMEMBERED * step)
 
 
+def fast_arithmetic(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device multiplies it; elsewhere float32 is several times faster."""
+    if device.type == "cpu":
+        native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    else:
+        native = device.type != "cuda" or torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+@dataclass(slots=True)
+class Budget:
+    """How long a training may go on."""
+
+    steps: int
+    """In all, those done before included."""
+    ends: float = float("inf")
+    """`time.monotonic()` at which it stops early; its state is saved."""
+
+
+@dataclass(slots=True)
 class Checkpoint:
-    """Weights, optimiser and losses of a training in one file."""
+    """Weights, their running mean, optimiser and what was measured, in one file."""
 
-    def __init__(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self._path, self._model, self._optimizer = path, model, optimizer
-        self.losses: list[tuple[int, float]] = []
-        """Step, and the mean loss since the step before."""
+    path: Path
+    model: nn.Module
+    mean: nn.Module
+    optimizer: torch.optim.Optimizer
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """Step, and the mean loss since the step before."""
+    measured: list[tuple[int, float]] = field(default_factory=list)
+    """Step, and what the measure said of the running mean."""
 
     def load(self) -> int:
         """Take up what was saved; the number of steps done, 0 for none."""
-        if not self._path.exists():
+        if not self.path.exists():
             return 0
-        saved = torch.load(self._path, weights_only=True)
-        self._model.load_state_dict(saved["model"])
-        self._optimizer.load_state_dict(saved["optimizer"])
+        saved = torch.load(self.path, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(saved["model"])
+        self.mean.load_state_dict(saved["mean"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         self.losses = [(int(step), float(loss)) for step, loss in saved["losses"]]
+        self.measured = [(int(step), float(value)) for step, value in saved["measured"]]
         return int(saved["steps"])
 
     def save(self, steps: int) -> None:
         """Write the state; the file is whole at any time."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".new")
         torch.save({
-            "model": self._model.state_dict(), "optimizer": self._optimizer.state_dict(),
-            "losses": self.losses, "steps": steps,
+            "model": self.model.state_dict(), "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "losses": self.losses,
+            "measured": self.measured, "steps": steps,
         }, fresh)
-        fresh.replace(self._path)
+        fresh.replace(self.path)
 
 
 def train(
-    name: str, path: Path, model: nn.Module, parameters: Sequence[nn.Parameter], *, steps: int,
-    rate: float, loss_of: Callable[[int], Tensor], after: Callable[[int], None] | None = None,
-) -> None:
+    path: Path, model: Network, parameters: Sequence[nn.Parameter], *, budget: Budget, rate: float,
+    loss_of: Callable[[int], Tensor], measure: Callable[[Network], float] | None = None,
+) -> tuple[Network, int]:
     """Adam with clipped gradients, going on from the state in the file if there is one.
 
     Args:
-        name: in the log.
-        model: what is saved; it holds the parameters.
+        path: of the state; its name stands in the log.
+        parameters: of the model, those that are trained.
         rate: the highest learning rate.
         loss_of: the loss of a step, by its number.
-        after: what else a step does, once the parameters have moved.
+        measure: what to say of the running mean at every saving.
+
+    Returns:
+        The running mean of the weights, and the number of steps done.
     """
+    mean = deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
-    state = Checkpoint(path, model, optimizer)
-    first = state.load()
-    began, total = time.monotonic(), 0.0
-    for step in range(first, steps):
+    state = Checkpoint(path, model, mean, optimizer)
+    step = first = state.load()
+    pairs = [(old, new) for old, new in zip(mean.parameters(), model.parameters(), strict=True)
+             if new.requires_grad]
+    olds, news = [old for old, _ in pairs], [new for _, new in pairs]
+
+    def save() -> None:
+        if measure is not None:
+            state.measured.append((step, measure(mean)))
+            logger.info("%s step %d: measured %.2f", path.stem, *state.measured[-1])
+        state.save(step)
+
+    began = saved = time.monotonic()
+    total, summed = 0.0, 0
+    while step < budget.steps and time.monotonic() < budget.ends:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, rate)
+            group["lr"] = learning_rate(step, rate)
         loss = loss_of(step)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if after is not None:
-            after(step)
-        total += float(loss.detach())
-        if (step + 1) % _SAVED == 0:
-            mean, seconds = total / _SAVED, (time.monotonic() - began) / (step + 1 - first)
-            logger.info("%s step %d of %d: loss %.4f, %.2f s a step", name, step + 1, steps, mean,
-                        seconds)
-            state.losses.append((step + 1, mean))
-            total = 0.0
-            state.save(step + 1)
-    state.save(steps)
+        with torch.no_grad():
+            torch._foreach_lerp_(olds, [new.detach() for new in news], 1 - share_kept(step))
+        step += 1
+        total, summed = total + float(loss.detach()), summed + 1
+        if step % _TOLD == 0:
+            seconds = (time.monotonic() - began) / (step - first)
+            state.losses.append((step, total / summed))
+            logger.info("%s step %d of %d: loss %.4f, %.2f s a step", path.stem, step,
+                        budget.steps, total / summed, seconds)
+            total, summed = 0.0, 0
+        if time.monotonic() - saved > _SAVED:
+            save()
+            saved = time.monotonic()
+    if step > first:
+        save()
+    return mean.eval(), step

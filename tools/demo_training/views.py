@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,10 +24,12 @@ PLAIN = "photo"
 """The look of the source."""
 _LOOKS = 5
 """Of every view, besides the plain one."""
-_SHORT = (224, 384)
-"""Range of the short side an image is scaled to, in pixels."""
-_LARGEST = 320
+_SHORT = (256, 384)
+"""Range of the short side an image is scaled to, in pixels: what the model is used at."""
+_LARGEST = 384
 """Largest side of the part that is kept."""
+_PART = 20
+"""Images whose views share a file."""
 
 logger = logging.getLogger("fresco.training")
 
@@ -45,7 +49,7 @@ def _place(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.
     height, width = image.shape[:2]
     short = int(random.integers(*_SHORT, endpoint=True))
     scale = min(1.0, short / min(height, width))
-    size = max(_SHORT[0] // 2, round(width * scale)), max(_SHORT[0] // 2, round(height * scale))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
     image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     if random.random() < 0.5:
         image = image[:, ::-1]
@@ -63,19 +67,45 @@ def make_view(
     placed = _place(image, random)
     names = [name for name in STYLES if name != PLAIN]
     chosen = [PLAIN, *random.choice(names, _LOOKS, replace=False).tolist()]
-    looks = stack_images([STYLES[name][0](placed) for name in chosen])
-    with fast_arithmetic():
+    looks = stack_images([STYLES[name][0](placed) for name in chosen], vae.device)
+    with fast_arithmetic(vae.device):
         latents = SCALE * encode(vae, looks).float()
-    return View(dict(zip(chosen, latents.half(), strict=True)), words)
+    return View(dict(zip(chosen, latents.half().cpu(), strict=True)), words)
 
 
-def make_views(
-    vae: AutoencoderKL, images: Sequence[tuple[NDArray[np.uint8], str]], *, seed: int = 0
-) -> list[View]:
-    """A view of every image, given with its words."""
-    views = []
-    for number, (image, words) in enumerate(images):
-        views.append(make_view(vae, image, words, np.random.default_rng((seed, number))))
-        if (number + 1) % 100 == 0:
-            logger.info("%d of %d images filtered and encoded", number + 1, len(images))
-    return views
+def write_views(
+    vae: AutoencoderKL, images: Sequence[NDArray[np.uint8]], words: Sequence[str], folder: Path, *,
+    each: int, seed: int = 0, ends: float = float("inf"),
+) -> bool:
+    """Write views of images into a folder, some images a file; files that are there are kept.
+
+    Args:
+        each: views of every image, at sizes and places of their own.
+        ends: `time.monotonic()` after which no further file is begun.
+
+    Returns:
+        Whether all are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(images), _PART):
+        path = folder / f"{first:05}.pt"
+        if path.exists():
+            continue
+        if time.monotonic() >= ends:
+            return False
+        made = []
+        for number in range(first, min(first + _PART, len(images))):
+            for turn in range(each):
+                random = np.random.default_rng((seed, number, turn))
+                made.append(make_view(vae, images[number], words[number], random))
+        fresh = path.with_suffix(".new")
+        torch.save([(view.latents, view.words) for view in made], fresh)
+        fresh.replace(path)
+        logger.info("views of %d of %d images", first + _PART, len(images))
+    return True
+
+
+def read_views(folder: Path) -> list[View]:
+    """What `write_views` wrote."""
+    return [View(latents, words) for path in sorted(folder.glob("*.pt"))
+            for latents, words in torch.load(path, weights_only=True)]
