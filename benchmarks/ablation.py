@@ -2,9 +2,9 @@
 
     python -m benchmarks.ablation [CLIP...] [--model FILE] [--prompt TEXT] [--table]
 
-Prints JSON, or with `--table` the table of the demo model's card: means over the clips, and behind
-± how far single clips are from them (standard deviation). Frames are taken at even distances, all of
-them keyframes, so that nothing but the guided sampling is measured: no propagation hides it.
+Prints JSON, or with `--table` the table of the demo model's card: means over the clips, each with
+the standard deviation of single clips. Frames are taken at even distances, all of them keyframes,
+so that nothing but the guided sampling is measured: no propagation hides it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class Training:
             raise UnfinishedError("Some of the images are not encoded yet.")
 
     def _load_frozen(self) -> Any:
-        vae = make_autoencoder()
+        vae: Any = make_autoencoder()
         saved = torch.load(self._work / "frozen.pt", weights_only=True, map_location="cpu")
         vae.load_state_dict(saved["weights"])
         return vae.to(self._device, memory_format=torch.channels_last).eval()

@@ -35,7 +35,7 @@ def test_colour_distance_sees_colours_and_no_edges() -> None:
 
 
 def test_means_are_of_ratios_clip_by_clip() -> None:
-    keys = ablation.COLUMNS
+    keys: list[str] = list(ablation.COLUMNS)
     one = {"frame by frame": dict.fromkeys(keys, 2.0), "FRESCO": dict.fromkeys(keys, 1.0)}
     two = {"frame by frame": dict.fromkeys(keys, 4.0), "FRESCO": dict.fromkeys(keys, 4.0)}
     ratios = [ablation.relative(one), ablation.relative(two)]

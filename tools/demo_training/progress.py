@@ -117,9 +117,8 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
     state = Checkpoint(path, model, mean, optimizer)
     step = first = state.load()
-    pairs = [(old, new) for old, new in zip(mean.parameters(), model.parameters(), strict=True)
-             if new.requires_grad]
-    olds, news = [old for old, _ in pairs], [new for _, new in pairs]
+    olds: list[Tensor] = list(mean.parameters())
+    news: list[Tensor] = list(model.parameters())
 
     def save() -> None:
         if measure is not None:
@@ -138,7 +137,7 @@ def train(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(olds, [new.detach() for new in news], 1 - share_kept(step))
+            torch._foreach_lerp_(olds, news, 1 - share_kept(step))
         step += 1
         total, summed = total + float(loss.detach()), summed + 1
         if step % _TOLD == 0:
