@@ -23,7 +23,7 @@ SIDE = 64
 """Of a crop, in pixels."""
 _ZOOM = 2.0
 """A crop shows a part of up to this times its side, scaled down."""
-_RATE = 5e-4
+_RATE = 2e-4
 _NOISE = 0.1
 """Highest standard deviation of the noise added to latents while training, so that small errors
 of the UNet do not show."""

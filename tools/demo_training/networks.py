@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from demo import make_model
@@ -19,8 +19,10 @@ VOCABULARY = 49408
 """Tokens of CLIP."""
 _GROUPS = 32
 """Of every group normalisation: LDM's networks know no other number."""
-_PARTNER = 4.0
-"""See `_give_partners`."""
+_CONSTANT = 2.0
+"""See `_Layout`."""
+_COLOURS = 3
+"""Groups that start as a colour each: nothing else is mixed into them at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Widths:
 
 
 AUTOENCODER = Widths((96, 96, 96, 192), 1)
-"""96 channels are three a group, the least that keeps brightness, see `_give_partners`."""
+"""96 channels are three a group, the least that keeps brightness, see `_Layout`."""
 UNET = Widths((64, 64, 128, 64), 2)
 """Two blocks, since every loader of Stable Diffusion 1.x counts on two."""
 SPREAD = 4.0
@@ -53,54 +55,80 @@ SPREAD = 4.0
 what noise hides, so its noise hides less."""
 
 
-def _size(channels: int) -> int:
-    """Channels of a group."""
-    return channels // _GROUPS
-
-
-def _is_signal(channels: int) -> torch.Tensor:
-    """Which channels are not constants; [channels]."""
-    size = _size(channels)
-    return torch.arange(channels) % size < max(1, size - 2)
-
-
-def _give_partners(conv: nn.Conv2d) -> None:
-    """Two channels of every group start as opposite constants.
+class _Layout:
+    """What the channels of every group of a normalisation start as: (x, -x), ..., constants.
 
     Normalisation has 32 groups whatever the width. A group of one or two channels loses its mean
-    over the image, which is brightness, and its scale, which is contrast; beside constants that
-    rule the group's statistics a third channel keeps both.
+    over the image, which is brightness, and its scale, which is contrast. Here neither is lost:
+    the pairs have no mean, the constants rule the scale, and silu(z) - silu(-z) = z makes the way
+    through norm and SiLU straight.
     """
-    size = _size(conv.out_channels)
-    assert conv.bias is not None
-    if size < 3:
-        return
-    for place, constant in ((size - 2, _PARTNER), (size - 1, -_PARTNER)):
-        conv.weight[place::size] = 0.0
-        conv.bias[place::size] = constant
+
+    def __init__(self, channels: int) -> None:
+        self.size = channels // _GROUPS
+        if self.size < 3:
+            raise ValueError(f"{channels} channels are fewer than three a group.")
+        constants = 2 - self.size % 2
+        self.pairs = (self.size - constants) // 2
+        self.values = [_CONSTANT, -_CONSTANT][:constants]
+        mean = sum(self.values) / self.size
+        self.deviation = (sum(v * v for v in self.values) / self.size - mean**2) ** 0.5
+        self.shift = mean / self.deviation
+
+    def place(self, group: int, pair: int = 0) -> int:
+        """Channel of x; the next one is -x."""
+        return group * self.size + 2 * pair
+
+    def set_constants(self, conv: nn.Conv2d) -> None:
+        """The last channels of every group become constants."""
+        assert conv.bias is not None
+        for number, value in enumerate(self.values, 2 * self.pairs):
+            conv.weight[number::self.size] = 0.0
+            conv.bias[number::self.size] = value
+
+    def oppose(self, conv: nn.Conv2d) -> None:
+        """Every -x becomes the opposite of its x."""
+        assert conv.bias is not None
+        for pair in range(self.pairs):
+            x = slice(2 * pair, None, self.size)
+            opposite = slice(2 * pair + 1, None, self.size)
+            conv.bias[x] = 0.0
+            conv.bias[opposite] = 0.0
+            conv.weight[opposite] = -conv.weight[x]
+
+    def open_norm(self, norm: nn.GroupNorm) -> None:
+        """x and -x come out around zero."""
+        for pair in range(self.pairs):
+            for sign in range(2):
+                norm.bias[2 * pair + sign::self.size] = self.shift
 
 
-def _pass_on(conv: nn.Conv2d, taps: slice, value: float) -> None:
-    """Every channel starts as itself, averaged or repeated; signals get a little of the others."""
-    conv.weight.mul_(0.3 * _is_signal(conv.out_channels)[:, None, None, None])
-    for channel in range(conv.out_channels):
-        conv.weight[channel, channel, taps, taps] += value
-    if conv.bias is not None:
-        conv.bias.zero_()
+def _pass_on(conv: nn.Conv2d, taps: Tensor) -> None:
+    """Every pair starts as itself, resampled, and gets a little of the others.
+
+    Args:
+        taps: [3, 3].
+    """
+    layout = _Layout(conv.out_channels)
+    conv.weight.mul_(0.3)
+    conv.weight[: _COLOURS * layout.size] = 0.0
+    for group in range(_GROUPS):
+        for pair in range(layout.pairs):
+            place = layout.place(group, pair)
+            conv.weight[place, place] += taps
+    layout.oppose(conv)
+    layout.set_constants(conv)
 
 
 def _widen(conv: nn.Conv2d) -> None:
-    """A 1 x 1 convolution between widths: signals keep their group and place, as far as there are
-    any on the other side."""
-    before, after = _size(conv.in_channels), _size(conv.out_channels)
-    assert conv.bias is not None
+    """A 1 x 1 convolution between widths: the first pair of every group goes on."""
+    before, after = _Layout(conv.in_channels), _Layout(conv.out_channels)
     conv.weight.mul_(0.3)
-    conv.bias.zero_()
     for group in range(_GROUPS):
-        for place in range(min(max(1, before - 2), max(1, after - 2))):
-            conv.weight[group * after + place] = 0.0
-            conv.weight[group * after + place, group * before + place] = 1.0
-    _give_partners(conv)
+        conv.weight[after.place(group)] = 0.0
+        conv.weight[after.place(group), before.place(group)] = 1.0
+    after.oppose(conv)
+    after.set_constants(conv)
 
 
 @torch.no_grad()
@@ -114,42 +142,52 @@ def make_autoencoder(widths: Widths = AUTOENCODER) -> AutoencoderKL:
     }
     vae: Any = AutoencoderKL(**sizes)
     silence(vae)  # so that depth does not slow the first steps
-    for conv in (vae.encoder.conv_in, vae.decoder.conv_in):
-        conv.weight.mul_(3.0)
-        _give_partners(conv)
     for name, module in vae.named_modules():
         if name.endswith("conv_shortcut"):
             _widen(module)
     for block in vae.encoder.down_blocks[:-1]:
-        _pass_on(block.downsamplers[0].conv, slice(0, 2), 0.25)
+        _pass_on(block.downsamplers[0].conv, _AVERAGE)
     for block in vae.decoder.up_blocks[:-1]:
-        _pass_on(block.upsamplers[0].conv, slice(1, 2), 1.0)
-    _pass_colours(vae, widths)
+        _pass_on(block.upsamplers[0].conv, _SMOOTH)
+    for part in (vae.encoder, vae.decoder):
+        _begin(part.conv_in)
+        _end(part.conv_norm_out, part.conv_out)
+    for plain in (vae.quant_conv, vae.post_quant_conv):
+        plain.bias.zero_()
+        for colour in range(_COLOURS):
+            plain.weight[colour] = 0.0
+            plain.weight[colour, colour] = 1.0
     return vae
 
 
-def _undo_norm(channels: int) -> float:
-    """Inverse of a small signal's way through norm and SiLU beside its partners."""
-    return 2 * _PARTNER * (2 / _size(channels)) ** 0.5
+_AVERAGE = torch.tensor([[0.25, 0.25, 0.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
+"""Of 2 x 2 pixels, in a convolution of stride 2."""
+_SMOOTH = torch.outer(torch.tensor([0.25, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0.25]))
+"""Makes of repeated pixels nearly what bilinear interpolation makes."""
 
 
-def _pass_colours(vae: Any, widths: Widths) -> None:
-    """The autoencoder starts as the mean colour of each latent's 8 x 8 pixels.
+def _begin(conv: nn.Conv2d) -> None:
+    """The first layer: the first groups are a colour each, the others features."""
+    layout = _Layout(conv.out_channels)
+    conv.weight.mul_(3.0)
+    for colour in range(_COLOURS):
+        conv.weight[layout.place(colour)] = 0.0
+        conv.weight[layout.place(colour), colour, 1, 1] = 1.0
+    layout.oppose(conv)
+    layout.set_constants(conv)
 
-    Colours are what training finds last otherwise: brightness has most of the detail.
-    """
-    wide, narrow = widths.channels[-1], widths.channels[0]
-    ends = ((vae.encoder.conv_in, narrow, vae.encoder.conv_out, wide),
-            (vae.decoder.conv_in, wide, vae.decoder.conv_out, narrow))
-    for colour in range(3):
-        for first, at_first, last, at_last in ends:
-            first.weight[_size(at_first) * colour] = 0.0
-            first.weight[_size(at_first) * colour, colour, 1, 1] = 1.0
-            last.weight[colour] *= 0.1
-            last.weight[colour, _size(at_last) * colour, 1, 1] = _undo_norm(at_last)
-        for plain in (vae.quant_conv, vae.post_quant_conv):
-            plain.weight[colour] = 0.0
-            plain.weight[colour, colour] = 1.0
+
+def _end(norm: nn.GroupNorm, conv: nn.Conv2d) -> None:
+    """The last layer gives the colours of the first groups."""
+    layout = _Layout(conv.in_channels)
+    assert conv.bias is not None
+    layout.open_norm(norm)
+    conv.bias.zero_()
+    for colour in range(_COLOURS):
+        conv.weight[colour] = 0.0
+        place = layout.place(colour)
+        conv.weight[colour, place, 1, 1] = layout.deviation
+        conv.weight[colour, place + 1, 1, 1] = -layout.deviation
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-_WARM_UP = 50
+_WARM_UP = 200
 """Steps over which the learning rate rises."""
 _HELD = 2000
 """Steps for which it stays; from then on it falls with the root of the steps."""
