@@ -113,3 +113,14 @@ def make_jobs(
         )
         for first, last in itertools.pairwise(keys)
     ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder and of those in it, by their paths there."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def list_pictures(files: dict[str, bytes]) -> list[str]:
+    """The frames among `contents`; how they were judged lies beside them."""
+    return [name for name in files if "/" not in name and name.endswith(".png")]

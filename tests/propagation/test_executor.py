@@ -14,14 +14,17 @@ import pytest
 from fresco.errors import Cancelled, PropagationError
 from fresco.progress import Progress, StageStatus
 from fresco.propagation.executor import count_workers, run_segments, share_cores
-from tests.helpers.scenes import DyingScene, SlidingScene, SlowScene, make_jobs
+from tests.helpers.scenes import (
+    DyingScene,
+    SlidingScene,
+    SlowScene,
+    contents,
+    list_pictures,
+    make_jobs,
+)
 
 KEYS = [0, 3, 4, 6]
 SCENE = SlidingScene(7, height=40, width=48, square=12)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def run(jobs: list, workers: int, notes: list[str] | None = None) -> list[StageStatus]:
@@ -61,7 +64,7 @@ def test_processes_give_the_same_bytes_as_one_and_a_dead_one_is_replaced(tmp_pat
     assert heard[-1].done == heard[-1].total == 3
     run(make_jobs(SCENE, KEYS, tmp_path / "living"), 1)
     alone = contents(tmp_path / "living" / "frames")
-    assert list(alone) == ["000001.png", "000002.png", "000005.png"]
+    assert list_pictures(alone) == ["000001.png", "000002.png", "000005.png"]
     assert contents(tmp_path / "dying" / "frames") == alone
 
 
@@ -118,7 +121,7 @@ def test_processes_find_the_package_where_a_webui_took_its_folder_off_the_path(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
     run(make_jobs(SCENE, KEYS, tmp_path), 2)
-    assert len(contents(tmp_path / "frames")) == 3
+    assert len(list_pictures(contents(tmp_path / "frames"))) == 3
     assert root not in sys.path
 
 

@@ -22,14 +22,10 @@ from fresco.propagation.program import OVERRIDE, require_program
 from fresco.propagation.segment import SegmentJob
 from tests.helpers.fake_ebsynth import fake_program, starts
 from tests.helpers.processes import left_running
-from tests.helpers.scenes import DyingScene, SlidingScene, make_jobs
+from tests.helpers.scenes import DyingScene, SlidingScene, contents, list_pictures, make_jobs
 
 KEYS = [0, 4, 5, 8]
 SCENE = SlidingScene(9, height=40, width=48, square=12)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def run(jobs: list[SegmentJob], workers: int, **options: str) -> list[str]:
@@ -54,7 +50,7 @@ def test_processes_give_the_same_bytes_and_share_the_cores(
     tmp_path: Path, engine: PatchEngine, fake: Path, alone: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert len(alone) == 5
+    assert len(list_pictures(alone)) == 5
     assert threads_of(fake) == {max(1, count_cores() // 2)}
     (fake.parent / "starts").unlink()
     monkeypatch.setattr(executor, "count_cores", lambda: 9)

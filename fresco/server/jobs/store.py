@@ -57,6 +57,8 @@ INCOMING = ".incoming"
 """Folder of what is sent for jobs to come."""
 _STAGES = "stages.json"
 _LOG = "log.txt"
+_READY = ".retouched-"
+"""Begin of the name of a keyframe that is about to be replaced, in a job's folder."""
 _RETOUCHED = "retouched.json"
 _LONGEST_LOG = 1 << 22
 """Bytes of a log that are read, the latest ones."""
@@ -326,7 +328,14 @@ class JobStore:
     ) -> JobRequest:
         """Replace one of the keyframes that a job has; the request that goes on with it."""
         keys = self.outcome(job).keys
-        write_image(keys[number], image)
+        # Written beside the workspace, where a run that begins now takes it for no half-written
+        # file of its own, and removes it.
+        ready = self.folder(job) / f"{_READY}{number}.png"
+        write_image(ready, image)
+        try:
+            ready.replace(keys[number])
+        except OSError as error:
+            raise explain(error, keys[number]) from error
         if request.goal is Goal.PROPAGATION:
             request = self._retouch_external(job, request, keys, number)
         self.note_retouched(job, number)
