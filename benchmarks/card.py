@@ -45,12 +45,12 @@ from fresco.flow.network import GMFLOW, NetworkEstimator
 from fresco.flow.occlusion import BidirectionalFlow, ring_flow
 from fresco.flow.tensors import to_images
 from fresco.guidance.batch import BatchGuidance, find_attention_scales
+from fresco.guidance.gram import normalize_tokens
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.motion import make_feature_motion
 from fresco.guidance.optimization import (
     Descent,
     OptimizationTarget,
-    normalize_tokens,
     optimize_feature,
 )
 from fresco.guidance.ports import BatchRequest, Step

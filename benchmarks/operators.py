@@ -1,6 +1,7 @@
-"""Operators that one guided model call asks a device for: `python -m benchmarks.operators`.
+"""Operators that one guided model call asks a card for: `python -m benchmarks.operators`.
 
 Nothing is computed: Stable Diffusion 1.5's UNet runs on tensors that have a shape and no numbers.
+They lie on the CPU, which is treated as a card would be.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _python_dispatch
 
 from fresco.flow.occlusion import BidirectionalFlow
+from fresco.guidance import portions
 from fresco.guidance.batch import BatchGuidance
 from fresco.guidance.guide import FrescoGuide
 from fresco.guidance.ports import Rows, Step
@@ -131,6 +133,7 @@ def main() -> None:
     with FakeTensorMode():
         unet = UNet2DConditionModel(**SD15).eval().requires_grad_(False)
     adapter = DiffusersUNet(unet)
+    portions.PROCESSOR = portions.CARD
     plain = count_call(adapter, None, given.frames, given.size)
     guided = {name: count_call(adapter, part, given.frames, given.size)
               for name, part in PARTS.items()}

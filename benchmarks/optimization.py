@@ -15,13 +15,14 @@ import torch
 from benchmarks import plain
 from benchmarks.measure import SIDES, measured, side_by_side
 from fresco.flow.occlusion import BidirectionalFlow
+from fresco.guidance.gram import normalize_tokens
 from fresco.guidance.motion import make_feature_motion
 from fresco.guidance.optimization import (
     Descent,
     OptimizationTarget,
-    normalize_tokens,
     optimize_feature,
 )
+from fresco.guidance.portions import split_frames
 
 CHUNKS = 2
 WEIGHT, RATE = 100.0, 0.2
@@ -39,7 +40,8 @@ def work(side: str, frames: int, channels: int, size: int, iterations: int) -> C
     torch.manual_seed(0)
     feature = torch.randn(CHUNKS * frames, channels, size, size)
     source = torch.randn(CHUNKS * frames, channels, size, size)
-    motion = make_feature_motion(_flow(frames, size), (size, size))
+    groups = split_frames(frames, feature[0].numel(), feature.device)
+    motion = make_feature_motion(_flow(frames, size), (size, size), groups=groups)
     if side == "plain":
         reference = plain.gram(source)
         return lambda: plain.optimize(

@@ -8,6 +8,7 @@ atomic addition and comes out the same every time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,16 +60,19 @@ class WeightedGather:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """visible * (tokens here - warp(tokens there, flow)) of the whole ring, and its adjoint.
+    """visible * (tokens here - warp(tokens there, flow)) of pairs of the ring, and its adjoint.
 
-    Rows: first every frame i + 1 against frame i along the backward flow of pair i, then every
-    frame i against frame i + 1 along its forward flow.
+    Pair i is frame i and the one after it. Rows: first every second frame against the first one
+    along the backward flow, then every first frame against the second one along the forward flow.
     """
 
+    frames: slice
+    """First frames of the pairs."""
     residual: WeightedGather
-    """Tokens of all frames [N * HW, C] -> [2 * N * HW, C]."""
+    """Tokens [(pairs + 1) * HW, C] of the first frames and of the one after the last, which is
+    left out where the pairs are the whole ring -> [2 * pairs * HW, C]."""
     adjoint: WeightedGather
-    """[2 * N * HW, C] -> [N * HW, C]."""
+    """The other way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class FeatureMotion:
 
     flow: BidirectionalFlow
     """Resized and scaled flow; occlusion max-pooled."""
-    disagreement: Disagreement | None
-    """Of the pairs of the ring; None for a single frame."""
+    disagreements: tuple[Disagreement, ...]
+    """Of all pairs of the ring, by groups in order; none for a single frame."""
 
 
 def pool_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
@@ -140,32 +144,39 @@ def _list_entries(
     return torch.cat([own, looked_up], dim=-1), torch.cat([visible, -visible * weight], dim=-1)
 
 
-def _make_disagreement(ring: BidirectionalFlow) -> Disagreement | None:
-    frames = len(ring.forward)
-    if frames == 1:
-        return None
-    first = torch.arange(frames, device=ring.forward.device)
-    second = first.roll(-1)
-    back = _list_entries(ring.backward, ring.backward_occlusion, second, first)
-    ahead = _list_entries(ring.forward, ring.forward_occlusion, first, second)
+def _make_disagreement(ring: BidirectionalFlow, frames: slice) -> Disagreement:
+    first = torch.arange(frames.start, frames.stop, device=ring.forward.device)
+    count, pairs, tokens = len(ring.forward), len(first), ring.forward[0, 0].numel()
+    second = (first + 1) % count
+    back = _list_entries(ring.backward[first], ring.backward_occlusion[first], second, first)
+    ahead = _list_entries(ring.forward[first], ring.forward_occlusion[first], first, second)
     index, weight = (torch.cat(both) for both in zip(back, ahead, strict=True))
-    rows = index.shape[0] * index.shape[1]
+    rows = 2 * pairs * tokens
     row = torch.arange(rows, device=index.device).repeat_interleave(index.shape[-1])
-    index, weight = index.flatten(), weight.flatten()
+    index = (index.flatten() - frames.start * tokens) % (count * tokens)
+    weight, sources = weight.flatten(), min(pairs + 1, count) * tokens
     return Disagreement(
+        frames,
         WeightedGather.of(row, index, weight, rows),
-        WeightedGather.of(index, row, weight, rows // 2),
+        WeightedGather.of(index, row, weight, sources),
     )
 
 
 @torch.no_grad()
 def make_feature_motion(
-    flow: BidirectionalFlow, size: tuple[int, int], *, dtype: torch.dtype = torch.float32
+    flow: BidirectionalFlow, size: tuple[int, int], *, dtype: torch.dtype = torch.float32,
+    groups: Sequence[slice] | None = None,
 ) -> FeatureMotion:
-    """The ring's motion at a decoder stage of `size` rows and columns."""
+    """The ring's motion at a decoder stage of `size` rows and columns.
+
+    Args:
+        groups: frames that are worked on together, in order; None: all.
+    """
     ring = resize_ring(flow, size)
     ring = BidirectionalFlow(
         ring.forward.to(dtype), ring.backward.to(dtype),
         ring.forward_occlusion.to(dtype), ring.backward_occlusion.to(dtype),
     )
-    return FeatureMotion(ring, _make_disagreement(ring))
+    count = len(ring.forward)
+    groups = [] if count == 1 else groups or [slice(0, count)]
+    return FeatureMotion(ring, tuple(_make_disagreement(ring, frames) for frames in groups))

@@ -9,9 +9,8 @@ Both gradients are written out: there is no autograd graph, so it works under `n
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +18,9 @@ from einops import rearrange
 from torch import Tensor
 
 from fresco.flow.precision import full_precision
+from fresco.guidance.gram import GramTerm
 from fresco.guidance.motion import Disagreement, FeatureMotion
+from fresco.guidance.portions import find_portions, split, split_frames
 
 TEMPORAL_WEIGHT = 2.0
 """Weight of the temporal loss (docs/method.md, section 7)."""
@@ -34,18 +35,6 @@ PUBLISHED_CHUNKS = 2
 """Chunks the losses are averaged over. Always both, so that a chunk's result does not depend on
 whether the host evaluates the chunks in one call, in two, or only one of them: Adam's epsilon is
 not small against these gradients."""
-GROUP_NUMBERS = 1 << 25
-"""Numbers of the frames that are worked on at once (128 MiB of float32): all of 8 at 512 x 512, so
-that a device is asked for few operators."""
-CHANNEL_NUMBERS = 1 << 24
-"""Numbers of the channels that the temporal term works on at once (64 MiB of float32)."""
-STRIP_NUMBERS = 1 << 24
-"""Numbers of a strip of Gram matrices, all frames of a group together (64 MiB of float32)."""
-STRIP_ROWS = 512
-"""Most rows of a strip. What lies left of the diagonal within one is computed for nothing."""
-KEPT_NUMBERS = 1 << 26
-"""Numbers of the reference's Gram matrices that are kept while a chunk is optimised (256 MiB of
-float32): 15 of 16 strips at 512 x 512 and 8 frames. The rest is computed in every iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,145 +60,72 @@ class Descent:
     """Adam's learning rate."""
 
 
-def normalize_tokens(feature: Tensor) -> Tensor:
-    """[N, C, H, W] -> float32 [N, HW, C] tokens of length 1; a zero token stays zero."""
-    work = torch.promote_types(feature.dtype, torch.float32)
-    tokens = rearrange(feature.detach().to(work), "n c h w -> n (h w) c").contiguous()
-    return tokens * _invert_lengths(tokens)
-
-
-def _invert_lengths(tokens: Tensor) -> Tensor:
-    """[N, HW, C] -> [N, HW, 1]; 0 for a zero token, which has no direction and gets no pull."""
-    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    return length.reciprocal_().nan_to_num_(nan=math.nan, posinf=0)
-
-
-def _split(count: int, most: int) -> list[slice]:
-    """0..count in as few parts as can be, none longer than `most` (but 1), nearly equal."""
-    parts = math.ceil(count / max(1, most))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
-
-
-def _split_frames(value: Tensor) -> list[slice]:
-    """Groups of frames of [N, HW, C]."""
-    return _split(len(value), GROUP_NUMBERS // value[0].numel())
-
-
 class _Adam:
-    """torch.optim.Adam in place, in six operators."""
+    """torch.optim.Adam in place, in five operators."""
 
     def __init__(self, value: Tensor, rate: float) -> None:
         self._value, self._rate = value, rate
+        # The second moment is stored divided by its decay since the beginning.
         self._first, self._second = torch.zeros_like(value), torch.zeros_like(value)
 
-    def step(self, gradient: Tensor, iteration: int) -> None:
-        """Update; the gradient's memory is used up. Iterations count from 1."""
-        correction = math.sqrt(1 - BETAS[1] ** iteration)
-        rate = self._rate * correction / (1 - BETAS[0] ** iteration)
-        self._first.lerp_(gradient, 1 - BETAS[0])
-        self._second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        # sqrt(second) / correction + epsilon, both sides of the fraction times `correction`.
-        scale = torch.sqrt(self._second, out=gradient).add_(ADAM_EPSILON * correction)
-        self._value.addcdiv_(self._first, scale, value=-rate)
-
-
-class _GramTerm:
-    """weight * sum |a a^T - r r^T| of all frames, by strips of rows from the diagonal on."""
-
-    def __init__(self, value: Tensor, reference: Tensor, weight: float) -> None:
-        self._value, self._reference, self._weight = value, reference, weight
-        self._groups = _split_frames(value)
-        frames, tokens = max(group.stop - group.start for group in self._groups), value.shape[1]
-        rows = max(1, min(STRIP_ROWS, STRIP_NUMBERS // (frames * tokens)))
-        self._strips = _split(tokens, rows)
-        self._kept = self._multiply_reference()
-
-    def _multiply_reference(self) -> dict[tuple[int, int], Tensor]:
-        """Strips of r r^T by first frame and first row, as many as may be kept."""
-        kept: dict[tuple[int, int], Tensor] = {}
-        room = KEPT_NUMBERS
-        for frames in self._groups:
-            given = self._reference[frames]
-            for rows in self._strips:
-                room -= len(given) * (rows.stop - rows.start) * (given.shape[1] - rows.start)
-                if room < 0:
-                    return kept
-                kept[frames.start, rows.start] = torch.bmm(given[:, rows], given[:, rows.start:].mT)
-        return kept
-
-    def write(self, gradient: Tensor, losses: list[Tensor] | None) -> None:
-        """Make [N, HW, C] the term's gradient; its value joins `losses` if asked."""
-        for frames in self._groups:
-            value, pull = self._value[frames], gradient[frames]
-            inverse = _invert_lengths(value)
-            unit = value * inverse
-            # Made anew each time, so that the other term has the memory in between.
-            memory = value.new_empty(self._most_numbers(len(value)))
-            for rows in self._strips:
-                strip = self._subtract_products(unit, frames, rows, memory)
-                if losses is not None:
-                    size, corner = strip.abs(), rows.stop - rows.start
-                    both = size[..., :corner].sum() + 2 * size[..., corner:].sum()
-                    losses.append(both * self._weight)
-                _pull_tokens(pull, strip.sign_(), unit, rows)
-            # Through the normalisation: only what is across a token turns it. 2: G is symmetric.
-            along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
-            pull.addcmul_(unit, along, value=-1).mul_(inverse.mul_(2 * self._weight))
-
-    def _most_numbers(self, frames: int) -> int:
-        """Of a strip."""
-        tokens = self._value.shape[1]
-        return max(
-            frames * (rows.stop - rows.start) * (tokens - rows.start) for rows in self._strips
-        )
-
-    def _subtract_products(
-        self, unit: Tensor, frames: slice, rows: slice, memory: Tensor
-    ) -> Tensor:
-        """a a^T - r r^T of some rows, from the diagonal on, [frames, rows, HW - first row]."""
-        shape = (len(unit), rows.stop - rows.start, unit.shape[1] - rows.start)
-        strip = memory[: math.prod(shape)].view(shape)
-        left, right = unit[:, rows], unit[:, rows.start:].mT
-        kept = self._kept.get((frames.start, rows.start))
-        if kept is not None:
-            return torch.baddbmm(kept, left, right, beta=-1, out=strip)
-        given = self._reference[frames]
-        torch.bmm(left, right, out=strip)
-        return strip.baddbmm_(given[:, rows], given[:, rows.start:].mT, alpha=-1)
-
-
-def _pull_tokens(pull: Tensor, sign: Tensor, unit: Tensor, rows: slice) -> None:
-    """Apply a strip of a symmetric matrix to the tokens, both ways.
-
-    Args:
-        pull: [N, HW, C] added to. The strip of row 0 begins it: what was there does not count.
-        sign: [N, rows, HW - first row], from the diagonal on.
-        unit: [N, HW, C].
-    """
-    keep = 0 if rows.start == 0 else 1
-    pull[:, rows].baddbmm_(sign, unit[:, rows.start:], beta=keep)
-    if rows.stop < unit.shape[1]:
-        rest = sign[..., rows.stop - rows.start :].mT
-        pull[:, rows.stop :].baddbmm_(rest, unit[:, rows], beta=keep)
+    def step(self, frames: slice, gradient: Tensor, iteration: int) -> None:
+        """Update some frames; the gradient's memory is used up. Iterations count from 1."""
+        first, second, decay = self._first[frames], self._second[frames], BETAS[1] ** iteration
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.addcmul_(gradient, gradient, value=(1 - BETAS[1]) / decay)
+        # sqrt(decay second) / correction + epsilon, both sides of the fraction times `factor`.
+        factor = math.sqrt((1 - decay) / decay)
+        scale = torch.sqrt(second, out=gradient).add_(ADAM_EPSILON * factor)
+        rate = self._rate * factor / (1 - BETAS[0] ** iteration)
+        self._value[frames].addcdiv_(first, scale, value=-rate)
 
 
 class _TemporalTerm:
-    """weight * sum |disagreement along the ring|, some channels of all frames at a time."""
+    """weight * sum |disagreement along the ring|, some channels of a group's pairs at a time."""
 
-    def __init__(self, value: Tensor, motion: Disagreement, weight: float) -> None:
-        self._tokens, self._residual, self._weight = value.flatten(0, 1), motion.residual, weight
-        self._adjoint = replace(motion.adjoint, weight=motion.adjoint.weight * weight)
-        rows = motion.residual.count_rows(value.device)
-        self._channels = _split(value.shape[-1], CHANNEL_NUMBERS // rows)
+    def __init__(
+        self, value: Tensor, motions: Sequence[Disagreement], weight: float
+    ) -> None:
+        self._value, self._weight = value, weight
+        self._parts = [_weigh_adjoint(motion, weight) for motion in motions]
+        rows = max(motion.residual.count_rows(value.device) for motion in motions)
+        most = find_portions(value.device).channels
+        self._channels = split(value.shape[-1], most // rows)
 
-    def add(self, gradient: Tensor, losses: list[Tensor] | None) -> None:
-        """Add the term's gradient to [N, HW, C]; its value joins `losses` if asked."""
+    def add(
+        self, number: int, gradient: Tensor, following: Tensor, losses: list[Tensor] | None
+    ) -> None:
+        """Add the gradient of a group's pairs; their term's value joins `losses` if asked.
+
+        Args:
+            number: of the group.
+            gradient: [frames, HW, C] of the group.
+            following: of the next one, whose first frame is the last pair's second.
+        """
+        part = self._parts[number]
+        own = gradient.flatten(0, 1)
         for channels in self._channels:
-            residual = self._residual.apply(self._tokens[:, channels])
+            residual = part.residual.apply(self._pick_tokens(part.frames, channels))
             if losses is not None:
                 losses.append(residual.abs().sum() * self._weight)
-            gradient.flatten(0, 1)[:, channels].add_(self._adjoint.apply(residual.sign_()))
+            found = part.adjoint.apply(residual.sign_())
+            own[:, channels].add_(found[: len(own)])
+            if len(found) > len(own):
+                following[0, :, channels].add_(found[len(own) :])
+
+
+    def _pick_tokens(self, frames: slice, channels: slice) -> Tensor:
+        """Some channels of a group's frames and of the one after them, one token a row."""
+        tokens = self._value[frames, :, channels]
+        if len(tokens) < len(self._value):
+            following = frames.stop % len(self._value)
+            tokens = torch.cat([tokens, self._value[following, None, :, channels]])
+        return tokens.flatten(0, 1)
+
+
+def _weigh_adjoint(motion: Disagreement, weight: float) -> Disagreement:
+    adjoint = replace(motion.adjoint, weight=motion.adjoint.weight * weight)
+    return replace(motion, adjoint=adjoint)
 
 
 class FeatureLoss:
@@ -222,28 +138,50 @@ class FeatureLoss:
         """Prepare for `value` [N, HW, C], contiguous, which may change between calls."""
         frames, tokens, channels = value.shape
         rows = PUBLISHED_CHUNKS * frames
+        motions = target.motion.disagreements if target.motion is not None else ()
+        self._groups = [motion.frames for motion in motions] or split_frames(
+            frames, tokens * channels, value.device
+        )
         self._gram, self._temporal = None, None
         if target.reference is not None and target.spatial_weight:
             weight = target.spatial_weight / (rows * tokens * tokens)
-            self._gram = _GramTerm(value, target.reference, weight)
-        if target.motion is not None and target.motion.disagreement is not None:
+            self._gram = GramTerm(value, target.reference, weight, self._groups)
+        if motions:
             weight = TEMPORAL_WEIGHT / (rows * channels * tokens)
-            self._temporal = _TemporalTerm(value, target.motion.disagreement, weight)
-        self._gradient = torch.zeros_like(value)
+            self._temporal = _TemporalTerm(value, motions, weight)
+        self._value = value
 
-    def gradient(self, losses: list[Tensor] | None = None) -> Tensor:
-        """The gradient [N, HW, C], valid until the next call; it may be overwritten.
+    def gradients(
+        self, losses: list[Tensor] | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Every group of frames and its gradient [frames, HW, C], which may be overwritten.
+
+        A group may be changed as soon as it was yielded: none of the others needs it any more. So
+        the pairs of the last one come first, as one of them leads to frame 0; its own frames wait
+        for the pair that leads to them, and at most three gradients are held.
 
         Args:
             losses: takes the terms' values; their sum is the chunk's loss.
         """
-        gradient = self._gradient
-        if self._gram is not None:
-            self._gram.write(gradient, losses)
-        else:
-            gradient.zero_()
-        if self._temporal is not None:
-            self._temporal.add(gradient, losses)
+        last = len(self._groups) - 1
+        begun: dict[int, Tensor] = {}
+        for number in (last, *range(last)):
+            following = (number + 1) % (last + 1) if self._temporal is not None else number
+            for each in (number, following):
+                if each not in begun:
+                    begun[each] = self._begin(each, losses)
+            if self._temporal is not None:
+                self._temporal.add(number, begun[number], begun[following], losses)
+            if number != last:
+                yield self._groups[number], begun.pop(number)
+        yield self._groups[last], begun.pop(last)
+
+    def _begin(self, number: int, losses: list[Tensor] | None) -> Tensor:
+        """The spatial term's gradient of a group."""
+        gradient = torch.empty_like(self._value[self._groups[number]])
+        if self._gram is None:
+            return gradient.zero_()
+        self._gram.write(self._groups[number], gradient, losses)
         return gradient
 
 
@@ -260,7 +198,8 @@ def descend(
     loss, adam = FeatureLoss(value, target), _Adam(value, descent.rate)
     for iteration in range(1, descent.iterations + 1):
         losses: list[Tensor] | None = None if on_loss is None else []
-        adam.step(loss.gradient(losses), iteration)
+        for frames, gradient in loss.gradients(losses):
+            adam.step(frames, gradient, iteration)
         if on_loss is not None:
             on_loss(float(torch.stack(losses).sum()) if losses else 0.0)
 
@@ -288,8 +227,9 @@ def optimize_feature(
 ) -> Tensor:
     """Optimise the feature of one chunk [N, C, H, W]; float32 inside, the same dtype out.
 
-    Memory beside input and result: four copies of the chunk in float32 (value, gradient, two
-    moments), what is kept of the reference's Gram matrices, and a group of frames with a strip.
+    Memory beside input and result: three copies of the chunk in float32 (value, two moments),
+    gradients of three groups of frames, unit tokens of one with a strip of its Gram matrices, and
+    what is kept of the reference's (`portions`).
 
     Args:
         plain_statistics: restore the plain variance, not the published one.
@@ -304,8 +244,10 @@ def optimize_feature(
         descend(value, target, descent, on_loss=on_loss)
         offset = STATISTICS_EPSILON if plain_statistics else PUBLISHED_VARIANCE_OFFSET
         result = torch.empty_like(feature, memory_format=torch.contiguous_format)
-        for frames in _split_frames(value):  # a group at a time: no further copy of the chunk
+        groups = split_frames(len(value), value[0].numel(), value.device)
+        for frames in groups:  # one at a time: no further copy of the chunk
             found = rearrange(value[frames], "n (h w) c -> n c h w", h=feature.shape[-2])
+            found = found.contiguous()
             if restore:
                 found = restore_statistics(found, feature[frames].to(work), offset=offset)
             result[frames] = found

@@ -15,6 +15,7 @@ from fresco.guidance.attention import AttentionParts, Chains
 from fresco.guidance.batch import BatchGuidance
 from fresco.guidance.motion import FeatureMotion, make_feature_motion
 from fresco.guidance.optimization import Descent, OptimizationTarget, optimize_feature
+from fresco.guidance.portions import split_frames
 from fresco.guidance.ports import Chunk, Site, Step
 from fresco.guidance.reference import SpatialReference
 from fresco.guidance.schedule import GuidanceSchedule
@@ -50,7 +51,9 @@ class BatchMotion:
         """The motion at the size of a feature [N, C, H, W]."""
         size = (feature.shape[-2], feature.shape[-1])
         if size not in self._known:
-            self._known[size] = send(make_feature_motion(self._flow, size), feature.device)
+            groups = split_frames(len(feature), feature[0].numel(), feature.device)
+            motion = make_feature_motion(self._flow, size, groups=groups)
+            self._known[size] = send(motion, feature.device)
         return self._known[size]
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from fresco.errors import HostError
-from fresco.guidance.optimization import normalize_tokens
+from fresco.guidance.gram import normalize_tokens
 from fresco.guidance.ports import Chunk, Site
 
 Key = TypeVar("Key", Site, int)

@@ -85,9 +85,9 @@ def test_all_that_is_made_of_it_is_finite(value: float, cached: bool, tmp_path: 
     for part in (ring.forward, ring.backward, ring.forward_occlusion):
         assert part.isfinite().all()
     motion = make_feature_motion(ring, (4, 4))
-    assert motion.disagreement is not None
-    assert motion.disagreement.residual.weight.isfinite().all()
-    assert motion.disagreement.adjoint.weight.isfinite().all()
+    assert len(motion.disagreements) == 1
+    assert motion.disagreements[0].residual.weight.isfinite().all()
+    assert motion.disagreements[0].adjoint.weight.isfinite().all()
     assert compute_motion_saliency(ring).isfinite().all()
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     everything = torch.ones(3, 1, 32, 32)

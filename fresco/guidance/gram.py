@@ -1,0 +1,161 @@
+"""The spatial term of the feature optimisation: two Gram matrices, of which neither is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from fresco.guidance.portions import find_portions, split
+
+LEVELS = 32767
+"""Steps from 0 to 1 of a kept cosine, which is stored in 16 bits."""
+MOST_DOUBTFUL = 1 / 64
+"""Share of a strip from which on it is cheaper to multiply the reference's tokens again."""
+
+BLOCK = 16
+"""Rows that are looked through together for entries that are in doubt."""
+
+
+def normalize_tokens(feature: Tensor) -> Tensor:
+    """[N, C, H, W] -> float32 [N, HW, C] tokens of length 1; a zero token stays zero."""
+    work = torch.promote_types(feature.dtype, torch.float32)
+    tokens = rearrange(feature.detach().to(work), "n c h w -> n (h w) c").contiguous()
+    return tokens * _invert_lengths(tokens)
+
+
+def _invert_lengths(tokens: Tensor) -> Tensor:
+    """[N, HW, C] -> [N, HW, 1]; 0 for a zero token, which has no direction and gets no pull."""
+    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+    return length.reciprocal_().nan_to_num_(nan=math.nan, posinf=0)
+
+
+class GramTerm:
+    """weight * sum |a a^T - r r^T| of all frames, by strips of rows from the diagonal on.
+
+    Strips of r r^T are kept in 16 bits as far as memory is given. They decide the sign of an entry
+    unless it lies within their rounding; there both products are computed anew.
+    """
+
+    def __init__(
+        self, value: Tensor, reference: Tensor, weight: float, groups: Sequence[slice]
+    ) -> None:
+        """Prepare for `value` [N, HW, C], which may change between calls."""
+        self._value, self._reference, self._weight = value, reference, weight
+        portions, (count, tokens, _) = find_portions(value.device), value.shape
+        frames = max(group.stop - group.start for group in groups)
+        self._strips = split(tokens, min(portions.rows, portions.strip // (frames * tokens)))
+        areas = [(rows.stop - rows.start) * (tokens - rows.start) for rows in self._strips]
+        self._memory = value.new_empty(frames * max(areas))
+        self._unit = torch.empty_like(value[:frames])
+        room = min(int(portions.kept * value.numel() * 2), count * sum(areas))
+        self._kept = self._keep_products(groups, value.new_empty(room, dtype=torch.int16))
+
+    def _keep_products(
+        self, groups: Sequence[slice], memory: Tensor
+    ) -> dict[tuple[int, int], Tensor]:
+        """Strips of r r^T by first frame and first row, as many as the memory holds."""
+        kept: dict[tuple[int, int], Tensor] = {}
+        used = 0
+        for frames in groups:
+            given = self._reference[frames]
+            for rows in self._strips:
+                found = self._lend_strip(given, rows)
+                if used + found.numel() > memory.numel():
+                    return kept
+                torch.bmm(given[:, rows], given[:, rows.start :].mT, out=found)
+                place = memory[used : used + found.numel()].view(found.shape)
+                kept[frames.start, rows.start] = place.copy_(found.mul_(LEVELS).round_())
+                used += found.numel()
+        return kept
+
+    def _lend_strip(self, tokens: Tensor, rows: slice) -> Tensor:
+        """[frames, rows, HW - first row] of memory."""
+        shape = (len(tokens), rows.stop - rows.start, tokens.shape[1] - rows.start)
+        return self._memory[: math.prod(shape)].view(shape)
+
+    def write(self, frames: slice, pull: Tensor, losses: list[Tensor] | None) -> None:
+        """Make [frames, HW, C] the term's gradient; its value joins `losses` if asked."""
+        value, reference = self._value[frames], self._reference[frames]
+        inverse = _invert_lengths(value)
+        unit = torch.mul(value, inverse, out=self._unit[: len(value)])
+        for rows in self._strips:
+            difference = self._lend_strip(unit, rows)
+            if losses is not None:
+                _subtract_products(unit, reference, rows, difference)
+                losses.append(self._weight * _sum_sizes(difference, rows))
+            if not self._subtract_kept(unit, frames, rows, difference):
+                _subtract_products(unit, reference, rows, difference)
+            # 2: G is symmetric.
+            _pull_tokens(pull, difference.sign_(), unit, rows, 2 * self._weight)
+        # Through the normalisation: only what is across a token turns it.
+        along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
+        pull.addcmul_(unit, along, value=-1).mul_(inverse)
+
+    def _subtract_kept(self, unit: Tensor, frames: slice, rows: slice, difference: Tensor) -> bool:
+        """a a^T - r r^T with the right signs, from what is kept; False if nothing is."""
+        kept = self._kept.get((frames.start, rows.start))
+        if kept is None:
+            return False
+        difference.copy_(kept)
+        difference.baddbmm_(unit[:, rows], unit[:, rows.start :].mT, beta=-1 / LEVELS)
+        # Always 0, and what it pulls along a token does not count.
+        difference.diagonal(dim1=1, dim2=2).fill_(1)
+        found = _find_small(difference, 1 / LEVELS)
+        if len(found[0]) > MOST_DOUBTFUL * difference.numel():
+            del self._kept[frames.start, rows.start]  # as in plain areas, where both cosines are 1
+            return False
+        frame, row, column = found
+        row, column = row + rows.start, column + rows.start
+        difference[found] = _multiply(unit, frame, row, column) - _multiply(
+            self._reference[frames], frame, row, column
+        )
+        return True
+
+
+def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the entries of [frames, rows, columns] below a bound, of which there are few."""
+    size, rows = strip.abs(), strip.shape[1]
+    # Blocks first: to look at all entries would take as long as to multiply.
+    height = BLOCK if rows % BLOCK == 0 else rows
+    blocks = size.unflatten(1, (-1, height))
+    frame, block, column = (blocks.amin(2) < bound).nonzero(as_tuple=True)
+    number, row = (blocks[frame, block, :, column] < bound).nonzero(as_tuple=True)
+    return frame[number], block[number] * height + row, column[number]
+
+
+def _multiply(tokens: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Single products of [N, HW, C] tokens."""
+    return tokens[frame, row].mul_(tokens[frame, column]).sum(-1)
+
+
+def _subtract_products(
+    unit: Tensor, reference: Tensor, rows: slice, difference: Tensor
+) -> None:
+    """Make the strip a a^T - r r^T."""
+    torch.bmm(unit[:, rows], unit[:, rows.start :].mT, out=difference)
+    difference.baddbmm_(reference[:, rows], reference[:, rows.start :].mT, alpha=-1)
+
+
+def _sum_sizes(difference: Tensor, rows: slice) -> Tensor:
+    """Sum of the sizes of a strip and of what mirrors it."""
+    size, corner = difference.abs(), rows.stop - rows.start
+    return size[..., :corner].sum() + 2 * size[..., corner:].sum()
+
+
+def _pull_tokens(pull: Tensor, sign: Tensor, unit: Tensor, rows: slice, weight: float) -> None:
+    """Apply a strip of a symmetric matrix to the tokens, both ways.
+
+    Args:
+        pull: [N, HW, C] added to. The strip of row 0 begins it: what was there does not count.
+        sign: [N, rows, HW - first row], from the diagonal on.
+        unit: [N, HW, C].
+    """
+    keep = 0 if rows.start == 0 else 1
+    pull[:, rows].baddbmm_(sign, unit[:, rows.start :], beta=keep, alpha=weight)
+    if rows.stop < unit.shape[1]:
+        rest = sign[..., rows.stop - rows.start :].mT
+        pull[:, rows.stop :].baddbmm_(rest, unit[:, rows], beta=keep, alpha=weight)
