@@ -39,7 +39,8 @@ from fresco.workspace import frame_name, read_image, write_image
 Frame = NDArray[np.uint8]
 
 MODEL = Path(__file__).resolve().parents[1] / "demo" / "model" / "fresco-demo.safetensors"
-OFF = dict(PRESETS["off"])
+OFF = {part: False for part in PRESETS["off"] if part != "consensus"}
+"""The published parts, all off."""
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "frame by frame": OFF,
     "spatial-guided attention": OFF | {"spatial_attention": True},

@@ -105,14 +105,23 @@ def propagate_segment(
         )
         _gather_evidence(job, scratch, check)
 
-        def write(found: tuple[int, Sides]) -> None:
-            write_image(job.path(found[0]), render(found[1], job.blend))
-
         judged: dict[int, FrameJudgement] = {}
         chosen = _select_sides(job, missing, carriers, scratch, check, judged, seam=engine.seam)
+        held: list[Image] = []
+
+        def write(found: tuple[int, Sides]) -> None:
+            image = render(found[1], job.blend)
+            if found[0] == missing[-1]:
+                held.append(image)
+            else:
+                write_image(job.path(found[0]), image)
+
         for _ in map_in_order(write, chosen, job.threads):
             pass
+        # The last frame says that the segment is done, so it comes behind what is known of all.
         write_judgements(name_judgements(job.folder, job.first, job.last), judged)
+        for image in held:
+            write_image(job.path(missing[-1]), image)
     return len(missing)
 
 

@@ -26,7 +26,8 @@ NEWER = {
     ("sampling", "lora_dir"), ("sampling", "embeddings_dir"), ("sampling", "prediction"),
     ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
     ("output", "name"), ("propagation", "resolution"), ("propagation", "guides"),
-    ("flow", "path"), *(("mask", name) for name in ("source", "path", "invert", "feather")),
+    ("flow", "path"), ("guidance", "consensus"),
+    *(("mask", name) for name in ("source", "path", "invert", "feather")),
 }
 """Options that version 0.1 did not have."""
 

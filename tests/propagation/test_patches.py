@@ -21,7 +21,7 @@ from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import SegmentJob
 from fresco.workspace import frame_name, read_image, write_image
 from tests.helpers.fake_ebsynth import fake_program
-from tests.helpers.scenes import SlidingScene, make_jobs, negative
+from tests.helpers.scenes import SlidingScene, contents, list_pictures, make_jobs, negative
 
 SCENE = SlidingScene(7, square=0)
 KEYS = [0, 6]
@@ -65,8 +65,7 @@ def test_every_frame_is_near_the_moved_style(
         inner = picture(job.path(frame))[::scale, ::scale][:, 12:-12]
         assert np.abs(inner - wanted[:, 12:-12]).mean() < 12
     assert asked(fake) == [12, 9, 12, 9, 12] * 2
-    assert [path.name for path in sorted(job.folder.iterdir())] == [
-        frame_name(frame) for frame in job.interior]
+    assert list_pictures(contents(job.folder)) == [frame_name(frame) for frame in job.interior]
 
 
 @pytest.fixture

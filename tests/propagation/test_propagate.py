@@ -14,7 +14,7 @@ from fresco.flow.dis import DisEstimator
 from fresco.propagation.propagate import propagate_segment
 from fresco.settings import BlendSettings
 from fresco.workspace import frame_name, read_image
-from tests.helpers.scenes import SlidingScene, make_jobs, negative
+from tests.helpers.scenes import SlidingScene, contents, list_pictures, make_jobs, negative
 
 SCENE = SlidingScene(7)
 KEYS = [0, 6]
@@ -42,12 +42,16 @@ def test_frames_between_are_the_true_ones(tmp_path: Path, blend: BlendSettings) 
         assert error(tmp_path, frame, wanted) < 0.35 * fade
 
 
-def test_nothing_is_left_in_the_folder_but_frames(tmp_path: Path) -> None:
+def test_nothing_is_left_in_the_folder_but_frames_and_what_is_known_of_them(
+    tmp_path: Path
+) -> None:
     (job,) = make_jobs(SCENE, KEYS, tmp_path)
     propagate_segment(job, DisEstimator())
-    assert sorted(path.name for path in job.folder.iterdir()) == [
-        frame_name(frame) for frame in range(1, 6)
-    ]
+    names = [frame_name(frame) for frame in range(1, 6)]
+    files = contents(job.folder)
+    assert list_pictures(files) == names
+    assert set(files) == {*names, *(f"sides/{name}" for name in names),
+                          "judged-000000-000006.json"}
 
 
 def test_a_still_scene_shows_the_keys_themselves(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ def test_replaced_anywhere_nothing_of_a_mixture_stays(
 ) -> None:
     first, other = sources
     source = copy_source(first, tmp_path / "in")
-    settings, output = make_settings(), tmp_path / "a" / "result.mp4"
+    # Nothing is scanned where the keyframes are given and cuts do not count.
+    settings = from_dict({"keyframes": {"detect_shots": stage == "scan"}}, make_settings())
+    output = tmp_path / "a" / "result.mp4"
     clean = tmp_path / "clean" / "result.mp4"
     propagate_keys(source, keys, clean, settings, Progress())
     change = Change(stage, lambda: replace_source(source, other), done)

@@ -115,11 +115,12 @@ def test_what_an_interrupted_run_kept_is_made_anew(
     '{"changes": ["a", 0, 0, 0, 0, 0, 0], "cuts": [0, 0, 0, 0, 0, 0, 0]}', "\x00", "1" * 10_000,
 ])
 def test_an_odd_scan_is_made_anew(inputs: tuple[Path, Path, Path], text: str) -> None:
-    propagate_keys(*inputs, SETTINGS, Progress())
+    settings = from_dict({"keyframes": {"detect_shots": True}}, SETTINGS)  # else nothing is scanned
+    propagate_keys(*inputs, settings, Progress())
     (scan,) = inputs[2].parent.glob("*.fresco/scan*.json")
     expected = scan.read_bytes()
     scan.write_text(text)
-    propagate_keys(*inputs, SETTINGS, Progress())
+    propagate_keys(*inputs, settings, Progress())
     assert scan.read_bytes() == expected
 
 

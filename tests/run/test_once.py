@@ -35,7 +35,7 @@ from tests.helpers.clips import moving_texture, write_clip
 from tests.helpers.job_bench import ended
 from tests.helpers.job_environment import TinyEnvironment, tiny_settings
 from tests.helpers.motion_scenes import Still
-from tests.helpers.scenes import SlidingScene, make_jobs
+from tests.helpers.scenes import SlidingScene, contents, make_jobs
 
 FRAMES = 10
 
@@ -275,7 +275,7 @@ def test_motion_estimated_ahead_is_what_segments_are_made_from(
             jobs = [dataclasses.replace(job, motion=ahead.folder) for job in jobs]
         with Progress().stage("propagate", 6) as stage:
             run_segments(jobs, 1, stage, **how)
-        return {path.name: path.read_bytes() for path in jobs[0].folder.iterdir()}
+        return contents(jobs[0].folder)
 
     seen = fill("dis")
     monkeypatch.setattr("fresco.propagation.executor.create_estimator", lambda *_: Still())

@@ -4,21 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from fresco.server.ports import Environment, Offer
 from fresco.webui.tab.text import describe_error, render_note
-from fresco.webui.tab.values import AS_SAMPLER
+from fresco.webui.tab.values import TAKEN_NUMBERS, read_img2img
 from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
-
-_NUMBERS = {
-    "steps": (int, 1, 1000), "strength": (float, 0, 1), "guidance_scale": (float, 0, 50),
-    "seed": (int, -1, 2**63 - 1),
-}
-"""Options that are taken from img2img, with their types and ranges there."""
 
 
 def make_prompt_tools(
@@ -73,7 +66,7 @@ def bind_img2img(environment: Environment, controls: Any, told: Any) -> None:
     button = gr.Button(
         "Take over from img2img", elem_id="fresco_from_img2img", size="sm", visible=HIDDEN
     )
-    names = ("prompt", "negative_prompt", *_NUMBERS)
+    names = ("prompt", "negative_prompt", *TAKEN_NUMBERS)
     targets = controls.named(*(("sampling", name) for name in names))
     hosts = [controls.host[name] for name in ("model", "sampler", "scheduler")]
 
@@ -91,27 +84,3 @@ def bind_img2img(environment: Environment, controls: Any, told: Any) -> None:
         return *updates, render_note(f"Taken over from img2img.{said}", "good")
 
     on(button.click, take, [sent], [*targets, *hosts, told], script="fresco.img2img")
-
-
-def read_img2img(
-    found: Mapping[str, Any], offer: Offer
-) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """What the page of img2img holds, as options and host options; and what is not offered."""
-    values: dict[str, Any] = {
-        name: str(found.get(name) or "") for name in ("prompt", "negative_prompt")
-    }
-    for name, (kind, low, high) in _NUMBERS.items():
-        try:
-            number = kind(float(found[name])) if kind is float else int(found[name])
-        except (KeyError, TypeError, ValueError):
-            continue
-        values[name] = min(high, max(low, number))
-    host, missing = {}, []
-    for name, names in (("model", offer.models), ("sampler", offer.samplers),
-                        ("scheduler", (AS_SAMPLER, *offer.schedulers))):
-        wanted = str(found.get(name) or "")
-        if wanted in names:
-            host[name] = wanted
-        elif wanted:
-            missing.append(wanted)
-    return values, host, missing

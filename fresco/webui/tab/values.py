@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.server.ports import Offer
 from fresco.settings import Entry, FrescoSettings, entries, from_dict
 from fresco.webui.tab.timeline import format_words, import_keys, import_words
 
@@ -22,6 +23,13 @@ AS_SAMPLER = "Automatic"
 """Choice of the sampler's own noise schedule."""
 LANCZOS = "Lanczos (none)"
 """Choice of no upscaler; some hosts list a Lanczos of their own."""
+
+
+TAKEN_NUMBERS = {
+    "steps": (int, 1, 1000), "strength": (float, 0, 1), "guidance_scale": (float, 0, 50),
+    "seed": (int, -1, 2**63 - 1),
+}
+"""Options that are taken from img2img, with their types and ranges there."""
 
 
 def list_entries() -> tuple[Entry, ...]:
@@ -94,3 +102,27 @@ def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
         else:
             values += [NO_CONTROL, *(None for _ in range(_UNIT - 1))]
     return [*values, host.upscaler or LANCZOS]
+
+
+def read_img2img(
+    found: Mapping[str, Any], offer: Offer
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """What the page of img2img holds, as options and host options; and what is not offered."""
+    values: dict[str, Any] = {
+        name: str(found.get(name) or "") for name in ("prompt", "negative_prompt")
+    }
+    for name, (kind, low, high) in TAKEN_NUMBERS.items():
+        try:
+            number = kind(float(found[name])) if kind is float else int(found[name])
+        except (KeyError, TypeError, ValueError):
+            continue
+        values[name] = min(high, max(low, number))
+    host, missing = {}, []
+    for name, names in (("model", offer.models), ("sampler", offer.samplers),
+                        ("scheduler", (AS_SAMPLER, *offer.schedulers))):
+        wanted = str(found.get(name) or "")
+        if wanted in names:
+            host[name] = wanted
+        elif wanted:
+            missing.append(wanted)
+    return values, host, missing

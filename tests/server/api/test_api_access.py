@@ -156,7 +156,7 @@ def test_a_check_of_the_host_counts_besides(
         known, name = {"cookie": "known"}, basic("ann", "word")
         assert "user" in server.refused(401, "GET", "jobs", params=known)
         assert "cookie" in server.refused(401, "GET", "jobs?cookie=other", headers=name)
-        assert server.json("GET", "jobs", params=known, headers=name) == {"jobs": []}
+        assert server.json("GET", "jobs", params=known, headers=name)["jobs"] == []
 
 
 def test_who_is_logged_in_on_the_page_may_read_but_not_change(

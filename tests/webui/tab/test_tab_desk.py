@@ -11,7 +11,7 @@ from fresco.run.embedded import describe_settings
 from fresco.server.ports import Offer
 from fresco.settings import FrescoSettings, from_dict
 from fresco.video.png_text import add_text
-from fresco.webui.tab.prompt import read_img2img
+from fresco.webui.tab.values import read_img2img
 from tests.helpers.job_environment import CANNY
 from tests.helpers.tab_browser import QUICK, TabPage, missing_browser
 
