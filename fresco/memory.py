@@ -82,3 +82,10 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     library.mallopt(_TRIM_THRESHOLD, _MOST_FREED)
     library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+
+
+def trim_memory() -> None:
+    """Give the system back what this process has freed, where the C library is glibc: blocks that
+    `keep_freed_memory` keeps, once what comes next has others."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

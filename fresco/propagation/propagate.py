@@ -27,6 +27,7 @@ from fresco.errors import PropagationError
 from fresco.flow.arrays import Flow, Map, Mask, remap
 from fresco.flow.interface import FrameEstimator
 from fresco.flow.motion import estimate_motion
+from fresco.memory import trim_memory
 from fresco.progress import never_stop
 from fresco.propagation.ahead import map_in_order, run_side_by_side
 from fresco.propagation.carriers import Carrier, CarryStep, carry_all
@@ -104,6 +105,7 @@ def propagate_segment(
              for back in (False, True)], check, job.threads,
         )
         _gather_evidence(job, scratch, check)
+        trim_memory()
 
         judged: dict[int, FrameJudgement] = {}
         chosen = _select_sides(job, missing, carriers, scratch, check, judged, seam=engine.seam)
@@ -122,6 +124,7 @@ def propagate_segment(
         write_judgements(name_judgements(job.folder, job.first, job.last), judged)
         for image in held:
             write_image(job.path(missing[-1]), image)
+    trim_memory()
     return len(missing)
 
 
