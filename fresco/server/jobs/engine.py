@@ -478,9 +478,11 @@ class JobEngine:
             if state is State.CANCELLED and self._table.status(job).state is State.RUNNING:
                 self._table.change(job, State.CANCELLING)
             told = self._table.change(job, state, ended=time.time(), seconds_left=None, **changes)
+            # Before anybody can delete the job.
+            request, folder = self._table.request(job), self._store.folder(job)
             self._end_run(job, state)
         if not self._closing:
-            self._ended(told, self._table.request(job), self._store.folder(job))
+            self._ended(told, request, folder)
 
     def _look_ahead(self, job: str) -> Outlook:
         """What is known of how long a job takes."""

@@ -1,6 +1,5 @@
 """Masks drawn in the tab: the page paints them, and sends them with the job."""
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import dataclasses
@@ -9,25 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from fresco.errors import SettingsError
 from fresco.server.encoded import decode_base64
 from fresco.server.images import decode_sent_image
 from fresco.server.service import Service
 from fresco.settings import FrescoSettings
-from fresco.webui.widgets.events import HIDDEN, keep_unsaved
 from fresco.workspace import frame_name, write_image
 
 _LARGEST, _MOST = 16_000_000, 200
 """Letters of one drawing, and drawings of one job."""
 _LAST_FRAME = 10**9
-
-
-def make_drawing_board() -> Any:
-    """Where masks are drawn (javascript/fresco_mask.js). Returns the text that holds them."""
-    gr.HTML('<div id="fresco_mask_board"></div>')
-    return keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_mask_drawings"))
 
 
 def place_drawings(service: Service, settings: FrescoSettings, text: str) -> FrescoSettings:

@@ -13,7 +13,6 @@ import gradio as gr
 from fresco.hosts.options import ControlUnit, choose_module, find_control_notes
 from fresco.server.ports import Environment, Offer
 from fresco.settings import PRESETS
-from fresco.webui.tab.drawings import make_drawing_board
 from fresco.webui.tab.prompt import bind_img2img, make_prompt_tools
 from fresco.webui.tab.text import HOST_LABELS, render_note
 from fresco.webui.tab.values import (
@@ -23,7 +22,7 @@ from fresco.webui.tab.values import (
     UNITS,
     list_entries,
 )
-from fresco.webui.widgets.events import keep_unsaved, on
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 from fresco.webui.widgets.setting import make_setting_control
 
 _NO_MODULE = "none"
@@ -195,7 +194,7 @@ def make_option_sections(controls: SettingControls, offer: Offer) -> None:
         controls.rest("flow")
     with gr.Accordion("Mask", open=False, elem_id="fresco_section_mask"):
         controls.rest("mask")
-        controls.drawings = make_drawing_board()
+        controls.drawings = _make_drawing_board()
     with gr.Accordion("Output", open=False, elem_id="fresco_section_output"):
         controls.rest("output")
 
@@ -221,3 +220,7 @@ def _first(names: Sequence[str]) -> str | None:
     return names[0] if names else None
 
 
+def _make_drawing_board() -> Any:
+    """Where masks are drawn (javascript/fresco_mask.js). Returns the text that holds them."""
+    gr.HTML('<div id="fresco_mask_board"></div>')
+    return keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_mask_drawings"))

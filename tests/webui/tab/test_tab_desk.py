@@ -80,7 +80,7 @@ def test_waiting_is_told(page: TabPage, clip: Path) -> None:
     page.press("#fresco_wait input")
     page.until("document.querySelector('#fresco_wait input').checked")
     page.open_clip(clip)
-    page.put(**{**QUICK, "sampling_steps": 150, "sampling_strength": 1, "sampling_seed": 5})
+    page.put(**{**QUICK, "sampling_steps": 600, "sampling_strength": 1, "sampling_seed": 5})
     page.press("#fresco_run_preview")
     page.until("document.querySelector('#fresco_preview img')?.naturalWidth > 0")
     page.until("/^[0-9]+ %.* FRESCO$/.test(document.title)")
