@@ -183,9 +183,10 @@ def page(output: Path, painted: Painted | None = None) -> str:
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report["notes"])
     parts = [
         "<h1>FRESCO video to video</h1>",
+        *(_render_painted(Path(report["source"]), painted) if painted else ()),
+        "<h2>Translated</h2>",
         f"<p>Prompt: <b>{html.escape(report['settings']['sampling']['prompt'])}</b></p>",
         f"<p>{html.escape(facts)}</p>", *clips,
-        *(_render_painted(Path(report["source"]), painted) if painted else ()),
         f"<h2>{_name_measured(report)}, in numbers</h2>", charts(report["measures"]["frames"]),
         "<h2>Keyframes alone, before anything is carried</h2>",
         charts(report["measures"]["keyframes"]),
