@@ -486,11 +486,13 @@ class JobEngine:
 
     def _look_ahead(self, job: str) -> Outlook:
         """What is known of how long a job takes."""
-        done = [each.id for each in self._table.statuses() if each.state is State.DONE]
-        past = tuple(
-            PastJob(self._table.request(each), self._store.stages(each)) for each in done[:_PAST]
-        )
-        request = self._table.request(job)
+        with self._table.changed:  # so that none of them is deleted meanwhile
+            done = [each.id for each in self._table.statuses() if each.state is State.DONE]
+            past = tuple(
+                PastJob(self._table.request(each), self._store.stages(each))
+                for each in done[:_PAST]
+            )
+            request = self._table.request(job)
         return Outlook(request, past, self._count_frames(request))
 
     def _attempt(

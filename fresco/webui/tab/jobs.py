@@ -92,6 +92,8 @@ def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | N
         before, state = service.engine.request(job), service.engine.status(job).state
     except UnknownJobError:
         return None
+    if before.goal is Goal.PROPAGATION and request.goal is not Goal.PROPAGATION:
+        return None  # keyframes from elsewhere are no beginning of a translation
     request = dataclasses.replace(request, title=before.title)  # it may have been renamed
     reach, asked = _REACH.get(before.goal, 9), _REACH[request.goal]
     again = before.goal is Goal.KEYFRAME
