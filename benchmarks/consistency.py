@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ablation import MODEL, OFF, Frame, colour_distance
+from benchmarks.ablation import MODEL, OFF, Frame, colour_distance, variant_settings
 from benchmarks.clips import packaged_clip
 from fresco.flow.estimator import create_estimator
 from fresco.guidance.ports import BatchRequest, BatchResult, SamplingGuide
@@ -32,7 +32,7 @@ from fresco.metrics import Metrics
 from fresco.progress import Progress, Stage
 from fresco.run.clip import Clip
 from fresco.run.translate import detect_keyframes, translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.workspace import frame_name, read_image, write_image
 
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
@@ -65,24 +65,6 @@ class OwnNoise:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._host, name)
-
-
-def make_settings(options: argparse.Namespace, parts: Mapping[str, bool]) -> FrescoSettings:
-    """The options of one row."""
-    last = options.first + (options.keyframes - 1) * options.every
-    keys = ",".join(map(str, range(options.first, last + 1, options.every)))
-    return from_dict({
-        "keyframes": {"keys": keys, "batch_size": options.batch_size, "detect_shots": False},
-        "flow": {"estimator": "dis", "offline": True},
-        "guidance": dict(parts),
-        "sampling": {
-            "model": str(options.model), "prompt": options.prompt, "steps": options.steps,
-            "strength": options.strength, "guidance_scale": options.guidance_scale,
-            "resolution": options.resolution, "seed": options.seed,
-        },
-        "propagation": {"enabled": False},
-        "output": {"first_frame": options.first, "last_frame": last},
-    })
 
 
 def measure(
@@ -127,7 +109,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt", default="a watercolour painting")
     parser.add_argument("--noise", choices=("shared", "each"), default="shared")
     parser.add_argument("--first", type=int, default=0, help="first frame")
-    parser.add_argument("--keyframes", type=int, default=14)
+    parser.add_argument("--keyframes", dest="frames", type=int, default=14)
     parser.add_argument("--every", type=int, default=6, help="frames from one to the next")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
@@ -142,7 +124,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for path in options.clips or [packaged_clip("bigbuckbunny.mp4")]:
         rows[path.name] = {}
         for name in options.only or VARIANTS:
-            settings = make_settings(options, VARIANTS[name])
+            settings = variant_settings(options, VARIANTS[name])
             host: Any = load_host(settings.sampling, offline=True)
             if options.noise == "each":
                 host = OwnNoise(host, settings)

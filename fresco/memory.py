@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from fresco.errors import OutOfMemoryError
 
@@ -77,15 +78,19 @@ def keep_freed_memory() -> None:
     Arrays of a frame are some megabytes. glibc gives such blocks back to the system as they are
     freed, and a system's new pages cost more time than much of what is done with them.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    library = ctypes.CDLL(None)
-    library.mallopt(_TRIM_THRESHOLD, _MOST_FREED)
-    library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+    if (library := _find_glibc()) is not None:
+        library.mallopt(_TRIM_THRESHOLD, _MOST_FREED)
+        library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
 
 
 def trim_memory() -> None:
     """Give the system back what this process has freed, where the C library is glibc: blocks that
     `keep_freed_memory` keeps, once what comes next has others."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if (library := _find_glibc()) is not None:
+        library.malloc_trim(0)
+
+
+@lru_cache(maxsize=1)
+def _find_glibc() -> ctypes.CDLL | None:
+    """The C library of this process if it is glibc; looked for in the interpreter's file, once."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

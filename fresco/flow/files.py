@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
-from fresco.flow.arrays import Flow, Mask
+from fresco.flow.arrays import Flow, Mask, resize_flow
 
 SUFFIXES = frozenset({".npz", ".flo", ".exr"})
 """Endings of files that hold motion."""
@@ -56,15 +56,10 @@ class FileFlow:
         height, width = self.flow.shape[:2]
         if (width, height) == size:
             return self
-        smaller = size[0] < width
-        scaled = np.asarray(cv2.resize(
-            self.flow, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        ), np.float32)
-        scaled *= np.array([size[0] / width, size[1] / height], np.float32)
         hidden = None if self.hidden is None else np.asarray(cv2.resize(
             self.hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
         ), np.uint8) > 0
-        return FileFlow(scaled, hidden)
+        return FileFlow(resize_flow(self.flow, size[::-1]), hidden)
 
 
 @dataclass(frozen=True, slots=True)

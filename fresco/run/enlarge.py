@@ -14,6 +14,7 @@ from fresco.planning.keyframes import KeyframePlan
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip
 from fresco.run.context import RunContext, log_stage, resize_run
+from fresco.run.propagate import ORIGIN, read_origin
 from fresco.run.result import ImageLookup
 from fresco.settings import FrescoSettings
 from fresco.video.size import carried_size, scale_frame
@@ -22,7 +23,6 @@ from fresco.workspace import (
     digest_content,
     frame_name,
     read_image,
-    read_json,
     write_image,
     write_json,
 )
@@ -41,9 +41,6 @@ class UpscalingHost(Protocol):
         """An image [H, W, 3] at a larger size (width, height)."""
         ...
 
-
-_ORIGIN = "keyframes.json"
-"""File beside enlarged keyframes: which images they were made from."""
 
 
 def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]:
@@ -73,8 +70,7 @@ def enlarge_keyframes(
     folder = run.workspace.folder("enlarged", digest(keys.folder.name, size, upscaler))
     numbers = [number for plan in plans for number in plan.keyframes]
     now = {str(n): digest_content(keys.folder / frame_name(n)) for n in numbers}
-    known = read_json(folder / _ORIGIN)
-    before = known if isinstance(known, dict) else {}
+    before = read_origin(folder) or {}
     with log_stage("enlarge"), run.progress.stage("enlarge", len(numbers)) as stage:
         for number in numbers:
             target = folder / frame_name(number)
@@ -89,7 +85,7 @@ def enlarge_keyframes(
                     image = host.enlarge(image, size)
                 write_image(target, scale_frame(image, size))
             stage.advance()
-    write_json(folder / _ORIGIN, now)
+    write_json(folder / ORIGIN, now)
     return resize_run(run, size), folder
 
 

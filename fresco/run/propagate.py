@@ -38,8 +38,8 @@ from fresco.workspace import (
 
 log = logging.getLogger("fresco")
 
-_ORIGIN = "keyframes.json"
-"""File beside frames that were carried: which keyframes they were made from."""
+ORIGIN = "keyframes.json"
+"""File beside what was made of keyframes: which ones, by their digests."""
 DRAFT_FLOW = FlowSettings(estimator="dis")
 """Of drafts, which find motion by themselves: no worker loads a network for them."""
 
@@ -91,9 +91,9 @@ def propagate_frames(
 
 
 def read_origin(folder: Path) -> dict[str, str] | None:
-    """The digest of each keyframe, by its number, that the frames of a folder were made from; None:
+    """The digest of each keyframe, by its number, that the images of a folder were made from; None:
     the folder does not say."""
-    known = read_json(folder / _ORIGIN)
+    known = read_json(folder / ORIGIN)
     if not isinstance(known, dict):
         return None
     return {str(number): str(content) for number, content in known.items()}
@@ -120,7 +120,7 @@ def _drop_outdated(
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise explain(error, path) from error
-    write_json(folder / _ORIGIN, now)
+    write_json(folder / ORIGIN, now)
 
 
 def _drop_scratch(folder: Path) -> None:
