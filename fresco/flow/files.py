@@ -59,7 +59,7 @@ class FileFlow:
         hidden = None if self.hidden is None else np.asarray(cv2.resize(
             self.hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
         ), np.uint8) > 0
-        return FileFlow(resize_flow(self.flow, size[::-1]), hidden)
+        return FileFlow(resize_flow(self.flow, (size[1], size[0])), hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,6 @@ class FlowFiles:
 
     paths: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
     """For `forward` and `backward`: number -> file."""
-
-    def read(self, direction: str, number: int) -> FileFlow:
-        """The motion of a frame's pixels in a direction."""
-        return read_flow(self.paths[direction][number], direction)
 
 
 def list_flow_files(folder: Path) -> FlowFiles:

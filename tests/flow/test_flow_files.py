@@ -53,7 +53,7 @@ def test_flo_and_npz_are_read_as_they_were_written(tmp_path: Path) -> None:
     found = list_flow_files(tmp_path)
     assert {d: list(paths) for d, paths in found.paths.items()} == {
         "forward": [3], "backward": [4]}
-    assert np.array_equal(found.read("forward", 3).flow, flow)
+    assert np.array_equal(read_flow(found.paths["forward"][3], "forward").flow, flow)
     assert measure_flow(ahead, "forward") == (7, 5)
     hidden = np.zeros((5, 7), np.uint8)
     hidden[2, 3] = 1

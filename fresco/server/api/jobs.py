@@ -41,8 +41,6 @@ from fresco.settings import FrescoSettings, validated
 from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9
-_QUALITY = 85
-"""Of JPEG."""
 _MOST_DRAFTS = 4
 """Drafts drawn at once; each keeps a core busy."""
 _FRESH = {
