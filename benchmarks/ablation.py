@@ -30,10 +30,11 @@ from fresco.flow.estimator import create_estimator
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.metrics import Metrics, measure_edge_agreement
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
 from fresco.run.translate import translate
-from fresco.settings import PRESETS, FrescoSettings, from_dict
+from fresco.settings import PRESETS, FrescoSettings
 from fresco.workspace import frame_name, read_image, write_image
 
 Frame = NDArray[np.uint8]

@@ -64,7 +64,7 @@ def test_importing_everything_leaves_the_process_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "fresco.settings", "fresco.errors", "fresco.cli.main", "fresco.propagation.executor",
+    "fresco.options", "fresco.errors", "fresco.cli.main", "fresco.propagation.executor",
     "fresco.run.translate",
 ])
 def test_light_modules_do_not_load_torch(name: str) -> None:

@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fresco.errors import SettingsError
-from fresco.settings import (
-    PRESETS,
+from fresco.options import (
     Entry,
-    FrescoSettings,
-    GuidanceSettings,
-    Option,
     cache_settings,
     check_value,
     entries,
@@ -27,6 +23,7 @@ from fresco.settings import (
     to_dict,
     validated,
 )
+from fresco.settings import PRESETS, FrescoSettings, GuidanceSettings, Option
 
 ENTRIES = list(entries())
 

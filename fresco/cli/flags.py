@@ -10,17 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.options import Entry, check_value, entries, from_dict, range_text, rename_options
 from fresco.planning.parsing import parse_key_prompts
-from fresco.settings import (
-    PRESETS,
-    Entry,
-    FrescoSettings,
-    check_value,
-    entries,
-    from_dict,
-    range_text,
-    rename_options,
-)
+from fresco.settings import PRESETS, FrescoSettings
 
 RESERVED = frozenset(
     {"help", "version", "config", "preset", "preview", "workspace", "output", "quiet", "verbose",

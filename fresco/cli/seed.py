@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fresco.settings import RANDOM_SEED, FrescoSettings, draw_seed
+from fresco.options import draw_seed
+from fresco.settings import RANDOM_SEED, FrescoSettings
 from fresco.workspace import read_json, write_json
 
 log = logging.getLogger("fresco")

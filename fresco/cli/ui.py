@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from fresco.cli.flags import add_flags, given_flags
 from fresco.errors import HostError, SettingsError
+from fresco.options import from_dict
 from fresco.server.ports import Limits
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 
 if TYPE_CHECKING:
     from fresco.ui.environment import Choices

@@ -11,9 +11,10 @@ from fresco.config.official import import_fresco
 from fresco.config.rerender import import_rerender
 from fresco.config.translation import ImportedRun, ImportReport
 from fresco.errors import SettingsError
+from fresco.options import entries, to_dict
 from fresco.planning.parsing import read_json_text
 from fresco.run.embedded import MARK, RUN_FORMAT, check_nested, read_embedded
-from fresco.settings import FrescoSettings, entries, to_dict
+from fresco.settings import FrescoSettings
 from fresco.video.containers import HOLD_SETTINGS
 from fresco.workspace import follow_link, write_json
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.settings import RANDOM_SEED, FrescoSettings, entries, from_dict
+from fresco.options import entries, from_dict
+from fresco.settings import RANDOM_SEED, FrescoSettings
 
 CONTROLS = {
     "hed": "lllyasviel/sd-controlnet-hed",

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from fresco.blending.selection import PATCH_SEAM, SEAM
 from fresco.errors import PropagationError
+from fresco.options import cache_settings
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
 from fresco.propagation.grid import choose_grid
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
-from fresco.settings import DRAFT, FrescoSettings, PropagationSettings, cache_settings
+from fresco.settings import DRAFT, FrescoSettings, PropagationSettings
 from fresco.workspace import digest
 
 if TYPE_CHECKING:

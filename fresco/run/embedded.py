@@ -11,8 +11,9 @@ from typing import Any
 
 from fresco import __version__
 from fresco.errors import SettingsError
+from fresco.options import Entry, entries, from_dict, image_settings
 from fresco.planning.parsing import check_key_prompts, read_json_text
-from fresco.settings import Entry, FrescoSettings, entries, from_dict, image_settings
+from fresco.settings import FrescoSettings
 
 MARK = "fresco_run"
 """Key that tells a run's settings from other JSON; its value is `RUN_FORMAT`."""

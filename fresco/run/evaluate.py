@@ -9,6 +9,7 @@ from typing import Any
 from fresco import __version__
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
+from fresco.options import cache_settings, to_dict
 from fresco.planning.keyframes import KeyframePlan
 from fresco.propagation.engine import ENGINES, AnyEngine
 from fresco.run.batches import KeyframeRun, translate_unguided
@@ -18,7 +19,7 @@ from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
 from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
-from fresco.settings import OutputSettings, cache_settings, to_dict
+from fresco.settings import OutputSettings
 from fresco.workspace import digest
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"

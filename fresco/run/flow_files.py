@@ -14,10 +14,11 @@ from fresco.errors import SettingsError
 from fresco.flow.exact import write_index
 from fresco.flow.files import BACKWARD, FORWARD, FlowFiles, list_flow_files, measure_flow
 from fresco.masks.files import SHAPE
+from fresco.options import require_paths
 from fresco.run.clip import Clip
 from fresco.run.context import RunContext, log_stage
 from fresco.run.numbers import find_frames
-from fresco.settings import FlowSettings, require_paths
+from fresco.settings import FlowSettings
 from fresco.video.size import scale_frame
 from fresco.workspace import digest, digest_content
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
+from fresco.options import image_settings
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.context import RunContext
-from fresco.settings import FrescoSettings, image_settings
+from fresco.settings import FrescoSettings
 from fresco.workspace import digest
 
 FORMER_VERSION = "0.1.0"

@@ -10,11 +10,11 @@ from fresco import __version__
 from fresco.errors import SettingsError
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
+from fresco.options import cache_settings
 from fresco.planning.keyframes import KeyframePlan, cut_plans
 from fresco.run.batches import KeyframeRun, translate_shot
 from fresco.run.context import RunContext, log_stage
 from fresco.run.former import digest_former_keyframes
-from fresco.settings import cache_settings
 from fresco.workspace import digest, frame_name, read_image, read_json, write_json
 
 PLAN_NAME = "plan.json"

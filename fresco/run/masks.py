@@ -20,6 +20,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.masks import carry, files, subject
 from fresco.masks.edge import FrameMasks, Share, cut, feather, scale_share
+from fresco.options import require_paths
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress, Stage
 from fresco.propagation.ends import READ_AT_ONCE
@@ -28,7 +29,7 @@ from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.external_keyframes import list_external_keyframes
 from fresco.run.inputs import Source
-from fresco.settings import FrescoSettings, MaskSettings, require_paths
+from fresco.settings import FrescoSettings, MaskSettings
 from fresco.temporary import open_temporary_folder
 from fresco.video.size import working_size
 from fresco.workspace import (

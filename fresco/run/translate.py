@@ -17,6 +17,7 @@ from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
+from fresco.options import validated
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
 from fresco.planning.shots import split_shots
@@ -54,12 +55,7 @@ from fresco.run.result import (
     write_result,
 )
 from fresco.run.scan import Scan, scan_clip
-from fresco.settings import (
-    RANDOM_SEED,
-    FrescoSettings,
-    SamplingSettings,
-    validated,
-)
+from fresco.settings import RANDOM_SEED, FrescoSettings, SamplingSettings
 from fresco.video.writer import check_target
 from fresco.workspace import Workspace, clear_parts, require_files, require_folder
 
@@ -286,7 +282,7 @@ def _require_drawn(settings: FrescoSettings) -> FrescoSettings:
     if settings.sampling.seed == RANDOM_SEED:
         raise SettingsError(
             f"sampling.seed is {RANDOM_SEED}, which stands for a random one; draw one before the "
-            "run (fresco.settings.draw_seed), and keep it."
+            "run (fresco.options.draw_seed), and keep it."
         )
     return settings
 

@@ -7,7 +7,7 @@ import binascii
 from typing import IO, Any
 
 from fresco.errors import SettingsError
-from fresco.settings import Entry
+from fresco.options import Entry
 
 _BLOCK = 1 << 20
 """Letters that are decoded at once, a multiple of 4."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.options import entries
 from fresco.run.embedded import read_result
 from fresco.server.ports import Offer
-from fresco.settings import FrescoSettings, entries
+from fresco.settings import FrescoSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import WorkspaceError
+from fresco.options import list_named_paths, require_paths
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Frames, Layer, Seen
@@ -27,7 +28,6 @@ from fresco.server.jobs.store import INCOMING
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
-from fresco.settings import list_named_paths, require_paths
 from fresco.video.size import scale_frame
 
 _JOBS, _VIDEOS = "jobs", "videos"

@@ -10,7 +10,8 @@ import yaml
 
 from fresco.cli.flags import RESERVED, flag_names, options_table
 from fresco.cli.main import main
-from fresco.settings import PRESETS, FrescoSettings, entries, to_dict
+from fresco.options import entries, to_dict
+from fresco.settings import PRESETS, FrescoSettings
 from tests.helpers.recorded_run import Calls, fails
 
 ENTRIES = list(entries())

@@ -39,16 +39,10 @@ from fresco.config import RUN_FILE, load_config, run_file_of, write_run_file
 from fresco.errors import Cancelled
 from fresco.flow.estimator import create_estimator
 from fresco.hosts.diffusers import load_host
+from fresco.options import entries, from_dict, to_dict
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.propagation.program import checked_program
-from fresco.settings import (
-    FlowSettings,
-    FrescoSettings,
-    SamplingSettings,
-    entries,
-    from_dict,
-    to_dict,
-)
+from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings
 from fresco.webui.img2img.infotext import write_infotext
 from fresco.webui.img2img.request import list_options, parse_arguments
 from fresco.workspace import write_image

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fresco.settings import to_dict
+from fresco.options import to_dict
 from fresco.webui.img2img.infotext import write_infotext
 from fresco.webui.img2img.request import list_arguments, parse_arguments
 from tests.helpers.old_samples import SAMPLES, holds

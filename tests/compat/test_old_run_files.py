@@ -12,7 +12,8 @@ import torch
 from fresco.cli.main import main
 from fresco.config.run_file import load_config, write_run_file
 from fresco.hosts.diffusers.host import ModelParts, compute_former_fingerprint
-from fresco.settings import SamplingSettings, entries, to_dict
+from fresco.options import entries, to_dict
+from fresco.settings import SamplingSettings
 from tests.helpers.old_samples import Samples, holds
 from tests.helpers.recorded_run import Calls
 

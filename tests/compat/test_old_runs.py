@@ -17,10 +17,11 @@ from fresco.config.run_file import load_config
 from fresco.flow.dis import DisEstimator
 from fresco.flow.estimator import create_estimator
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.propagation.program import require_program
 from fresco.run.translate import RunResult, propagate_keys, translate
-from fresco.settings import FlowSettings, FrescoSettings, from_dict
+from fresco.settings import FlowSettings, FrescoSettings
 from fresco.video.reader import open_source
 from fresco.workspace import read_image, read_tensors
 from tests.helpers.old_samples import KnownHost, Samples

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fresco.config.run_file import load_config
 from fresco.errors import SettingsError
-from fresco.settings import from_dict
+from fresco.options import from_dict
 
 MUSIC = """\
 # data

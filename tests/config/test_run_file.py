@@ -13,7 +13,8 @@ import yaml
 from fresco import __version__
 from fresco.config.run_file import RUN_FILE, load_config, run_file_of, write_run_file
 from fresco.errors import SettingsError
-from fresco.settings import FrescoSettings, entries, from_dict, to_dict
+from fresco.options import entries, from_dict, to_dict
+from fresco.settings import FrescoSettings
 
 
 @pytest.fixture

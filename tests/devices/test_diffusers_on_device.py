@@ -21,9 +21,10 @@ from fresco.hosts.diffusers import load
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.metrics import Metrics
+from fresco.options import from_dict
 from fresco.progress import Progress, StageStatus
 from fresco.run.guide import GuideMaker
-from fresco.settings import FrescoSettings, SamplingSettings, from_dict
+from fresco.settings import FrescoSettings, SamplingSettings
 from tests.helpers.strict_device import Log
 from tests.helpers.tiny_models import build_tiny_pipeline, square_frames, tiny_host, tiny_request
 from tests.helpers.tolerances import EXACT_BY_DTYPE

@@ -18,8 +18,9 @@ from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.options import from_dict
 from fresco.server.ports import Check, Limits, Offer, require_styles
-from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings, from_dict
+from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings
 from tests.helpers.tiny_models import build_tiny_pipeline
 
 MODELS = {"tiny": 0, "tiny two": 1}

@@ -17,12 +17,13 @@ from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.progress import Progress, Stage, StageStatus
 from fresco.run.batches import KeyframeRun, shrink_batches, translate_shot, translate_unguided
 from fresco.run.clip import WorkingFrames
 from fresco.run.redo import redo_keyframe
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from tests.helpers.clips import moving_texture, write_clip
 
 KEYS = tuple(range(9))

@@ -12,11 +12,12 @@ import pytest
 from fresco.cli.main import main
 from fresco.errors import SettingsError
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
 from fresco.run.external_keyframes import choose_size
 from fresco.run.translate import RunResult, propagate_keys, translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
 from fresco.video.size import carried_size
 from fresco.workspace import read_image, write_image

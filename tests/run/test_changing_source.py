@@ -15,13 +15,14 @@ import pytest
 from fresco.cli.main import main
 from fresco.errors import VideoError
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import Progress, StageStatus
 from fresco.run import external_keyframes
 from fresco.run.compare import compare_videos
 from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import PLAN_NAME
 from fresco.run.translate import detect_keyframes, propagate_keys, translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.workspace import SEEN, write_image
 from tests.helpers.clips import ClipOptions, Frames, moving_texture, write_clip
 

@@ -17,11 +17,11 @@ from safetensors.torch import save
 
 from fresco import workspace
 from fresco.errors import Cancelled
+from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.propagation.scratch import save_arrays
 from fresco.run.clip import open_clip
 from fresco.run.translate import propagate_keys
-from fresco.settings import from_dict
 from fresco.workspace import (
     drop_damaged,
     read_arrays,

@@ -11,10 +11,10 @@ import pytest
 
 from fresco.config.run_file import load_config
 from fresco.errors import SettingsError
+from fresco.options import from_dict, to_dict
 from fresco.progress import Progress
 from fresco.run.embedded import describe_settings
 from fresco.run.translate import propagate_keys
-from fresco.settings import from_dict, to_dict
 from fresco.video.codecs import read_comment
 from fresco.video.containers import KEEP_COMMENT
 from fresco.video.writer import VideoWriter

@@ -12,11 +12,12 @@ import pytest
 
 from fresco.errors import SettingsError
 from fresco.flow.files import FORWARD
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import Clip, open_clip
 from fresco.run.flow_files import check_flow_files
 from fresco.run.translate import propagate_keys
-from fresco.settings import FlowSettings, FrescoSettings, from_dict
+from fresco.settings import FlowSettings, FrescoSettings
 from fresco.video.reader import open_source
 from fresco.workspace import frame_name, write_image
 from tests.helpers.clips import moving_texture

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from fresco.errors import SettingsError
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import Clip, open_clip
 from fresco.run.external_keyframes import list_external_keyframes
 from fresco.run.result import EXPORTED
 from fresco.run.translate import propagate_keys
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.folder import FRAMES_MARK
 from fresco.workspace import write_image
 from tests.helpers.clips import moving_texture, write_clip

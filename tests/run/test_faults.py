@@ -19,10 +19,10 @@ import torch
 
 from fresco.errors import FrescoError
 from fresco.hosts.options import HostOptions
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.propagation.scratch import load_arrays, save_arrays
 from fresco.run.translate import propagate_keys, translate
-from fresco.settings import from_dict
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
 from fresco.workspace import (

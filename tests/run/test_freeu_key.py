@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fresco.guidance import freeu
+from fresco.options import from_dict
 from fresco.run import keyframes
 from fresco.run.former import digest_former_keyframes
-from fresco.settings import from_dict
 
 
 def keys_named(monkeypatch: pytest.MonkeyPatch, version: int, **guidance: float) -> str:

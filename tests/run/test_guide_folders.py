@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.options import from_dict, list_named_paths
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
 from fresco.run.guide_folders import check_guides, parse_guide
 from fresco.run.translate import propagate_keys
-from fresco.settings import FrescoSettings, from_dict, list_named_paths
+from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
 from fresco.workspace import frame_name, write_image
 

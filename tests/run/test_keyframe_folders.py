@@ -12,6 +12,7 @@ import pytest
 from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import Progress, Stage, StageStatus
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import open_clip
@@ -19,7 +20,7 @@ from fresco.run.context import RunContext, open_run
 from fresco.run.evaluate import _translate_unguided
 from fresco.run.keyframes import open_keyframes
 from fresco.run.translate import retranslate_keyframe, translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.workspace import read_json
 from tests.helpers.clips import moving_texture, write_clip
 

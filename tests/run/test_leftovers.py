@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from fresco.errors import VideoError
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.translate import propagate_keys
-from fresco.settings import from_dict
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
 from fresco.workspace import Workspace, claim_part, clear_parts, is_claimed, name_part, write_image

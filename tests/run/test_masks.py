@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
 from fresco.run.masks import check_mask
 from fresco.run.translate import propagate_keys
-from fresco.settings import FrescoSettings, MaskSettings, from_dict
+from fresco.settings import FrescoSettings, MaskSettings
 from fresco.video.reader import open_source
 from fresco.workspace import frame_name, read_image, write_image
 from tests.helpers.clips import write_clip

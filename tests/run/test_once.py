@@ -19,6 +19,7 @@ from fresco.errors import Cancelled
 from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.propagation.engine import ENGINES
 from fresco.propagation.executor import run_segments
@@ -29,7 +30,7 @@ from fresco.run.translate import detect_keyframes, translate
 from fresco.server.jobs.job import Goal, JobRequest, State
 from fresco.server.service import open_service
 from fresco.server.videos import detect
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.workspace import digest_source
 from tests.helpers.clips import moving_texture, write_clip
 from tests.helpers.job_bench import ended

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.propagation.program import OVERRIDE
 from fresco.run.propagate import choose_engine
 from fresco.run.translate import RunResult, propagate_keys
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
 from fresco.workspace import write_image
 from tests.helpers.clips import moving_texture, write_clip

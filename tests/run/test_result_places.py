@@ -11,10 +11,11 @@ import pytest
 
 from fresco.config.run_file import write_run_file
 from fresco.errors import FrescoError, VideoError, WorkspaceError
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.measure import write_report
 from fresco.run.translate import translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
 from fresco.workspace import explain, write_bytes

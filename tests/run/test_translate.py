@@ -14,9 +14,10 @@ import pytest
 from fresco.errors import Cancelled, FrescoError, SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
+from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress, StageStatus
 from fresco.run.translate import RunResult, propagate_keys, translate
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.reader import open_source
 from fresco.workspace import write_image

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fresco.errors import Cancelled, SettingsError, VideoError
+from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress
 from fresco.run.translate import detect_keyframes
 from fresco.server.ports import Limits
@@ -24,7 +25,7 @@ from fresco.server.videos import (
     make_thumbnails,
     read_frame,
 )
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.reader import open_source
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 

@@ -15,7 +15,7 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
-from fresco.settings import entries
+from fresco.options import entries
 from fresco.video import codecs
 from fresco.video.animation import ImagePages
 from fresco.video.codecs import CODECS, FOLDERS, choose_codec, choose_suffix

@@ -34,9 +34,10 @@ from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.diffusers.vae import LatentCodec, to_pixels, to_tensor
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
 from fresco.hosts.preview import LatentPreview
+from fresco.options import cache_settings, entries
 from fresco.planning.prompts import list_composed
 from fresco.progress import Stage
-from fresco.settings import FrescoSettings, SamplingSettings, cache_settings, entries
+from fresco.settings import FrescoSettings, SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)

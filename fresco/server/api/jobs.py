@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import HostOptions
+from fresco.options import validated
 from fresco.planning.parsing import parse_keys
 from fresco.propagation.judgement import FrameJudgement
 from fresco.server.api import models
@@ -37,7 +38,7 @@ from fresco.server.jobs.segments import list_judged
 from fresco.server.service import Service
 from fresco.server.space import NoRoomError
 from fresco.server.videos import encode_jpeg
-from fresco.settings import FrescoSettings, validated
+from fresco.settings import FrescoSettings
 from fresco.video.containers import MEDIA_TYPES
 
 _ANY_FRAME = 10**9

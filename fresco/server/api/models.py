@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit
+from fresco.options import Entry, check_pairs, check_value, entries
 from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse_keys
 from fresco.planning.prompts import list_prompts, refuse_composed
 from fresco.server.api.fields import (
@@ -41,7 +42,7 @@ from fresco.server.api.pydantic_shim import (
 )
 from fresco.server.encoded import EncodedFile, restore_integer
 from fresco.server.jobs.job import Goal
-from fresco.settings import Entry, FrescoSettings, check_pairs, check_value, entries
+from fresco.settings import FrescoSettings
 
 _M = TypeVar("_M", bound=ApiModel)
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Response
 
 from fresco import __version__
+from fresco.options import entries
 from fresco.progress import Progress
 from fresco.run.embedded import is_held
 from fresco.server.api import models
@@ -21,7 +22,6 @@ from fresco.server.jobs.runner import check_limits
 from fresco.server.restore import restore_settings
 from fresco.server.service import Service
 from fresco.server.videos import StoredVideo, detect
-from fresco.settings import entries
 
 
 class ServerRoutes:

@@ -10,7 +10,8 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions, find_control_notes
-from fresco.settings import RANDOM_SEED, FrescoSettings, draw_seed, from_dict, to_dict
+from fresco.options import draw_seed, from_dict, to_dict
+from fresco.settings import RANDOM_SEED, FrescoSettings
 
 _JOINERS = "\u200c\u200d"
 """Invisible letters that words of some languages, and emoji, are made with."""

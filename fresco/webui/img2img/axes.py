@@ -8,7 +8,7 @@ from typing import Any
 
 from modules import scripts
 
-from fresco.settings import Entry
+from fresco.options import Entry
 from fresco.webui.img2img.request import list_options
 
 AXES = "fresco_axes"

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from fresco.settings import Entry
+from fresco.options import Entry
 from fresco.webui.img2img.infotext import ENABLED, name_option, read_pasted
 from fresco.webui.img2img.request import list_options
 from fresco.webui.widgets.events import keep_unsaved

@@ -14,7 +14,7 @@ from typing import Any
 from fresco.errors import FrescoError, HostError
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.batch import forget_failed_call
-from fresco.settings import rename_options
+from fresco.options import rename_options
 from fresco.webui.img2img.call import GuidedCall
 from fresco.webui.img2img.infotext import name_briefly
 from fresco.webui.img2img.refusal import make_refusal

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fresco import __version__
-from fresco.settings import Entry
+from fresco.options import Entry
 from fresco.webui.img2img.request import Request, list_options
 
 ENABLED = "FRESCO"

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from fresco.settings import rename_options
+from fresco.options import rename_options
 from fresco.webui.img2img.console import report_shortly
 from fresco.webui.img2img.infotext import name_briefly
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.options import Entry, entries, from_dict
 from fresco.planning.parsing import check_key_prompts
 from fresco.server.encoded import decode_base64, restore_integer
-from fresco.settings import Entry, FrescoSettings, entries, from_dict
+from fresco.settings import FrescoSettings
 
 SOURCES = ("video", "path", "masks")
 """Arguments that name the frames: an uploaded file (base64 in the API) or a path on the server, and

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from modules.scripts import AlwaysVisible, Script
 
-from fresco.settings import from_dict
+from fresco.options import from_dict
 from fresco.webui.img2img.axes import AXES
 from fresco.webui.img2img.infotext import name_option, write_infotext
 from fresco.webui.img2img.keyframe_texts import (

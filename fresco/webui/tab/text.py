@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fresco.errors import FrescoError
+from fresco.options import Entry, rename_options
 from fresco.progress import format_seconds
 from fresco.server.jobs.job import (
     EARLIER_RESULT,
@@ -20,7 +21,6 @@ from fresco.server.jobs.job import (
     dump_status,
 )
 from fresco.server.ports import Check
-from fresco.settings import Entry, rename_options
 from fresco.video.index import VideoInfo
 
 NO_VIDEO = "There is no video yet; upload one, or load one by its path."

@@ -7,8 +7,9 @@ from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.options import Entry, entries, from_dict
 from fresco.server.ports import Offer
-from fresco.settings import Entry, FrescoSettings, entries, from_dict
+from fresco.settings import FrescoSettings
 from fresco.webui.tab.timeline import format_words, import_keys, import_words
 
 UNITS = 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.settings import Entry
+from fresco.options import Entry
 
 _FEWEST_STEPS = 50
 """Steps that a slider of fractions has at least."""

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fresco.options import entries
 from fresco.run.embedded import is_held
 from fresco.server.client import Client
-from fresco.settings import entries
 from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 from tests.helpers.job_environment import CANNY
 

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from fresco.errors import FrescoError
+from fresco.options import entries, from_dict
 from fresco.planning.parsing import parse_keys, write_keys_inline
 from fresco.planning.prompt_syntax import check_syntax
 from fresco.server.jobs.job import JobRequest
 from fresco.server.ports import Limits
-from fresco.settings import SamplingSettings, entries, from_dict
+from fresco.settings import SamplingSettings
 from tests.helpers.api_server import ApiServer, make_environment, serving, small_clip
 from tests.helpers.grammar import Grammar
 

@@ -14,6 +14,7 @@ from schemathesis import GenerationMode
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit
+from fresco.options import entries, from_dict, to_dict
 from fresco.server.api.models import (
     JobBody,
     ResumeBody,
@@ -24,7 +25,7 @@ from fresco.server.api.models import (
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Limits
-from fresco.settings import FrescoSettings, entries, from_dict, to_dict
+from fresco.settings import FrescoSettings
 from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 
 BODIES, IDS = 15, 3

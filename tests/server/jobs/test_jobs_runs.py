@@ -16,6 +16,7 @@ import pytest
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.options import from_dict
 from fresco.progress import StageStatus
 from fresco.server.jobs import runner
 from fresco.server.jobs.engine import JobEngine
@@ -23,7 +24,6 @@ from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome, make_work
 from fresco.server.ports import Limits
 from fresco.server.service import Service, open_service
-from fresco.settings import from_dict
 from fresco.video.reader import open_source
 from fresco.workspace import Workspace, read_image, write_image
 from tests.helpers.clips import ClipOptions, moving_texture, sound_packets, write_clip

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fresco.errors import SettingsError
-from fresco.settings import Entry, FrescoSettings, Option, entries
+from fresco.options import Entry, entries
+from fresco.settings import FrescoSettings, Option
 from fresco.webui.img2img import request as requests
 from fresco.webui.img2img.request import (
     POSITIONS,

@@ -16,9 +16,9 @@ from fresco.hosts.diffusers.denoiser import Denoiser
 from fresco.hosts.diffusers.sampling import Sampling, capture_reference, place_reference
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.hosts.noise import compute_model_sigmas, interpolate_sigmas
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.guide import GuideMaker
-from fresco.settings import from_dict
 from tests.helpers.ldm_unet import SD1, diffusers_twin, ldm_twin
 from tests.helpers.webui.client import REQUEST
 from tests.helpers.webui.double import DoubleHost

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fresco.settings import entries
+from fresco.options import entries
 from fresco.webui.tab.values import list_entries
 from tests.helpers.source import ROOT
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Keys
 
+from fresco.options import from_dict
 from fresco.run.embedded import describe_settings
 from fresco.server.ports import Offer
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.video.png_text import add_text
 from fresco.webui.tab.values import read_img2img
 from tests.helpers.job_environment import CANNY

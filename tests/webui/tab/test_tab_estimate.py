@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fresco.hosts.options import HostOptions
+from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.keyframes import PLAN_NAME
 from fresco.server.jobs.engine import JobEngine
@@ -27,7 +28,7 @@ from fresco.server.jobs.estimate import (
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import Outcome
 from fresco.server.jobs.store import StagePace
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.workspace import frame_name, write_image, write_json
 from tests.helpers.job_bench import ended
 

@@ -17,6 +17,7 @@ import pytest
 
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.options import from_dict
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Layer
 from fresco.server.jobs.engine import JobEngine, NothingToDoError
@@ -25,7 +26,7 @@ from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
 from fresco.server.service import Service
 from fresco.server.videos import VideoStore
-from fresco.settings import FrescoSettings, from_dict
+from fresco.settings import FrescoSettings
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, read_detection_settings, translate_job

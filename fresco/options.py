@@ -1,0 +1,288 @@
+"""The options as a list, and their values checked, read, written and hashed.
+
+`fresco/settings.py` declares the options. Front ends, files and cache keys use them from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import secrets
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fresco.errors import SettingsError
+from fresco.settings import SMALLEST_SIDE, FlowSettings, FrescoSettings, MaskSettings, Option, Value
+
+_SEEDS = 1 << 32
+"""Seeds that a random one is drawn from: those that every host takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One option with its place."""
+
+    group: str
+    """Field of FrescoSettings."""
+    name: str
+    """Field of the group."""
+    type: type
+    """bool, int, float, str, tuple or dict."""
+    default: Value
+    """Its default."""
+    option: Option
+    """All else about it."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Group and name, a key for mappings."""
+        return self.group, self.name
+
+    @property
+    def label(self) -> str:
+        """Its label in the tab; users' own defaults hang on it."""
+        return self.option.label or self.name.replace("_", " ").capitalize()
+
+
+@lru_cache(maxsize=1)
+def entries() -> tuple[Entry, ...]:
+    """Every option, in the order of the classes."""
+    groups = typing.get_type_hints(FrescoSettings)
+    return tuple(
+        Entry(group.name, item.name, type(default), default, item.metadata["option"])
+        for group in dataclasses.fields(FrescoSettings)
+        for item in dataclasses.fields(groups[group.name])
+        for default in [getattr(groups[group.name](), item.name)]
+    )
+
+
+_MOST_PARTS = 100_000
+"""Texts of one list or mapping: one for every frame of an hour."""
+_KINDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text",
+    tuple: "a list of texts", dict: "a mapping of texts",
+}
+
+
+def _fits(value: Any, default: Value) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, type(default))
+
+
+def _retyped(value: Any, entry: Entry) -> Any:
+    """The value as files cannot say it: their lists are tuples here."""
+    return tuple(value) if entry.type is tuple and isinstance(value, list) else value
+
+
+def _parts(value: object) -> list[object]:
+    """What a list or mapping holds, which must be texts."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, tuple) else []
+
+
+def check_value(entry: Entry, value: Any) -> Any:
+    """The value in its own type, or SettingsError naming the option, the value and the range."""
+    name, option = f"{entry.group}.{entry.name}", entry.option
+    value = _retyped(value, entry)
+    if not _fits(value, entry.default):
+        raise SettingsError(
+            f"{name} is {value!r}, a {type(value).__name__}; give {_KINDS[entry.type]}."
+        )
+    _check_lengths(name, value, option.letters)
+    if wrong := [part for part in _parts(value) if not isinstance(part, str)]:
+        raise SettingsError(f"{name} holds {wrong[0]!r}, a {type(wrong[0]).__name__}; give texts.")
+    if entry.type is float:
+        value = _to_float(value)
+        if not math.isfinite(value):
+            raise SettingsError(f"{name} is {value}; give a finite number.")
+    if option.choices and value not in option.choices:
+        raise SettingsError(f"{name} is {value!r}; choose one of {', '.join(option.choices)}.")
+    too_low = option.low is not None and value < option.low
+    too_high = option.high is not None and value > option.high
+    if too_low or too_high:
+        raise SettingsError(f"{name} is {value}; give {range_text(option)}.")
+    return value
+
+
+def _check_lengths(name: str, value: Any, most: int) -> None:
+    """Raise SettingsError where a text, or one of a list or mapping, is too long to be meant, or
+    where they are too many."""
+    parts = _parts(value)
+    if len(parts) > _MOST_PARTS:
+        raise SettingsError(f"{name} holds {len(parts)} texts; give at most {_MOST_PARTS}.")
+    for text in (value, *parts):
+        if isinstance(text, str) and len(text) > most:
+            raise SettingsError(f"{name} has {len(text)} letters; give at most {most}.")
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
+
+
+def range_text(option: Option) -> str:
+    """The range as words, such as `3 to 64`."""
+    low = "" if option.low is None else f"{option.low:g}"
+    high = "" if option.high is None else f"{option.high:g}"
+    if low and high:
+        return f"{low} to {high}"
+    return f"{low} or more" if low else f"{high} or less" if high else "any value"
+
+
+def to_dict(settings: FrescoSettings) -> dict[str, dict[str, Any]]:
+    """Plain nested dict, for JSON and YAML."""
+    return dataclasses.asdict(settings)
+
+
+def _unknown(name: str, known: list[str], where: str) -> SettingsError:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return SettingsError(f"{name!r} is not an option of {where}; {hint}")
+
+
+def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
+    """Settings from a nested dict over `base`; unknown names and wrong values raise."""
+    base = base or FrescoSettings()
+    known = {(e.group, e.name): e for e in entries()}
+    groups = [f.name for f in dataclasses.fields(FrescoSettings)]
+    changed: dict[str, Any] = {}
+    for group, items in values.items():
+        if group not in groups:
+            raise _unknown(group, groups, "the settings")
+        if not isinstance(items, Mapping):
+            raise SettingsError(f"{group} is {items!r}; give a mapping of options.")
+        names = [name for g, name in known if g == group]
+        for name in items:
+            if name not in names:
+                raise _unknown(str(name), names, group)
+        checked = {name: check_value(known[group, name], v) for name, v in items.items()}
+        changed[group] = dataclasses.replace(getattr(base, group), **checked)
+    return validated(dataclasses.replace(base, **changed))
+
+
+def validated(settings: FrescoSettings) -> FrescoSettings:
+    """The settings themselves after every value and every pair of values was checked."""
+    for entry in entries():
+        check_value(entry, getattr(getattr(settings, entry.group), entry.name))
+    return check_pairs(settings)
+
+
+def check_pairs(settings: FrescoSettings) -> FrescoSettings:
+    """The settings themselves after every pair of values that must fit was checked."""
+    keys, out, sampling = settings.keyframes, settings.output, settings.sampling
+    if keys.min_interval > keys.max_interval:
+        raise SettingsError(
+            f"keyframes.min_interval is {keys.min_interval}, above keyframes.max_interval, which "
+            f"is {keys.max_interval}; lower the one or raise the other."
+        )
+    if out.last_frame != -1 and out.last_frame < out.first_frame:
+        raise SettingsError(
+            f"output.last_frame is {out.last_frame}, before output.first_frame, which is "
+            f"{out.first_frame}; give a later one, or -1 for the last."
+        )
+    if 0 < settings.propagation.resolution < SMALLEST_SIDE:
+        raise SettingsError(
+            f"propagation.resolution is {settings.propagation.resolution}; give 0, or "
+            f"{SMALLEST_SIDE} to 4320."
+        )
+    if sampling.control != "none" and not sampling.control_model:
+        raise SettingsError(
+            f"sampling.control is {sampling.control!r} but sampling.control_model is empty; "
+            "name a ControlNet, or choose none."
+        )
+    if sampling.canny_low > sampling.canny_high:
+        raise SettingsError(
+            f"sampling.canny_low is {sampling.canny_low}, above sampling.canny_high, which is "
+            f"{sampling.canny_high}; swap them."
+        )
+    return settings
+
+
+def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None = None) -> None:
+    """SettingsError where a mask or motion comes from files, and none are named."""
+    if mask and mask.source in ("drawing", "files") and not mask.path.strip():
+        raise SettingsError(
+            f"mask.source is {mask.source!r} but mask.path is empty; name the image, folder or "
+            "video, or choose another mask."
+        )
+    if flow and flow.estimator == "files" and not flow.path.strip():
+        raise SettingsError(
+            "flow.estimator is 'files' but flow.path is empty; name the folder of motion, or "
+            "choose another estimator."
+        )
+
+
+def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
+    """The part of some groups of the settings that changes images: the input of a cache key."""
+    result: dict[str, dict[str, Any]] = {}
+    for entry in entries():
+        if entry.group in groups and entry.option.images:
+            value = getattr(getattr(settings, entry.group), entry.name)
+            result.setdefault(entry.group, {})[entry.name] = value
+    return result
+
+
+def draw_seed() -> int:
+    """A seed for a random one, to be kept with the run: with it the run is the same again."""
+    return secrets.randbelow(_SEEDS)
+
+
+def cache_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
+    """The part of `image_settings` that a cache key needs: options that have an effect here."""
+    values = image_settings(settings, *groups)
+    for entry in entries():
+        needs, chosen = entry.option.needs, values.get(entry.group, {})
+        if entry.option.held or (needs is not None and not needs(settings)):
+            chosen.pop(entry.name, None)
+    return values
+
+
+def list_named_paths(settings: FrescoSettings) -> tuple[str, ...]:
+    """Files and folders that the options name which a server offers to its clients."""
+    values = [
+        getattr(getattr(settings, entry.group), entry.name)
+        for entry in entries() if entry.option.file and not entry.option.instead
+    ]
+    named = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+    return tuple(_drop_weight(text.strip()) for text in named if text.strip())
+
+
+_WEIGHT = re.compile(r":[\d.eE+-]+$")
+
+
+def _drop_weight(text: str) -> str:
+    """The path of PATH:WEIGHT."""
+    return _WEIGHT.sub("", text)
+
+
+_NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")
+
+
+def rename_options(text: str, name_of: Callable[[Entry], str]) -> str:
+    """A message with its options named as a front end names them.
+
+    Messages of the core name an option by group and name, such as `sampling.seed`.
+
+    Args:
+        name_of: what the front end calls an option, such as its flag or the label of its control.
+    """
+    known = {entry.place: entry for entry in entries()}
+
+    def rename(match: re.Match[str]) -> str:
+        entry = known.get((match[1], match[2]))
+        return name_of(entry) if entry else match[0]
+
+    return _NAMED.sub(rename, text)
