@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 DRAFT = "draft"
-"""The propagation.quality that is a quick look."""
+"""The value of propagation.quality that makes quick, rough frames."""
 RANDOM_SEED = -1
 """The seed that stands for a random one, as in the WebUI. Front ends draw it before a run."""
 SMALLEST_SIDE = 64
-"""Shortest side of a frame that is worked on."""
+"""Smallest width and height of a frame in pixels that a run accepts."""
 _LAST_FRAME = 999_999_999
 """Highest number of a frame: a year of video has fewer."""
 
@@ -25,7 +25,7 @@ Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known about one option besides its type and default, for every front end."""
+    """What front ends know about one option besides its type and default."""
 
     help: str
     """One sentence that says what it does."""
@@ -41,29 +41,29 @@ class Option:
     images: bool = True
     """Whether another value gives other images, and so belongs into cache keys."""
     by_host: bool = False
-    """Whether the host's fingerprint holds what the option leads to, such as the weights of the
-    model that it names, instead of its value."""
+    """Whether the host's fingerprint covers it: cache keys then hold, for example, the digest of
+    the model's weights instead of the model's name."""
     needs: Callable[[FrescoSettings], bool] | None = None
-    """Whether the other options, or its own value, let it have an effect; None: it always has."""
+    """Tells from all settings whether the option has an effect; None: it always has one."""
     held: bool = False
-    """Whether cache keys hold what the option leads to, such as a model's weights or the size of
-    the frames, so that its value belongs into none."""
+    """Whether cache keys already hold what follows from the option, such as the weights of the
+    model or the size of the frames, so that its own value is left out of them."""
     file: bool = False
     """Whether it may name a file or folder of this machine."""
     one_clip: bool = False
-    """Whether its value fits one clip only, so that it is never a user's default."""
+    """Whether its value fits one clip only, so that it cannot be saved as a user's default."""
     label: str = ""
     """Its label in the tab; empty: its name."""
     flag: str = ""
     """Its flag on the command line, without dashes; empty: its name."""
     alias: str = ""
-    """A second flag, in commands where no other option has it."""
+    """A second flag, in commands where no other option uses it."""
     commands: tuple[str, ...] = ("translate",)
-    """Commands of the command line that have it."""
+    """Commands of the command line that offer it."""
     img2img: bool = False
-    """Whether the script in img2img has it."""
+    """Whether the script in img2img offers it."""
     instead: str = ""
-    """Where a server (tab and API) does not offer it: what a client does instead."""
+    """What a client does instead, if servers (tab and API) do not offer it; empty: they do."""
 
 
 def _option(default: Any, help: str, **rest: Any) -> Any:
@@ -75,7 +75,7 @@ _RUNS = ("translate", "propagate")
 _ALL = ("translate", "keyframes", "propagate")
 """Commands that read a clip."""
 _SERVED = ("translate", "ui")
-"""Commands that load a model: one for a run, one for all jobs."""
+"""Commands that load a model."""
 _keyframe = partial(_option, commands=("translate", "keyframes"), img2img=True)
 _guidance = partial(_option, img2img=True)
 _result = partial(_option, commands=_RUNS)
@@ -95,14 +95,14 @@ _canny = partial(
 
 @dataclass(frozen=True, slots=True)
 class KeyframeSettings:
-    """Which frames are translated, and in which company."""
+    """Which frames become keyframes, and which are translated together."""
 
     min_interval: int = _keyframe(
-        10, "Fewest frames between automatic keyframes.", low=0, high=1000
+        10, "Fewest frames between two automatic keyframes.", low=0, high=1000
     )
-    max_interval: int = _keyframe(30, "Most frames between keyframes.", low=1, high=1000)
+    max_interval: int = _keyframe(30, "Most frames between two keyframes.", low=1, high=1000)
     batch_size: int = _keyframe(
-        8, "Frames translated together, the two anchors included.", low=3, high=64
+        8, "Keyframes translated together, the two anchors included.", low=3, high=64
     )
     keys: str = _keyframe(
         "",
@@ -112,11 +112,13 @@ class KeyframeSettings:
         label="Keyframes by hand",
     )
     detect_shots: bool = _keyframe(
-        True, "Find scene cuts; nothing is shared across a cut.", commands=_ALL
+        True,
+        "Find scene cuts; frames before and after a cut do not affect each other.",
+        commands=_ALL,
     )
     shot_threshold: float = _keyframe(
         27.0,
-        "Change of content that makes a cut; higher finds fewer.",
+        "Change between two frames that counts as a cut; higher values find fewer cuts.",
         low=1.0,
         high=255.0,
         commands=_ALL,
@@ -130,9 +132,9 @@ class FlowSettings:
 
     estimator: str = _result(
         "auto",
-        "Optical flow: gmflow (best masks, weights of 19 MB), dis (no download), raft (needs "
-        "torchvision), auto (gmflow if its weights are there or can be had, else dis), files "
-        "(exact motion that another program wrote, of whole runs).",
+        "Optical flow: gmflow (best occlusion masks, weights of 19 MB), dis (no download), raft "
+        "(needs torchvision), auto (gmflow if its weights are there or can be downloaded, else "
+        "dis), files (exact motion that another program wrote, for every frame of the clip).",
         choices=("auto", "gmflow", "dis", "raft", "files"),
         img2img=True,
         label="Optical flow",
@@ -140,8 +142,8 @@ class FlowSettings:
     )
     path: str = _result(
         "",
-        "Folder of exact motion, for files: .npz, .flo, or .exr with Blender's Vector pass, both "
-        "ways for every frame.",
+        "Folder of exact motion, for files: .npz, .flo, or .exr with Blender's Vector pass; "
+        "forward and backward motion of every frame.",
         file=True,
         one_clip=True,
         label="Folder of motion",
@@ -163,22 +165,22 @@ class FlowSettings:
 
 @dataclass(frozen=True, slots=True)
 class GuidanceSettings:
-    """The parts of FRESCO, each switchable alone."""
+    """The parts of FRESCO; each can be switched on and off by itself."""
 
     spatial_attention: bool = _guidance(
-        True, "Spatial-guided attention: queries follow the source's self-similarity."
+        True, "Spatial-guided attention: queries are averaged over what looks alike in the source."
     )
     cross_frame_attention: bool = _guidance(
-        True, "Cross-frame attention: all frames look at the batch's unique regions."
+        True, "Cross-frame attention: all frames attend to the regions that are new in the batch."
     )
     temporal_attention: bool = _guidance(
-        True, "Temporal-guided attention: tokens attend along their motion path."
+        True, "Temporal-guided attention: each token attends to the tokens along its motion path."
     )
     spatial_optimization: bool = _guidance(
-        True, "Optimise features toward the source's spatial correspondence."
+        True, "Optimise features towards the source's spatial correspondence."
     )
     temporal_optimization: bool = _guidance(
-        True, "Optimise features to agree along the optical flow."
+        True, "Optimise features so that they agree along the optical flow."
     )
     background_smoothing: bool = _guidance(
         False, "Smooth the background along the flow (features and late denoised estimates)."
@@ -196,10 +198,14 @@ class GuidanceSettings:
         needs=lambda settings: settings.guidance.background_smoothing,
     )
     optimization_iterations: int = _guidance(
-        20, "Adam iterations a call.", low=1, high=200, needs=_optimizes
+        20,
+        "Iterations of Adam in each optimised call of the UNet.",
+        low=1,
+        high=200,
+        needs=_optimizes,
     )
     optimization_rate: float = _guidance(
-        0.2, "Adam learning rate.", low=0.001, high=2.0, needs=_optimizes
+        0.2, "Learning rate of Adam.", low=0.001, high=2.0, needs=_optimizes
     )
     spatial_weight: float = _guidance(
         100.0,
@@ -210,21 +216,22 @@ class GuidanceSettings:
     )
     optimization_end: float = _guidance(
         0.75,
-        "Share of the noise schedule, from its start, that is optimised.",
+        "Share of the noise schedule, from its noisy end, in which features are optimised.",
         low=0.0,
         high=1.0,
         needs=_optimizes,
     )
     temporal_attention_end: float = _guidance(
         0.65,
-        "Share of the schedule with temporal-guided attention.",
+        "Share of the noise schedule, from its noisy end, with temporal-guided attention.",
         low=0.0,
         high=1.0,
         needs=lambda settings: settings.guidance.temporal_attention,
     )
     plain_statistics: bool = _guidance(
         False,
-        "Restore plain feature statistics instead of the published ones (variance + 1).",
+        "After optimisation restore the plain mean and variance of features, instead of "
+        "variance + 1 as published.",
         needs=_optimizes,
     )
     freeu_b1: float = _guidance(
@@ -251,7 +258,7 @@ class GuidanceSettings:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """The diffusion model and its sampling; a WebUI brings its own instead."""
+    """The diffusion model and its sampling. A WebUI uses its own model and samplers instead."""
 
     model: str = _option(
         "",
@@ -272,12 +279,12 @@ class SamplingSettings:
     )
     prediction: str = _option(
         "auto",
-        "What the model predicts: epsilon, v, or v-ztsnr (v, with noise that ends pure: zero "
-        "terminal SNR); auto: as its files say.",
+        "What the model predicts: epsilon, v, or v-ztsnr (v with zero terminal SNR); auto: as its "
+        "files say.",
         choices=("auto", "epsilon", "v", "v-ztsnr"),
         by_host=True,
         held=True,
-        instead="the server finds it as it does for its own images",
+        instead="the server finds it out as for its own images",
         commands=_SERVED,
     )
     lora: tuple[str, ...] = _option(
@@ -298,7 +305,7 @@ class SamplingSettings:
     )
     embeddings_dir: str = _option(
         "",
-        "Folder of textual inversions, which prompts name by their files' names.",
+        "Folder of textual inversions; prompts use them by the names of their files.",
         images=False,
         file=True,
         by_host=True,
@@ -308,7 +315,7 @@ class SamplingSettings:
     prompt: str = _option("", "What the result should show.", by_host=True, label="Prompt")
     added_prompt: str = _option(
         "",
-        "Words joined to every prompt after a comma.",
+        "Text added to every prompt after a comma.",
         by_host=True,
         label="Added to every prompt",
     )
@@ -319,7 +326,7 @@ class SamplingSettings:
         default_factory=dict,
         metadata={
             "option": Option(
-                "Words added to single keyframes' prompts, by frame number.",
+                "Text added to the prompts of single keyframes, by frame number.",
                 by_host=True,
                 one_clip=True,
                 label="Words for single keyframes",
@@ -334,36 +341,41 @@ class SamplingSettings:
     )
     timesteps: str = _option(
         "auto",
-        "Where the steps lie on the noise schedule: trailing begins at its noisiest, as models of "
-        "few steps need; auto: as the scheduler does by default.",
+        "How the steps are spaced on the noise schedule: trailing begins at its noisiest timestep, "
+        "which models of few steps need; auto: the scheduler's default.",
         choices=("auto", "leading", "linspace", "trailing"),
         needs=lambda settings: settings.sampling.timesteps != "auto",
         instead="name host.scheduler, see GET /fresco/models",
     )
     steps: int = _option(
-        20, "Steps of the full schedule.", low=1, high=1000, label="Sampling steps"
+        20,
+        "Steps of the full noise schedule; a strength below 1 leaves out the first of them.",
+        low=1,
+        high=1000,
+        label="Sampling steps",
     )
     strength: float = _option(
         0.75,
-        "How far from the source: 1 is all noise, 0 changes nothing.",
+        "How far the result may differ from the source: 0 changes nothing, 1 starts from noise.",
         low=0.0,
         high=1.0,
         label="Denoising strength",
     )
     guidance_scale: float = _option(
         7.5,
-        "Classifier-free guidance, 0 to 2 for models of few steps; at 1 or less the negative "
-        "prompt is not used.",
+        "Scale of classifier-free guidance; 0 to 2 for models of few steps. At 1 or less the "
+        "negative prompt is not used.",
         low=0.0,
         high=50.0,
         label="CFG scale",
     )
     seed: int = _option(
-        0, "Seed of all noise; -1: a random one.", low=RANDOM_SEED, high=2**63 - 1, one_clip=True
+        0, "Seed of all noise; -1: a random seed.", low=RANDOM_SEED, high=2**63 - 1, one_clip=True
     )
     resolution: int = _option(
         512,
-        "Short side of the frames the model sees; both sides round to 64.",
+        "Short side of the frames that the model sees; width and height are rounded to multiples "
+        "of 64.",
         low=64,
         high=4096,
         by_host=True,
@@ -371,7 +383,7 @@ class SamplingSettings:
     )
     control: str = _option(
         "none",
-        "ControlNet's preprocessor.",
+        "Preprocessor of ControlNet.",
         choices=("none", "canny", "hed", "depth"),
         instead=_OF_UNITS,
     )
@@ -403,7 +415,7 @@ class SamplingSettings:
     )
     dtype: str = _option(
         "auto",
-        "Number format of the model: auto is float16 on CUDA, float32 elsewhere.",
+        "Number format of the model; auto: float16 on CUDA, float32 elsewhere.",
         choices=("auto", "float32", "float16", "bfloat16"),
         instead=_OF_SERVER,
         commands=_SERVED,
@@ -412,34 +424,34 @@ class SamplingSettings:
 
 @dataclass(frozen=True, slots=True)
 class PropagationSettings:
-    """How keyframes are carried to the frames between them."""
+    """How the frames between keyframes are made from them (propagation)."""
 
     enabled: bool = _result(
         True,
-        "Carry the keyframes to all frames; else keyframes only.",
+        "Propagate the keyframes to all frames; otherwise only keyframes are made.",
         flag="propagate",
         commands=("translate",),
         instead="choose the goal keyframes instead",
     )
     method: str = _result(
         "patch",
-        "How: patch (paints frames from patches of the keyframes by the bundled program; where it "
-        "cannot run, flow, and the run says so), flow (warps keyframes along the optical flow).",
+        "patch: the bundled program paints frames from patches of the keyframes; if it cannot run, "
+        "flow is used, and the run says so. flow: keyframes are warped along the optical flow.",
         choices=("patch", "flow"),
         label="Propagation method",
         flag="propagation",
     )
     quality: str = _result(
         "balanced",
-        "Of patches: balanced, or best, which searches on while anything changes. draft: a quick "
-        "look at what keyframes come to, by either method.",
+        "balanced; best: the patch search goes on for as long as anything changes; draft: quick, "
+        "rough frames to judge the keyframes by, with either method.",
         choices=("balanced", "best", DRAFT),
         label="Propagation quality",
         flag="propagation-quality",
     )
     resolution: int = _result(
         0,
-        "Short side of the frames between keyframes; keyframes are enlarged to it. 0: that of the "
+        "Short side of the frames between keyframes; keyframes are enlarged to it. 0: as the "
         "keyframes.",
         low=0,
         high=4320,
@@ -450,8 +462,9 @@ class PropagationSettings:
     )
     guides: tuple[str, ...] = _result(
         (),
-        "Further guides of patches, such as normals, object ids or texture coordinates: folders "
-        "with an image for every frame, each FOLDER or FOLDER:WEIGHT (colours weigh 6, edges 0.5).",
+        "Further guides of the patch search, such as normals, object ids or texture coordinates: "
+        "folders with an image for every frame, each FOLDER or FOLDER:WEIGHT (the built-in guides "
+        "have weights 6 for colours and 0.5 for edges).",
         file=True,
         one_clip=True,
         held=True,
@@ -461,7 +474,7 @@ class PropagationSettings:
     )
     workers: int = _result(
         0,
-        "Processes at work; 0: as many as cores.",
+        "Number of worker processes; 0: as many as cores.",
         low=0,
         high=256,
         images=False,
@@ -480,11 +493,11 @@ class PropagationSettings:
 
 @dataclass(frozen=True, slots=True)
 class BlendSettings:
-    """How the two propagated sides of a frame become one."""
+    """How the two versions of a frame, from the keyframe before and after it, become one."""
 
     histogram: bool = _result(
         True,
-        "Histogram-preserving blend of the two sides.",
+        "Histogram-preserving blend of the two versions.",
         label="Histogram blend",
         flag="histogram-blend",
     )
@@ -498,12 +511,12 @@ class BlendSettings:
 
 @dataclass(frozen=True, slots=True)
 class MaskSettings:
-    """Which part of the frames is translated; the rest stays the source's, pixel by pixel."""
+    """Which part of the frames is translated; the rest stays as in the source, pixel by pixel."""
 
     source: str = _result(
         "none",
         "Where the mask comes from: none (everything is translated), drawing (drawn on one frame "
-        "or several, carried to the others along the motion), files (an image for every frame, or "
+        "or more, and tracked to the others along the motion), files (an image for every frame, or "
         "a video), motion (what moves against the camera), u2netp (the subject, by a network of "
         "4.6 MB).",
         choices=("none", "drawing", "files", "motion", "u2netp"),
@@ -523,14 +536,14 @@ class MaskSettings:
     )
     invert: bool = _result(
         False,
-        "Translate what the mask leaves out: black, or the background.",
+        "Translate the black part of the mask, or the background, instead.",
         label="Translate outside the mask",
         flag="mask-invert",
     )
     feather: int = _result(
         6,
-        "Width of the soft edge in pixels of the result; it lies inside the mask, so that all "
-        "outside stays exact.",
+        "Width of the soft edge in pixels of the result. It lies inside the mask, so that "
+        "everything outside stays as in the source.",
         low=0,
         high=500,
         label="Soft edge of the mask",
@@ -540,7 +553,7 @@ class MaskSettings:
 
 @dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """What is written."""
+    """Which frames are used, and how the result is written."""
 
     first_frame: int = _result(
         0, "First frame of the source to use.", low=0, high=_LAST_FRAME, one_clip=True,
@@ -548,7 +561,7 @@ class OutputSettings:
     )
     last_frame: int = _result(
         -1,
-        "Last frame of the source to use; -1: its last.",
+        "Last frame of the source to use; -1: the last one.",
         low=-1,
         high=_LAST_FRAME,
         one_clip=True,
@@ -557,24 +570,25 @@ class OutputSettings:
     )
     codec: str = _result(
         "auto",
-        "How frames are stored; auto: the usual one of the file's ending, H.264 for .mp4, .mov and "
-        ".mkv. png and png-16bit: a folder of images; 16 bits keep what scaling to the source's "
-        "size gives between two values of 8.",
+        "Codec of the result; auto: the usual one for the ending of its name, H.264 for .mp4, .mov "
+        "and .mkv. png and png-16bit: a folder of images; 16 bits keep the finer values that "
+        "scaling to the source's size gives.",
         choices=("auto", "h264", "h265", "h265-10bit", "av1", "vp9", "prores-422-hq",
                  "prores-4444", "ffv1", "gif", "webp", "png", "png-16bit"),
         label="Video codec",
     )
     name: str = _result(
         "",
-        "Name of the result by a pattern of {clip}, {prompt}, {seed} and {number}; empty: "
-        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. --output goes before it.",
+        "Pattern for the name of the result, of {clip}, {prompt}, {seed} and {number}; empty: "
+        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. --output overrides it.",
         letters=200,
         images=False,
         label="Name of the result",
     )
     crf: int = _result(
         17,
-        "Quality on the scale of H.264; lower is better and larger. Not for ProRes, FFV1, GIF.",
+        "Quality on the scale of H.264; lower values give better and larger files. Not for ProRes, "
+        "FFV1 and GIF.",
         low=0,
         high=51,
         label="Video quality (CRF)",
@@ -582,19 +596,21 @@ class OutputSettings:
     sound: bool = _result(True, "Copy the source's sound.", label="Keep the sound")
     source_size: bool = _result(
         True,
-        "Write at the source's size instead of the working size.",
+        "Scale the result to the source's size; otherwise it has the size of the frames that were "
+        "worked on.",
         label="Write at the source's size",
     )
     compare: bool = _result(
         False,
-        "Also translate frame by frame and write it beside; measure both propagations.",
+        "Also translate each frame alone, and write source, frame by frame and FRESCO side by "
+        "side. Measures then cover frame by frame and the other method of propagation too.",
         label="Compare with frame by frame",
         commands=("translate",),
     )
     compare_frames: int = _result(
         0,
-        "Frames from the first that are compared and measured then; 0: all. Frame by frame costs "
-        "a translation of each.",
+        "How many frames are compared and measured, from the first; 0: all. Each one costs a "
+        "translation of its own.",
         low=0,
         high=_LAST_FRAME,
         label="Frames to compare (0: all)",
@@ -602,7 +618,7 @@ class OutputSettings:
     )
     measures: bool = _result(
         True,
-        "Write the measures beside the result.",
+        "Measure the result and write the measures beside it.",
         label="Measure the result",
         commands=("translate",),
     )
@@ -635,4 +651,4 @@ PRESETS: Mapping[str, Mapping[str, bool]] = {
         "consensus": False,
     },
 }
-"""Named choices of guidance; `attention` is the honest fast one."""
+"""Named choices of guidance parts: `attention` leaves the slow feature optimisation out."""
