@@ -119,7 +119,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         known = require_program()
         patient = {"distributed.comm.timeouts.connect": "120s"}  # where the machine is busy
         with dask.config.set(patient), LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
             host="127.0.0.1", local_directory=scratch,
         ) as local:
             work = PatchEngine("balanced", known.fingerprint, known.version)
