@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import SettingsError
+from fresco.errors import SettingsError, WorkspaceError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.masks import carry, files, subject
@@ -34,6 +34,7 @@ from fresco.temporary import open_temporary_folder
 from fresco.video.size import working_size
 from fresco.workspace import (
     digest,
+    drop_damaged,
     frame_name,
     read_arrays,
     read_image,
@@ -96,15 +97,21 @@ def _check_drawings(clip: Clip, settings: MaskSettings, size: Size) -> MaskInput
             f"mask.path is {path}, which is not there; give a drawn mask, or a folder of them."
         )
     held = tuple(Source(each) for each in drawings.values())
-    shares = []
-    for each in drawings.values():
-        share = files.read_drawing(each)
-        shape = share.shape[1], share.shape[0]
-        if files.check_shape(each.name, shape, size):
-            notes = (*notes, files.tell_scaled(each.name, shape, size))
-        shares.append(cut(share))
+    scaled: list[str] = []
+
+    def read() -> Iterator[Share]:
+        for each in drawings.values():
+            share = files.read_drawing(each)
+            shape = share.shape[1], share.shape[0]
+            if files.check_shape(each.name, shape, size):
+                scaled.append(files.tell_scaled(each.name, shape, size))
+            yield cut(share)
+
+    shares = read()
     files.refuse_useless(shares, invert=settings.invert)
-    return MaskInput(settings, drawings, held=held, notes=notes)
+    for _ in shares:  # the shapes of the rest are checked too
+        pass
+    return MaskInput(settings, drawings, held=held, notes=(*notes, *scaled))
 
 
 def _place_drawing(path: Path, clip: Clip) -> tuple[dict[int, Path], tuple[str, ...]]:
@@ -201,6 +208,7 @@ def make_masks(
         progress=run.progress,
     )
     maker = _MaskMaker(run, folder, plain, motion)
+    drop_damaged(folder, run.clip.frames.size)
     with log_stage("masks"), run.progress.stage("masks", run.clip.count) as stage:
         for first, last in shots:
             if all((folder / frame_name(n)).exists() for n in range(first, last + 1)):
@@ -316,7 +324,12 @@ class _MaskMaker:
                     "share": carried.share, "cost": carried.cost,
                 })
             for behind in self._carry(found[after], after, before + 1):
-                kept = read_arrays(place / f"{behind.number}.npz") or {}
+                kept = read_arrays(place / f"{behind.number}.npz")
+                if kept is None:
+                    raise WorkspaceError(
+                        f"A file in {place} was damaged or removed while it was in use. Start the "
+                        "same command again."
+                    )
                 ahead = carry.CarriedMask(behind.number, kept["share"], kept["cost"])
                 position = (behind.number - before) / (after - before)
                 self._write(

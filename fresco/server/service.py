@@ -144,7 +144,7 @@ class Service:
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """Queue an ended job again, perhaps changed; checked as in `submit`."""
-        request = self.complete(request or self.engine.request(job))
+        request = self._complete_again(job, request)
         with self.engine.unchanged():
             if self.engine.status(job).state.ended:
                 self._require_room()
@@ -152,11 +152,16 @@ class Service:
 
     def resume_once(self, job: str, request: JobRequest | None = None) -> JobStatus:
         """As `resume`; a job that was just queued with that request is left as it is."""
-        request = self.complete(request or self.engine.request(job))
+        request = self._complete_again(job, request)
         status = self.engine.status(job)
         if status.state.going and self.engine.request(job) == request:
             return status
         return self.resume(job, request)
+
+    def _complete_again(self, job: str, request: JobRequest | None) -> JobRequest:
+        """The request that a job is resumed with; None: its own."""
+        request = self.complete(request or self.engine.request(job))
+        return self.engine.reuse_folders(job, request)
 
     def delete_job(self, job: str, *, video: bool = False) -> str:
         """Remove a job that does not run, and what it made.

@@ -105,6 +105,26 @@ def test_another_mask_only_writes_the_result_again(folder: Path, tmp_path: Path)
         assert (inside[number][mask] != outside[number][mask]).any()
 
 
+def test_a_damaged_mask_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    chosen = settings(source="drawing", path=str(folder / "drawn"))
+    before = run(folder, tmp_path / "r", chosen)
+    (masks,) = tmp_path.glob("workspace/masks-*")
+    path = masks / frame_name(5)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    assert np.array_equal(run(folder, tmp_path / "r", chosen), before)
+    assert path.read_bytes() == whole
+
+
+def test_every_drawing_has_the_frames_shape(folder: Path, tmp_path: Path) -> None:
+    """Also one behind those that show what a mask shall."""
+    write_mask(tmp_path / frame_name(0), draw_mask(0))
+    write_mask(tmp_path / frame_name(5), draw_mask(5)[:HEIGHT // 2])
+    with pytest.raises(SettingsError, match=r"000005\.png is"):
+        check_mask(open_clip(folder / "source", settings()),
+                   MaskSettings("drawing", str(tmp_path)))
+
+
 def test_what_moves_is_found_without_a_drawing(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "r", settings(source="motion"))
     (masks,) = tmp_path.glob("workspace/masks-*")

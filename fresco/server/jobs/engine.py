@@ -176,6 +176,19 @@ class JobEngine:
             self._require_held()
             return self._store.new_folder()
 
+    def reuse_folders(self, job: str, request: JobRequest) -> JobRequest:
+        """The request with the job's own folders of images instead of uploaded ones that hold the
+        same files, which are removed."""
+        with self._table.changed:
+            folders, known = list_folders(request), list_folders(self._table.request(job))
+            same = [
+                name for name, folder in folders.items() if folder and known[name]
+                and self._store.has_same_files(Path(folder), Path(known[name]))
+            ]
+            unused = {name: folders[name] if name in same else "" for name in folders}
+            self._store.drop_incoming(unused.values())
+            return with_folders(request, folders | {name: known[name] for name in same})
+
     def submit(self, request: JobRequest) -> JobStatus:
         """Queue a new job."""
         with self._table.changed:
@@ -199,12 +212,12 @@ class JobEngine:
         with self._table.changed:
             for status in self.jobs():
                 if status.state.going and self._is_same(status, request, pressed):
-                    self._store.drop_incoming(request)
+                    self._store.drop_incoming(list_folders(request).values())
                     return status, False
             try:
                 admit()
             except FrescoError:
-                self._store.drop_incoming(request)
+                self._store.drop_incoming(list_folders(request).values())
                 raise
             return self.submit(request), True
 

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,9 +189,9 @@ class JobStore:
                 moved[name] = str(self.folder(job) / f"{name}-{path.name}")
         return with_folders(request, {**list_folders(request), **moved})
 
-    def drop_incoming(self, request: JobRequest) -> None:
-        """Remove the folders of `new_folder` that a request names, which becomes no job."""
-        for folder in list_folders(request).values():
+    def drop_incoming(self, folders: Iterable[str]) -> None:
+        """Remove those of some folders that `new_folder` made and no job took over."""
+        for folder in folders:
             if folder and Path(folder).parent == self.root / INCOMING:
                 shutil.rmtree(folder, ignore_errors=True)
 

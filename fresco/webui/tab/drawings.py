@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from pathlib import Path
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fresco.errors import SettingsError
@@ -17,25 +18,34 @@ from fresco.workspace import frame_name, write_image
 
 _LARGEST, _MOST = 16_000_000, 200
 """Letters of one drawing, and drawings of one job."""
-_LAST_FRAME = 10**9
+_MOST_DIGITS = 9
+"""Digits of a frame number."""
 
 
-def place_drawings(service: Service, settings: FrescoSettings, text: str) -> FrescoSettings:
-    """The settings with the page's drawings in a folder, where the mask is to be a drawing.
+@contextmanager
+def place_drawings(
+    service: Service, settings: FrescoSettings, text: str
+) -> Iterator[FrescoSettings]:
+    """Within: the settings with the page's drawings in a folder, if the mask is a drawing.
+
+    An error within removes the folder.
 
     Args:
         text: JSON of PNG in base64 by frame number; empty: there are none.
     """
-    if settings.mask.source != "drawing" or not text.strip():
-        return settings
-    images = {number: _decode(number, image) for number, image in _read(text).items()}
-    if not images:
-        return settings
+    drawn = _read(text) if settings.mask.source == "drawing" and text.strip() else {}
+    if not drawn:
+        yield settings
+        return
     folder = service.engine.new_folder()
-    for number, image in images.items():
-        write_image(Path(folder) / frame_name(number), image)
-    mask = dataclasses.replace(settings.mask, path=str(folder))
-    return dataclasses.replace(settings, mask=mask)
+    try:
+        for number, image in drawn.items():
+            write_image(folder / frame_name(number), _decode(number, image))
+        mask = dataclasses.replace(settings.mask, path=str(folder))
+        yield dataclasses.replace(settings, mask=mask)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _read(text: str) -> dict[int, str]:
@@ -45,7 +55,7 @@ def _read(text: str) -> dict[int, str]:
         raise SettingsError("The drawn masks cannot be read; draw them again.") from error
     known = sent if isinstance(sent, Mapping) else {}
     right = all(
-        number.isdecimal() and int(number) < _LAST_FRAME and isinstance(image, str)
+        number.isdecimal() and len(number) <= _MOST_DIGITS and isinstance(image, str)
         and len(image) <= _LARGEST for number, image in known.items()
     )
     if not isinstance(sent, Mapping) or not right or len(known) > _MOST:

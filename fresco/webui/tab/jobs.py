@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,12 @@ def translate_job(
     """
     source = _given(source)
     settings, host = read_values(values, source.last)
-    settings = place_drawings(service, settings, drawings)
-    request = JobRequest(source.path, goal, settings, host, title=source.name)
-    if continued := _continue(service, job, request):
-        status = service.resume_once(job, continued)
-        return status, f"Continues job {status.title}; every finished batch is used again."
-    return _submit(service, request)
+    with place_drawings(service, settings, drawings) as settings:
+        request = JobRequest(source.path, goal, settings, host, title=source.name)
+        if continued := _continue(service, job, request):
+            status = service.resume_once(job, continued)
+            return status, f"Continues job {status.title}; every finished batch is used again."
+        return _submit(service, request)
 
 
 def _submit(service: Service, request: JobRequest) -> tuple[JobStatus, str]:
@@ -120,12 +121,11 @@ def propagate_job(
     if files or folder.strip():
         there = _given(source)
         settings, _ = read_values(values, there.last)
-        settings = place_drawings(service, settings, drawings)
-        own = _own_folder(service, files, folder.strip().strip('"'))
-        request = JobRequest(
-            there.path, Goal.PROPAGATION, settings, own_keys=own, title=there.name
-        )
-        return _submit(service, request)
+        with place_drawings(service, settings, drawings) as settings, \
+                _own_folder(service, files, folder.strip().strip('"')) as own:
+            return _submit(service, JobRequest(
+                there.path, Goal.PROPAGATION, settings, own_keys=own, title=there.name
+            ))
     try:
         before = service.engine.request(job)
     except UnknownJobError as error:
@@ -135,29 +135,37 @@ def propagate_job(
         ) from error
     last = source.last if source and source.path == before.source else _ANY_LENGTH
     now, _ = read_values(values, last)
-    now = place_drawings(service, now, drawings)
-    # The keyframes stay those of the job: only what comes after them is taken from the tab.
-    output = dataclasses.replace(
-        now.output, first_frame=before.settings.output.first_frame,
-        last_frame=before.settings.output.last_frame,
-    )
-    settings = dataclasses.replace(
-        before.settings, propagation=now.propagation, blend=now.blend, mask=now.mask,
-        output=output,
-    )
-    goal = before.goal if before.goal is Goal.PROPAGATION else Goal.ALL
-    status = service.resume_once(job, dataclasses.replace(before, goal=goal, settings=settings))
-    return status, f"Carries the keyframes of job {status.title} to every frame."
+    with place_drawings(service, now, drawings) as now:
+        # The keyframes stay those of the job: only what comes after them is taken from the tab.
+        output = dataclasses.replace(
+            now.output, first_frame=before.settings.output.first_frame,
+            last_frame=before.settings.output.last_frame,
+        )
+        settings = dataclasses.replace(
+            before.settings, propagation=now.propagation, blend=now.blend, mask=now.mask,
+            output=output,
+        )
+        goal = before.goal if before.goal is Goal.PROPAGATION else Goal.ALL
+        changed = dataclasses.replace(before, goal=goal, settings=settings)
+        status = service.resume_once(job, changed)
+    return status, f"Propagates the keyframes of job {status.title} to every frame."
 
 
-def _own_folder(service: Service, files: Sequence[Path], folder: str) -> str:
-    """Folder of external keyframes: one of the server, or a new one with the uploaded files."""
+@contextmanager
+def _own_folder(service: Service, files: Sequence[Path], folder: str) -> Iterator[str]:
+    """Within: a folder of external keyframes, which is one of the server, or a new one with the
+    uploaded files. An error within removes the new one."""
     if not files:
         service.environment.require_allowed(folder)
-        return folder
+        yield folder
+        return
     place = service.engine.new_folder()
-    for path in files:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise SettingsError(f"{path.name} is not an image; give PNG or JPEG keyframes.")
-        shutil.copyfile(path, place / path.name)
-    return str(place)
+    try:
+        for path in files:
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise SettingsError(f"{path.name} is not an image; give PNG or JPEG keyframes.")
+            shutil.copyfile(path, place / path.name)
+        yield str(place)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise

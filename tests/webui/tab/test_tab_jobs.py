@@ -20,7 +20,7 @@ from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.options import from_dict
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Layer
-from fresco.server.jobs.engine import JobEngine, NothingToDoError
+from fresco.server.jobs.engine import JobConflictError, JobEngine, NothingToDoError
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, State
 from fresco.server.jobs.runner import Outcome
 from fresco.server.ports import Limits
@@ -144,6 +144,30 @@ def test_drawn_masks_become_the_jobs_and_another_one_continues_it(
     assert service.engine.request(unused.id).settings.mask.path == ""
 
 
+def test_drawings_that_are_sent_again_change_nothing_and_leave_nothing(
+    service: Service, source: LoadedClip, tmp_path: Path
+) -> None:
+    def incoming() -> list[Path]:
+        return list((tmp_path / "jobs" / ".incoming").glob("*"))
+
+    values, drawn = changed(mask={"source": "drawing"}), json.dumps({"0": encode_mask(9)})
+    job = translate_job(service, "", Goal.ALL, source, values, drawings=drawn)[0].id
+    request = service.engine.request(job)
+    status, _ = propagate_job(service, job, source, [], "", values, drawings=drawn)
+    assert (status.id, service.engine.request(job)) == (job, request)
+    other = json.dumps({"0": encode_mask(30)})
+    with pytest.raises(JobConflictError, match="is queued"):
+        propagate_job(service, job, source, [], "", values, drawings=other)
+    service.engine.cancel(job)
+    translate_job(service, job, Goal.ALL, source, values, drawings=drawn)
+    assert service.engine.request(job) == request
+    text = tmp_path / "a.txt"
+    text.write_text("no image")
+    with pytest.raises(SettingsError, match="not an image"):
+        propagate_job(service, "", source, [text], "", values, drawings=drawn)
+    assert not incoming()
+
+
 def test_masks_lie_only_where_a_client_may_look(
     service: Service, source: LoadedClip, tmp_path: Path
 ) -> None:
@@ -157,6 +181,7 @@ def test_masks_lie_only_where_a_client_may_look(
 @pytest.mark.parametrize(("drawn", "said"), [
     ("no json", "cannot be read"), ('["a"]', "cannot be read"), ('{"x": "y"}', "cannot be read"),
     ('{"0": "no base64!"}', "mask of frame 0 is not base64"), ("", "Mask's file or folder is"),
+    (f'{{"{"9" * 5000}": "y"}}', "cannot be read"),
 ])
 def test_drawings_that_are_none_are_refused(
     service: Service, source: LoadedClip, drawn: str, said: str
