@@ -125,11 +125,14 @@ var fresco = (() => {
         try { why = (await answer.json()).detail; } catch (error) { /* it told no more */ }
         throw new Error(why);
     };
-    /* The image of an answer: its address, and whether it is a draft. */
-    const see = async (answer) => answer && ({
-        src: URL.createObjectURL(await answer.blob()),
-        draft: answer.headers.get("X-Fresco-Draft") === "true",
-    });
+    /* The image of an answer: its address, and whether it is a draft; null if it is no image. */
+    const see = async (answer) => {
+        const kind = (answer && answer.headers.get("Content-Type")) || "";
+        return kind.startsWith("image/") ? {
+            src: URL.createObjectURL(await answer.blob()),
+            draft: answer.headers.get("X-Fresco-Draft") === "true",
+        } : null;
+    };
 
     /* What other files do when something is drawn. */
     const listeners = {};
@@ -157,7 +160,7 @@ var fresco = (() => {
         clip: null, keys: [], wish: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
         thumbnails: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
         message: "", stale: false, id: "", source: 0, size: null, aspect: 1, loading: "",
-        reading: false,
+        reading: false, last: 0, /* last frame of the whole video */
     };
     const clamp = (number) =>
         Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
@@ -188,6 +191,7 @@ var fresco = (() => {
         if (view) fill(view);
         tell("");
         look_at_uploads();
+        tell_all("loaded");
     };
 
     const detecting = (text) => {
@@ -201,7 +205,9 @@ var fresco = (() => {
             draw_timeline();
             return;
         }
-        Object.assign(line, { id: begun.id, state: "detecting", done: 0, total: 0, message: "" });
+        Object.assign(line, {
+            id: begun.id, last: begun.last, state: "detecting", done: 0, total: 0, message: "",
+        });
         draw_timeline();
         look(begun.id);
     };

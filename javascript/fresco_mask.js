@@ -1,15 +1,15 @@
-/* Masks drawn on frames of the source. White is translated. The program carries a drawing to the
-   other frames along the motion; another one on any frame corrects it. */
+/* Masks drawn on frames of the source. White is translated. The program tracks a drawing to the
+   other frames along the motion; a drawing on another frame corrects it. */
 "use strict";
 
 (() => {
-    const { app, ask, button, fill, find, line, make, note, write } = fresco.core;
-    const WIDEST = 1024; /* px of a drawing: more than the motion it is carried by can tell */
+    const { app, ask, button, fill, find, hear, line, make, note, write } = fresco.core;
+    const WIDEST = 1024; /* px of a drawing: finer than the motion that it is tracked by */
     const MOST_UNDONE = 30;
     const TINT = "rgba(78, 205, 120, 0.55)";
     const board = {
         frame: null, picture: null, size: [0, 0], drawings: new Map(), undo: [], brush: 40,
-        erase: false, last: null, mark: "", said: "",
+        erase: false, last: null, said: "",
     };
 
     const place = () => find("mask_board");
@@ -24,17 +24,18 @@
     const forget = () => {
         Object.assign(board, {
             frame: null, picture: null, drawings: new Map(), undo: [], said: "",
-            mark: line.loading,
         });
         publish();
+        draw();
     };
     const open = async (frame) => {
-        if (board.mark !== line.loading) forget();
+        const video = line.loading;
         try {
             const { before } = await ask("frame", { frame });
             const picture = new Image();
             picture.src = before;
             await picture.decode();
+            if (video !== line.loading) return;
             const scale = Math.min(1, WIDEST / picture.naturalWidth);
             const size = [picture.naturalWidth, picture.naturalHeight]
                 .map((side) => Math.max(1, Math.round(side * scale)));
@@ -155,7 +156,7 @@
         }), " Erase"),
         button("Undo", undo, { disabled: !board.undo.length }),
         button("Clear", clear, { disabled: !drawing() }),
-        button("Turn round", turn_round),
+        button("Invert", turn_round),
     ];
     const list = () => {
         const frames = [...board.drawings.keys()].sort((a, b) => a - b);
@@ -168,9 +169,9 @@
         if (!root) return;
         fill(root,
             make("p", { class: "fresco_hint" },
-                "Paint what is translated on the frame that the timeline stands at; it is carried "
-                + "to all others. Where it goes wrong, draw that frame too. Choose drawing as the "
-                + "mask above."),
+                "Select a frame on the timeline and paint the part that is translated. It is tracked to all "
+                + "other frames. If it is wrong on one of them, draw that frame too. Choose drawing "
+                + "as the mask above."),
             button("Draw on the shown frame", () => {
                 if (line.clip) open(line.cursor);
                 else {
@@ -194,6 +195,7 @@
         if (board.picture) show();
     };
 
+    hear("loaded", forget);
     const watch = new MutationObserver(() => {
         if (!place()) return;
         watch.disconnect();

@@ -95,6 +95,8 @@
         const track = find("track");
         const is_first = name === "first";
         const end = () => (is_first ? line.clip.first : line.clip.last);
+        const fit = (frame) => (is_first ? Math.min(line.clip.last, Math.max(0, frame))
+            : Math.max(line.clip.first, Math.min(line.last, frame)));
         let to = null;
         const place_at = (frame, element) => {
             element.style.left = `${x_of(frame) + (is_first ? -50 : 50) / frames()}%`;
@@ -126,7 +128,7 @@
             ondblclick: () => trim(name, is_first ? 0 : -1),
             onkeydown: (event) => {
                 const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-                if (by) trim(name, Math.max(0, end() + by * (event.shiftKey ? 10 : 1)));
+                if (by) trim(name, fit(end() + by * (event.shiftKey ? 10 : 1)));
                 else if (event.key === "Delete") trim(name, is_first ? 0 : -1);
                 else return;
                 event.preventDefault();

@@ -35,7 +35,8 @@
                 { method: "POST", body: file, headers: { "Content-Type": file.type } },
             ));
             const { pair } = work;
-            if (job === work.chosen && frame === work.frame && pair && pair.frame === frame) {
+            const shown = job === work.chosen && frame === work.frame && pair && pair.frame === frame;
+            if (seen && shown) {
                 show_pair({ ...pair, ...after_of(seen) });
             }
             complain("");

@@ -60,20 +60,28 @@
         }
         strip.style.width = track.style.width;
         strip.replaceChildren(...CURVES.map(([name, label]) => {
-            const values = [...judged.found.values()].map((each) => each[name]);
-            const most = Math.max(...values, 1e-9);
-            const bars = [...judged.found].map(([frame, each]) => {
-                const share = each[name] / most;
-                return make("rect", {
-                    x: x_of(frame) - 50 / frames(), width: 100 / frames(), y: 100 - 100 * share,
-                    height: 100 * share, class: share > WORST ? "fresco_bad_frame" : "",
-                });
-            });
+            const bars = list_bars(name, track.clientWidth).map(({ x, width, share }) =>
+                make("rect", {
+                    x, width, y: 100 - 100 * share, height: 100 * share,
+                    class: share > WORST ? "fresco_bad_frame" : "",
+                }));
             const space = make("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none" },
                 bars);
             return make("div", { class: "fresco_judged_row", "data-curve": name },
                 make("span", {}, label), space);
         }), make("div", { class: "fresco_judged_said", hidden: true }));
+    };
+    /* The bars of a curve: one a frame, or, of a long video, the largest value a pixel. */
+    const list_bars = (name, pixels) => {
+        const count = Math.max(1, Math.min(frames(), pixels)), bars = new Map();
+        let most = 1e-9;
+        for (const [frame, each] of judged.found) {
+            const place = Math.floor((frame - line.clip.first) / frames() * count);
+            most = Math.max(most, each[name]);
+            bars.set(place, Math.max(bars.get(place) || 0, each[name]));
+        }
+        return [...bars].map(([place, value]) =>
+            ({ x: 100 * place / count, width: 100 / count, share: value / most }));
     };
     const frame_at = (event) => {
         const box = event.currentTarget.getBoundingClientRect();

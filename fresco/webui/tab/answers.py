@@ -50,6 +50,8 @@ _LOG_END = 200_000
 
 _CHANGING = CHANGING | {"cancel", "resume", "delete", "again", "delete_video"}
 """Questions that change something."""
+_MEASURED = 15
+"""Other results whose length is kept, for pages that look at other jobs."""
 _REMEMBERED = 256
 """Latest answers to such questions that are given again."""
 
@@ -216,7 +218,10 @@ class Answers:
         key = str(video), changed
         if key not in self._measured:
             with open_source(video) as opened:
-                self._measured = {key: (opened.info.frames, float(opened.info.rate))}
+                measured = opened.info.frames, float(opened.info.rate)
+            kept = list(self._measured.items())[-_MEASURED:]
+            self._measured = dict([*kept, (key, measured)])
+            return measured
         return self._measured[key]
 
     def _key_thumbnails(self, question: Question, source: str) -> dict[int, str]:

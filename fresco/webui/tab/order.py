@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.server.housekeeping import Housekeeper, Removal
+from fresco.server.jobs.engine import UnknownJobError
 from fresco.server.jobs.job import JobRequest
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg
@@ -52,7 +53,10 @@ class OrderAnswers:
         """The first keyframe of jobs that have one, small."""
         found: dict[str, str] = {}
         for job in [str(each) for each in question["jobs"]][:_MOST_THUMBNAILS]:
-            keys = self._engine.outcome(job).keys
+            try:
+                keys = self._engine.outcome(job).keys
+            except UnknownJobError:  # deleted meanwhile
+                continue
             image = read_image(keys[min(keys)]) if keys else None
             if image is not None:
                 found[job] = _address(image)

@@ -143,6 +143,9 @@ def test_source_and_result_play_in_step(page: TabPage, clip: Path) -> None:
     page.until("fresco.state().line.clip.last === 13")
     page.script(press, {"key": "Delete"})
     page.until("fresco.state().line.clip.last === 23")
+    page.script(press, {"key": "ArrowRight"})  # there is no frame behind the last one
+    page.until("!fresco.state().line.stale")
+    assert page.script("return fresco.state().line.message") == ""
 
 
 def test_a_keyframe_goes_to_img2img_and_comes_back(page: TabPage, clip: Path) -> None:

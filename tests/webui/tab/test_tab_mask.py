@@ -70,7 +70,7 @@ def test_a_mask_is_drawn_erased_undone_and_corrected_on_another_frame(
     assert 0 < (erased > 127).sum() < (mask > 127).sum()
     press(page, "Undo")
     assert np.array_equal(read_drawings(page)[0], mask)
-    press(page, "Turn round")
+    press(page, "Invert")
     assert ((read_drawings(page)[0] > 127) != (mask > 127)).mean() > 0.95
     press(page, "Undo")
     page.script("fresco.core.go(9)")
@@ -81,3 +81,6 @@ def test_a_mask_is_drawn_erased_undone_and_corrected_on_another_frame(
     assert sorted(read_drawings(page)) == [0, 9]
     press(page, "Clear")
     assert list(read_drawings(page)) == [0]
+    page.upload(clip)  # what was drawn belongs to the video of before
+    page.until(f"{DRAWN} === ''")
+    assert not page.script("return document.querySelector('#fresco_mask_paint')")
