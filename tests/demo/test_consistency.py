@@ -1,0 +1,96 @@
+"""The benchmark of borders: its measures on known answers, its table, how it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import consistency, scene
+from fresco.flow.arrays import FrameMotion
+from fresco.flow.dis import DisEstimator
+from fresco.workspace import frame_name, write_image
+
+
+def test_the_scene_moves_as_the_measures_say_at_half_its_size() -> None:
+    whole, hidden = scene.motion(4, 6)
+    half = consistency.find_exact_motion(4, 6, scene.SIDE // 2)
+    seen = ~half.forward_occlusion
+    assert 0.5 < seen.mean() <= (~hidden).mean()
+    centres = whole[::2, ::2] / 4 + whole[1::2, 1::2] / 4
+    assert np.median(np.abs(half.forward - centres)[seen]) < 0.02
+
+
+def test_motion_that_follows_the_source_has_no_error() -> None:
+    random = np.random.default_rng(0)
+    wide = scene.noise(64, 80, 6, random) * 40 + 128
+    picture = np.repeat(wide.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+    pair = (picture[:, :64].copy(), picture[:, 4:68].copy())
+    shown = np.zeros((64, 64), bool)
+    shown[:, -8:] = True
+    moves, still = (
+        FrameMotion(np.zeros((64, 64, 2), np.float32), flow, shown, shown)
+        for flow in (np.full((64, 64, 2), (4, 0), np.float32), np.zeros((64, 64, 2), np.float32))
+    )
+    follows, stays = (
+        consistency.measure_motion_error(pair, motion, DisEstimator()) for motion in (moves, still)
+    )
+    assert follows == pytest.approx(0, abs=0.5)
+    assert stays == pytest.approx(4, abs=0.5)
+
+
+def make_row(clip: str, variant: str, **values: float) -> dict[str, Any]:
+    measures = dict.fromkeys(consistency.COLUMNS, 1.0) | values
+    return {"clip": clip, "variant": variant, "options": {}, "measures": measures}
+
+
+def test_the_table_is_of_clips_that_have_every_row(tmp_path: Path) -> None:
+    rows = [make_row("a.mp4", "FRESCO", batch_border_jump=2.0),
+            make_row("b.mp4", "FRESCO", batch_border_jump=3.0),
+            make_row("c.mp4", "FRESCO", batch_border_jump=9.0),
+            make_row("a.mp4", "consensus", batch_border_jump=1.0),
+            make_row("b.mp4", "consensus", batch_border_jump=1.5)]
+    page = tmp_path / "page.md"
+    page.write_text(f"Before\n{consistency.BEGIN}\nold\n{consistency.END}\nafter\n")
+    for _ in range(2):
+        consistency.write_table(page, consistency.make_table(rows))
+    text = page.read_text()
+    assert text.startswith("Before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "Means over 2 clips: a, b." in text
+    assert "| FRESCO | 2.5 | 1 |" in text
+    assert "| consensus | 1.00 | 1.50 |" in text
+
+
+def test_a_row_that_is_there_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The floors need no sampling, so this is quick; the source has no error but its own."""
+    done: list[str] = []
+    run = consistency.run_variant
+
+    def noted(*words: Any) -> consistency.Row:
+        done.append(words[3])
+        return run(*words)
+
+    monkeypatch.setattr(consistency, "run_variant", noted)
+    monkeypatch.setattr(consistency, "load_host", lambda *words, **more: None)
+    clip, results = tmp_path / "clip", tmp_path / "rows.jsonl"
+    clip.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(3):
+        write_image(clip / frame_name(number), random.integers(0, 255, (64, 64, 3), np.uint8))
+    words = [str(clip), "--results", str(results), "--keyframes", "3", "--resolution", "64",
+             "--only", "source"]
+    for _ in range(2):
+        consistency.main(words)
+    assert done == ["source"]
+    (row,) = map(json.loads, results.read_text().splitlines())
+    measures = row["measures"]
+    assert measures["sharpness_ratio"] == measures["edge_agreement"] == 1.0
+    assert measures["colours"] == measures["colour_drift_slope"] == 0.0
+    assert measures["batch_border_jump"] is None
