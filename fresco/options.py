@@ -17,8 +17,20 @@ from functools import lru_cache
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.settings import SMALLEST_SIDE, FlowSettings, FrescoSettings, MaskSettings, Option, Value
+from fresco.settings import (
+    FORMER_PRESETS,
+    PRESETS,
+    SMALLEST_SIDE,
+    FlowSettings,
+    FrescoSettings,
+    MaskSettings,
+    Option,
+    Value,
+)
 
+PRESET = "preset"
+"""Name in the group `guidance` that stands for a choice of its switches; it is read, not written.
+"""
 _SEEDS = 1 << 32
 """Seeds that a random one is drawn from: those that every host takes."""
 
@@ -153,8 +165,27 @@ def _unknown(name: str, known: list[str], where: str) -> SettingsError:
     return SettingsError(f"{name!r} is not an option of {where}; {hint}")
 
 
+def preset_options(name: object) -> dict[str, bool]:
+    """What a preset sets: all parts of guidance that are on by default, then its own choices.
+
+    So `paper` also undoes what a configuration switched off.
+    """
+    known = FORMER_PRESETS.get(name, name) if isinstance(name, str) else ""
+    if known not in PRESETS:
+        raise SettingsError(
+            f"guidance.{PRESET} is {name!r}; choose one of {', '.join(PRESETS)}."
+        )
+    concerned = {part for preset in PRESETS.values() for part in preset}
+    on = {e.name: True for e in entries()
+          if e.group == "guidance" and e.name in concerned and e.default is True}
+    return on | dict(PRESETS[known])
+
+
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
-    """Settings from a nested dict over `base`; unknown names and wrong values raise."""
+    """Settings from a nested dict over `base`; unknown names and wrong values raise.
+
+    `guidance.preset` is expanded; options named beside it count more.
+    """
     base = base or FrescoSettings()
     known = {(e.group, e.name): e for e in entries()}
     groups = [f.name for f in dataclasses.fields(FrescoSettings)]
@@ -165,6 +196,9 @@ def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> 
         if not isinstance(items, Mapping):
             raise SettingsError(f"{group} is {items!r}; give a mapping of options.")
         names = [name for g, name in known if g == group]
+        if group == "guidance" and PRESET in items:
+            own = {name: value for name, value in items.items() if name != PRESET}
+            items = preset_options(items[PRESET]) | own
         for name in items:
             if name not in names:
                 raise _unknown(str(name), names, group)

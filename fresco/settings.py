@@ -639,8 +639,11 @@ class FrescoSettings:
 
 
 PRESETS: Mapping[str, Mapping[str, bool]] = {
-    "full": {},
-    "attention": {"spatial_optimization": False, "temporal_optimization": False},
+    "paper": {"consensus": False},
+    "steady": {"consensus": True},
+    "attention": {
+        "spatial_optimization": False, "temporal_optimization": False, "consensus": False,
+    },
     "off": {
         "spatial_attention": False,
         "cross_frame_attention": False,
@@ -651,4 +654,7 @@ PRESETS: Mapping[str, Mapping[str, bool]] = {
         "consensus": False,
     },
 }
-"""Named choices of guidance parts: `attention` leaves the slow feature optimisation out."""
+"""Named choices of guidance, over what is on by default: the published method, the same with
+estimates that agree from batch to batch, the fast one, and no guidance."""
+FORMER_PRESETS: Mapping[str, str] = {"full": "paper"}
+"""Names of earlier versions, which files and programs may still say."""

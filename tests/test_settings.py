@@ -163,6 +163,17 @@ def test_presets_name_switches_of_guidance() -> None:
     assert not any(getattr(off, name) for name in switches - {"plain_statistics"})
 
 
+def test_a_preset_may_stand_among_the_options() -> None:
+    """In files and in what programs send; options beside it count more, and nothing writes it."""
+    steady = from_dict({"guidance": {"preset": "steady", "temporal_attention": False}})
+    assert (steady.guidance.consensus, steady.guidance.temporal_attention) == (True, False)
+    assert from_dict({"guidance": {"preset": "full"}}, steady) == FrescoSettings()
+    assert "preset" not in to_dict(steady)["guidance"]
+    for wrong in ("fast", 3, ["off"]):
+        with pytest.raises(SettingsError, match="paper, steady, attention, off"):
+            from_dict({"guidance": {"preset": wrong}})
+
+
 def test_the_identity_of_a_run_leaves_out_what_changes_no_picture() -> None:
     settings = from_dict({"flow": {"offline": True}, "propagation": {"workers": 3}})
     groups = ("flow", "propagation", "sampling")

@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.options import Entry, check_value, entries, from_dict, range_text, rename_options
+from fresco.options import (
+    PRESET,
+    Entry,
+    check_value,
+    entries,
+    from_dict,
+    range_text,
+    rename_options,
+)
 from fresco.planning.parsing import parse_key_prompts
-from fresco.settings import PRESETS, FrescoSettings
+from fresco.settings import FrescoSettings
 
 RESERVED = frozenset(
     {"help", "version", "config", "preset", "preview", "workspace", "output", "quiet", "verbose",
@@ -54,7 +62,8 @@ def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
 def with_flags(text: str) -> str:
     """A message of the core with the flags of the options that it names."""
     names = flag_names()
-    return rename_options(text, lambda entry: f"--{names[entry.place]}")
+    renamed = rename_options(text, lambda entry: f"--{names[entry.place]}")
+    return renamed.replace(f"guidance.{PRESET}", "--preset")
 
 
 def _arguments(entry: Entry) -> dict[str, Any]:
@@ -131,26 +140,13 @@ def _anchored(text: str) -> str:
     return text
 
 
-def preset_options(name: str) -> Mapping[str, bool]:
-    """What a preset sets: all parts of guidance that are on by default, then its own choices.
-
-    So `full` also undoes what a configuration switched off.
-    """
-    if name not in PRESETS:
-        raise SettingsError(f"--preset is {name!r}; choose one of {', '.join(PRESETS)}.")
-    concerned = {part for preset in PRESETS.values() for part in preset}
-    on = {e.name: True for e in entries()
-          if e.group == "guidance" and e.name in concerned and e.default is True}
-    return on | dict(PRESETS[name])
-
-
 def combined(
     base: FrescoSettings, preset: str | None, flags: Mapping[str, Mapping[str, Any]]
 ) -> FrescoSettings:
     """Settings by rank: those of a file (or the defaults), then a preset, then the flags."""
     changes = {group: dict(items) for group, items in flags.items()}
     if preset is not None:
-        changes["guidance"] = dict(preset_options(preset)) | changes.get("guidance", {})
+        changes["guidance"] = {PRESET: preset} | changes.get("guidance", {})
     return from_dict(changes, base)
 
 

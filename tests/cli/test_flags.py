@@ -100,7 +100,7 @@ def test_defaults_reach_the_run_unchanged(calls: Calls, clip: Path) -> None:
         (["--strength", "nan"], "strength is nan; give a finite number."),
         (["--strength", "much"], "strength is 'much'; give a number, 0 to 1."),
         (["--flow", "best"], "--flow is 'best'; choose one of auto, gmflow"),
-        (["--preset", "fast"], "--preset is 'fast'; choose one of full, attention, off."),
+        (["--preset", "fast"], "--preset is 'fast'; choose one of paper, steady, attention, off."),
         (["--preview", "0"], "--preview is '0'; give a whole number from 1."),
         (["--keys", "3,x"], "'x' in '3,x' is not a frame number"),
         (["--key-prompts", "eyes"], "names no frame"),
@@ -139,10 +139,12 @@ def test_presets_stand_between_file_and_flags(calls: Calls, clip: Path, tmp_path
         return to_dict(calls.settings)["guidance"]
 
     assert guidance()["spatial_attention"] is False
-    full = guidance("--preset", "full", "--batch-size", "5")
-    assert full["spatial_attention"] is full["background_smoothing"] is True
-    assert full["optimization_rate"] == 0.1
+    paper = guidance("--preset", "paper", "--batch-size", "5")
+    assert paper["spatial_attention"] is paper["background_smoothing"] is True
+    assert (paper["consensus"], paper["optimization_rate"]) == (False, 0.1)
     assert (calls.settings.sampling.steps, calls.settings.keyframes.batch_size) == (9, 5)
+    assert guidance("--preset", "full") == paper
+    assert guidance("--preset", "steady") == paper | {"consensus": True}
     fast = guidance("--preset", "attention")
     assert (fast["spatial_attention"], fast["spatial_optimization"]) == (True, False)
     mixed = guidance("--preset", "attention", "--spatial-optimization")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.options import Entry, entries, from_dict
+from fresco.options import PRESET, Entry, entries, from_dict
 from fresco.planning.parsing import check_key_prompts
 from fresco.server.encoded import decode_base64, restore_integer
 from fresco.settings import FrescoSettings
@@ -126,6 +126,8 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     for name, value in rest.items():
         if name in offered_groups:
             groups.setdefault(name, {}).update(_group(name, value, by_name))
+        elif name == PRESET:
+            groups.setdefault("guidance", {})[PRESET] = value
         elif name in by_name:
             entry = by_name[name]
             groups.setdefault(entry.group, {})[name] = restore_integer(entry, value)
@@ -141,10 +143,12 @@ def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any
     if not isinstance(value, Mapping):
         raise SettingsError(f"{name} is {value!r}; give an object of options.")
     known = {key: entry for key, entry in by_name.items() if entry.group == name}
+    presets = (PRESET,) if name == "guidance" else ()
     for key in value:
-        if key not in known:
+        if key not in known and key not in presets:
             raise _unknown(str(key), list(known))
-    return {key: restore_integer(known[key], item) for key, item in value.items()}
+    return {key: restore_integer(known[key], item) if key in known else item
+            for key, item in value.items()}
 
 
 def _text(name: str, value: Any) -> str:

@@ -164,15 +164,16 @@ def _watch_unit(model: Any, module: Any, note: Any, environment: Environment) ->
 def make_guidance_controls(controls: SettingControls) -> None:
     """The parts of FRESCO, and presets of them."""
     preset: Any = keep_unsaved(gr.Radio(
-        label="Guidance preset", choices=list(PRESETS), value="full", elem_id="fresco_preset",
-        info="full: as published; attention: faster, without optimisation; off: plain img2img.",
+        label="Guidance preset", choices=list(PRESETS), value="paper", elem_id="fresco_preset",
+        info="paper: as published; steady: estimates also agree from batch to batch; attention: "
+             "faster, without optimisation; off: plain img2img.",
     ))
     controls.make("guidance", *_PARTS)
     targets = controls.named(*(("guidance", part) for part in _PARTS))
-    full = {e.name: bool(e.default) for e in list_entries() if e.name in _PARTS}
+    usual = {e.name: bool(e.default) for e in list_entries() if e.name in _PARTS}
 
     def choose(name: str) -> list[Any]:
-        chosen = {**full, **PRESETS.get(name, {})}
+        chosen = {**usual, **PRESETS.get(name, {})}
         return [gr.update(value=chosen[part]) for part in _PARTS]
 
     on(preset.input, choose, [preset], targets)

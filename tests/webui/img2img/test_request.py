@@ -39,6 +39,15 @@ def test_defaults(args: tuple[Any, ...]) -> None:
     assert not request.has_source
 
 
+@pytest.mark.parametrize("args", [
+    {"preset": "steady", "temporal_attention": False},
+    {"guidance": {"preset": "steady", "temporal_attention": False}},
+])
+def test_a_preset_by_name_and_by_group(args: dict[str, Any]) -> None:
+    guidance = settings_of(args).guidance
+    assert (guidance.consensus, guidance.temporal_attention) == (True, False)
+
+
 def test_every_option_by_position_by_name_and_by_group() -> None:
     """A value of each that is not its default arrives at its own place, on all three ways."""
     options = list_options()
