@@ -97,11 +97,6 @@ class TensorFile:
             raise WeightsError(f"{self.path} cannot be read ({error}). Fetch it again.") from error
 
 
-def read_shapes(path: Path) -> Shapes:
-    """Shapes of all tensors of a file of weights, by canonical name."""
-    return TensorFile(path).shapes
-
-
 def read_metadata(path: Path) -> Mapping[str, str]:
     """What a .safetensors file says about itself; nothing where it cannot be read."""
     try:

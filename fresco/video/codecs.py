@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,8 @@ class Codec:
     """Whether chroma has half the columns, and half the rows; the frame's sides are even then."""
     tick: Fraction | None = None
     """Seconds that every time is rounded to; None: the container decides."""
-
-    @property
-    def lossless(self) -> bool:
-        """Whether a decoder gives back the very pixels."""
-        return self.layout == "bgr0"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """By FFmpeg's name of a container: the four letters that the stream has there."""
 
     @property
     def deep(self) -> bool:
@@ -164,11 +161,15 @@ def _nothing(crf: int, held: bool) -> dict[str, str]:
 
 
 _USUAL = (".mp4", ".m4v", ".mov", ".mkv")
+_HVC1 = {"mp4": "hvc1", "mov": "hvc1"}
+"""Apple's players take H.265 by this name only."""
 
 CODECS = {
     "h264": Codec("H.264", "libx264", _USUAL, "yuv420p", _choose_h264),
-    "h265": Codec("H.265", "libx265", _USUAL, "yuv420p", _choose_h265),
-    "h265-10bit": Codec("H.265, 10 bit", "libx265", _USUAL, "yuv420p10le", _choose_h265, bits=10),
+    "h265": Codec("H.265", "libx265", _USUAL, "yuv420p", _choose_h265, tags=_HVC1),
+    "h265-10bit": Codec(
+        "H.265, 10 bit", "libx265", _USUAL, "yuv420p10le", _choose_h265, bits=10, tags=_HVC1
+    ),
     "av1": Codec(
         "AV1, 10 bit", "libsvtav1", (".mp4", ".mkv", ".webm"), "yuv420p10le", _choose_av1, bits=10
     ),
@@ -201,9 +202,6 @@ FOLDERS = {"png": 8, "png-16bit": 16}
 AUTOMATIC = "auto"
 """`output.codec`: the usual codec of the file's ending."""
 
-_BY_SUFFIX = {".webm": "vp9", ".gif": "gif", ".webp": "webp"}
-"""The usual codec, where it is not H.264."""
-
 
 def choose_codec(name: str, path: Path) -> Codec:
     """The codec of that name for a file; VideoError where its ending cannot hold it.
@@ -222,7 +220,7 @@ def choose_codec(name: str, path: Path) -> Codec:
             f"{path} ends in {path.suffix or 'nothing'}; name the result {', '.join(CONTAINERS)}, "
             "or give a folder for images."
         )
-    codec = CODECS[_BY_SUFFIX.get(suffix, "h264") if name == AUTOMATIC else name]
+    codec = CODECS[CONTAINERS[suffix].codec if name == AUTOMATIC else name]
     if suffix not in codec.suffixes:
         raise VideoError(
             f"{path.name} cannot hold {codec.label} (output.codec {name}); name the result "

@@ -12,27 +12,19 @@ from pathlib import Path
 from av.container import OutputContainer
 
 from fresco.errors import VideoError
+from fresco.video.containers import CONTAINERS
 from fresco.video.sound import SoundCopy, SoundError, SoundSource, read_sound_info
 from fresco.video.sound_encoder import AAC, OPUS, encode_sound
-
-COPIED = {
-    ".mp4": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"}),
-    ".m4v": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
-    ".mov": frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}),
-    ".webm": frozenset({"opus", "vorbis"}),
-}
-"""Codecs copied as they are, by container: those that common players play; .mkv is not limited."""
-
-_PCM_CONTAINERS = (".mov", ".mkv")
 
 
 def is_copied(codec: str, suffix: str, output: OutputContainer) -> bool:
     """Whether sound of this codec goes into an output of this ending without re-encoding."""
+    container = CONTAINERS[suffix]
     if codec not in output.supported_codecs:
         return False
     if codec.startswith("pcm_"):
-        return suffix in _PCM_CONTAINERS
-    return suffix == ".mkv" or codec in COPIED.get(suffix, ())
+        return container.holds_pcm
+    return container.copied is None or codec in container.copied
 
 
 def open_sound(

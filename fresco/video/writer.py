@@ -27,7 +27,7 @@ from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
 from fresco.video.codecs import AUTOMATIC, Codec, choose_codec
 from fresco.video.color import UNTOLD, Colour
-from fresco.video.containers import CONTAINERS, KEEP_COMMENT, SILENT
+from fresco.video.containers import CONTAINERS
 from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
@@ -43,9 +43,6 @@ _FINEST = 2**31 - 1
 
 _FALLBACK_TICKS = 90_000
 """Ticks a second used where exact times would need more than `_FINEST`; broadcast's own clock."""
-
-_MKV_TICK = Fraction(1, 1000)
-"""Matroska stores whole milliseconds."""
 
 _FILE_ERRORS = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
@@ -103,7 +100,7 @@ class VideoWriter:
         scratch: folder where encoded sound is kept for a later run; None: one of the system's.
         pixel_aspect: width of a pixel over its height.
         confirm: called when all is written, before the file gets its name; what it raises ends it.
-        comment: text that the file keeps, where its container can (`containers.KEEP_COMMENT`).
+        comment: text that the file keeps, where its container can (`Container.keeps_comment`).
         colour: what the source's colours mean; the result's mean the same.
     """
 
@@ -123,6 +120,7 @@ class VideoWriter:
         self._crf, self._aspect = crf, pixel_aspect
         self._check_arguments()
         self._codec = _check_video_target(self.path, codec)
+        self._container = CONTAINERS[self.path.suffix.lower()]
         self._colour = self._codec.choose_colour(colour)
         self._start = timestamps[0] if timestamps else None
         self._clock, self._stamps, self._notes = _convert_to_ticks(
@@ -194,7 +192,7 @@ class VideoWriter:
         try:
             self._open(kept)
             self._output.start_encoding()
-            if self.path.suffix.lower() in SILENT:  # their containers are never without a frame
+            if not self._container.has_sound:
                 self._encode_blank()
             if self._sound is not None:
                 self._sound.pump(None)
@@ -233,18 +231,18 @@ class VideoWriter:
 
     def _open(self, kept: _Sound) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        suffix = self.path.suffix.lower()
         self._sound = None
         self._claim = claim_part(self._part)
         self._output = self._stack.enter_context(
-            av.open(str(self._part.absolute()), "w", format=CONTAINERS[suffix])
+            av.open(str(self._part.absolute()), "w", format=self._container.format)
         )
-        if self._comment and suffix in KEEP_COMMENT:
+        if self._comment and self._container.keeps_comment:
             self._output.metadata["comment"] = self._comment
         self._stream = self._add_video_stream(self._output)
         if self._sound_source is None or kept is _Sound.LEFT_OUT:
             return
-        if suffix in SILENT:
+        suffix = self.path.suffix.lower()
+        if not self._container.has_sound:
             raise SoundError(f"{suffix} files have none")
         if self._scratch is None:
             own = ExitStack()
@@ -262,8 +260,8 @@ class VideoWriter:
         context.width, context.height = (s + p for s, p in zip(self._size, self._pad, strict=True))
         context.pix_fmt = self._codec.layout
         context.options = self._codec.quality(self._crf, self._held)
-        if self._codec.encoder == "libx265" and CONTAINERS[self.path.suffix.lower()] != "matroska":
-            context.codec_tag = "hvc1"  # Apple's players look for this one
+        if tag := self._codec.tags.get(self._container.format):
+            context.codec_tag = tag
         # Both clocks, or the encoder rounds times to the rate.
         stream.time_base = context.time_base = self._clock
         context.sample_aspect_ratio = self._aspect
@@ -352,15 +350,15 @@ class VideoWriter:
 
     def _check_result(self) -> None:
         """Decode the finished file: every frame must be there, at its time."""
-        paged = self.path.suffix.lower() == ".webp"
-        info = (ImagePages(self._part) if paged else index_video(self._part)).info
+        read = ImagePages if self._container.by_pages else index_video
+        info = read(self._part).info
         if info.frames != self._count:
             raise VideoError(
                 f"{self.path.name} has {info.frames} frames, {self._count} were written; check "
                 "the space on the disk and run again."
             )
         wanted = [self._find_stamp(number) * self._clock for number in range(self._count)]
-        slack = _MKV_TICK if self.path.suffix.lower() in (".mkv", ".webm") else Fraction(0)
+        slack = self._container.tick or Fraction(0)
         for number, (found, time) in enumerate(zip(info.timestamps, wanted, strict=True)):
             if abs(found - info.timestamps[0] - time + wanted[0]) > slack:
                 raise VideoError(

@@ -16,7 +16,7 @@ from fresco.progress import Progress
 from fresco.run.embedded import describe_settings
 from fresco.run.translate import propagate_keys
 from fresco.video.codecs import read_comment
-from fresco.video.containers import KEEP_COMMENT
+from fresco.video.containers import CONTAINERS
 from fresco.video.writer import VideoWriter
 from fresco.workspace import write_image
 from tests.helpers.clips import moving_texture, write_clip
@@ -29,7 +29,9 @@ SETTINGS = from_dict({
 })
 
 
-@pytest.mark.parametrize("suffix", KEEP_COMMENT)
+@pytest.mark.parametrize(
+    "suffix", [suffix for suffix, kind in CONTAINERS.items() if kind.keeps_comment]
+)
 def test_settings_come_back_from_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"r{suffix}"
     with VideoWriter(path, 64, 48, Fraction(25), comment=describe_settings(SETTINGS)) as writer:

@@ -39,7 +39,7 @@ from fresco.server.service import Service
 from fresco.server.space import NoRoomError
 from fresco.server.videos import encode_jpeg
 from fresco.settings import FrescoSettings
-from fresco.video.containers import MEDIA_TYPES
+from fresco.video.containers import CONTAINERS
 
 _ANY_FRAME = 10**9
 _MOST_DRAFTS = 4
@@ -274,7 +274,8 @@ class JobRoutes:
         self, job: str, path: Path | None, what: str, request: Request, name: str = ""
     ) -> Response:
         path = _require_file(path, job, what)
-        media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        container = CONTAINERS.get(path.suffix)
+        media = container.media_type if container else "application/octet-stream"
         saved = f"{name or f'{job}-{what}'}{path.suffix}"
         return answer_file(path, request.headers, media, saved)
 
