@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fresco.errors import HostError, WeightsError
 from fresco.hosts.detection import (
@@ -76,11 +75,6 @@ class Architecture:
     def size_width(self) -> int:
         """Channels that SDXL embeds each of the numbers of an image's size in."""
         return (self.added - self.texts[-1].pooled) // _SIZES_OF_IMAGES
-
-
-def inspect_checkpoint(path: Path) -> Architecture:
-    """Sizes of a checkpoint that can be guided; anything else is refused by name."""
-    return measure_checkpoint(TensorFile(path))
 
 
 def measure_checkpoint(file: TensorFile, *, with_vae: bool = True) -> Architecture:

@@ -12,9 +12,10 @@ import yaml
 from numpy.typing import NDArray
 
 from fresco.guidance.ports import BatchRequest
-from fresco.hosts.checkpoint import inspect_checkpoint
+from fresco.hosts.checkpoint import measure_checkpoint
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
+from fresco.hosts.tensor_file import TensorFile
 from fresco.progress import Progress
 from fresco.settings import SamplingSettings
 from fresco.video.reader import open_source
@@ -65,7 +66,7 @@ def test_it_is_small_and_whole() -> None:
 
 
 def test_its_configuration_describes_its_weights() -> None:
-    sizes = inspect_checkpoint(MODEL)
+    sizes = measure_checkpoint(TensorFile(MODEL))
     parts = yaml.safe_load((FOLDER / "fresco-demo.yaml").read_text("utf-8"))["model"]["params"]
     unet, vae = parts["unet_config"]["params"], parts["first_stage_config"]["params"]["ddconfig"]
     assert tuple(unet["model_channels"] * m for m in unet["channel_mult"]) == sizes.widths

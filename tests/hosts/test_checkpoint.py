@@ -13,13 +13,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from fresco.hosts.checkpoint import Architecture, inspect_checkpoint
+from fresco.hosts.checkpoint import Architecture, measure_checkpoint
 from fresco.hosts.detection import OPEN_CLIP, UNET, VAE, XL_CLIP, XL_OPEN_CLIP
 from fresco.hosts.diffusers.configurations import (
     make_text_configuration,
     make_unet_configuration,
 )
 from fresco.hosts.diffusers.layout import rename_unet_keys
+from fresco.hosts.tensor_file import TensorFile
 from tests.helpers.tiny_xl import name_open_clip
 
 DOWN, PLAIN_DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
@@ -73,7 +74,7 @@ def measure(path: Path, unet: dict[str, Any], texts: dict[str, torch.Tensor]) ->
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)
     os.truncate(path, 8 + len(text) + end)
-    return inspect_checkpoint(path)
+    return measure_checkpoint(TensorFile(path))
 
 
 def is_part(small: dict[str, Any], whole: dict[str, Any]) -> bool:

@@ -12,34 +12,15 @@ from torch import Tensor, nn
 from fresco.errors import HostError
 from fresco.guidance.ports import Rows, Site, UNetHooks
 from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+from fresco.hosts.projections import LayerProjections
 from fresco.hosts.sites import choose_sites
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-class AttentionProjections:
-    """The linear maps of one attention layer of diffusers, LoRA and quantisation included."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-
-    @property
-    def heads(self) -> int:
-        """Number of heads."""
-        return int(self._layer.heads)
-
-    def query(self, x: Tensor) -> Tensor:
-        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_q(x)
-
-    def key(self, x: Tensor) -> Tensor:
-        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_k(x)
-
-    def value(self, x: Tensor) -> Tensor:
-        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_v(x)
+class AttentionProjections(LayerProjections):
+    """The linear maps of one attention layer of diffusers."""
 
     def output(self, x: Tensor) -> Tensor:
         """[rows, tokens, heads * d] -> [rows, tokens, C]."""

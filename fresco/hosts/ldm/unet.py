@@ -20,6 +20,7 @@ from fresco.guidance.ports import Chunk, Rows, Site, UNetHooks
 from fresco.hosts.ldm.calls import CONDITIONAL_FIRST, ModelCall
 from fresco.hosts.ldm.topology import DecoderBlock, find_decoder_stages, refuse_merged_tokens
 from fresco.hosts.patching import Forward, PreHook, pre_hook, replaced_forward, sole_owner
+from fresco.hosts.projections import LayerProjections
 from fresco.hosts.sites import choose_sites
 
 Sources = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -30,32 +31,20 @@ _CONDITIONINGS: Sequence[Chunk] = ("positive", "negative")
 """By the number that a Forge kind gives them."""
 
 
-class LdmProjections:
-    """The linear maps of one attention layer of LDM, LoRA and quantisation included."""
+class LdmProjections(LayerProjections):
+    """The linear maps of one attention layer of LDM, behind the host's hypernetworks."""
 
     def __init__(self, layer: Any, sources: Sources | None) -> None:
-        self._layer, self._sources = layer, sources
-
-    @property
-    def heads(self) -> int:
-        """Number of heads."""
-        return int(self._layer.heads)
-
-    def query(self, x: Tensor) -> Tensor:
-        """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_q(x)
+        super().__init__(layer)
+        self._sources = sources
 
     def key(self, x: Tensor) -> Tensor:
         """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_k(self._sources(x)[0] if self._sources else x)
+        return super().key(self._sources(x)[0] if self._sources else x)
 
     def value(self, x: Tensor) -> Tensor:
         """[rows, tokens, C] -> [rows, tokens, heads * d]."""
-        return self._layer.to_v(self._sources(x)[1] if self._sources else x)
-
-    def output(self, x: Tensor) -> Tensor:
-        """[rows, tokens, heads * d] -> [rows, tokens, C]."""
-        return self._layer.to_out(x)
+        return super().value(self._sources(x)[1] if self._sources else x)
 
 
 class LdmUNet:

@@ -344,21 +344,33 @@ class PlaceBody(ApiModel):
     before: text() = Field("", description="A waiting job that comes next; empty: the last place.")
 
 
-def _read_ids(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= _MOST_JOBS:
-        raise WrongValueError(f" is {value!r}; give a list of 1 to {_MOST_JOBS} ids of jobs.")
+def _read_texts(value: object, *, least: int, most: int, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        count = f"{least} to {most}" if least else f"at most {most}"
+        raise WrongValueError(f" is {value!r}; give a list of {count} {what}.")
     for each in value:
         if not isinstance(each, str):
-            raise WrongValueError(f" holds {each!r}; give ids of jobs.")
+            raise WrongValueError(f" holds {each!r}; give {what}.")
     return tuple(value)
+
+
+def _texts(what: str, *, least: int, most: int) -> Any:
+    """The type of a list of texts.
+
+    Args:
+        what: the word for such texts.
+    """
+    return checked(partial(_read_texts, least=least, most=most, what=what), {
+        "type": "array", "items": {"type": "string"}, "minItems": least, "maxItems": most,
+    })
 
 
 class DeletionBody(ApiModel):
     """The body of POST /fresco/jobs/delete."""
 
-    jobs: checked(_read_ids, {
-        "type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST_JOBS,
-    }) = Field(..., description="Ids of the jobs.")
+    jobs: _texts("ids of jobs", least=1, most=_MOST_JOBS) = Field(
+        ..., description="Ids of the jobs."
+    )
     video: boolean() = Field(
         False, description="Delete their uploaded videos too, where no other job needs them."
     )
@@ -373,21 +385,10 @@ class EmptyingBody(ApiModel):
     dry_run: boolean() = Field(False, description="Only answer what would go.")
 
 
-def _read_styles(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > _MOST_STYLES:
-        raise WrongValueError(f" is {value!r}; give a list of at most {_MOST_STYLES} names.")
-    for name in value:
-        if not isinstance(name, str):
-            raise WrongValueError(f" holds {name!r}; give names.")
-    return tuple(value)
-
-
 class JobBody(ResumeBody, VideoBody):
     """The body of POST /fresco/jobs."""
 
-    styles: checked(_read_styles, {
-        "type": "array", "items": {"type": "string"}, "maxItems": _MOST_STYLES,
-    }) = Field(
+    styles: _texts("names of styles", least=0, most=_MOST_STYLES) = Field(
         None, description="Styles of GET /fresco/models; they are added to the prompts as the "
         "WebUI does it, and kept as that."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -35,8 +35,26 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         route_class=make_route_class(access, service.page_key),
         dependencies=[Depends(dependency) for dependency in access.dependencies],
     )
-    server, videos, jobs = ServerRoutes(service), VideoRoutes(service), JobRoutes(service)
-    order = OrderRoutes(service)
+    parts = _Parts(
+        ServerRoutes(service), VideoRoutes(service), JobRoutes(service), OrderRoutes(service)
+    )
+    _add_plain_routes(router, parts)
+    _add_routes_with_body(router, parts, service)
+    app.include_router(router)
+
+
+class _Parts(NamedTuple):
+    """The handlers of the routes."""
+
+    server: ServerRoutes
+    videos: VideoRoutes
+    jobs: JobRoutes
+    order: OrderRoutes
+
+
+def _add_plain_routes(router: APIRouter, parts: _Parts) -> None:
+    """Routes whose requests have no body."""
+    server, videos, jobs, order = parts
     for method, path, handler in (
         ("GET", "/version", server.version),
         ("GET", "/schema", server.schema),
@@ -63,6 +81,11 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
         ("GET", "/jobs/{job}/events", jobs.events),
     ):
         router.add_api_route(path, handler, methods=[method], responses=_ERRORS)
+
+
+def _add_routes_with_body(router: APIRouter, parts: _Parts, service: Service) -> None:
+    """Routes whose requests have a body, with its schema."""
+    server, videos, jobs, order = parts
     plain, lanes = "application/json", Lanes(service)
     for path, handler, take, kind, payload in (
         ("/videos", videos.add, take_upload, "multipart/form-data", upload.SCHEMA),
@@ -91,7 +114,6 @@ def add_routes(app: FastAPI, service: Service, access: Access) -> None:
             path, take(service, lane, handler), methods=["POST"], openapi_extra=body,
             name=handler.__name__, description=handler.__doc__, responses=_ERRORS,
         )
-    app.include_router(router)
 
 
 _FILE = {"type": "string", "format": "binary"}

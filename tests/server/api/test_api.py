@@ -33,18 +33,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with serving(tmp_path_factory.mktemp("root"), make_environment(tmp_path_factory)) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def video(server: ApiServer, clip: Path) -> str:
-    """An uploaded video."""
-    return server.upload(clip)
-
-
-@pytest.fixture(scope="module")
 def job(server: ApiServer, video: str) -> str:
     """A job that is done, with all it can make."""
     settings = SETTINGS | {"output": {"measures": True}}

@@ -6,7 +6,6 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,21 +17,15 @@ import pytest
 from fresco.options import entries
 from fresco.run.embedded import is_held
 from fresco.server.client import Client
-from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
+from tests.helpers.api_server import SETTINGS, ApiServer, small_clip
 from tests.helpers.job_environment import CANNY
 
 FRAMES = 4
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with serving(tmp_path_factory.mktemp("root"), make_environment(tmp_path_factory)) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def video(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return server.upload(small_clip(tmp_path_factory.mktemp("clip") / "a dog.mp4", FRAMES))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_clip(tmp_path_factory.mktemp("clip") / "a dog.mp4", FRAMES)
 
 
 def with_output(**output: Any) -> dict[str, Any]:

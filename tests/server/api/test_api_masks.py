@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fresco.server.client import Client
-from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
+from tests.helpers.api_server import SETTINGS, ApiServer, small_clip
 
 FRAMES = 4
 
@@ -23,17 +22,6 @@ FRAMES = 4
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with serving(tmp_path_factory.mktemp("root"), make_environment(tmp_path_factory)) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def video(server: ApiServer, clip: Path) -> str:
-    return server.upload(clip)
 
 
 def encode(image: NDArray[np.uint8]) -> str:

@@ -40,11 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[A
         yield running
 
 
-@pytest.fixture(scope="module")
-def video(server: ApiServer, clip: Path) -> str:
-    return server.upload(clip)
-
-
 @pytest.fixture
 def unchanged(server: ApiServer, video: str) -> Iterator[None]:
     """Nothing of what is refused is left, and the server is alive."""
