@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import list_state
 from fresco.errors import FrescoError, SettingsError
 from fresco.video.reader import open_source
 from fresco.video.size import carried_size, scale_frame
-from fresco.workspace import frame_name, list_state, read_json, write_image, write_json
+from fresco.workspace import frame_name, read_json, write_image, write_json
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -1,31 +1,37 @@
-"""The folder of one run: artefact names, atomic writes, resume.
+"""The folder of one run and the artefacts in it: their names, formats and checks.
 
-Every artefact is written under a temporary name and renamed, and lies in a folder whose name holds
-a hash of all inputs it was made from. So what exists is whole and belongs to this very run; a run
-that was killed goes on where it was, and changed settings never use old images.
+Every artefact is written whole or not at all (`writing`), and lies in a folder whose name holds a
+digest of all inputs it was made from (`digests`). So a run that was killed resumes where it was,
+and changed settings never use old images.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import logging
-import os
 import re
-import secrets
 import shutil
 import struct
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fresco.errors import WorkspaceError
+from fresco.writing import (
+    clear_left,
+    explain,
+    find_part,
+    is_part,
+    list_hidden,
+    lock_file,
+    write_atomically,
+    write_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,20 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fresco")
 
-_HASH_BLOCK = 1 << 20
 _NAME_DIGITS = 16
-_LONGEST_SUFFIX = 16
-_MOST_DIGESTS = 64
-State = tuple[tuple[str, int, int], ...]
-"""Names of files with their sizes and times of change."""
-_digests: dict[tuple[Path, State], str] = {}
-"""Digests of sources by path and state."""
 _MOST_KEPT, _SHARE_KEPT = 4 << 30, 4
 """Bytes that may be kept for the length of a run at most, and as a share of the free disk: one in
 so many."""
-_PART = re.compile(
-    r"\.(?P<stem>.+\.)?(?P<tag>[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL
-)
 _ARTEFACT = re.compile(r"[a-z]+\d*-[0-9a-f]{16}(?:\.[a-z0-9]+)?")
 """Names of artefacts in the folder of a workspace; what else lies there may be somebody's own."""
 _FLOW = "flow"
@@ -70,248 +66,6 @@ _ARCHIVE_ERRORS = (
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_FILTER_UP = 2
 """A row is kept as its difference from the one above."""
-_LEFT = 10.0
-"""Seconds after which a file of `write_atomically`, which takes a moment, was left by a kill."""
-
-
-def digest(*values: Any) -> str:
-    """Hex sha256 over JSON-like values: the identity of a stage's inputs."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_content(path: Path) -> str:
-    """Hex sha256 over a file's bytes, or over the names and bytes of a folder's files."""
-    sha = hashlib.sha256()
-    for item in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if item.is_dir():
-            continue
-        if path.is_dir():
-            sha.update(item.name.encode())
-        with item.open("rb") as file:
-            while block := file.read(_HASH_BLOCK):
-                sha.update(block)
-    return sha.hexdigest()
-
-
-def list_state(path: Path) -> State:
-    """What tells quickly whether a file, or a folder's files, may have changed."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    states = [(file.name, file.stat()) for file in files]
-    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
-
-
-def digest_source(path: Path) -> str:
-    """`digest_content` of a source, read once as long as size and time of its files stay."""
-    state = list_state(path)  # before it is read: a file that changes meanwhile is another one
-    content = _digests.get((path.absolute(), state))
-    if content is None:
-        content = digest_content(path)
-        _remember(path, state, content)
-    return content
-
-
-def remember_digest(path: Path, content: str) -> None:
-    """Take the digest of a source from who has read all of it already, such as an upload."""
-    _remember(path, list_state(path), content)
-
-
-def _remember(path: Path, state: State, content: str) -> None:
-    while len(_digests) >= _MOST_DIGESTS:
-        _digests.pop(next(iter(_digests)), None)
-    _digests[path.absolute(), state] = content
-
-
-def explain(error: OSError, path: Path) -> WorkspaceError:
-    """A sentence for an error of the file system."""
-    reasons = {
-        errno.ENOSPC: "the disk is full. Free some space and start again; what is done is kept",
-        errno.EDQUOT: "the quota is used up. Free some space and start again",
-        errno.EROFS: "the file system is read-only. Choose another folder",
-        errno.EACCES: "there is no permission to write there. Choose another folder",
-        errno.EPERM: "there is no permission to write there. Choose another folder",
-        errno.ENOTDIR: "a part of the path is a file. Choose another folder",
-        errno.EEXIST: "a file of that name is in the way. Choose another folder",
-        errno.EISDIR: "a folder of that name is in the way. Choose another name",
-        errno.EFBIG: "the file would be larger than the file system, or a limit of this user, "
-        "allows. Choose another place, or make less",
-        errno.ENAMETOOLONG: "the name is too long. Choose a shorter one",
-    }
-    reason = reasons.get(error.errno or 0, f"{error.strerror or error}. Choose another folder")
-    return WorkspaceError(f"{path} cannot be written: {reason}.")
-
-
-def name_part(path: Path, tag: str) -> Path:
-    """A hidden path beside a file, for as long as it is written.
-
-    Its name is no longer than the file's own, so that whatever may have that name may be written;
-    only names shorter than the tag become longer. The suffix stays last: writers of images and
-    containers choose the format by it.
-    """
-    suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
-
-    def fits(name: str) -> bool:
-        # File systems count bytes of UTF-8, or units of UTF-16.
-        return all(
-            len(name.encode(code, "surrogatepass")) <= len(path.name.encode(code, "surrogatepass"))
-            for code in ("utf-8", "utf-16-le")
-        )
-
-    for length in range(len(path.stem), 0, -1):
-        name = f".{path.stem[:length]}.{tag}{suffix}"
-        if fits(name):
-            return path.with_name(name)
-    return path.with_name(f".{tag}{suffix}")
-
-
-def is_part(path: Path) -> bool:
-    """Whether a name is one that `name_part` gave."""
-    return _PART.fullmatch(path.name) is not None
-
-
-def claim_part(path: Path) -> IO[bytes] | None:
-    """Make a part, and hold it until the file that is given is closed, or the process ends.
-
-    So no other run takes it for one that a killed run has left. None where the system itself
-    forbids to remove a file that is open.
-    """
-    if os.name == "nt":
-        return None
-    while True:
-        file = path.open("ab")
-        try:
-            _lock(file)
-            if _is_at(file, path):
-                return file
-        except BlockingIOError:
-            file.close()
-            raise
-        except OSError:
-            return file  # this file system knows no locks
-        file.close()  # another run removed it in between
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def is_claimed(path: Path) -> bool | None:
-    """Whether a running process writes this part; None where that cannot be told."""
-    if os.name == "nt":
-        return False
-    try:
-        with path.open("r+b") as file:
-            _lock(file)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None if path.exists() else False
-    return False
-
-
-def clear_parts(*targets: Path) -> None:
-    """Remove what killed runs have left of writing these files.
-
-    A part that a running process writes stays, and so does every file that is not the part of one
-    of these: what merely looks like it may be somebody's own.
-    """
-    written = [follow_link(target) for target in targets]
-    for folder in {target.parent for target in written}:
-        near = [target for target in written if target.parent == folder]
-        for path in _list_hidden(folder):
-            found = _PART.fullmatch(path.name)
-            if found and any(name_part(each, found["tag"]) == path for each in near):
-                _clear_left(path, found["tag"])
-
-
-def _list_hidden(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.name.startswith(".")]
-    except OSError:
-        return []
-
-
-def _clear_left(path: Path, tag: str) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_symlink() or not path.is_file() or is_claimed(path) is not False:
-            return
-        if tag.endswith(".part") or time.time() - path.stat().st_mtime > _LEFT:
-            path.unlink()
-
-
-def require_names(*paths: Path) -> None:
-    """WorkspaceError where the file system takes no name as long as one of these."""
-    for path in paths:
-        try:
-            path.lstat()
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise explain(error, path) from error
-
-
-def require_files(*paths: Path) -> None:
-    """WorkspaceError unless files of these names may be written: see `require_names`, and no
-    folder is in the way."""
-    require_names(*paths)
-    for path in paths:
-        if path.is_dir():
-            raise explain(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)), path)
-
-
-def require_folder(path: Path) -> None:
-    """WorkspaceError unless a folder of that name is there or may be made."""
-    require_names(path)
-    if path.exists() and not path.is_dir():
-        raise explain(FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)), path)
-
-
-def follow_link(path: Path) -> Path:
-    """Where a result is written: what a symbolic link of that name leads to, else the path."""
-    if not path.is_symlink():
-        return path
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
-        raise WorkspaceError(
-            f"{path} is a symbolic link that leads nowhere; remove it or name another result."
-        ) from error
-
-
-def write_through(path: Path) -> None:
-    """Wait until what was written of a file is on the disk."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path, *, lasting: bool = True) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to `path` on success, removed on failure.
-
-    Args:
-        lasting: it is on the disk before it gets its name, so that a power cut leaves no empty
-            file under it; not for what a run needs for itself alone.
-    """
-    temporary = name_part(path, secrets.token_hex(4))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if lasting:
-            write_through(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise explain(error, path) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
@@ -496,17 +250,6 @@ _CHECKS: Mapping[str, Callable[[Path, tuple[int, int] | None], bool]] = {
 """Whether a file of a kind is whole, by its suffix."""
 
 
-def _lock(file: IO[bytes]) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 class Workspace:
     """The folder of one run. Held by one process at a time."""
 
@@ -525,7 +268,7 @@ class Workspace:
             raise explain(error, self.root) from error
         try:
             # The system drops the lock when the process dies, however it dies.
-            _lock(self._lock_file)
+            lock_file(self._lock_file)
         except OSError as error:
             self._lock_file.close()
             raise WorkspaceError(
@@ -560,11 +303,11 @@ class Workspace:
             _ARTEFACT.fullmatch(path.name) or path.name in _OTHER_NAMES or is_part(path)
             for path in self.root.iterdir()
         )
-        for path in _list_hidden(self.root):
-            found = _PART.fullmatch(path.name)
+        for path in list_hidden(self.root):
+            found = find_part(path)
             # Somebody may have chosen the folder in which other things lie, too.
             if found and (alone or _CUT_NAME.fullmatch(found["stem"] or "")):
-                _clear_left(path, found["tag"])
+                clear_left(path, found["tag"])
 
     def name(self, kind: str, cache_key: str) -> str:
         """Name of the folder of artefacts of one kind made from inputs with that digest."""

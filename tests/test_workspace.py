@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fresco import workspace
+from fresco import digests, workspace, writing
 from fresco.errors import WorkspaceError
 from tests.helpers.shared import ROOT
 
@@ -26,7 +26,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     workspace.write_json(path, {"a": 1})
 
     def fail() -> None:
-        with workspace.write_atomically(path) as temporary:
+        with writing.write_atomically(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("power")
 
@@ -46,7 +46,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     ],
 )
 def test_errors_of_the_disk_become_sentences(tmp_path: Path, number: int, words: str) -> None:
-    with pytest.raises(WorkspaceError, match=words), workspace.write_atomically(tmp_path / "x.png"):
+    with pytest.raises(WorkspaceError, match=words), writing.write_atomically(tmp_path / "x.png"):
         raise OSError(number, os.strerror(number))
 
 
@@ -63,13 +63,13 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 )
 def test_a_part_has_no_longer_name_than_the_file(stem: str, suffix: str, tag: str) -> None:
     path = Path("folder") / f"x{stem}{suffix}"
-    part = workspace.name_part(path, tag)
+    part = writing.name_part(path, tag)
     assert part.parent == path.parent
     assert part != path
     assert part.name.startswith(".")
     assert f".{tag}" in part.name
-    assert workspace.is_part(part)
-    assert not workspace.is_part(path)
+    assert writing.is_part(part)
+    assert not writing.is_part(path)
     if suffix in (".mp4", ".png"):
         assert part.suffix == suffix
     for code in ("utf-8", "utf-16-le"):
@@ -82,9 +82,9 @@ def test_the_longest_name_is_written(tmp_path: Path) -> None:
     workspace.write_json(path, {"a": 1})
     assert workspace.read_json(path) == {"a": 1}
     assert len(list(tmp_path.iterdir())) == 1
-    workspace.require_names(path)
+    writing.require_names(path)
     with pytest.raises(WorkspaceError, match="too long"):
-        workspace.require_names(path, tmp_path / ("ü" * 126 + ".json"))
+        writing.require_names(path, tmp_path / ("ü" * 126 + ".json"))
 
 
 def test_images_and_tensors_come_back_exactly(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_identities_differ_with_any_input(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    first = workspace.digest_content(tmp_path)
+    first = digests.digest_content(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert workspace.digest_content(tmp_path) != first
-    assert workspace.digest("ab", "c") != workspace.digest("a", "bc")
-    assert workspace.digest({"x": 1, "y": 2}) == workspace.digest({"y": 2, "x": 1})
+    assert digests.digest_content(tmp_path) != first
+    assert digests.digest("ab", "c") != digests.digest("a", "bc")
+    assert digests.digest({"x": 1, "y": 2}) == digests.digest({"y": 2, "x": 1})

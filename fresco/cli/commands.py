@@ -28,7 +28,7 @@ from fresco.planning.parsing import write_keys_inline
 from fresco.progress import CancelToken, Progress
 from fresco.settings import FlowSettings, FrescoSettings
 from fresco.temporary import open_temporary_folder
-from fresco.workspace import clear_parts, follow_link, require_files, write_bytes
+from fresco.writing import clear_parts, follow_link, require_files, write_bytes
 
 if TYPE_CHECKING:
     from fresco.guidance.ports import Host

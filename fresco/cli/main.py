@@ -32,7 +32,7 @@ from fresco.errors import (
 )
 from fresco.memory import is_out_of_memory
 from fresco.settings import PRESETS
-from fresco.workspace import explain
+from fresco.writing import explain
 
 EXIT_CODES: tuple[tuple[type[FrescoError], int], ...] = (
     (Cancelled, 130), (SettingsError, 2), (VideoError, 3), (HostError, 4), (WeightsError, 4),

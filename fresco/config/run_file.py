@@ -16,7 +16,8 @@ from fresco.planning.parsing import read_json_text
 from fresco.run.embedded import MARK, RUN_FORMAT, check_nested, read_embedded
 from fresco.settings import FrescoSettings
 from fresco.video.containers import HOLD_SETTINGS
-from fresco.workspace import follow_link, write_json
+from fresco.workspace import write_json
+from fresco.writing import follow_link
 
 RUN_FILE = "fresco-run.json"
 """Usual end of a run file's name."""

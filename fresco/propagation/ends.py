@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fresco.digests import digest, digest_content
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.propagation.carriers import CarryStep, carry_all
@@ -14,7 +15,7 @@ from fresco.propagation.engine import AnyEngine, DraftEngine
 from fresco.propagation.grid import shrink_motion
 from fresco.propagation.scratch import Scratch
 from fresco.propagation.segment import FrameLoader, Image, read_key
-from fresco.workspace import digest, digest_content, frame_name, write_image
+from fresco.workspace import frame_name, write_image
 
 READ_AT_ONCE = 8
 """Frames read and held at once on the way back."""

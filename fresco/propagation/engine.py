@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fresco.blending.selection import PATCH_SEAM, SEAM
+from fresco.digests import digest
 from fresco.errors import PropagationError
 from fresco.options import cache_settings
 from fresco.propagation.carriers import Carrier, FlowCarrier, Image, PatchCarrier
@@ -23,7 +24,6 @@ from fresco.propagation.guide_folders import GuideFolder
 from fresco.propagation.program import require_program
 from fresco.propagation.synthesizer import PatchSynthesizer, SynthesisOptions
 from fresco.settings import DRAFT, FrescoSettings, PropagationSettings
-from fresco.workspace import digest
 
 if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator

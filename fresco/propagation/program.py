@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from fresco.digests import digest_content
 from fresco.errors import PropagationError
-from fresco.workspace import digest_content
 
 OVERRIDE = "FRESCO_EBSYNTH"
 """Environment variable that names another program."""

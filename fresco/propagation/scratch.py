@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.flow.arrays import to_float, to_half
-from fresco.workspace import explain, write_arrays, write_atomically, write_bytes
+from fresco.workspace import write_arrays
+from fresco.writing import explain, write_atomically, write_bytes
 
 Arrays = dict[str, NDArray]
 

@@ -10,10 +10,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest, digest_content
 from fresco.errors import PropagationError
 from fresco.propagation.engine import AnyEngine
 from fresco.settings import BlendSettings, FlowSettings
-from fresco.workspace import digest, digest_content, frame_name, is_whole_image, read_image
+from fresco.workspace import frame_name, is_whole_image, read_image
 
 Image = NDArray[np.uint8]
 

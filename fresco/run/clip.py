@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest
 from fresco.errors import SettingsError
 from fresco.progress import Progress
 from fresco.run.inputs import Source
 from fresco.settings import FrescoSettings
 from fresco.video.reader import FrameSource, SourceIndex, VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, has_room, read_arrays, write_arrays
+from fresco.workspace import has_room, read_arrays, write_arrays
 
 _FRAME = "frame"
 """Name of the array in the file of a frame that is kept."""

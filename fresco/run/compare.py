@@ -17,7 +17,7 @@ from fresco.run.result import choose_sound, find_end
 from fresco.video.reader import FrameSource, open_source
 from fresco.video.size import scale_frame
 from fresco.video.writer import VideoWriter
-from fresco.workspace import clear_parts
+from fresco.writing import clear_parts
 
 _BAR = 28
 """Height of the strip that holds the names, in pixels."""

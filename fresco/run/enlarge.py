@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest, digest_content
 from fresco.errors import PropagationError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.batches import KeyframeRun
@@ -18,14 +19,7 @@ from fresco.run.propagate import ORIGIN, read_origin
 from fresco.run.result import ImageLookup
 from fresco.settings import FrescoSettings
 from fresco.video.size import carried_size, scale_frame
-from fresco.workspace import (
-    digest,
-    digest_content,
-    frame_name,
-    read_image,
-    write_image,
-    write_json,
-)
+from fresco.workspace import frame_name, read_image, write_image, write_json
 
 
 @runtime_checkable

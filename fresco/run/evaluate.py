@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco import __version__
+from fresco.digests import digest
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
 from fresco.options import cache_settings, to_dict
@@ -20,7 +21,6 @@ from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
 from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
 from fresco.settings import OutputSettings
-from fresco.workspace import digest
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
 """Ends of the names of what is written beside a result."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from fresco.digests import digest
 from fresco.errors import SettingsError
 from fresco.planning.keyframes import KeyframePlan, plan_segments
 from fresco.run.clip import Clip
@@ -25,7 +26,7 @@ from fresco.video.folder import (
 )
 from fresco.video.numbering import find_number, number_images
 from fresco.video.size import carried_size, scale_frame
-from fresco.workspace import Workspace, digest, frame_name, write_image
+from fresco.workspace import Workspace, frame_name, write_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest, digest_content
 from fresco.errors import SettingsError
 from fresco.flow.exact import write_index
 from fresco.flow.files import BACKWARD, FORWARD, FlowFiles, list_flow_files, measure_flow
@@ -20,7 +21,6 @@ from fresco.run.context import RunContext, log_stage
 from fresco.run.numbers import find_frames
 from fresco.settings import FlowSettings
 from fresco.video.size import scale_frame
-from fresco.workspace import digest, digest_content
 
 
 @dataclass(frozen=True, slots=True)

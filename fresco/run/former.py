@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from fresco.digests import digest
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.options import image_settings
 from fresco.planning.keyframes import KeyframePlan
 from fresco.run.context import RunContext
 from fresco.settings import FrescoSettings
-from fresco.workspace import digest
 
 FORMER_VERSION = "0.1.0"
 _GUIDANCE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from fresco.digests import digest, digest_content
 from fresco.errors import SettingsError, VideoError
 from fresco.masks.files import check_shape
 from fresco.propagation.guide_folders import GuideFolder
@@ -13,7 +14,6 @@ from fresco.run.numbers import find_frames
 from fresco.settings import PropagationSettings
 from fresco.video.folder import decode_image, find_images
 from fresco.video.numbering import find_number, number_images
-from fresco.workspace import digest, digest_content
 
 MOST, HEAVIEST = 8, 100.0
 """Guides of one run, and the weight of one; those of the program's own are 9 together."""

@@ -11,16 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from fresco.digests import digest_content, digest_source
 from fresco.errors import Cancelled, VideoError
 from fresco.video.folder import find_images
-from fresco.workspace import (
-    SEEN,
-    Workspace,
-    digest_content,
-    digest_source,
-    read_json,
-    write_json,
-)
+from fresco.workspace import SEEN, Workspace, read_json, write_json
 
 Look = tuple[tuple[str, int, int, int, int], ...]
 """Names of files with all that changes when somebody writes or replaces them."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fresco import __version__
+from fresco.digests import digest
 from fresco.errors import SettingsError
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
@@ -15,7 +16,7 @@ from fresco.planning.keyframes import KeyframePlan, cut_plans
 from fresco.run.batches import KeyframeRun, translate_shot
 from fresco.run.context import RunContext, log_stage
 from fresco.run.former import digest_former_keyframes
-from fresco.workspace import digest, frame_name, read_image, read_json, write_json
+from fresco.workspace import frame_name, read_image, read_json, write_json
 
 PLAN_NAME = "plan.json"
 """File of the workspace that says which keyframes are in force, and where they lie."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest
 from fresco.errors import SettingsError, WorkspaceError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
@@ -33,7 +34,6 @@ from fresco.settings import FrescoSettings, MaskSettings
 from fresco.temporary import open_temporary_folder
 from fresco.video.size import working_size
 from fresco.workspace import (
-    digest,
     drop_damaged,
     frame_name,
     read_arrays,

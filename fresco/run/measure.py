@@ -19,7 +19,8 @@ from fresco.progress import Progress
 from fresco.propagation.motion import read_pair
 from fresco.run.clip import Clip
 from fresco.run.result import ImageLookup
-from fresco.workspace import follow_link, write_json
+from fresco.workspace import write_json
+from fresco.writing import follow_link
 
 _ROUND_TRIP_CHUNK = 4
 """Frames that go through the autoencoder together."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fresco import __version__
+from fresco.digests import digest, digest_content
 from fresco.errors import PropagationError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
@@ -25,16 +26,8 @@ from fresco.run.former import FORMER_VERSION
 from fresco.run.keyframes import note_frames
 from fresco.run.result import ImageLookup, read_stored
 from fresco.settings import FlowSettings, FrescoSettings
-from fresco.workspace import (
-    digest,
-    digest_content,
-    drop_damaged,
-    explain,
-    frame_name,
-    has_room,
-    read_json,
-    write_json,
-)
+from fresco.workspace import drop_damaged, frame_name, has_room, read_json, write_json
+from fresco.writing import explain
 
 log = logging.getLogger("fresco")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest_content
 from fresco.errors import PropagationError
 from fresco.masks.edge import AnyImage, FrameMasks, lay_over
 from fresco.planning.keyframes import KeyframePlan
@@ -20,15 +21,8 @@ from fresco.video.codecs import FOLDERS
 from fresco.video.reader import VideoInfo
 from fresco.video.size import scale_deep, scale_frame
 from fresco.video.writer import ImageFolderWriter, VideoWriter
-from fresco.workspace import (
-    clear_parts,
-    digest_content,
-    frame_name,
-    read_image,
-    read_json,
-    write_bytes,
-    write_json,
-)
+from fresco.workspace import frame_name, read_image, read_json, write_json
+from fresco.writing import clear_parts, write_bytes
 
 EXPORTED = ".fresco-keys.json"
 """Names and digests of the keyframes that were exported into a folder."""

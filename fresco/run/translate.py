@@ -57,7 +57,8 @@ from fresco.run.result import (
 from fresco.run.scan import Scan, scan_clip
 from fresco.settings import RANDOM_SEED, FrescoSettings, SamplingSettings
 from fresco.video.writer import check_target
-from fresco.workspace import Workspace, clear_parts, require_files, require_folder
+from fresco.workspace import Workspace
+from fresco.writing import clear_parts, require_files, require_folder
 
 log = logging.getLogger("fresco")
 

@@ -25,7 +25,7 @@ from urllib.parse import quote
 from fresco.errors import FrescoError, HostError
 from fresco.server.jobs.job import JobStatus, State, load_status
 from fresco.server.multipart_body import MultipartBody
-from fresco.workspace import name_part
+from fresco.writing import name_part
 
 if TYPE_CHECKING:
     import requests

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest, list_state
 from fresco.errors import FrescoError
 from fresco.propagation.draft import DraftMotion, DraftSegment, draw_draft, draw_side
 from fresco.run.clip import WorkingFrames
@@ -24,7 +25,7 @@ from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.segments import JobSegment, list_segments
 from fresco.video.reader import open_source
 from fresco.video.size import scale_frame, working_size
-from fresco.workspace import digest, list_state, read_image
+from fresco.workspace import read_image
 
 Image = NDArray[np.uint8]
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest, digest_content, remember_digest
 from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
@@ -31,14 +32,8 @@ from fresco.video.color import Colour
 from fresco.video.index import VideoInfo
 from fresco.video.reader import open_source
 from fresco.video.streams import find_video_stream
-from fresco.workspace import (
-    digest,
-    digest_content,
-    explain,
-    read_json,
-    remember_digest,
-    write_json,
-)
+from fresco.workspace import read_json, write_json
+from fresco.writing import explain
 
 FORMATS = (
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "gif", "m4v",

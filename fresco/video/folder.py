@@ -24,7 +24,7 @@ from fresco.video.image_header import count_images
 from fresco.video.index import VideoInfo
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
 from fresco.video.png_text import add_text
-from fresco.workspace import claim_part, follow_link, is_claimed, name_part
+from fresco.writing import claim_part, follow_link, is_claimed, name_part
 
 logger = logging.getLogger("fresco")
 

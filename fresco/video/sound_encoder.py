@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from fresco.digests import digest
 from fresco.video.sound import SoundError, SoundSource, iterate_packets, read_sound_info
 from fresco.video.streams import choose_sound_stream, open_container
 from fresco.video.timing import to_fraction
-from fresco.workspace import digest, explain, name_part
+from fresco.writing import explain, name_part
 
 if TYPE_CHECKING:
     from av import AudioFrame

@@ -32,7 +32,7 @@ from fresco.video.folder import ImageFolderWriter, check_folder_target
 from fresco.video.index import HELD, index_video
 from fresco.video.result_sound import open_sound
 from fresco.video.sound import SoundCopy, SoundError, SoundSource
-from fresco.workspace import claim_part, follow_link, name_part, require_names, write_through
+from fresco.writing import claim_part, follow_link, name_part, require_names, write_through
 
 __all__ = ["ImageFolderWriter", "VideoWriter", "check_target"]
 

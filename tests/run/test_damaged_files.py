@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from fresco import workspace
 from fresco.errors import Cancelled
 from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress, StageStatus
@@ -201,7 +200,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(
     """What was not waited for is lost in a power cut: here it is emptied before the rename."""
     lasting: set[int] = set()
     monkeypatch.setattr(
-        workspace.os, "fsync", lambda file: lasting.add(os.fstat(file).st_ino)
+        os, "fsync", lambda file: lasting.add(os.fstat(file).st_ino)
     )
     replace = Path.replace
 

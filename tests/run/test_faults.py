@@ -26,7 +26,6 @@ from fresco.run.translate import propagate_keys, translate
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
 from fresco.workspace import (
-    clear_parts,
     read_image,
     read_json,
     read_tensors,
@@ -34,6 +33,7 @@ from fresco.workspace import (
     write_json,
     write_tensors,
 )
+from fresco.writing import clear_parts
 from tests.helpers.clips import ClipOptions, moving_texture, write_clip
 from tests.helpers.faulty_files import (
     DISK_FAULTS,

@@ -18,7 +18,8 @@ from fresco.progress import Progress
 from fresco.run.translate import propagate_keys
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
-from fresco.workspace import Workspace, claim_part, clear_parts, is_claimed, name_part, write_image
+from fresco.workspace import Workspace, write_image
+from fresco.writing import claim_part, clear_parts, is_claimed, name_part
 from tests.helpers.clips import moving_texture, write_clip
 from tests.helpers.shared import ROOT
 

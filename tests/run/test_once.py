@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import fresco.video.reader as reader
-from fresco import workspace
+from fresco import digests, workspace
+from fresco.digests import digest_source
 from fresco.errors import Cancelled
 from fresco.flow.dis import DisEstimator
 from fresco.guidance.ports import Host
@@ -31,7 +32,6 @@ from fresco.server.jobs.job import Goal, JobRequest, State
 from fresco.server.service import open_service
 from fresco.server.videos import detect
 from fresco.settings import FrescoSettings
-from fresco.workspace import digest_source
 from tests.helpers.clips import moving_texture, write_clip
 from tests.helpers.job_bench import ended
 from tests.helpers.job_environment import TinyEnvironment, tiny_settings
@@ -164,13 +164,13 @@ def test_an_interrupted_run_goes_on_with_the_frames_it_had(
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose bytes were hashed."""
     names: list[str] = []
-    content = workspace.digest_content
+    content = digests.digest_content
 
     def counted(path: Path) -> str:
         names.append(path.name)
         return content(path)
 
-    monkeypatch.setattr(workspace, "digest_content", counted)
+    monkeypatch.setattr(digests, "digest_content", counted)
     return names
 
 

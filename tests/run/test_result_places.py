@@ -18,7 +18,7 @@ from fresco.run.translate import translate
 from fresco.settings import FrescoSettings
 from fresco.video.folder import ImageFolderWriter
 from fresco.video.writer import VideoWriter
-from fresco.workspace import explain, write_bytes
+from fresco.writing import explain, write_bytes
 from tests.helpers.clips import moving_texture, write_clip
 
 FRAME = np.zeros((48, 64, 3), np.uint8)

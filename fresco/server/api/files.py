@@ -22,7 +22,7 @@ from fresco.server.encoded import EncodedFile, decode_base64
 from fresco.server.images import IMAGE_FORMATS, decode_sent_image, read_image_header
 from fresco.server.videos import Readable, TooLargeError
 from fresco.video.folder import FRAMES_MARK, find_images
-from fresco.workspace import write_bytes
+from fresco.writing import write_bytes
 
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000

@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from fresco.errors import SettingsError
 from fresco.server.api.fields import MOST_LEVELS
 from fresco.server.encoded import EncodedFile
-from fresco.workspace import explain
+from fresco.writing import explain
 
 MOST_PLAIN = 1_000_000
 """Bytes of a body besides its files in base64."""

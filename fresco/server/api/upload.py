@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from fresco.errors import SettingsError
 from fresco.server.videos import too_large
-from fresco.workspace import explain
+from fresco.writing import explain
 
 SCHEMA: dict[str, Any] = {
     "type": "object", "required": ["video"],

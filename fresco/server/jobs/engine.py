@@ -44,7 +44,7 @@ from fresco.server.jobs.table import (
     NothingToDoError,
     UnknownJobError,
 )
-from fresco.workspace import explain
+from fresco.writing import explain
 
 __all__ = ["JobConflictError", "JobEngine", "NothingToDoError", "UnknownJobError"]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fresco.digests import digest, digest_source, list_state
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
 from fresco.progress import Progress
@@ -27,15 +28,8 @@ from fresco.video.codecs import FOLDERS, choose_suffix
 from fresco.video.containers import CONTAINERS
 from fresco.video.reader import VideoInfo, open_source
 from fresco.video.size import working_size
-from fresco.workspace import (
-    digest,
-    digest_source,
-    explain,
-    frame_name,
-    list_state,
-    read_json,
-    write_json,
-)
+from fresco.workspace import frame_name, read_json, write_json
+from fresco.writing import explain
 
 log = logging.getLogger("fresco")
 

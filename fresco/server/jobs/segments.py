@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest_content
 from fresco.propagation.judgement import (
     SIDES,
     FrameJudgement,
@@ -18,7 +19,7 @@ from fresco.propagation.judgement import (
 from fresco.run.keyframes import PLAN_NAME
 from fresco.run.propagate import read_origin
 from fresco.server.jobs.runner import find_keyframes
-from fresco.workspace import digest_content, frame_name, read_image, read_json
+from fresco.workspace import frame_name, read_image, read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.digests import digest_content
 from fresco.errors import SettingsError, WorkspaceError
 from fresco.progress import StageStatus
 from fresco.run.result import EXPORTED
@@ -38,17 +39,8 @@ from fresco.server.jobs.job import (
 )
 from fresco.server.jobs.runner import Outcome, find_keyframes
 from fresco.video.folder import FRAMES_MARK
-from fresco.workspace import (
-    Workspace,
-    digest_content,
-    explain,
-    frame_name,
-    is_part,
-    read_json,
-    write_bytes,
-    write_image,
-    write_json,
-)
+from fresco.workspace import Workspace, frame_name, read_json, write_image, write_json
+from fresco.writing import explain, is_part, write_bytes
 
 log = logging.getLogger("fresco")
 

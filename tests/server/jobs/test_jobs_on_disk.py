@@ -18,7 +18,7 @@ from fresco.server.jobs.engine import JobConflictError, JobEngine, UnknownJobErr
 from fresco.server.jobs.job import Goal, JobRequest, State, load_status
 from fresco.server.jobs.runner import Outcome
 from fresco.server.jobs.store import JobStore
-from fresco.workspace import name_part
+from fresco.writing import name_part
 from tests.helpers.job_bench import NOTHING, PATIENCE, Bench, ended, on_disk
 
 
