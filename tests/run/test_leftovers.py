@@ -84,7 +84,7 @@ def test_a_part_that_a_running_process_writes_stays(tmp_path: Path) -> None:
 def test_a_killed_process_claims_nothing(tmp_path: Path) -> None:
     part = name_part(tmp_path / "result.mp4", "99.part")
     code = (
-        "import sys, time, pathlib; from fresco.workspace import claim_part\n"
+        "import sys, time, pathlib; from fresco.writing import claim_part\n"
         "claim = claim_part(pathlib.Path(sys.argv[1])); print('ready', flush=True)\n"
         "time.sleep(60)\n"
     )
