@@ -43,26 +43,35 @@ def measured(work: Callable[[], object], *, warm_up: Callable[[], object]) -> di
     }
 
 
-def side_by_side(module: str, options: list[str], *, rounds: int) -> dict[str, Any]:
+def side_by_side(
+    module: str, options: list[str], *, rounds: int, before: Path | None = None
+) -> dict[str, Any]:
     """Medians of `module --side ours` and `--side plain`, run in turn, and their ratios.
 
-    In turn, so that another load on the machine meets both.
+    In turn, so that another load on the machine meets all.
+
+    Args:
+        before: another source tree, whose `ours` is run too; its benchmark has the same options.
     """
-    runs = [{side: _run(module, ["--side", side, *options]) for side in SIDES}
-            for _ in range(rounds)]
-    ours, plain = (
-        {key: statistics.median(run[side][key] for run in runs) for key in runs[0][side]}
-        for side in SIDES
-    )
-    ratios = {key: round(ours[key] / plain[key], 4) for key in ours if plain[key]}
-    return {
-        "benchmark": module, "options": options, "rounds": rounds,
-        "ours": ours, "plain": plain, "ours_of_plain": ratios,
+    here = Path(__file__).resolve().parents[1]
+    cases = {side: (here, side) for side in SIDES} | ({"before": (before, "ours")} if before else {})
+    runs = [{name: _run(module, ["--side", side, *options], tree)
+             for name, (tree, side) in cases.items()} for _ in range(rounds)]
+    found = {
+        name: {key: statistics.median(run[name][key] for run in runs) for key in runs[0][name]}
+        for name in cases
     }
+    ours = found["ours"]
+    ratios = {
+        f"ours_of_{name}": {key: round(ours[key] / other[key], 4) for key in ours if other[key]}
+        for name, other in found.items() if name != "ours"
+    }
+    return {"benchmark": module, "options": options, "rounds": rounds, **found, **ratios}
 
 
-def _run(module: str, options: list[str]) -> dict[str, float]:
+def _run(module: str, options: list[str], tree: Path) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-m", module, *options], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, *options], check=True, stdout=subprocess.PIPE, text=True,
+        cwd=tree,
     )
     return json.loads(done.stdout)

@@ -1,7 +1,8 @@
 """Feature optimisation at the largest decoder stage: `python -m benchmarks.optimization`.
 
 Both sides do the same iterations of both losses on the same feature; statistics included in ours.
-The reference (unit tokens, or a Gram matrix) is made before the measurement begins.
+The reference (unit tokens, or a Gram matrix) is made before the measurement begins. With
+`--before TREE` the optimisation of another source tree is measured in turn.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--before", type=Path, metavar="TREE", help="Another source tree.")
     parser.add_argument("--side", choices=SIDES)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -80,7 +83,8 @@ def main() -> None:
         return
     names = ("--frames", "--channels", "--size", "--iterations")
     options = [word for pair in zip(names, map(str, sizes), strict=True) for word in pair]
-    result = side_by_side("benchmarks.optimization", options, rounds=given.rounds)
+    result = side_by_side("benchmarks.optimization", options, rounds=given.rounds,
+                          before=given.before)
     print(json.dumps(result, indent=1))
 
 

@@ -24,13 +24,12 @@ def normalize_tokens(feature: Tensor) -> Tensor:
     """[N, C, H, W] -> float32 [N, HW, C] tokens of length 1; a zero token stays zero."""
     work = torch.promote_types(feature.dtype, torch.float32)
     tokens = rearrange(feature.detach().to(work), "n c h w -> n (h w) c").contiguous()
-    return tokens * _invert_lengths(tokens)
+    return tokens * _invert(torch.linalg.vector_norm(tokens, dim=-1, keepdim=True))
 
 
-def _invert_lengths(tokens: Tensor) -> Tensor:
-    """[N, HW, C] -> [N, HW, 1]; 0 for a zero token, which has no direction and gets no pull."""
-    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    return length.reciprocal_().nan_to_num_(nan=math.nan, posinf=0)
+def _invert(length: Tensor) -> Tensor:
+    """Inverse lengths; 0 for a zero token, which has no direction and gets no pull."""
+    return length.reciprocal().nan_to_num_(nan=math.nan, posinf=0)
 
 
 class GramTerm:
@@ -43,14 +42,13 @@ class GramTerm:
     def __init__(
         self, value: Tensor, reference: Tensor, weight: float, groups: Sequence[slice]
     ) -> None:
-        """Prepare for `value` [N, HW, C], which may change between calls."""
+        """Prepare for `value` [N, HW, C], contiguous, which may change between calls."""
         self._value, self._reference, self._weight = value, reference, weight
         portions, (count, tokens, _) = find_portions(value.device), value.shape
         frames = max(group.stop - group.start for group in groups)
         self._strips = split(tokens, min(portions.rows, portions.strip // (frames * tokens)))
         areas = [(rows.stop - rows.start) * (tokens - rows.start) for rows in self._strips]
         self._memory = value.new_empty(frames * max(areas))
-        self._unit = torch.empty_like(value[:frames])
         room = min(int(portions.kept * value.numel() * 2), count * sum(areas))
         self._kept = self._keep_products(groups, value.new_empty(room, dtype=torch.int16))
 
@@ -78,10 +76,15 @@ class GramTerm:
         return self._memory[: math.prod(shape)].view(shape)
 
     def write(self, frames: slice, pull: Tensor, losses: list[Tensor] | None) -> None:
-        """Make [frames, HW, C] the term's gradient; its value joins `losses` if asked."""
-        value, reference = self._value[frames], self._reference[frames]
-        inverse = _invert_lengths(value)
-        unit = torch.mul(value, inverse, out=self._unit[: len(value)])
+        """Make [frames, HW, C] the term's gradient; its value joins `losses` if asked.
+
+        The tokens are divided by their lengths in place and multiplied again, which spares a copy
+        and changes them by rounding.
+        """
+        reference, unit = self._reference[frames], self._value[frames]
+        length = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+        inverse = _invert(length)
+        unit.mul_(inverse)
         for rows in self._strips:
             difference = self._lend_strip(unit, rows)
             if losses is not None:
@@ -94,6 +97,7 @@ class GramTerm:
         # Through the normalisation: only what is across a token turns it.
         along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
         pull.addcmul_(unit, along, value=-1).mul_(inverse)
+        unit.mul_(length)
 
     def _subtract_kept(self, unit: Tensor, frames: slice, rows: slice, difference: Tensor) -> bool:
         """a a^T - r r^T with the right signs, from what is kept; False if nothing is."""

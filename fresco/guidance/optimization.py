@@ -60,6 +60,10 @@ class Descent:
     """Adam's learning rate."""
 
 
+_HELD = 3
+"""Most gradients of groups of frames that are held at once."""
+
+
 class _Adam:
     """torch.optim.Adam in place, in five operators."""
 
@@ -150,11 +154,16 @@ class FeatureLoss:
             weight = TEMPORAL_WEIGHT / (rows * channels * tokens)
             self._temporal = _TemporalTerm(value, motions, weight)
         self._value = value
+        # Allocated once: what is freed and allocated again in every iteration adds up in memory.
+        held = min(len(self._groups), _HELD if motions else 1)
+        longest = max(group.stop - group.start for group in self._groups)
+        self._memory = [torch.empty_like(value[:longest]) for _ in range(held)]
 
     def gradients(
         self, losses: list[Tensor] | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Every group of frames and its gradient [frames, HW, C], which may be overwritten.
+        """Every group of frames and its gradient [frames, HW, C], which may be overwritten and
+        holds until the next one.
 
         A group may be changed as soon as it was yielded: none of the others needs it any more. So
         the pairs of the last one come first, as one of them leads to frame 0; its own frames wait
@@ -165,24 +174,32 @@ class FeatureLoss:
         """
         last = len(self._groups) - 1
         begun: dict[int, Tensor] = {}
+        free = list(self._memory)
         for number in (last, *range(last)):
             following = (number + 1) % (last + 1) if self._temporal is not None else number
             for each in (number, following):
                 if each not in begun:
-                    begun[each] = self._begin(each, losses)
+                    begun[each] = free.pop()
+                    self._begin(each, self._view(each, begun[each]), losses)
             if self._temporal is not None:
-                self._temporal.add(number, begun[number], begun[following], losses)
+                gradient, ahead = (self._view(each, begun[each]) for each in (number, following))
+                self._temporal.add(number, gradient, ahead, losses)
             if number != last:
-                yield self._groups[number], begun.pop(number)
-        yield self._groups[last], begun.pop(last)
+                yield self._groups[number], self._view(number, begun[number])
+                free.append(begun.pop(number))
+        yield self._groups[last], self._view(last, begun[last])
 
-    def _begin(self, number: int, losses: list[Tensor] | None) -> Tensor:
-        """The spatial term's gradient of a group."""
-        gradient = torch.empty_like(self._value[self._groups[number]])
+    def _view(self, number: int, memory: Tensor) -> Tensor:
+        """As much of a gradient's memory as a group needs."""
+        group = self._groups[number]
+        return memory[: group.stop - group.start]
+
+    def _begin(self, number: int, gradient: Tensor, losses: list[Tensor] | None) -> None:
+        """Make the gradient of a group the spatial term's."""
         if self._gram is None:
-            return gradient.zero_()
-        self._gram.write(self._groups[number], gradient, losses)
-        return gradient
+            gradient.zero_()
+        else:
+            self._gram.write(self._groups[number], gradient, losses)
 
 
 def descend(

@@ -35,8 +35,8 @@ from tests.helpers.tolerances import (
 
 WEIGHT = 100.0
 OFFICIAL = Descent(20, 0.2)
-OPERATORS_AN_ITERATION = 20
-"""Of a stage whose frames are worked on together: 11 of the spatial term, 4 of the temporal one,
+OPERATORS_AN_ITERATION = 21
+"""Of a stage whose frames are worked on together: 12 of the spatial term, 4 of the temporal one,
 5 of Adam."""
 
 
