@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fresco.errors import HostError
+from fresco.hosts.coding import split_frames
 from fresco.memory import memory_errors
 
 log = logging.getLogger("fresco")
-
-_PIXELS = 1 << 18
-"""Pixels coded at once: one frame of 512x512; two take 1.4 to 1.8 times the memory and as long."""
 
 
 def to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -57,8 +55,7 @@ class LatentCodec:
                 posterior = self._vae.encode(part.to(self._vae.dtype)).latent_dist
             return torch.cat([posterior.mode(), posterior.std], dim=1).float()
 
-        parts = images.split(self._count_frames(images))
-        latents, deviation = self._compute(encode_part, parts).chunk(2, dim=1)
+        latents, deviation = self._compute(encode_part, split_frames(images)).chunk(2, dim=1)
         if generator is not None:
             noise = torch.randn(latents.shape[1:], generator=generator).to(latents)
             latents = latents + deviation * noise
@@ -75,8 +72,7 @@ class LatentCodec:
             with memory_errors("while decoding frames"):
                 return self._vae.decode(part.to(self._vae.dtype)).sample.float()
 
-        parts = scaled.split(max(1, self._count_frames(scaled) // factor**2))
-        images = self._compute(decode_part, parts)
+        images = self._compute(decode_part, split_frames(scaled, factor))
         if self._vae.dtype == torch.float32 and not _is_finite(images):
             raise HostError(
                 f"The VAE returned NaN or infinite values in {self._vae.dtype}. Use another "
@@ -98,10 +94,6 @@ class LatentCodec:
         with memory_errors("while turning the VAE to float32"):
             torch.nn.Module.to(self._vae, dtype=torch.float32)
         return torch.cat([work(part) for part in parts])
-
-    @staticmethod
-    def _count_frames(images: Tensor) -> int:
-        return max(1, _PIXELS // (images.shape[-1] * images.shape[-2]))
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -14,6 +14,7 @@ from modules.sd_samplers_timesteps import CompVisSampler
 from torch import Tensor
 
 from fresco.guidance.ports import Chunk
+from fresco.hosts.coding import LATENT_SIDE, code_in_parts
 from fresco.hosts.detection import find_guidable_unet
 from fresco.hosts.ldm.unet import LdmUNet, Sources
 from fresco.hosts.noise import compute_model_sigmas, weigh_signal_and_noise
@@ -48,16 +49,22 @@ class A1111Model:
 
     def decode(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
+        def decode_part(part: Tensor) -> Tensor:
+            return self.model.decode_first_stage(part.to(devices.dtype_vae)).float()
+
         with devices.without_autocast():
-            return self.model.decode_first_stage(latents.to(devices.dtype_vae)).float()
+            return code_in_parts(decode_part, latents, LATENT_SIDE)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise."""
-        with devices.without_autocast():
-            posterior = self.model.encode_first_stage(images.to(devices.dtype_vae))
+        def encode_part(part: Tensor) -> Tensor:
+            posterior = self.model.encode_first_stage(part.to(devices.dtype_vae))
             latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
             scale = 1.0 if isinstance(posterior, Tensor) else self.model.scale_factor
             return latents * scale
+
+        with devices.without_autocast():
+            return code_in_parts(encode_part, images)
 
     @contextmanager
     def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.guidance.ports import Chunk
+from fresco.hosts.coding import LATENT_SIDE, code_in_parts
 from fresco.hosts.detection import find_guidable_unet
 from fresco.hosts.ldm.unet import LdmUNet
 from fresco.hosts.patching import replaced_method
@@ -63,7 +64,9 @@ class ForgeModel:
 
     def decode(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
-        images = self.model.decode_first_stage(latents).float()
+        images = code_in_parts(
+            lambda part: self.model.decode_first_stage(part).float(), latents, LATENT_SIDE
+        )
         self._load_again(latents.shape)
         return images
 
@@ -74,7 +77,7 @@ class ForgeModel:
         """
         vae = self.model.forge_objects.vae.first_stage_model
         with replaced_method(vae, "encode", lambda _: lambda x, *args, **kwargs: _mean(vae, x)):
-            latents = self.model.encode_first_stage(images)
+            latents = code_in_parts(self.model.encode_first_stage, images)
         self._load_again(latents.shape)
         return latents
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fresco.errors import HostError
+from fresco.hosts import coding
 from tests.helpers.webui.double import ROOT, DoubleHost, running
 from tests.helpers.webui.forge_model import BYTES_A_PIXEL, ForgeEngine, Patcher
 from tests.helpers.webui.http_host import given_folder
@@ -114,6 +115,22 @@ def test_smoothing_by_the_vae_leaves_generator_and_patcher_alone(
     assert all(models == [patcher, vae] for models in memory.loaded)
     assert patcher.extra_model_patchers_during_sampling == []
     assert patcher.extra_preserved_memory_during_sampling == 0
+
+
+def test_the_vae_is_given_one_frame_of_512_at_most(
+    forge: DoubleHost, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a part is as large as one frame; behind all parts the UNet is loaded once."""
+    from fresco.hosts.webui.open import open_model
+
+    monkeypatch.setattr(coding, "PIXELS", 64 * 64)
+    model, counts = open_model(forge.model), []
+    decoder = forge.model.forge_objects.vae.first_stage_model.decoder
+    handle = decoder.register_forward_pre_hook(lambda _, given: counts.append(len(given[0])))
+    model.decode(torch.zeros(3, 4, 8, 8))
+    handle.remove()
+    assert counts == [1] * 3
+    assert len(memory.loaded) == 1
 
 
 def test_encoding_is_the_mean_and_draws_nothing(forge: DoubleHost, memory: Memory) -> None:

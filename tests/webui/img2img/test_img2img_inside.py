@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from fresco.guidance.guide import FrescoGuide
+from fresco.hosts import coding
 from fresco.run.guide import GuideMaker
 from tests.helpers.webui import script_callbacks, scripts, shared
 from tests.helpers.webui.api import arguments
@@ -143,6 +145,29 @@ def test_smoothing_is_shown_the_denoised_estimate(
     assert seen
     for images, estimate in seen:
         assert (images - estimate).abs().max() < SAME_PICTURE
+
+
+def test_the_vae_is_given_one_frame_of_512_at_most(
+    double: DoubleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a part is as large as one frame."""
+    monkeypatch.setattr(coding, "PIXELS", frames(1)[0].width * frames(1)[0].height)
+    inner = double.model.first_stage_model
+    seen: dict[str, list[int]] = {"encoder": [], "decoder": []}
+
+    def smooth(guide: FrescoGuide, images: torch.Tensor) -> torch.Tensor:
+        assert seen["decoder"][-len(images):] == [1] * len(images)
+        for counts in seen.values():
+            counts.clear()
+        return images
+
+    monkeypatch.setattr(FrescoGuide, "smooth", smooth)
+    with contextlib.ExitStack() as stack:
+        for name, counts in seen.items():
+            stack.callback(getattr(inner, name).register_forward_pre_hook(
+                lambda _, given, counts=counts: counts.append(len(given[0]))).remove)
+        double.img2img(frames(3), NONE | {"background_smoothing": True})
+    assert seen["encoder"][:6] == [1] * 6
 
 
 @pytest.mark.parametrize(("payload", "rows"), [
