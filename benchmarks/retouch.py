@@ -2,8 +2,10 @@
 
 Starts the tab in plain gradio with a job of three external keyframes, 31 frames. Prints JSON:
 milliseconds from the choice of the image until the frame that is looked at shows its draft, for
-several retouches; milliseconds a frame while the slider is moved and the job runs; seconds until
-the new video is there. Needs chromium and chromedriver. `--images FOLDER` keeps screenshots.
+several retouches, and where they go; milliseconds a frame while the slider is moved and the job
+runs; seconds until all frames beside the keyframe are there as drafts, and until the new video is.
+Needs chromium and chromedriver. `--images FOLDER` keeps screenshots. `--priority -10` lets server
+and browser go before other work of the machine while an image is waited for (Linux, as root).
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import base64
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,9 +31,11 @@ import requests
 
 from benchmarks.clips import packaged_clip
 from benchmarks.draft import Clip, Image, paint
+from benchmarks.whole import list_family
 from fresco.server.images import encode_png
 from tests.helpers.clips import write_clip
 from tests.helpers.tab_browser import TabPage, browser, missing_browser, screenshot
+from tests.helpers.tab_program import running_tab
 
 KEYS = (0, 15, 30)
 LOOKED = 12
@@ -44,8 +47,17 @@ const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(
 const file = new File([bytes], 'new.png', {type: 'image/png'});
 const after = document.querySelector('#fresco_compare .fresco_after');
 const start = performance.now();
-after.addEventListener('load', () => done([
-    performance.now() - start, fresco.state().work.pair.kind]), {once: true});
+after.addEventListener('load', () => {
+    const shown = performance.now();
+    const asked = performance.getEntriesByType('resource').filter(
+        (entry) => entry.name.includes('/keyframes/15?look=')).pop();
+    const times = [start, asked.fetchStart, asked.requestStart, asked.responseStart,
+        asked.responseEnd, shown];
+    performance.clearResourceTimings();
+    requestAnimationFrame(() => done([
+        times.slice(1).map((time, number) => time - times[number]), shown - start,
+        fresco.state().work.pair.kind]));
+}, {once: true});
 const press = HTMLInputElement.prototype.click;
 HTMLInputElement.prototype.click = function () {
     HTMLInputElement.prototype.click = press;
@@ -56,6 +68,9 @@ HTMLInputElement.prototype.click = function () {
 };
 document.querySelector("#fresco_compare .fresco_retouch button[data-key='15']").click();
 """
+PARTS = ("choose", "queue", "server", "receive", "show")
+"""Of the time of a retouch: until the page asks, until the browser sends, until the server answers,
+until the answer is whole, until the image is decoded and in its place."""
 MOVE = """
 const [frame, done] = arguments, start = performance.now();
 const slider = document.querySelector('#fresco_compare .fresco_frame_slider');
@@ -68,24 +83,6 @@ const look = () => {
 };
 look();
 """
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Within: the tab in a program of its own; its address."""
-    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONWARNINGS": "ignore",
-                   "GRADIO_TEMP_DIR": str(folder / "gradio")}
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.tab_app", folder], env=environment, stderr=log,
-        cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as program:
-        assert program.stdout is not None
-        line = ""
-        while not line.startswith("http"):
-            line = program.stdout.readline()
-            assert line, (folder / "log").read_text()
-        yield line.strip().rstrip("/")
-        program.communicate()
 
 
 def wait_done(address: str, job: str) -> None:
@@ -109,12 +106,44 @@ def submit(address: str, clip: Path, frames: Sequence[Image], quality: str) -> s
     return answer.json()["id"]
 
 
-def retouch(page: TabPage, image: Image) -> float:
-    """Replace keyframe 15 while frame 12 is looked at: milliseconds to its draft."""
+@contextmanager
+def going_before(priority: int) -> Iterator[None]:
+    """Within: this program and all that it started go before others, or behind them.
+
+    Args:
+        priority: -20 (first) to 19 (last); 0: as all.
+    """
+    def put(level: int) -> None:
+        for process in list_family(os.getpid()):
+            Path(f"/proc/{process}/autogroup").write_text(str(level))
+
+    if not priority:
+        yield
+        return
+    put(priority)
+    try:
+        yield
+    finally:
+        put(0)
+
+
+def retouch(page: TabPage, image: Image) -> dict[str, int]:
+    """Replace keyframe 15 while frame 12 is looked at: milliseconds to its draft, and parts."""
     text = base64.b64encode(encode_png(image)).decode()
-    milliseconds, kind = page.driver.execute_async_script(CHOOSE, text)
+    parts, whole, kind = page.driver.execute_async_script(CHOOSE, text)
     assert kind == "draft", kind
-    return milliseconds
+    return {"all": round(whole)} | {
+        name: round(part) for name, part in zip(PARTS, parts, strict=True)
+    }
+
+
+def are_drafts(page: TabPage) -> bool:
+    """Whether the page says that all frames beside the keyframe are there, as drafts at least."""
+    return page.script("""
+        const parts = fresco.state().work.detail.retouched;
+        return parts.length === 2 && parts.every(
+            (part) => Math.max(part.drafts, part.full) === part.last - part.first - 1);
+    """)
 
 
 def turn_hue(image: Image, by: int) -> Image:
@@ -124,7 +153,9 @@ def turn_hue(image: Image, by: int) -> Image:
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
 
-def measure(address: str, job: str, key: Image, times: int, images: Path | None) -> dict[str, Any]:
+def measure(
+    address: str, job: str, key: Image, given: argparse.Namespace
+) -> dict[str, Any]:
     """Retouch in the page, each time after the job is done."""
     with browser() as driver:
         page = TabPage(driver, address)
@@ -136,26 +167,28 @@ def measure(address: str, job: str, key: Image, times: int, images: Path | None)
         driver.execute_async_script(MOVE, LOOKED)
         time.sleep(1)
         first = []
-        for turn in range(times):
-            first.append(retouch(page, turn_hue(key, 40 * (turn + 1))))
-            if turn < times - 1:
+        for turn in range(given.times):
+            with going_before(given.priority):
+                first.append(retouch(page, turn_hue(key, 40 * (turn + 1))))
+            if turn < given.times - 1:
                 requests.post(f"{address}/fresco/jobs/{job}/cancel", timeout=60)
                 page.job_until("cancelled", "done")
                 time.sleep(1)
-        start, moves, frame = time.time(), [], 0
+        start, moves, frame, drafts = time.time(), [], 0, 0.0
         while (page.job() or {})["state"] != "done":
+            drafts = drafts or (time.time() - start if are_drafts(page) else 0)
             frame = 1 + (frame + 6) % 29
             moves.append(driver.execute_async_script(MOVE, frame))
             time.sleep(0.3)
-            if images and len(moves) == 5:
-                screenshot(driver, images / "while.png")
+            if given.images and len(moves) == 5:
+                screenshot(driver, given.images / "while.png")
         page.until("fresco.state().work.detail.retouched.length === 0")
         seconds = time.time() - start
-        if images:
-            screenshot(driver, images / "done.png")
+        if given.images:
+            screenshot(driver, given.images / "done.png")
         assert page.complaints() == []
     return {
-        "first_ms": [round(each) for each in first], "last_s": round(seconds, 1),
+        "first_ms": first, "drafts_s": round(drafts, 1) or None, "last_s": round(seconds, 1),
         "move_ms": {"median": round(statistics.median(moves)), "worst": round(max(moves)),
                     "frames": len(moves)},
     }
@@ -167,6 +200,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="Side of the frames in pixels.")
     parser.add_argument("--quality", default="balanced", help="propagation.quality of the job.")
     parser.add_argument("--times", type=int, default=3, help="Retouches.")
+    parser.add_argument("--priority", type=int, default=0,
+                        help="Of server and browser while an image is waited for, -20 to 19.")
     parser.add_argument("--images", type=Path, help="Folder that keeps screenshots.")
     given = parser.parse_args()
     if missing := missing_browser():
@@ -175,12 +210,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         clip = write_clip(folder / "clip.mp4", list(frames))
-        with serving(folder) as address:
+        with running_tab(folder) as program:
+            address = program.address
             start = time.time()
             job = submit(address, clip, frames, given.quality)
             wait_done(address, job)
             whole = time.time() - start
-            found = measure(address, job, paint(frames[15]), given.times, given.images)
+            found = measure(address, job, paint(frames[15]), given)
     print(json.dumps({"quality": given.quality, "size": given.size, "load": os.getloadavg()[0],
                       "whole_job_s": round(whole, 1), **found}, indent=2))
 

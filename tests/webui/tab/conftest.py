@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +9,8 @@ import pytest
 from selenium.webdriver import Chrome
 
 from tests.helpers.clips import write_clip
-from tests.helpers.source import ROOT
 from tests.helpers.tab_browser import CUT, TabPage, browser, missing_browser, resize
+from tests.helpers.tab_program import running_tab
 from tests.helpers.tiny_models import square_frames
 
 
@@ -26,19 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address(folder: Path) -> Iterator[str]:
     """The tab in a program of its own."""
-    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "OMP_NUM_THREADS": "1",
-                   "GRADIO_TEMP_DIR": str(folder / "gradio"), "PYTHONWARNINGS": "ignore"}
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.tab_app", folder], cwd=ROOT, env=environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-    ) as program:
-        assert program.stdout is not None
-        line = ""
-        while not line.startswith("http"):
-            line = program.stdout.readline()
-            assert line, (folder / "log").read_text()
-        yield line.strip().rstrip("/")
-        program.communicate()
+    with running_tab(folder, OMP_NUM_THREADS="1") as program:
+        yield program.address
 
 
 @pytest.fixture(scope="session")
