@@ -54,7 +54,9 @@ def side_by_side(
         before: another source tree, whose `ours` is run too; its benchmark has the same options.
     """
     here = Path(__file__).resolve().parents[1]
-    cases = {side: (here, side) for side in SIDES} | ({"before": (before, "ours")} if before else {})
+    cases = {side: (here, side) for side in SIDES}
+    if before:
+        cases["before"] = before, "ours"
     runs = [{name: _run(module, ["--side", side, *options], tree)
              for name, (tree, side) in cases.items()} for _ in range(rounds)]
     found = {
