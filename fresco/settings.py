@@ -187,8 +187,9 @@ class GuidanceSettings:
     )
     consensus: bool = _guidance(
         False,
-        "Late denoised estimates agree along the flow, also with keyframes of the batch before, "
-        "which stay as they are; decodes twice more a batch.",
+        "Denoised estimates agree along the flow, also with keyframes of the batch before, which "
+        "stay as they are: fewer jumps from batch to batch. Decodes and encodes twice more a "
+        "batch.",
     )
     saliency: str = _guidance(
         "motion",

@@ -3,10 +3,12 @@
 A design of this project, tried in docs/method.md, section 15. At a few calls each frame's estimate,
 decoded, moves toward those of its neighbours in time and of the two finished keyframes that the
 batch takes over. Fine differences are evened out early only, so that texture stays the sampler's.
+At more and earlier calls coarse differences are evened out in the latents, at no cost of a codec.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +24,22 @@ ANCHORS = 2
 """Rows of a batch that are keyframes of the batch before."""
 _ALIKE = 8.0
 """Difference of colours, of 255, at which two frames hardly show the same any more."""
-_ANCHOR_WEIGHT = 2.0
+_ANCHOR_WEIGHT = 3.0
 """Weight of a finished keyframe; that of a neighbour is 1."""
+_BORDER_WEIGHT = 8.0
+"""Weight of the last finished keyframe for the new one after it: they meet at the border."""
+_LATENT_ANCHOR_WEIGHT = 6.0
+"""Weight in latents of the rows that are finished keyframes."""
+_LATENT_PASSES = 4
+"""Rounds in latents, so that what a finished keyframe shows reaches all frames of the batch."""
+_OTHER_WORDS = 0.25
+"""Share of the weight that is left between frames with different prompts."""
 _SMALLEST_SHARE = 0.3
 """Share of a frame that must be seen in a finished keyframe for it to count."""
 _COARSE = 4.0
 """Standard deviation in pixels of what counts as coarse."""
+_LATENT_COARSE = 1.0
+"""The same in latents, which are 8 pixels wide."""
 _MOST_GAIN = 0.1
 """A channel's contrast is changed by this share at most."""
 
@@ -46,17 +58,22 @@ class Link:
     """[1, H, W], 0 where the other does not show the same."""
 
 
-def _weigh(images: Tensor, frame: int, other: int, flow: Tensor, occlusion: Tensor) -> Link:
+def _weigh(
+    images: Tensor, prompts: Sequence[str], pair: tuple[int, int], flow: Tensor, occlusion: Tensor
+) -> Link:
+    frame, other = pair
     moved = warp(images[other, None], flow[None])[0]
     error = (images[frame] - moved).square().mean(dim=0, keepdim=True)
     alike = torch.exp(-error / (2 * _ALIKE**2))
     inside = warp(torch.ones_like(images[:1, :1]), flow[None])[0]
-    return Link(frame, other, flow, (1 - occlusion)[None] * alike * inside)
+    words = 1.0 if not prompts or prompts[frame] == prompts[other] else _OTHER_WORDS
+    return Link(frame, other, flow, words * (1 - occlusion)[None] * alike * inside)
 
 
 @torch.no_grad()
 def link_frames(
-    images: Tensor, ring: BidirectionalFlow, estimator: FlowEstimator, *, carried: bool
+    images: Tensor, ring: BidirectionalFlow, estimator: FlowEstimator, *, carried: bool,
+    prompts: Sequence[str] = (),
 ) -> tuple[Link, ...]:
     """What the new frames of a batch see of each other and of finished keyframes.
 
@@ -65,14 +82,15 @@ def link_frames(
         ring: their flow.
         estimator: of flow between frames that are not neighbours.
         carried: whether rows 0 and 1 are keyframes of the batch before.
+        prompts: of every frame; none: all the same. Frames that are to differ are linked less.
     """
     first, links = ANCHORS if carried else 0, list[Link]()
     for row in range(first, len(images)):
         if row > 0:
-            links.append(_weigh(images, row, row - 1, ring.backward[row - 1],
+            links.append(_weigh(images, prompts, (row, row - 1), ring.backward[row - 1],
                                 ring.backward_occlusion[row - 1]))
         if row + 1 < len(images):
-            links.append(_weigh(images, row, row + 1, ring.forward[row],
+            links.append(_weigh(images, prompts, (row, row + 1), ring.forward[row],
                                 ring.forward_occlusion[row]))
     if not carried:
         return tuple(links)
@@ -84,7 +102,7 @@ def link_frames(
             images[rows], images[anchor, None].expand(len(rows), -1, -1, -1), estimator
         )
         for row, flow, occlusion in zip(rows, found.forward, found.forward_occlusion, strict=True):
-            link = _weigh(images, row, anchor, flow, occlusion)
+            link = _weigh(images, prompts, (row, anchor), flow, occlusion)
             if link.weight.mean() >= _SMALLEST_SHARE:
                 links.append(link)
     return tuple(links)
@@ -101,6 +119,14 @@ def blur(x: Tensor, sigma: float) -> Tensor:
         weight = kernel.view(1, 1, *shape).expand(channels, -1, -1, -1)
         x = F.conv2d(F.pad(x, pad, mode="replicate"), weight, groups=channels)
     return x
+
+
+def shrink_link(link: Link, size: tuple[int, int]) -> Link:
+    """The same link between frames of a smaller height and width, such as latents."""
+    height, width = link.flow.shape[-2:]
+    ratio = link.flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
+    flow = F.adaptive_avg_pool2d(link.flow, size) * ratio
+    return Link(link.frame, link.other, flow, F.adaptive_avg_pool2d(link.weight, size))
 
 
 def match_colours(images: Tensor, estimates: Tensor, finished: Tensor) -> Tensor:
@@ -141,15 +167,45 @@ class Consensus:
             if colours:
                 values = match_colours(values, values[:ANCHORS], self.finished)
             values = torch.cat([self.finished, values[ANCHORS:]])
-        total, weights = values.clone(), torch.ones_like(values[:, :1])
-        for link in self.links:
-            strength = _ANCHOR_WEIGHT if self._is_finished(link.other) else 1.0
-            weight = strength * link.weight
-            total[link.frame] += weight * warp(values[link.other, None], link.flow[None])[0]
-            weights[link.frame] += weight
-        change = total / weights - values
+        weights = [self._weigh_image(link) * link.weight for link in self.links]
+        change = _average(values, values, self.links, weights) - values
         coarse = blur(change, _COARSE)
         return (values + coarse + fine * (change - coarse)).to(images.dtype)
 
+    @torch.no_grad()
+    def apply_to_latents(self, latents: Tensor) -> Tensor:
+        """Latents [N, C, h, w] of denoised estimates, of which coarse differences are evened out.
+
+        The rows of finished keyframes come back as they are.
+        """
+        values = latents.float()
+        size = (values.shape[-2], values.shape[-1])
+        links = [shrink_link(link, size) for link in self.links]
+        weights = [
+            (_LATENT_ANCHOR_WEIGHT if self._is_finished(link.other) else 1.0) * link.weight
+            for link in links
+        ]
+        agreed = values
+        for _ in range(_LATENT_PASSES):
+            agreed = _average(values, agreed, links, weights)
+        return (values + blur(agreed - values, _LATENT_COARSE)).to(latents.dtype)
+
+    def _weigh_image(self, link: Link) -> float:
+        if not self._is_finished(link.other):
+            return 1.0
+        at_border = (link.frame, link.other) == (ANCHORS, ANCHORS - 1)
+        return _BORDER_WEIGHT if at_border else _ANCHOR_WEIGHT
+
     def _is_finished(self, row: int) -> bool:
         return self.finished is not None and row < ANCHORS
+
+
+def _average(
+    own: Tensor, others: Tensor, links: Sequence[Link], weights: Sequence[Tensor]
+) -> Tensor:
+    """Each frame's own values, weight 1, and those that it sees of others; [N, C, H, W]."""
+    total, whole = own.clone(), torch.ones_like(own[:, :1])
+    for link, weight in zip(links, weights, strict=True):
+        total[link.frame] += weight * warp(others[link.other, None], link.flow[None])[0]
+        whole[link.frame] += weight
+    return total / whole

@@ -89,6 +89,16 @@ class FrescoGuide:
         finally:
             self._capturing = False
 
+    def steers(self, step: Step) -> bool:
+        """Whether the latents of denoised estimates are changed at this call."""
+        return self._consensus is not None and self._schedule.steers(step)
+
+    def steer(self, latents: Tensor) -> Tensor:
+        """Bring the coarse content of [N, C, h, w], latents of denoised estimates, to agree."""
+        if self._consensus is None:
+            raise HostError("nothing is steered here; ask steers() before steer().")
+        return self._consensus.apply_to_latents(latents)
+
     def smooths(self, step: Step) -> bool:
         """Whether denoised estimates are changed at this call."""
         agrees = self._consensus is not None and self._schedule.agrees(step)

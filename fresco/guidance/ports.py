@@ -151,6 +151,14 @@ class SamplingGuide(UNetHooks, Protocol):
         """Whether the background may be smoothed at any call, for which the VAE is needed."""
         ...
 
+    def steers(self, step: Step) -> bool:
+        """Whether the latents of denoised estimates are changed at this call, without a codec."""
+        ...
+
+    def steer(self, latents: Tensor) -> Tensor:
+        """The changed latents of denoised estimates, [N, C, h, w]."""
+        ...
+
     def smooths(self, step: Step) -> bool:
         """Whether the background of the denoised estimate is smoothed at this call."""
         ...

@@ -21,6 +21,8 @@ SMOOTHING_BAND = (151, 101)
 """Timesteps of 1000 between which denoised estimates are smoothed (positions 16, 17 of 20)."""
 CONSENSUS_CALLS = (300, 150)
 """Timesteps of 1000 whose nearest calls bring denoised estimates to agree."""
+CONSENSUS_LATENTS = 700
+"""Timestep of 1000 from which on, until those calls, latents of estimates are brought to agree."""
 CONSENSUS_FINE = (350, 100)
 """Timesteps of 1000 from and to which the share of fine differences that is evened out falls."""
 PUBLISHED_TIMESTEPS = 1000
@@ -76,6 +78,7 @@ class GuidanceSchedule:
             tuple(place_bound(model_sigmas, step * scale) for step in steps)
             for steps in (CONSENSUS_CALLS, CONSENSUS_FINE)
         )
+        self._coarse = place_bound(model_sigmas, CONSENSUS_LATENTS * scale)
         self._first: float | None = None
         self._smoothed: tuple[float, ...] = ()
         self._agreed: tuple[float, ...] = ()
@@ -136,6 +139,12 @@ class GuidanceSchedule:
     def agrees_last(self, step: Step) -> bool:
         """Whether that call is the last such one."""
         return self.agrees(step) and _is_same(step.sigma, self._agreed[-1])
+
+    def steers(self, step: Step) -> bool:
+        """Whether latents of denoised estimates are brought to agree at this call: below a noise
+        level, up to the last call at which images are, but not where they are."""
+        inside = bool(self._agreed) and self._agreed[-1] < step.sigma
+        return inside and _reaches(self._coarse, step.sigma) and not self.agrees(step)
 
     def share_fine(self, step: Step) -> float:
         """Share of fine differences that is evened out at this call, 0..1."""

@@ -122,6 +122,7 @@ class KeyframeRun:
             ).guide(
                 request.frames, self.host.unet,
                 finished=self._read_finished_anchors(numbers) if carry is not None else None,
+                prompts=request.prompts,
             )
             return self.sample(request, guide, name)
 

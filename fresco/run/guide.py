@@ -44,7 +44,7 @@ class GuideMaker:
 
     def guide(
         self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None, *,
-        finished: NDArray[np.uint8] | None = None,
+        finished: NDArray[np.uint8] | None = None, prompts: Sequence[str] = (),
     ) -> FrescoGuide:
         """The guide of a batch.
 
@@ -52,6 +52,7 @@ class GuideMaker:
             frames: [N, H, W, 3] RGB at working size.
             finished: [2, H, W, 3] RGB, what became of the first two frames in the batch before;
                 None: they belong to this batch alone.
+            prompts: of every frame; none: all the same.
             unet: whose attention is guided; None: one of SD 1.x or 2.x.
         """
         guidance = self.settings.guidance
@@ -65,13 +66,17 @@ class GuideMaker:
             images, flow, saliency, guidance, self.device, scales=scales
         )
         if guidance.consensus:
-            batch = dataclasses.replace(batch, consensus=self._agree(images, batch, finished))
+            consensus = self._agree(images, batch, finished, prompts)
+            batch = dataclasses.replace(batch, consensus=consensus)
         return FrescoGuide(batch, guidance, self.model_sigmas)
 
     def _agree(
-        self, images: Tensor, batch: BatchGuidance, finished: NDArray[np.uint8] | None
+        self, images: Tensor, batch: BatchGuidance, finished: NDArray[np.uint8] | None,
+        prompts: Sequence[str],
     ) -> Consensus:
-        links = link_frames(images, batch.flow, self.estimator, carried=finished is not None)
+        links = link_frames(
+            images, batch.flow, self.estimator, carried=finished is not None, prompts=prompts
+        )
         pictures = None
         if finished is not None:
             pictures = torch.from_numpy(finished).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -46,6 +46,12 @@ class SmoothsAlways:
     def capturing(self) -> Iterator[None]:
         yield
 
+    def steers(self, step: Step) -> bool:
+        return True
+
+    def steer(self, latents: Tensor) -> Tensor:
+        return torch.lerp(latents, latents.mean(0, keepdim=True), 0.1)
+
     def smooths(self, step: Step) -> bool:
         return True
 

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from fresco.flow.dis import DisEstimator
-from fresco.guidance.consensus import Consensus, Link, blur, link_frames, match_colours
+from fresco.flow.warp import warp
+from fresco.guidance.consensus import (
+    Consensus,
+    Link,
+    blur,
+    link_frames,
+    match_colours,
+    shrink_link,
+)
 from fresco.guidance.ports import Step
 from fresco.guidance.schedule import GuidanceSchedule
 from fresco.guidance.smoothing import smooth_background
@@ -42,12 +50,55 @@ def test_a_batch_alone_moves_toward_its_neighbours() -> None:
 
 
 def test_finished_keyframes_stay_and_draw_the_others() -> None:
-    """Row 2 sees both of them, with twice the weight of row 3."""
+    """Row 2 sees both of them: the one that it meets at the border weighs most."""
     estimates, finished = make_estimates(4), make_estimates(2) / 2
     result = Consensus(link_still(4, carried=True), finished).apply(estimates, 1.0)
     assert torch.equal(result[:2], finished)
-    wanted = (estimates[2] + 2 * finished.sum(dim=0) + estimates[3]) / 6
+    wanted = (estimates[2] + 3 * finished[0] + 8 * finished[1] + estimates[3]) / 13
     torch.testing.assert_close(result[2], wanted, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_latents_come_near_to_those_of_finished_keyframes(rows: int) -> None:
+    """All frames of the batch do, also where it has one new frame only; fine differences stay."""
+    torch.manual_seed(4)
+    consensus = Consensus(link_still(rows, carried=True), make_estimates(2))
+    flat = torch.tensor([0.0, 0.0, 1.0, 2.0, 1.5])[:rows, None, None, None].expand(-1, 4, 3, 4)
+    result = consensus.apply_to_latents(flat)
+    assert torch.equal(result[:2], flat[:2])
+    assert result[2:].max() < 0.25
+    checks = torch.zeros(rows, 4, 6, 8)
+    checks[2:, :, ::2, ::2] = checks[2:, :, 1::2, 1::2] = 1.0
+    kept = consensus.apply_to_latents(checks)
+    assert kept[2:, :, 2:-2, 2:-2].std() > 0.8 * checks[2:].std()
+
+
+def test_one_keyframe_alone_stays_as_it_is() -> None:
+    estimates = make_estimates(1)
+    alone = Consensus(link_still(1, carried=False), None)
+    torch.testing.assert_close(alone.apply(estimates, 1.0), estimates)
+    assert torch.equal(alone.apply_to_latents(estimates), estimates)
+
+
+def test_frames_with_other_words_are_linked_less() -> None:
+    """So that a prompt of one keyframe is not evened out."""
+    ring = still_ring(3, *SIZE)
+    images = torch.full((3, 3, *SIZE), 90.0)
+    told = link_frames(images, ring, DisEstimator(), carried=False, prompts=("a", "a", "a, rain"))
+    plain = link_frames(images, ring, DisEstimator(), carried=False)
+    shares = {(link.frame, link.other): (link.weight / same.weight).mean().item()
+              for link, same in zip(told, plain, strict=True)}
+    assert shares == {(0, 1): 1.0, (1, 0): 1.0, (1, 2): 0.25, (2, 1): 0.25}
+
+
+def test_a_smaller_link_shows_the_same() -> None:
+    """A sideways ramp that has moved by 8 pixels is moved back at an eighth of the size."""
+    flow = torch.zeros(2, 64, 64)
+    flow[0] = 8.0
+    small = shrink_link(Link(0, 1, flow, torch.ones(1, 64, 64)), (8, 8))
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    torch.testing.assert_close(warp(ramp, small.flow[None])[..., :-1], ramp[..., :-1] + 1)
+    assert torch.equal(small.weight, torch.ones(1, 8, 8))
 
 
 def test_fine_differences_stay_where_they_are_not_wanted() -> None:
@@ -91,6 +142,17 @@ def test_two_calls_at_most_and_never_the_last(count: int) -> None:
     assert steps[-1] not in chosen
     assert [step for step in steps if schedule.agrees_last(step)] == chosen[-1:]
     assert_falls([schedule.share_fine(step) for step in steps])
+    steered = {step.index for step in steps if schedule.steers(step)}
+    before = range(chosen[-1].index) if chosen else ()
+    assert steered == {*before} - {step.index for step in chosen}
+
+
+def test_latents_are_left_alone_where_noise_is_high() -> None:
+    schedule = GuidanceSchedule(GuidanceSettings(), LEVELS)
+    schedule.begin([LEVELS[t] for t in (951, 751, 701, 700, 300, 1)])
+    found = [schedule.steers(Step(i, 6, LEVELS[t]))
+             for i, t in enumerate((951, 751, 701, 700, 300, 1))]
+    assert found == [False, False, False, True, False, False]
 
 
 def assert_falls(shares: Sequence[float]) -> None:

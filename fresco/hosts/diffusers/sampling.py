@@ -89,9 +89,9 @@ class Sampling:
             x = self.scheduler.scale_model_input(latents, t)
             output = self.predict(x, times[index])
             _check_finite(output, step)
-            if guide is not None and guide.smooths(step):
+            if guide is not None and (guide.steers(step) or guide.smooths(step)):
                 exact = find_exact_sigma(self.scheduler, t, sigma)
-                output = self._smooth_estimate(output, x, exact, guide)
+                output = self._change_estimate(output, x, exact, guide, step)
             latents = self.scheduler.step(output, t, latents, **options, return_dict=False)[0]
             if preview is not None:
                 kind = self.scheduler.config.prediction_type
@@ -99,18 +99,23 @@ class Sampling:
             stage.advance()
         return latents, make_carry(record)
 
-    def _smooth_estimate(
-        self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide
+    def _change_estimate(
+        self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide, step: Step
     ) -> Tensor:
-        """The model output whose denoised estimate has a smoothed background.
+        """The model output whose denoised estimate is what the guide makes of it.
 
-        The change is added, so that what smoothing does not touch is free of the codec's loss.
+        What it changes in images is added, so that all else is free of the codec's loss.
         """
         kind = self.scheduler.config.prediction_type
         estimate = to_estimate(output, x, sigma, kind)
-        images = self.codec.decode(estimate)
-        change = self.codec.encode(guide.smooth(images)) - self.codec.encode(images)
-        return from_estimate(estimate + change, x, sigma, kind)
+        if guide.steers(step):
+            estimate = guide.steer(estimate)
+        if guide.smooths(step):
+            images = self.codec.decode(estimate)
+            estimate = estimate + (
+                self.codec.encode(guide.smooth(images)) - self.codec.encode(images)
+            )
+        return from_estimate(estimate, x, sigma, kind)
 
 
 def send_timesteps(timesteps: Tensor, device: torch.device) -> Tensor:

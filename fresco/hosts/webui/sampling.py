@@ -150,7 +150,8 @@ class BatchSampling:
             with self.model.unet.calling(len(x)):
                 output = previous(x, sigma, *args, **kwargs)
             self._finite = torch.isfinite(output).all()
-            return self._smoothed(output, x, step) if self.guide.smooths(step) else output
+            changes = self.guide.steers(step) or self.guide.smooths(step)
+            return self._changed(output, x, step) if changes else output
 
         return forward
 
@@ -213,13 +214,17 @@ class BatchSampling:
                 "letters, or use a comma."
             )
 
-    def _smoothed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:
-        """The output whose denoised estimate has a smoothed background."""
+    def _changed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:
+        """The output whose denoised estimate is what the guide makes of it."""
         kind = "epsilon" if self.by_timestep else "sample"
         estimate = to_estimate(output, x, step.sigma, kind)
-        images = self.model.decode(estimate)
-        change = self.model.encode(self.guide.smooth(images)) - self.model.encode(images)
-        return from_estimate(estimate + change.to(estimate), x, step.sigma, kind)
+        if self.guide.steers(step):
+            estimate = self.guide.steer(estimate)
+        if self.guide.smooths(step):
+            images = self.model.decode(estimate)
+            change = self.model.encode(self.guide.smooth(images)) - self.model.encode(images)
+            estimate = estimate + change.to(estimate)
+        return from_estimate(estimate, x, step.sigma, kind)
 
 
 def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:

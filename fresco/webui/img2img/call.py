@@ -204,7 +204,8 @@ class GuidedCall:
         finished = [self._finished[place] for place in batch.anchors if place in self._finished]
         with memory_errors(f"with a batch of {len(frames)} frames"):
             guide = maker.guide(
-                frames, opened.unet, finished=np.stack(finished) if finished else None
+                frames, opened.unet, finished=np.stack(finished) if finished else None,
+                prompts=p.prompts,
             )
             with guided_batch(
                 p, opened, guide, frames, self._seed, carry,

@@ -64,9 +64,10 @@ def test_consensus_is_with_the_pictures_that_were_returned(
     given: list[Any] = []
     guide = GuideMaker.guide
 
-    def noted(self: GuideMaker, *words: Any, finished: Any = None) -> FrescoGuide:
+    def noted(self: GuideMaker, *words: Any, finished: Any, prompts: Any) -> FrescoGuide:
         given.append(finished)
-        return guide(self, *words, finished=finished)
+        assert list(prompts) == ["a red car"] * len(prompts)
+        return guide(self, *words, finished=finished, prompts=prompts)
 
     monkeypatch.setattr(GuideMaker, "guide", noted)
     answer = double.img2img(frames(6), NONE | {"batch_size": 4, "consensus": True})
@@ -139,12 +140,18 @@ def test_smoothing_is_shown_the_denoised_estimate(
         seen.append((images, double.model.decode_first_stage(estimate)))
         return images
 
+    def steer(guide: FrescoGuide, latents: torch.Tensor) -> torch.Tensor:
+        seen.append((latents.clone(), double.made[-1].sampler.last_latent.clone()))
+        return latents
+
     monkeypatch.setattr(FrescoGuide, "smooth", smooth)
-    double.img2img(frames(3), NONE | {"background_smoothing": True}, sampler_name=sampler,
-                   cfg_scale=1.0)
-    assert seen
-    for images, estimate in seen:
-        assert (images - estimate).abs().max() < SAME_PICTURE
+    monkeypatch.setattr(FrescoGuide, "steer", steer)
+    double.img2img(frames(3), NONE | {"background_smoothing": True, "consensus": True},
+                   sampler_name=sampler, cfg_scale=1.0)
+    shapes = {shown.shape for shown, _ in seen}
+    assert shapes == {(3, 3, 64, 64), (3, 4, 8, 8)}
+    for shown, estimate in seen:
+        assert (shown - estimate).abs().max() < SAME_PICTURE
 
 
 def test_the_vae_is_given_one_frame_of_512_at_most(
