@@ -127,11 +127,10 @@ def _name_result(source: Path, settings: FrescoSettings) -> Path:
     return next(path for path in map(name, itertools.count(1)) if not path.exists())
 
 
-def translate(arguments: argparse.Namespace) -> None:
-    """Translate a clip, and write the run file that reproduces it beside the result."""
-    preview = _parse_positive(arguments.preview, "preview")
-    inputs = _gather_inputs(arguments)
-    if not inputs.settings.sampling.model:
+def _check_translation(inputs: RunInputs) -> None:
+    """Refuse what a translation cannot do, before the model is loaded."""
+    sampling = inputs.settings.sampling
+    if not sampling.model:
         raise SettingsError(
             "sampling.model is empty; name a checkpoint: a .safetensors or .ckpt file, a diffusers "
             "folder, or a hub name."
@@ -139,9 +138,8 @@ def translate(arguments: argparse.Namespace) -> None:
     from fresco.planning.prompt_syntax import check_syntax
     from fresco.planning.prompts import list_prompts, refuse_composed
 
-    refuse_composed(list_prompts(inputs.settings.sampling))
+    refuse_composed(list_prompts(sampling))
     require_files(run_file_of(inputs.output))
-    sampling = inputs.settings.sampling
     if sampling.control_model and sampling.control == "none":
         log.warning(
             "sampling.control_model is %r, but sampling.control is 'none': no ControlNet is used.",
@@ -149,22 +147,30 @@ def translate(arguments: argparse.Namespace) -> None:
         )
     check_syntax(sampling)
     try:
-        from fresco.hosts.diffusers.load import check_request, load_host
+        from fresco.hosts.diffusers.load import check_request
     except ImportError as error:
         raise HostError(
             f"{error.name or error} is not installed, and a translation needs it; install it "
             'by pip install -e ".[cli]".'
         ) from error
     check_request(sampling)
+
+
+def translate(arguments: argparse.Namespace) -> None:
+    """Translate a clip, and write the run file that reproduces it beside the result."""
+    preview = _parse_positive(arguments.preview, "preview")
+    inputs = _gather_inputs(arguments)
+    _check_translation(inputs)
+    from fresco.hosts.diffusers.load import load_host
+    from fresco.run.context import default_workspace
+    from fresco.run.translate import translate as run
+
     names: list[str] = []
 
     def load(settings: FrescoSettings) -> Host:
         host = load_host(settings.sampling, offline=settings.flow.offline)
         names.append(host.name)
         return host
-
-    from fresco.run.context import default_workspace
-    from fresco.run.translate import translate as run
 
     workspace = _workspace(arguments)
     place = workspace or default_workspace(inputs.output)
@@ -239,7 +245,7 @@ def _plans_as_json(
 
 
 def propagate(arguments: argparse.Namespace) -> None:
-    """Carry stylised keyframes made elsewhere to all frames of a clip."""
+    """Propagate external keyframes to all frames of a clip."""
     inputs = _gather_inputs(arguments)
     from fresco.run.translate import propagate_keys
 

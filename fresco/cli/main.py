@@ -60,8 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         prog="fresco", description="Video-to-video translation with Stable Diffusion and FRESCO.",
-        epilog="Exit codes: 0 done, 1 unforeseen, 2 settings, 3 input, 4 model or weights, "
-        "5 propagation, 6 workspace, 130 cancelled (start the same command to go on).",
+        epilog="Exit codes: 0 done, 1 unforeseen error, 2 settings, 3 input, 4 model or weights, "
+        "5 propagation, 6 workspace, 130 cancelled (the same command resumes).",
     )
     parser.add_argument("--version", action="version", version=f"fresco {__version__}")
     made = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
@@ -85,16 +85,17 @@ def _command(
     parser.set_defaults(run=run)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("-q", "--quiet", action="store_true", help="Warnings and errors only.")
-    how.add_argument("-v", "--verbose", action="store_true", help="Say more, and tracebacks.")
+    how.add_argument("-v", "--verbose", action="store_true",
+                     help="Show more messages, and tracebacks of errors.")
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="A video, or a folder of images.")
     parser.add_argument("--config", metavar="FILE", help="An official FRESCO YAML, a Rerender "
-                        "JSON, or a run file; presets and flags override it.")
-    parser.add_argument("--workspace", metavar="DIR", help="Folder that a stopped run goes on "
-                        "from [default: beside the result].")
+                        "JSON, a run file, or a result; presets and flags override it.")
+    parser.add_argument("--workspace", metavar="DIR", help="Folder of the run's own "
+                        "files, from which it resumes [default: beside the result].")
 
 
 def _add_translate(made: Any) -> None:
@@ -122,7 +123,7 @@ def _add_keyframes(made: Any) -> None:
 def _add_propagate(made: Any) -> None:
     parser = _command(
         made, "propagate", commands.propagate,
-        "Carry stylised keyframes made elsewhere to all frames.",
+        "Propagate external keyframes to all frames.",
         usage="%(prog)s CLIP --keys FOLDER [options]",
     )
     _add_common(parser)
@@ -149,10 +150,10 @@ def _add_compare(made: Any) -> None:
 def _add_config(made: Any) -> None:
     parser = _command(
         made, "config", commands.config,
-        "Show what an official YAML, Rerender JSON or run file means.",
+        "Show the settings in an official YAML, a Rerender JSON, a run file or a result.",
     )
     parser.add_argument("file", metavar="FILE", help="The file to read.")
-    parser.add_argument("-o", "--output", metavar="RUNFILE", help="Write it as a run file of ours.")
+    parser.add_argument("-o", "--output", metavar="RUNFILE", help="Also write them as a run file.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

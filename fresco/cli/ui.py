@@ -42,9 +42,9 @@ def add_ui_arguments(parser: argparse.ArgumentParser) -> None:
                         help="ControlNet: a file, a diffusers folder, or a hub name [may be "
                         "repeated].")
     models.add_argument("--control-dir", metavar="DIR", default="", help="Folder of ControlNets.")
-    page = parser.add_argument_group("page", "Where it is, and for whom.")
+    page = parser.add_argument_group("page", "Its address, and who may open it.")
     page.add_argument("--host", metavar="ADDRESS", help="Address of this machine to serve it at "
-                      "[default 127.0.0.1: this machine alone sees it].")
+                      "[default 127.0.0.1: only this machine can open it].")
     page.add_argument("--listen", action="store_true", help="Serve it to other machines: the same "
                       f"as --host {_OPEN}.")
     page.add_argument("--port", metavar="N", help="Its port [default: the first from 7860 that is "
@@ -56,13 +56,13 @@ def add_ui_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--allow", action="append", default=[], metavar="DIR", help="Folder whose "
                       "videos other machines may name [may be repeated].")
     page.add_argument("--no-browser", action="store_true", help="Do not open it in a browser.")
-    jobs = parser.add_argument_group("jobs", "Where they are kept, and how large they may be.")
+    jobs = parser.add_argument_group("jobs", "The folder and the limits of jobs.")
     jobs.add_argument("--jobs-dir", metavar="DIR", help="Folder of jobs and uploaded videos "
                       f"[default: ~/{_JOBS}].")
     for name, value, text in (
         ("upload-megabytes", _USUAL.upload_megabytes, "Largest video to upload"),
         ("most-frames", _USUAL.frames, "Most frames of a job; 0: any number"),
-        ("most-resolution", _USUAL.resolution, "Largest short side of the frames the model sees"),
+        ("most-resolution", _USUAL.resolution, "Largest short side of a job's frames"),
     ):
         jobs.add_argument(f"--{name}", metavar="N", default=str(value),
                           help=f"{text} [default {value}].")
