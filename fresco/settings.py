@@ -461,6 +461,13 @@ class PropagationSettings:
         alias="resolution",
         held=True,
     )
+    even_colours: bool = _result(
+        False,
+        "Bring the keyframes of a shot to one exposure and colour before they are carried; what "
+        "the source itself changes stays. Keyframes with other prompts are left alone.",
+        label="Even out colours of keyframes",
+        held=True,
+    )
     guides: tuple[str, ...] = _result(
         (),
         "Further guides of the patch search, such as normals, object ids or texture coordinates: "

@@ -26,6 +26,7 @@ from fresco.propagation.engine import AnyEngine, DraftEngine, PatchEngine
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
+from fresco.run.colours import even_keyframes
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.embedded import describe_settings
 from fresco.run.enlarge import choose_carried_size, enlarge_keyframes, scale_images
@@ -132,6 +133,7 @@ def translate(
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run, *guides)
         carried, folder = enlarge_keyframes(run, plans, keys)
+        folder = even_keyframes(carried, plans, folder, estimator)
         # Masks and measures want the motion of frames of the size that the model sees.
         known = carried is run and (settings.output.measures or masks is not None)
         motion = motion if known else None
@@ -246,8 +248,9 @@ def propagate_keys(
         write_plan(run, keys.plans, keys.folder)
         motion = find_motion(run, estimator) if mask else None
         masks = make_masks(run, mask, plans, estimator, motion)
+        folder = even_keyframes(run, keys.plans, keys.folder, estimator)
         frames = propagate_frames(
-            run, keys.plans, keys.folder, estimator, engine, ends=keys.ends, motion=motion
+            run, keys.plans, folder, estimator, engine, ends=keys.ends, motion=motion
         )
         run.notes += write_result(
             clip, frames, writer, settings.output, run.progress, masks=masks
