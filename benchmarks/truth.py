@@ -358,6 +358,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--other", type=Path, help="sources of another version of this project")
     parser.add_argument("--clips", type=Path, help="folder of clips whose truth is unknown")
+    parser.add_argument("--without-scene", action="store_true", help="measure the clips alone")
     parser.add_argument("--program", type=Path, help="another synthesis program")
     parser.add_argument("--frames", type=int, nargs="*", default=[4],
                         help="frames that both programs paint [default 4]")
@@ -366,8 +367,9 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=1, help="of the scene's side of 256 pixels")
     options = parser.parse_args()
     known = known_clip(options.scale)
-    clips = [known, *(read_clip(path) for path in sorted(
-        options.clips.glob("*.mp4") if options.clips else ()))]
+    clips = [] if options.without_scene else [known]
+    clips += [read_clip(path) for path in sorted(
+        options.clips.glob("*.mp4") if options.clips else ())]
     trees = {"this": ROOT} | ({"other": options.other.resolve()} if options.other else {})
     report: dict[str, Mapping[str, Numbers]] = {}
     for clip in clips:

@@ -30,8 +30,8 @@ class Portions:
     the chunk in float32."""
 
 
-PROCESSOR = Portions(frames=1 << 21, strip=1 << 20, rows=128, channels=1 << 19, kept=1.4)
-"""At 512 x 512 and 8 frames one frame at a time; 85 % of the largest stage's strips are kept."""
+PROCESSOR = Portions(frames=1 << 21, strip=1 << 20, rows=256, channels=1 << 19, kept=1.35)
+"""At 512 x 512 and 8 frames one frame at a time; 79 % of the largest stage's strips are kept."""
 CARD = Portions(frames=1 << 25, strip=1 << 24, rows=512, channels=1 << 24, kept=0)
 """At 512 x 512 and 8 frames all of them together."""
 
