@@ -79,7 +79,7 @@ var fresco = (() => {
         asking.now = asking.queue.shift();
         repeat(trigger, asking.now.number);
         asking.timer = setTimeout(() => settle((question) => question.reject(
-            new Error("The program does not answer; is it still running?"))), LOST);
+            new Error("The program does not answer. Is it still running?"))), LOST);
         trigger.click();
     };
     /* A press before the page was whole, or while the program was away, has no answer. */
@@ -305,7 +305,7 @@ var fresco = (() => {
     const remove = (key) => {
         if (!line.keys.includes(key)) return;
         if (fixed(key)) {
-            say(`Frame ${key} is the first or last of a shot; these are always keyframes.`);
+            say(`Frame ${key} is the first or last of a shot, which are always keyframes.`);
             return;
         }
         const words = { ...line.words };
@@ -361,7 +361,7 @@ var fresco = (() => {
             const same = line.hand && keys.join() === line.keys.join()
                 && JSON.stringify(taken.words) === JSON.stringify(line.words);
             if (same) publish();
-            else edit(keys, taken.words, `${keys.length} keyframes taken over.`);
+            else edit(keys, taken.words, `${keys.length} keyframes set.`);
         } catch (error) {
             say(error.message);
         }
@@ -397,7 +397,7 @@ var fresco = (() => {
             await navigator.clipboard.writeText(line.keys.join(","));
             say("Copied.");
         } catch (error) {
-            say(`This browser does not let the page copy. They are: ${line.keys.join(",")}`);
+            say(`The browser does not allow copying. The keyframes: ${line.keys.join(",")}`);
         }
     };
 
@@ -452,7 +452,7 @@ var fresco = (() => {
         if (!line.clip) {
             const share = line.total ? 100 * line.done / line.total : 0;
             const text = {
-                empty: "Upload a video, or load one by its path: its keyframes appear here.",
+                empty: "Upload a video, or load one by its path. Its keyframes appear here.",
                 detecting: `Looking for shots and keyframes${line.total
                     ? `, frame ${line.done} of ${line.total}` : " ..."}`,
                 failed: line.message,
@@ -500,7 +500,7 @@ var fresco = (() => {
                 }),
                 button("Automatic", automatic, {
                     disabled: !line.hand, "data-focus": "automatic",
-                    title: "Forget the keyframes by hand",
+                    title: "Use the automatic keyframes again",
                 })),
             make("span", { class: "fresco_group" },
                 button("\u2212", () => scale(0.5), {
@@ -681,8 +681,8 @@ var fresco = (() => {
     }));
     const words_field = (key) => {
         const input = make("input", {
-            type: "text", placeholder: "words for this keyframe", "data-focus": `words${key}`,
-            "aria-label": `Words for keyframe ${key}`,
+            type: "text", placeholder: "prompt text for this keyframe", "data-focus": `words${key}`,
+            "aria-label": `Prompt text for keyframe ${key}`,
             onchange: (event) => word(key, event.target.value),
         });
         input.value = line.words[key] || "";
@@ -979,11 +979,12 @@ var fresco = (() => {
         const share = job.state === "done" ? 100 : job.total ? 100 * job.done / job.total : 0;
         const stage = job.stage ? job.stage[0].toUpperCase() + job.stage.slice(1) : "";
         const count = job.total ? `${job.done} of ${job.total}` : "";
-        const left = !goes_on(job) ? "" : job.whole_left ? `about ${job.whole_left} left in all`
-            : job.left ? `about ${job.left} left of this stage` : "";
+        const left = !goes_on(job) ? "" : job.whole_left ? `about ${job.whole_left} left`
+            : job.left ? `about ${job.left} left in this stage` : "";
         const waits = work.jobs.filter(goes_on).length;
         const text = {
-            queued: waits > 1 ? `Queued, ${waits - 1} before or beside it` : "Queued",
+            queued: waits > 1
+                ? `Queued with ${waits - 1} other ${waits === 2 ? "job" : "jobs"}` : "Queued",
             running: [stage, count, left].filter(Boolean).join(" \u00b7 ") || "Starting",
             cancelling: "Cancelling",
             cancelled: "Cancelled",
@@ -1054,7 +1055,7 @@ var fresco = (() => {
                 ? make("span", { class: "fresco_group fresco_asked" },
                     button(video.jobs ? "Delete; its jobs cannot be resumed" : "Delete for good",
                         () => drop_video(video.id), { class: "fresco_button fresco_danger" }),
-                    button("Keep", () => { work.dropping = ""; draw_uploads(); }))
+                    button("Cancel", () => { work.dropping = ""; draw_uploads(); }))
                 : button("\u00d7", () => { work.dropping = video.id; draw_uploads(); }, {
                     "aria-label": `Delete upload ${video.name}`,
                     "data-focus": `drop${video.id}`, disabled: video.open,
@@ -1314,8 +1315,8 @@ var fresco = (() => {
         const ending = /\.\w+$/.exec(detail.name);
         const saved = detail.saved + (ending ? ending[0] : ".zip");
         if (!ending) {
-            fill(place, note("The result is a folder of PNG images; the slider above shows each. "
-                + "Save them all by the link below."));
+            fill(place, note("The result is a folder of PNG images; the slider above shows them. "
+                + "The link below saves them all."));
             draw_links(files, saved);
             return;
         }
@@ -1325,9 +1326,9 @@ var fresco = (() => {
                 : { controls: true, playsinline: true, preload: "metadata", "aria-label": "Result" }),
             src: file_address("video", detail.output),
             onerror: () => fill(place, note(
-                "The browser could not show the video. Browsers do not play every codec: save it by "
-                + "a link below. If the program was started with --api-auth or --login, it wants that "
-                + "user and password: follow a link below to be asked again.",
+                "The browser could not show the video. It may not play this codec: save the video by a "
+                + "link below. If the program was started with --api-auth or --login, a link below "
+                + "asks for user and password again.",
                 "bad")),
         });
         fill(place, video);
@@ -1367,7 +1368,7 @@ var fresco = (() => {
         try {
             work.log = await ask("log", { job: work.chosen });
             const end = place.scrollTop + place.clientHeight >= place.scrollHeight - 8;
-            place.textContent = work.log || "Nothing was logged yet.";
+            place.textContent = work.log || "The log is empty.";
             if (end) place.scrollTop = place.scrollHeight;
         } catch (error) {
             place.textContent = error.message;

@@ -1,5 +1,6 @@
-/* Between img2img and the tab: guided keyframes of img2img are carried to all frames, a keyframe
-   of the tab is changed in img2img or inpaint and comes back. Only where the page has img2img. */
+/* Between img2img and the tab: guided keyframes of img2img go to the tab, which makes the video;
+   a keyframe of the tab is changed in img2img or inpaint and comes back. Only on pages with
+   img2img. */
 "use strict";
 
 (() => {
@@ -99,8 +100,8 @@
                     { type: blob.type }));
             }
             if (!found.size) {
-                throw new Error("The images do not say which frames they are. Save infotexts in "
-                    + "images (settings of the WebUI), or give them as external keyframes.");
+                throw new Error("The images do not say which frames they are. Switch infotexts in "
+                    + "images on (settings of the WebUI), or give them as external keyframes.");
             }
             to_tab();
             const section = find("section_own");
@@ -109,8 +110,8 @@
             carried.text = JSON.stringify({ source, numbers: [...found.keys()] });
             find("carry").click();
             send(find("own_files"), [...found.values()]);
-            complain(`${found.size} keyframes of ${source || "img2img"} lie under External `
-                + "keyframes. Press Run propagation to carry them to every frame.", "note");
+            complain(`${found.size} keyframes of ${source || "img2img"} are in the section `
+                + "External keyframes. Press Run propagation to make the video.", "note");
         } catch (error) {
             complain(error.message);
         }
@@ -135,11 +136,11 @@
         if (row.dataset.shown === wanted) return;
         row.dataset.shown = wanted;
         row.replaceChildren(...(guided
-            ? [button("Carry these keyframes in the FRESCO tab", carry, {
-                title: "Keyframes, video and words; Run propagation there makes the video",
+            ? [button("Use these keyframes in the FRESCO tab", carry, {
+                title: "Takes keyframes, video and prompt texts; Run propagation there makes the video",
             })]
             : wanted ? [button(`Back to the FRESCO tab as keyframe ${key}`, bring_back, {
-                title: "The selected image takes its place; the frames beside it are made again",
+                title: "The selected image replaces it; the frames beside it are made again",
             })] : []));
     };
     const watch = () => {

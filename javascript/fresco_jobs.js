@@ -1,4 +1,4 @@
-/* The list of jobs: names, images, order, several at once, and what they take of the disk. */
+/* The list of jobs: names, images, order, several at once, and their disk space. */
 "use strict";
 
 (() => {
@@ -96,7 +96,7 @@
         job.upload ? button("Delete with its video", () => drop(job.id, true), {
             class: "fresco_button fresco_danger", title: "No other job needs the uploaded video",
         }) : null,
-        button("Keep", () => { work.deleting = ""; draw(); }));
+        button("Cancel", () => { work.deleting = ""; draw(); }));
     const buttons = (job, waiting) => make("span", { class: "fresco_group" },
         job.place && waiting > 1 ? [
             button("\u2191", () => move(job, -1), {
@@ -184,12 +184,12 @@
                 }),
                 button("With their videos", () => go(true), {
                     class: "fresco_button fresco_danger",
-                    title: "Uploads that no other job needs go too",
+                    title: "Also deletes uploads that no other job needs",
                 }),
-                button("Keep", () => { list.sure = false; draw(); })]);
+                button("Cancel", () => { list.sure = false; draw(); })]);
     };
 
-    /* What all takes of the disk; looked at when the list is open and has changed. */
+    /* Disk space of jobs and uploads; asked for when the list is open and has changed. */
     const look_at_space = async () => {
         try {
             list.space = await ask("space", {});
@@ -208,7 +208,7 @@
             button(list.emptying ? "Close" : "Empty ...", () => {
                 Object.assign(list, { emptying: !list.emptying, found: null, told: "" });
                 draw();
-            }, { "data-focus": "empty", title: "Delete what is old; nothing goes unasked" }),
+            }, { "data-focus": "empty", title: "Delete old jobs and uploads; you are asked first" }),
             list.emptying ? emptier() : null);
     };
     const emptier = () => {
@@ -246,7 +246,7 @@
             nothing ? note("There is nothing that old.") : list.found
                 ? button(`Delete ${counted(list.found)} for good`, () => look(true), {
                     class: "fresco_button fresco_danger", "data-focus": "empty_now",
-                }) : button("See what would go", () => look(false), {
+                }) : button("List them", () => look(false), {
                     "data-focus": "empty_look", disabled: !list.jobs && !list.videos,
                 }),
             list.told ? note(list.told, "good") : null);

@@ -169,9 +169,9 @@
         if (!root) return;
         fill(root,
             make("p", { class: "fresco_hint" },
-                "Select a frame on the timeline and paint the part that is translated. It is tracked to all "
-                + "other frames. If it is wrong on one of them, draw that frame too. Choose drawing "
-                + "as the mask above."),
+                "Select a frame on the timeline and paint the part that is translated. It is tracked "
+                + "to all other frames. If it is wrong on one of them, draw that frame too. Choose "
+                + "drawing as the mask above."),
             button("Draw on the shown frame", () => {
                 if (line.clip) open(line.cursor);
                 else {

@@ -106,7 +106,7 @@
             "aria-label": `${is_first ? "First" : "Last"} frame of the range`,
             "aria-valuenow": end(), "aria-valuemin": line.clip.first,
             "aria-valuemax": line.clip.last,
-            title: "Drag: the range. Double click: all of the video",
+            title: "Drag to trim the range; double click for the whole video",
             onpointerdown: (event) => {
                 event.stopPropagation();
                 element.setPointerCapture(event.pointerId);
@@ -209,7 +209,7 @@
             make("span", { class: "fresco_zoomed" }, "1.0\u00d7"),
             button("+", () => scale(box, zoom.factor * 1.5, 0.5, 0.5), {
                 "aria-label": "Zoom into the frame",
-                title: "Also: double click, Ctrl and wheel; drag moves what is seen",
+                title: "Also by double click, or Ctrl and wheel; drag to move the view",
             })));
     });
     hear("curtain_moved", (box) => { if (box.querySelector(".fresco_zoomed")) apply(box); });

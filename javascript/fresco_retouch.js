@@ -58,7 +58,7 @@
         if (!file) return;
         event.preventDefault();
         if (work.key !== null) replace_key(work.key, file);
-        else complain("Choose a keyframe first; the image takes its place.");
+        else complain("Select a keyframe first; the image replaces it.");
     };
 
     hear("compare_made", (box) => {
@@ -75,7 +75,8 @@
             fill(row, around.map((key) => button(
                 key === work.frame ? "Replace this keyframe" : `Replace keyframe ${key}`,
                 () => choose_image(key), {
-                    "data-key": key, title: "By an image: painted over, inpainted, made elsewhere",
+                    "data-key": key,
+                    title: "By an image file: painted over, inpainted, or made elsewhere",
                 })));
         }
         fill(box.querySelector(".fresco_retouched"), work.detail.retouched.map((part) => {

@@ -1,4 +1,4 @@
-/* Where the propagation failed: three curves under the timeline, and every layer of a frame. */
+/* Three curves that judge the propagation, under the timeline, and every layer of a frame. */
 "use strict";
 
 (() => {
@@ -13,8 +13,8 @@
     const WORST = 0.85; /* of the largest value: drawn in the colour of what asks for a look */
     const LAYERS = [
         ["result", "result"], ["source", "source"], ["keyframe", "keyframe"],
-        ["flow", "motion (made anew by DIS)"], ["occlusion", "occlusion (made anew by DIS)"],
-        ["forward", "forward side (draft)"], ["backward", "backward side (draft)"],
+        ["flow", "motion (by DIS)"], ["occlusion", "occlusion (by DIS)"],
+        ["forward", "from the keyframe before (draft)"], ["backward", "from the keyframe after (draft)"],
         ["side", "chosen side"],
     ];
     const judged = { job: null, output: 0, found: null };

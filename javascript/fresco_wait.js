@@ -33,9 +33,9 @@
         wait.shown = job.id;
         let image = place.querySelector("img");
         if (!image) {
-            image = make("img", { alt: "The batch that the model is making" });
+            image = make("img", { alt: "Preview of the current batch" });
             fill(place, make("figure", { class: "fresco_batch" }, image,
-                make("figcaption", { class: "fresco_hint" }, "The batch at work, as a sketch")));
+                make("figcaption", { class: "fresco_hint" }, "Preview of the current batch")));
         }
         image.src = address;
     };
@@ -86,11 +86,11 @@
                 const answer = wanted ? await Notification.requestPermission() : "granted";
                 keep(wanted && answer === "granted");
                 draw_switch(answer === "granted" ? ""
-                    : "The browser does not allow it; allow notifications of this page there.");
+                    : "The browser blocks notifications; allow them for this page in its settings.");
             },
         });
         box.checked = wants() && can_tell() && Notification.permission === "granted";
-        const hint = can_tell() ? "" : " (browsers allow it on https and on this machine only)";
+        const hint = can_tell() ? "" : " (browsers allow this only with https or on this machine)";
         fill(place, make("label", { class: "fresco_switch" }, box,
             ` Notify me when a job ends${hint}`), said ? note(said, "bad") : null);
     };

@@ -97,7 +97,7 @@ class NamedImageBody(ApiModel):
     """An image of a list of keyframes."""
 
     name: text() = Field(
-        "", description="Holds the frame number last, such as 000012.png."
+        "", description="Ends with the frame number, such as 000012.png."
     )
     image: encoded() = Field("", description="PNG or JPEG in base64.")
 
@@ -261,12 +261,12 @@ class VideoBody(ApiModel):
 
     video_id: text() = Field("", description="The id that POST /fresco/videos answered.")
     video: encoded() = Field(
-        "", description="A video file in base64; large ones are better uploaded."
+        "", description="A video file in base64; upload large ones instead."
     )
     path: text(_PATH) = Field(
         "", description="A video, or a folder of images, on the server, where it allows that."
     )
-    name: text() = Field("", description="Name of the file in `video`, for people.")
+    name: text() = Field("", description="Name of the file in `video`, to be shown.")
 
 
 class DetectionBody(VideoBody):
@@ -282,7 +282,7 @@ class ResumeBody(ApiModel):
         None,
         description="preview: the first keyframes; keyframes: all of them; all: every frame; "
         "keyframe: one keyframe again, alone with its neighbours; propagation: external keyframes, "
-        "carried to every frame. Left out: all; when resuming, as it was.",
+        "propagated to every frame. Left out: all; when resuming, as it was.",
     )
     settings: nested(SettingsBody) = Field(None, description=_ABOUT_SETTINGS)
     host: nested(HostBody) = Field(
@@ -307,7 +307,7 @@ class ResumeBody(ApiModel):
     ]}) = Field(
         None,
         description="Masks, white where the frame is translated: an object of base64 PNG or JPEG "
-        "by frame number, or a list of {name, image}. They are drawings, which are carried to the "
+        "by frame number, or a list of {name, image}. They are drawings, which are tracked to the "
         "other frames, unless settings.mask.source is files: then there is one for every frame.",
     )
     preview: whole(1, 1000) = Field(
@@ -319,10 +319,10 @@ class ResumeBody(ApiModel):
     frame_seed: whole(-1, 2**63 - 1) = Field(
         None, description="Seed of the goal keyframe; -1: a random one; left out: as of the others."
     )
-    title: text(200) = Field(None, description="For people; empty: the video's name.")
+    title: text(200) = Field(None, description="Shown in lists; empty: the video's name.")
     webhook: text(2000) = Field(
-        None, description="Address that is told by POST when the job ends; one of `webhooks` of "
-        "the limits in GET /fresco/version, or below it."
+        None, description="Address that gets a POST when the job ends: one of `webhooks` of "
+        "the limits in GET /fresco/version, or below one."
     )
 
 
@@ -335,7 +335,7 @@ class KeyframeBody(ApiModel):
 class TitleBody(ApiModel):
     """The body of POST /fresco/jobs/{id}/title."""
 
-    title: text(200) = Field("", description="For people; empty: the video's name.")
+    title: text(200) = Field("", description="Shown in lists; empty: the video's name.")
 
 
 class PlaceBody(ApiModel):
@@ -382,7 +382,7 @@ class EmptyingBody(ApiModel):
     days: number(0, 36500) = Field(..., description="Only what is older than so many days.")
     jobs: boolean() = Field(True, description="Jobs, by when they ended.")
     videos: boolean() = Field(True, description="Uploaded videos that no other job needs.")
-    dry_run: boolean() = Field(False, description="Only answer what would go.")
+    dry_run: boolean() = Field(False, description="Only answer what would be deleted.")
 
 
 class JobBody(ResumeBody, VideoBody):

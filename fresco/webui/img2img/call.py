@@ -88,8 +88,8 @@ class GuidedCall:
             return ""
         numbers = ", ".join(map(str, self.numbers))
         return (
-            f"These are keyframes {numbers} of {self.source}; a video does not come out here. "
-            "Carry them to all frames in the tab FRESCO, by the button below the images."
+            f"These are keyframes {numbers} of {self.source}; img2img makes no video. "
+            "The button below the images takes them to the tab FRESCO, which makes one."
         )
 
     @property

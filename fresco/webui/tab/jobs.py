@@ -1,4 +1,4 @@
-"""From the tab's values to a job: a new one, or the selected one continued."""
+"""From the values of the tab's controls to a job: a new one, or the selected one again."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def propagate_job(
     service: Service, job: str, source: LoadedClip | None, files: Sequence[Path], folder: str,
     values: Sequence[Any], *, drawings: str = "",
 ) -> tuple[JobStatus, str]:
-    """Carry external keyframes to every frame if there are any, else those of the selected job."""
+    """Propagate external keyframes if there are any, else those of the selected job."""
     if files or folder.strip():
         there = _given(source)
         settings, _ = read_values(values, there.last)
@@ -130,8 +130,8 @@ def propagate_job(
         before = service.engine.request(job)
     except UnknownJobError as error:
         raise SettingsError(
-            "There are no keyframes to carry: run keyframes first, select a job that has them, or "
-            "give external keyframes."
+            "There are no keyframes to propagate: run keyframes first, select a job that has them, "
+            "or give external keyframes."
         ) from error
     last = source.last if source and source.path == before.source else _ANY_LENGTH
     now, _ = read_values(values, last)

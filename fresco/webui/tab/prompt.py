@@ -27,8 +27,8 @@ def make_prompt_tools(
                 elem_id=f"fresco_add_{name}", info=info,
             ))
             for name, label, names, info in (
-                ("style", "Add a style", offer.styles, "Its words go into both prompts."),
-                ("lora", "Add a LoRA", offer.loras, "It goes to the end of the prompt."),
+                ("style", "Add a style", offer.styles, "Its text is added to both prompts."),
+                ("lora", "Add a LoRA", offer.loras, "It is added at the end of the prompt."),
             )
         )
     told = gr.HTML(elem_id="fresco_prompt_told")

@@ -25,8 +25,8 @@ def make_restore_section(service: Service, controls: SettingControls) -> None:
     """A box that a result is dropped into; its settings go into the controls."""
     with gr.Accordion("Restore from a result", open=False, elem_id="fresco_section_restore"):
         gr.HTML(
-            '<p class="fresco_hint">A video or PNG image that FRESCO made, or a run file: all '
-            "settings become those that it was made by. The video in the tab stays.</p>"
+            '<p class="fresco_hint">Give a video or PNG image that FRESCO made, or a run file: all '
+            "options get the values it was made with. The video in the tab stays.</p>"
         )
         box = make_file_control(
             "fresco_restore", label="Result", file_types=[*HOLD_SETTINGS, ".json"], height=110

@@ -68,9 +68,9 @@ def make_run_section() -> RunParts:
 def _own_keys() -> tuple[Any, Any]:
     with gr.Accordion("External keyframes", open=False, elem_id="fresco_section_own"):
         gr.HTML(
-            '<p class="fresco_hint">Keyframes stylised elsewhere: images whose names hold their '
-            "frame numbers, such as 000012.png, of any size. Run propagation then carries them to "
-            "every frame; no model is used.</p>"
+            '<p class="fresco_hint">Keyframes made elsewhere: images of any size, whose names are '
+            "their frame numbers, such as 000012.png. Run propagation makes the video from them; "
+            "no model is used.</p>"
         )
         files = make_file_control(
             "fresco_own_files", label="Images", several=True, file_types=["image"], height=110

@@ -118,7 +118,7 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
                     label=f"ControlNet {number} model", value=NO_CONTROL,
                     choices=[NO_CONTROL, *offer.control_models],
                     elem_id=f"fresco_control_{number}_model",
-                    info="Every keyframe gives its own hint.",
+                    info="Each keyframe gets its own hint.",
                 ),
                 "module": gr.Dropdown(
                     label=f"ControlNet {number} preprocessor",
@@ -129,8 +129,9 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
             }
         with gr.Row():
             for name, high, value, info in (
-                ("weight", 2, 0.7, "Strength."), ("start", 1, 0, "Share of the steps before it."),
-                ("end", 1, 1, "Share of the steps after which it is off."),
+                ("weight", 2, 0.7, "Strength."),
+                ("start", 1, 0, "Share of the steps before it acts."),
+                ("end", 1, 1, "Share of the steps after which it stops."),
             ):
                 make[name] = gr.Slider(
                     label=f"ControlNet {number} {name}", minimum=0, maximum=high, value=value,

@@ -81,19 +81,19 @@ def _count_share(status: JobStatus) -> float | None:
 
 
 def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -> str:
-    """What the shown video is not yet, and the button that goes on from here; empty: nothing."""
+    """What the shown video lacks, and the button that makes it; empty: nothing."""
     if not status.state.ended:
-        return "The video of the run before stays until there is a new one." if has_video else ""
-    old = "The video is still that of the run before. " if status.result == EARLIER_RESULT else ""
+        return "The video of the previous run stays until there is a new one." if has_video else ""
+    old = "The video is still that of the previous run. " if status.result == EARLIER_RESULT else ""
     if status.state is not State.DONE:
-        return old and f"{old}Resume goes on from here."
+        return old and f"{old}Press Resume to continue."
     if status.goal is Goal.KEYFRAME:
-        return (f"Keyframe {request.frame} is new. {old}Press Run propagation to carry it to every "
-                "frame.")
+        return (f"Keyframe {request.frame} is new. {old}Press Run propagation to make the video "
+                "with it.")
     if status.goal is Goal.PREVIEW:
         return f"{old}Press Run keyframes for the other keyframes, or Run all for the video."
     if status.goal is Goal.KEYFRAMES:
-        return f"{old}Press Run propagation to carry the keyframes to every frame."
+        return f"{old}Press Run propagation to make the video from the keyframes."
     return ""
 
 

@@ -324,11 +324,11 @@ def test_a_controlnet_without_its_preprocessor_is_told_before_the_run(
 
 @pytest.mark.parametrize(("goal", "state", "result", "said"), [
     (Goal.ALL, State.DONE, "new", ""),
-    (Goal.ALL, State.RUNNING, "earlier", "The video of the run before stays"),
+    (Goal.ALL, State.RUNNING, "earlier", "The video of the previous run stays"),
     (Goal.ALL, State.RUNNING, "", ""),
-    (Goal.ALL, State.FAILED, "earlier", "still that of the run before. Resume goes on"),
-    (Goal.KEYFRAME, State.DONE, "earlier", "Keyframe 3 is new. The video is still that of the run "
-     "before. Press Run propagation"),
+    (Goal.ALL, State.FAILED, "earlier", "still that of the previous run. Press Resume"),
+    (Goal.KEYFRAME, State.DONE, "earlier", "Keyframe 3 is new. The video is still that of the "
+     "previous run. Press Run propagation"),
     (Goal.KEYFRAMES, State.DONE, "", "Press Run propagation"),
     (Goal.PREVIEW, State.DONE, "", "Press Run keyframes"),
 ])
@@ -367,7 +367,7 @@ def test_propagation_of_own_keyframes(service: Service, source: LoadedClip, tmp_
 
 @pytest.mark.parametrize("job", ["", "0123456789abcdef"])
 def test_what_is_missing_is_named(service: Service, source: LoadedClip, job: str) -> None:
-    with pytest.raises(SettingsError, match="no keyframes to carry"):
+    with pytest.raises(SettingsError, match="no keyframes to propagate"):
         propagate_job(service, job, source, [], "", values_of())
     with pytest.raises(SettingsError, match="no video yet"):
         translate_job(service, job, Goal.ALL, None, values_of())
