@@ -1,4 +1,4 @@
-"""Every option, once: its default, range and help, and which front end offers it under what name.
+"""All options: default, range and help, and which front end offers them under what name.
 
 The command line, docs/options.md, the run file, the script in img2img, the tab, the API and the
 infotext derive from these dataclasses.

@@ -1,4 +1,4 @@
-"""What is known of a batch before it is sampled."""
+"""Flow, masks, motion paths and saliency of a batch, made before it is sampled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BatchGuidance:
     """Flow, masks, motion paths and saliency of a batch, on the CPU.
 
     They are made there, whatever the device: sorting whole numbers, and finding the least of them,
-    is wrong on MPS. What guides sends its own parts to the device, once.
+    is wrong on MPS. Each part of the guidance sends what it needs to the device, once.
     """
 
     flow: BidirectionalFlow

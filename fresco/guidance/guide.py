@@ -1,4 +1,4 @@
-"""The guide of one batch: what the host's hooks call."""
+"""The guide of one batch, which the host's hooks call."""
 
 from __future__ import annotations
 

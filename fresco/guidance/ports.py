@@ -1,4 +1,4 @@
-"""The seam between guidance and hosts.
+"""The interface between guidance and hosts.
 
 Guidance never sees a module, a sampler or a file; adapters never see a flow.
 """

@@ -1,4 +1,4 @@
-"""Tensors made on the CPU, brought to the device they are used on."""
+"""Copies tensors made on the CPU to the device that uses them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Masks carried from a few drawn frames to all others, along the motion.
+"""Masks tracked from a few drawn frames to all others, along the motion.
 
-A side begins at a drawing and goes away from it frame by frame. A pixel that the drawn frame shows
-takes the drawing's value at the place that its track leads to (`propagation.tracks`): however far,
-nothing adds up but the track's own error. A pixel that it does not show takes the value that the
-frame before has there. A pixel that the frame before does not show either takes that of the visible
-pixels nearby that look like it. Between two drawings both sides are weighed by their errors.
+Each drawing is tracked frame by frame in one direction. A pixel that the drawn frame shows takes
+the drawing's value at the place that its track leads to (`propagation.tracks`), so errors do not
+add up. A pixel that it does not show takes the value of the neighbouring frame. A pixel that this
+frame does not show either takes the value of nearby pixels that look like it. Between two drawings
+both tracked masks are mixed by their errors.
 """
 
 from __future__ import annotations

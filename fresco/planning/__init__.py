@@ -1,1 +1,1 @@
-"""Which frames are translated, together with which others, and with which words."""
+"""Chooses keyframes, batches and prompts."""

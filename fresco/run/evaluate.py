@@ -1,4 +1,4 @@
-"""What is written beside a result: a comparison, and a report with metrics of it and its floors."""
+"""A comparison video and a report with metrics, written beside a result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The mask of a run: checked before the work, carried to all frames, laid over the result.
+"""The mask of a run: checked before the work, tracked to all frames, applied to the result.
 
-Nothing that is translated or propagated depends on it. So another mask only has the result written
+Translation and propagation do not depend on it. So with another mask only the result is written
 again, from the same frames.
 """
 

@@ -1,4 +1,4 @@
-"""A run, forward only: each stage takes what earlier ones left, and edits nothing in place.
+"""A run: each stage reads the files of earlier stages and writes new ones.
 
     source -> scan -> shots, keyframes, batches -> translated keyframes -> all frames -> result
 """

@@ -1,4 +1,4 @@
-"""All that tab and API share: the environment, the jobs, the uploaded videos."""
+"""What tab and API share: the environment, the jobs, the uploaded videos."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Service:
         return self.root / _JOBS, self.root / _VIDEOS
 
     def submit(self, request: JobRequest) -> JobStatus:
-        """As `submit_once`, for whoever does not mind whether the job is a new one."""
+        """As `submit_once`, without saying whether the job is a new one."""
         return self.submit_once(request)[0]
 
     def submit_once(self, request: JobRequest, *, pressed: float = 0) -> tuple[JobStatus, bool]:

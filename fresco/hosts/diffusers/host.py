@@ -185,7 +185,7 @@ class DiffusersHost:
 
     @property
     def unet(self) -> DiffusersUNet:
-        """The seam on the UNet."""
+        """The guided UNet."""
         return self._adapter
 
     def count_tokens(self, prompt: str) -> tuple[int, int]:

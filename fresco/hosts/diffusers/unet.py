@@ -1,4 +1,4 @@
-"""The seam on a UNet of diffusers: no copied forward, nothing left behind."""
+"""A guided UNet of diffusers; the model is as before when the hooks are removed."""
 
 from __future__ import annotations
 

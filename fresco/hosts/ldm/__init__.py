@@ -1,1 +1,1 @@
-"""The seam on UNets of LDM and sgm, which the WebUI uses."""
+"""Guided UNets of LDM and sgm, which the WebUI uses."""

@@ -1,9 +1,9 @@
-"""The seam on a UNet of `ldm` or `sgm`, as the WebUI and the Forge kinds load them.
+"""A guided UNet of `ldm` or `sgm`, as the WebUI and the Forge kinds load them.
 
-Nothing is left behind. The first part of every decoder block is hooked, so the hooks act also where
-another extension (ControlNet) has replaced the whole UNet's `forward`, and in hosts that walk
-through a block's parts; attention is replaced at the instance, which goes before every cross
-attention optimisation of the WebUI, since those replace it at the class.
+The model is as before when the hooks are removed. The first part of every decoder block is hooked,
+so the hooks also act if another extension (ControlNet) has replaced the whole UNet's `forward`, and
+in hosts that call the parts of a block one by one. Attention is replaced at the instance, which has
+priority over the cross attention optimisations of the WebUI: those replace it at the class.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class A1111Model:
     model: Any
     """The WebUI's own object."""
     unet: LdmUNet
-    """The seam on its UNet."""
+    """Its guided UNet."""
     sigmas: Sequence[float]
     """Noise level of every training timestep, rising."""
 

@@ -41,7 +41,7 @@ class ForgeModel:
     model: Any
     """The host's own object."""
     unet: LdmUNet
-    """The seam on its UNet."""
+    """Its guided UNet."""
     sigmas: Sequence[float]
     """Noise level of every training timestep, rising."""
 

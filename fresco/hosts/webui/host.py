@@ -93,7 +93,7 @@ class WebuiHost:
 
     @property
     def unet(self) -> LdmUNet:
-        """The seam on the UNet."""
+        """The guided UNet."""
         return self._opened.unet
 
     def sample(

@@ -35,7 +35,7 @@ class HostModel(Protocol):
 
     @property
     def unet(self) -> LdmUNet:
-        """The seam on its UNet."""
+        """Its guided UNet."""
         ...
 
     @property

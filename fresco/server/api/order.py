@@ -1,4 +1,4 @@
-"""Routes that keep order: names, places in the queue, room on the disk, deleting several."""
+"""Routes for the list of jobs: names, places in the queue, disk space, deleting several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fresco.server.service import Service
 
 
 class OrderRoutes:
-    """Jobs as a list that somebody looks after."""
+    """Routes for the list of jobs."""
 
     def __init__(self, service: Service) -> None:
         self._engine, self._keeper = service.engine, Housekeeper(service)

@@ -79,7 +79,7 @@ class VideoRoutes:
         return self._answer(self._videos.add(path, name))
 
     def listed(self) -> Response:
-        """Uploaded videos, newest first, and how much room they take."""
+        """Uploaded videos, newest first, and their disk space."""
         jobs, kept = self._service.count_jobs(), self._videos.list_videos()
         return Answer({
             "videos": [describe_video(each, jobs.get(each.id, ())) for each in kept],

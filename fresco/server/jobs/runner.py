@@ -111,7 +111,7 @@ def _require_disk(request: JobRequest, info: VideoInfo, folder: Path, kept: int)
 
 
 def count_bytes(request: JobRequest, info: VideoInfo) -> int:
-    """About what a job makes on the disk; what it keeps only where there is room left out."""
+    """Estimated bytes that a job writes, without files that it keeps only if there is space."""
     settings, goal = request.settings, request.goal
     frames = max(1, _frames_used(info, settings))
     width, height = working_size(info.width, info.height, settings.sampling.resolution)

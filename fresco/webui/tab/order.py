@@ -1,4 +1,4 @@
-"""Answers to what the page asks about its list of jobs as a whole."""
+"""Answers to questions of the page about the list of jobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Question = Mapping[str, Any]
 
 
 class OrderAnswers:
-    """Names, places, thumbnails and room of jobs."""
+    """Names, places, thumbnails and disk space of jobs."""
 
     def __init__(self, service: Service) -> None:
         self._engine, self._keeper = service.engine, Housekeeper(service)

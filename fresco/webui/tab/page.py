@@ -1,4 +1,4 @@
-"""The page of the tab: a video, its keyframes, the look of the result, the run, the results."""
+"""Builds the page of the tab: video, keyframes, look, run and results."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tab's results, which the page fills, and the questions that it asks."""
+"""The places of the tab's results, which the page fills, and the event that answers it."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

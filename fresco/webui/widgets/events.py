@@ -1,4 +1,4 @@
-"""The one place that knows how gradio 3.41 to 6 differ, and how the tab talks to its page."""
+"""Differences of gradio 3.41 to 6, and events that call functions of the page."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
