@@ -28,10 +28,10 @@ from tests.helpers.webui.watcher import Watcher
 COUNT, SEED, SCALE = 4, 7, 5.0
 STEPS, STRENGTH = 8, 0.63
 """Of eight steps DDIM plans the last five, and the WebUI calls the model for all but the last."""
-CODEC: Any = None
-"""Nothing is decoded without background smoothing."""
 ROUNDING = 1e-5
 """Mean difference after four steps of one formula in two orders of sums; 1e-6 was seen."""
+CONSENSUS = NONE | {"consensus": True}
+"""Latents of estimates are changed, and images of some."""
 ATTENTION = NONE | dict.fromkeys(
     ("spatial_attention", "cross_frame_attention", "temporal_attention"), True
 )
@@ -40,6 +40,8 @@ ATTENTION = NONE | dict.fromkeys(
 def by_diffusers(double: DoubleHost, adapter: DiffusersUNet, options: dict[str, Any], x: Tensor,
                  clean: Tensor) -> Tensor:
     """The end of a sampling from the latents of its first model call."""
+    from fresco.hosts.webui.open import open_model
+
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
         clip_sample=False, set_alpha_to_one=False,
@@ -62,13 +64,16 @@ def by_diffusers(double: DoubleHost, adapter: DiffusersUNet, options: dict[str, 
     with torch.no_grad(), adapter.installed(guide), Progress().stage("test", 4) as stage:
         guide.begin(sigmas)
         capture_reference(denoiser, guide, clean, noise, timesteps[-1], sigmas[-1])
+        codec: Any = open_model(double.model)
         sampling = Sampling(
-            scheduler, timesteps[:-1], levels, denoiser, CODEC, torch.Generator()
+            scheduler, timesteps[:-1], levels, denoiser, codec, torch.Generator()
         )
         return sampling.run(x, guide, None, stage)[0]
 
 
-@pytest.mark.parametrize("options", [NONE, ATTENTION], ids=["off", "attention"])
+@pytest.mark.parametrize(
+    "options", [NONE, ATTENTION, CONSENSUS], ids=["off", "attention", "consensus"]
+)
 def test_sampling_ends_in_the_same_latents(
     double: DoubleHost, watcher: Watcher, options: dict[str, Any]
 ) -> None:
@@ -88,7 +93,7 @@ def test_sampling_ends_in_the_same_latents(
     start, clean = seen.inputs[0], double.made[0].init_latent
     ours = by_diffusers(double, DiffusersUNet(unet), options, start, clean)
     assert float((ours - seen.samples).abs().mean()) < ROUNDING
-    other = NONE if options is ATTENTION else ATTENTION
+    other = ATTENTION if options is NONE else NONE
     theirs = by_diffusers(double, DiffusersUNet(unet), other, start, clean)
     assert float((theirs - seen.samples).abs().mean()) > 50 * ROUNDING
 
