@@ -1,4 +1,4 @@
-"""The anchors' latents between two batches: on the CPU there, on the model's device within one."""
+"""The anchors' latents from batch to batch: on the CPU between, on the model's device within."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pick_ends(latents: Tensor) -> Tensor:
 
 
 def make_carry(record: Sequence[Tensor]) -> BatchCarry:
-    """What the next batch is handed, brought to the CPU with one copy.
+    """The latents for the next batch, copied to the CPU at once.
 
     Args:
         record: what `pick_ends` gave at every model call.
@@ -25,5 +25,5 @@ def make_carry(record: Sequence[Tensor]) -> BatchCarry:
 
 
 def send_carry(carry: BatchCarry, like: Tensor) -> Tensor:
-    """The latents of every model call, [calls, 2, C, h, w], where and as `like` is."""
+    """The latents of every model call, [calls, 2, C, h, w], with the device and dtype of `like`."""
     return torch.stack(carry.latents).to(like)

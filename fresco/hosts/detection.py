@@ -1,4 +1,4 @@
-"""What a file of weights or a loaded model is, told from names and shapes of its tensors."""
+"""Recognises files of weights and loaded models by the names and shapes of their tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One key carried in one direction, frame by frame: along the flow, or by patches.
+"""Propagates one keyframe in one direction, frame by frame: along the flow, or by patches.
 
 Both answer arrays to keep; an image is made of them when it is needed.
 """
@@ -36,7 +36,7 @@ same bytes. The start costs a few frames' time; a run loses at most this many fr
 
 
 class Carrier(Protocol):
-    """Carries one key away from itself."""
+    """Propagates one keyframe away from its frame."""
 
     restarts: int
     """Frames after which it can go on from what was kept; 0: only from the key."""

@@ -60,7 +60,7 @@ _IN_MEMORY = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class DraftMotion:
-    """How a frame is made from its keyframes, whatever these show."""
+    """The motion and shares by which a frame is made from its two keyframes."""
 
     flows: tuple[NDArray[np.float16], ...]
     """Of each keyframe: [h, w, 2] small pixels, x then y, frame to keyframe."""

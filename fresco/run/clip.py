@@ -1,4 +1,4 @@
-"""The part of a source that a run works on, at the size that it works at."""
+"""The frames of a source that a run uses, scaled to its working size."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class WorkingFrames:
                 stage.advance()
 
     def has_room(self, count: int) -> bool:
-        """Whether so many frames may be kept: a bounded share of what the disk has free."""
+        """Whether so many frames may be kept: they may take a limited share of the free disk."""
         width, height = self.size
         return self.kept is not None and has_room(self.kept.parent, count * width * height * 3)
 
@@ -109,7 +109,7 @@ class WorkingFrames:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What a run works on."""
+    """The frames of a source that a run uses."""
 
     info: VideoInfo
     """The whole source."""
@@ -152,7 +152,7 @@ class Clip:
 
 
 def open_clip(path: Path, settings: FrescoSettings) -> Clip:
-    """Read what there is to know of a source and check the range asked for."""
+    """Read a source's facts and check the range of frames in the settings."""
     first, last = settings.output.first_frame, settings.output.last_frame
     held = Source(path)
     with open_source(path, last_frame=last) as source:

@@ -1,4 +1,4 @@
-"""Several versions of one clip side by side, each under its name."""
+"""Writes several versions of one clip side by side, with their names."""
 
 from __future__ import annotations
 

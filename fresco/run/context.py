@@ -1,4 +1,4 @@
-"""What the steps of one run share: the clip, the settings, the folder, the notes."""
+"""The state that the steps of one run share: clip, settings, workspace, notes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RunContext:
 
 
 def default_workspace(output: Path) -> Path:
-    """Where a run keeps its artefacts unless told otherwise: beside the result."""
+    """The default folder of a run's artefacts: beside the result."""
     return output.parent / f"{output.stem}.fresco"
 
 
@@ -55,7 +55,7 @@ def default_workspace(output: Path) -> Path:
 def open_run(
     clip: Clip, settings: FrescoSettings, output: Path, progress: Progress, folder: Path | None
 ) -> Iterator[RunContext]:
-    """A run that holds its workspace.
+    """Within: a run, whose workspace no other process can use.
 
     Args:
         folder: of the workspace; None: beside the result.
@@ -93,7 +93,7 @@ def resize_run(run: RunContext, size: tuple[int, int]) -> RunContext:
 
 @contextmanager
 def log_stage(name: str) -> Iterator[None]:
-    """Within: a stage of the run, its begin and its seconds in the log.
+    """Within: a stage of the run; its start and its seconds are logged.
 
     Memory that runs out anywhere in a stage is an `OutOfMemoryError`.
     """

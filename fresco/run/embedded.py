@@ -1,4 +1,4 @@
-"""The settings of a run inside its result, as the comment of the file, and out of it again."""
+"""Writes the settings of a run into the comment of its result, and reads them again."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None =
 
 
 def _hide_folders(value: Any) -> Any:
-    """The names of files and folders, without where they lie."""
+    """Paths shortened to the names of their files and folders."""
     if isinstance(value, str):
         return PurePath(value.replace("\\", "/")).name
     return [_hide_folders(part) for part in value] if isinstance(value, (list, tuple)) else value
@@ -74,7 +74,7 @@ def _hide_folders(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ResultSettings:
-    """What a result says about its run."""
+    """The settings of a run, read from its result."""
 
     settings: FrescoSettings
     """All options."""
@@ -107,7 +107,7 @@ def read_result(path: Path, name: str) -> ResultSettings:
 
 
 def read_embedded(path: Path, name: str = "") -> dict[str, Any]:
-    """What a video or image says about its run; SettingsError where it says nothing.
+    """The settings in a video or image; SettingsError if it has none.
 
     Args:
         name: of the file, for errors; empty: its path.

@@ -1,4 +1,4 @@
-"""Keyframes made larger than the model makes them, before they are carried to all frames."""
+"""Enlarges keyframes before they are propagated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UpscalingHost(Protocol):
 
     @property
     def upscaler(self) -> str:
-        """The one that is chosen; empty: none."""
+        """Name of the chosen upscaler; empty: none."""
         ...
 
     def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ class UpscalingHost(Protocol):
 
 
 def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]:
-    """Width and height at which translated keyframes are carried to all frames.
+    """Width and height at which translated keyframes are propagated.
 
     It is never below that of the keyframes, nor, where the result has the source's size, above it.
     """
@@ -52,7 +52,7 @@ def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]
 def enlarge_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], keys: KeyframeRun
 ) -> tuple[RunContext, Path]:
-    """The run at the size at which keyframes are carried, and the folder of keyframes of that size.
+    """The run at the size of propagation, and the folder of keyframes of that size.
 
     Keyframes that were enlarged before, and are the same, are used again.
     """

@@ -29,7 +29,7 @@ _OURS, _ALONE = _OWN = "fresco", "frame_by_frame"
 
 
 def list_companions(output: Path, settings: OutputSettings) -> tuple[Path, ...]:
-    """What is written beside a result."""
+    """The files that a run may write beside its result."""
     ends = (_UNGUIDED, _COMPARISON) if settings.compare else ()
     ends += (_REPORT,) if settings.measures else ()
     return tuple(_name_beside(output, end) for end in ends)
@@ -73,7 +73,7 @@ def _shorten(clip: Clip, most: int) -> Clip:
 
 
 def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
-    """Every frame translated by the host alone: what FRESCO is compared with."""
+    """Every frame translated alone, without guidance, to compare FRESCO with."""
     sampling, size = cache_settings(run.settings, "sampling"), run.settings.keyframes.batch_size
     # The size of a group too: a frame's noise depends on its place in one.
     key = digest(
@@ -112,7 +112,7 @@ def _propagate_by_others(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: AnyEngine,
     motion: Path | None,
 ) -> dict[str, ImageLookup]:
-    """The same keyframes carried by every other engine, under its name, for the metrics."""
+    """The same keyframes propagated by every other engine, for the metrics, by its name."""
     results: dict[str, ImageLookup] = {}
     for name, create in ENGINES.items():
         if name == used.name:

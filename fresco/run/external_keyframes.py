@@ -1,4 +1,4 @@
-"""Keyframes that somebody painted by hand, or another tool made."""
+"""External keyframes: painted by hand, or made by another tool."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def list_external_keyframes(
 
 
 def _choose_numbering(numbers: Sequence[int], clip: Clip, what: str) -> _Numbering:
-    """By the names of the source's images if all keyframes have one there, else by position."""
+    """Number keyframes as the source's images if all of them have one there, else by position."""
     index = clip.frames.index
     files = [file for file, *_ in index.files] if isinstance(index, FolderIndex) else []
     by_image = number_images(files) if len(files) > 1 else None
@@ -148,7 +148,7 @@ def _make_outside_error(
 def choose_size(
     images: Mapping[int, Path], clip: Clip, settings: FrescoSettings, most: int = 0
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Width and height at which external keyframes are carried, with notes.
+    """Width and height at which external keyframes are propagated, with notes.
 
     It is the size that most of them have, as long as the result can show it.
 

@@ -1,4 +1,4 @@
-"""Motion from files in a run: checked before the work, and given to whoever asks for motion."""
+"""Motion from files: checked before the work, and used instead of estimated optical flow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MotionInput:
 
 
 def check_flow_files(clip: Clip, settings: FlowSettings) -> MotionInput | None:
-    """The files that motion is read from, if it is; what cannot be used is refused."""
+    """Check the files that motion is read from; None if motion is estimated."""
     if settings.estimator != "files":
         return None
     require_paths(flow=settings)
@@ -84,7 +84,7 @@ def _check_sizes(paths: Sequence[Path], direction: str, clip: Clip) -> None:
 
 
 def use_flow_files(run: RunContext, given: MotionInput | None, *sizes: tuple[int, int]) -> None:
-    """Let the run's settings name the files in the form that the estimator opens.
+    """Set the files in the run's settings, in the form that the estimator opens.
 
     Args:
         sizes: width and height of frames that will be asked about, beside those of the clip.

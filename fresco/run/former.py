@@ -1,4 +1,4 @@
-"""Cache keys as version 0.1 computed them, so that what it made is gone on with.
+"""Cache keys as version 0.1 computed them, so that its files are used again.
 
 They held more than the images depend on: where the model lies, the device, options without an
 effect. Nothing is written under such a key; a folder that has one is used on.

@@ -1,4 +1,4 @@
-"""What guides one batch: flow, correspondence and saliency of its frames."""
+"""Makes the guide of a batch from the flow, correspondence and saliency of its frames."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MOST, HEAVIEST = 8, 100.0
 def check_guides(
     clip: Clip, settings: PropagationSettings
 ) -> tuple[tuple[GuideFolder, ...], tuple[str, ...]]:
-    """The guides that the options name, with notes; what cannot be used is refused."""
+    """Check the guides that the options name; answers them, with notes."""
     named = [text for text in settings.guides if text.strip()]
     if not named:
         return (), ()

@@ -1,4 +1,4 @@
-"""What a run reads stays as it was when the run began, or the run ends and keeps nothing of it.
+"""Checks that the files a run reads do not change, and ends it if they do.
 
 A source that is replaced under a run gives frames of two videos under the digest of the first. So
 it is looked at whenever a stage ends, and what was made since the last good look is dropped.
@@ -28,7 +28,7 @@ _OFTEN = 1.0
 
 
 def look_at(path: Path) -> Look:
-    """What tells whether a file, or the images of a folder, may have been written or replaced."""
+    """The state of a file, or of the images of a folder, by which a change is noticed."""
     files = find_images(path)[0] if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files]
     return tuple(
@@ -48,11 +48,11 @@ class Source:
 
     @property
     def look(self) -> Look:
-        """How it was seen last while it was what it is."""
+        """Its state at the last good check."""
         return self._look
 
     def read_content(self, *, once: bool = False) -> str:
-        """Digest all of it, once what else is read at the beginning was read.
+        """Digest of its whole content, read after everything else that is read first.
 
         Args:
             once: nobody will ask for it again, so that it need not be remembered.
@@ -67,7 +67,7 @@ class Source:
         return content
 
     def check(self) -> None:
-        """Raise VideoError if it is not what it was. Only touched or copied anew, it is."""
+        """Raise VideoError if its content has changed; a new date alone does not count."""
         look = self._see()
         if look == self._look:
             return
@@ -97,7 +97,7 @@ def _explain_unreadable(path: Path, error: OSError) -> VideoError:
 
 
 class SourceWatch:
-    """Looks at the source of a run, and knows what was made of it since it was last seen whole."""
+    """Checks the source of a run, and remembers the files made since the last good check."""
 
     def __init__(self, source: Source, workspace: Workspace) -> None:
         """
@@ -112,7 +112,7 @@ class SourceWatch:
         self._next = time.monotonic() + _OFTEN
 
     def check(self) -> None:
-        """Raise VideoError if the source has changed; once changed, it stays so."""
+        """Raise VideoError if the source has changed, from then on at every call."""
         start = time.monotonic()
         made = _list_files(self._workspace)  # before the look: what comes after is not known
         change = self._find_change()
@@ -123,13 +123,13 @@ class SourceWatch:
         self._next = end + max(_OFTEN, (end - start) * _SHARE)
 
     def glance(self) -> None:
-        """`check`, unless the last one was a moment ago."""
+        """As `check`, but not more often than every few moments."""
         if time.monotonic() >= self._next:
             self.check()
 
     @contextlib.contextmanager
     def dropping(self) -> Iterator[None]:
-        """Within: a run. Whatever ends it early, nothing stays of a source that has changed.
+        """Within: a run. If it ends early and its source has changed, files made of it are removed.
 
         Such a source is the error then, whatever came of reading it.
         """
@@ -145,7 +145,7 @@ class SourceWatch:
             raise
 
     def _find_change(self) -> VideoError | None:
-        """What is wrong with the source; the same ever after."""
+        """Describe how the source has changed; the first finding is kept."""
         if self._change is None:
             try:
                 self._source.check()
@@ -154,13 +154,13 @@ class SourceWatch:
         return self._change
 
     def _keep(self, made: dict[Path, FileState]) -> None:
-        """Note that all this was made of the source as it is, also for the run after a kill."""
+        """Record that these files were made of the unchanged source, also for a later run."""
         self._seen = made
         latest = max((time_changed for _, _, time_changed in made.values()), default=0)
         write_json(self._workspace.root / SEEN, [self._source.look, latest])
 
     def _drop_unseen(self) -> None:
-        """Drop what a killed run made after its last look, if the source was written since.
+        """Remove what a killed run made after its last check, if the source has changed since.
 
         It may have been replaced before the kill, and put back.
         """
@@ -182,7 +182,7 @@ class SourceWatch:
 
 
 def _is_caused(error: BaseException) -> bool:
-    """Whether a changed source may be behind an error; nobody stops a run because of one."""
+    """Whether a changed source may have caused an error; cancelling never has that cause."""
     return isinstance(error, Exception) and not isinstance(error, Cancelled)
 
 

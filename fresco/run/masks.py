@@ -48,7 +48,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class MaskInput:
-    """What a mask is made from, checked."""
+    """The checked inputs of a mask."""
 
     settings: MaskSettings
     """Its options."""
@@ -63,7 +63,7 @@ class MaskInput:
 
 
 def check_mask(clip: Clip, settings: MaskSettings) -> MaskInput | None:
-    """Read what a mask is made from; None where everything is translated.
+    """Read and check the inputs of a mask; None if everything is translated.
 
     What cannot be used is refused here, before any work.
     """
@@ -115,7 +115,7 @@ def _check_drawings(clip: Clip, settings: MaskSettings, size: Size) -> MaskInput
 
 
 def _place_drawing(path: Path, clip: Clip) -> tuple[dict[int, Path], tuple[str, ...]]:
-    """A single drawing belongs to the frame that its name is the number of, else to the first."""
+    """A single drawing belongs to the frame of the number in its name, else to the first."""
     number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
     if number is None:
         return {clip.first: path}, (
@@ -132,7 +132,7 @@ def _place_drawing(path: Path, clip: Clip) -> tuple[dict[int, Path], tuple[str, 
 
 @dataclass(frozen=True, slots=True)
 class StoredMasks:
-    """Masks that lie in a folder at working size, each of 0 and 1."""
+    """Masks of 0 and 1 in a folder, at working size."""
 
     folder: Path
     """The images, by frame number."""
@@ -156,7 +156,7 @@ class StoredMasks:
 
 @dataclass(frozen=True, slots=True)
 class FileMasks:
-    """Masks as files have them."""
+    """Masks read from files."""
 
     sequence: files.MaskSequence
     """The files."""
@@ -176,7 +176,7 @@ class FileMasks:
 
 
 def _finish(share: Share, settings: MaskSettings) -> Share:
-    """The mask as it is laid over: turned round where that is asked for, its edge soft."""
+    """The mask as it is applied: inverted if asked for, with a soft edge."""
     return feather(1 - share if settings.invert else share, settings.feather)
 
 
@@ -184,7 +184,7 @@ def make_masks(
     run: RunContext, mask: MaskInput | None, plans: Sequence[KeyframePlan],
     estimator: FlowEstimator, motion: Path | None,
 ) -> FrameMasks | None:
-    """The masks of all frames; None where everything is translated.
+    """Make the masks of all frames; None if everything is translated.
 
     Args:
         estimator: the run's, which keeps what it finds; by it the result is named.
@@ -230,7 +230,7 @@ def carry_drawings(
     source: Path, settings: FrescoSettings, plans: Sequence[KeyframePlan], drawings: Path,
     numbers: Sequence[int],
 ) -> tuple[list[Share], tuple[str, ...]]:
-    """The masks of some frames of a clip, at its own size, from drawings on a few; with notes.
+    """Make the masks of some frames of a clip, at its own size, from drawings on a few; with notes.
 
     Args:
         plans: of the shots; nothing is carried from one to another.
@@ -337,7 +337,7 @@ class _MaskMaker:
                 )
 
     def _carry(self, drawn: Share, key: int, end: int) -> Iterator[carry.CarriedMask]:
-        """A mask carried from its frame to another, both ways of the clip."""
+        """A mask tracked from its frame to another, forward or backward."""
         if key == end:
             return iter(())
         image = self.run.clip.frames.pick([key])[0]

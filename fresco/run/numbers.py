@@ -1,4 +1,4 @@
-"""Which frame a number in the name of a file means, where there is a file for every frame."""
+"""Finds the frames that the numbers in names of files mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fresco.video.numbering import number_images
 def find_frames(
     numbers: Sequence[int], clip: Clip, what: str
 ) -> tuple[dict[int, int], tuple[str, ...]]:
-    """The frame of each number, with notes.
+    """The frame that each number means, with notes.
 
     Where the source is a folder of numbered images, a number is that of one of these. Else numbers
     count frames from 0; where there are as many in a row as the source has frames, or one less,

@@ -1,4 +1,4 @@
-"""Stage 4: images become the video, at the source's size and rate, with its sound."""
+"""Stage 4: writes the video, at the source's size and rate, with its sound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1: one pass over the source gives change scores and cut scores, hence shots and keys."""
+"""Stage 1: scores the changes and the cuts of all frames in one pass over the source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scan_clip(
     clip: Clip, workspace: Workspace, progress: Progress, *, elsewhere: Path | None = None,
     keep: bool = False,
 ) -> Scan:
-    """Score every frame once; a later run of the same clip reads the file.
+    """Score every frame; a later run of the same clip reads the scores from the file.
 
     Args:
         elsewhere: another folder where the clip may have been scanned.

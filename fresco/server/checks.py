@@ -1,4 +1,4 @@
-"""The check of the installation: what works here, and what to do where something does not."""
+"""Checks the installation: what works, and what to do about what does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "numpy", "cv2", "av", "scipy", "einops", "safetensors")
 
 
 def check_installation(environment: Environment) -> tuple[Check, ...]:
-    """Every line of the check; what fails is a line, never an error."""
+    """Make every line of the check; a failure becomes a line, not an error."""
     flow = environment.complete_flow(FlowSettings())
     lines: list[Callable[[], Check]] = [
         lambda: _versions(environment),

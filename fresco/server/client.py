@@ -1,4 +1,4 @@
-"""A client of the API: videos to a server, jobs, and what they made back.
+"""A client of the API: uploads videos, runs jobs, and downloads their results.
 
     from fresco.server.client import Client
     client = Client("http://127.0.0.1:7860", auth=("user", "password"))
@@ -39,7 +39,7 @@ _BLOCK = 1 << 20
 
 
 class ServerError(HostError):
-    """The server does not do what was asked; the message is its own."""
+    """The server refused a request; the message is the server's."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ class Client:
         return self._get("models")
 
     def upload(self, video: str | Path) -> str:
-        """Send a video; the answer is its id."""
+        """Upload a video; answers its id."""
         return str(self._send_file("videos", Path(video))["id"])
 
     def read_settings(self, result: str | Path) -> Json:
@@ -145,7 +145,7 @@ class Client:
         return _load_job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
 
     def job(self, job: str) -> JobStatus:
-        """Where a job stands."""
+        """The state of a job."""
         return _load_job(self._get(f"jobs/{_part(job)}"))
 
     def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
@@ -177,7 +177,7 @@ class Client:
     def download_frame(
         self, job: str, number: int, target: str | Path, *, layer: str = "result"
     ) -> Path:
-        """Save what there is of a frame now: JPEG.
+        """Save the current image of a frame: JPEG.
 
         Args:
             layer: result, source, keyframe; docs/api.md lists all.
@@ -199,12 +199,12 @@ class Client:
         return _load_job(self._post(f"jobs/{_part(job)}/title", {"title": title}))
 
     def move(self, job: str, before: str | None = None) -> tuple[str, ...]:
-        """Put a waiting job before another, or behind all; the ids that wait, in order."""
+        """Move a waiting job before another, or to the end; answers the waiting ids in order."""
         answer = self._post(f"jobs/{_part(job)}/place", {"before": before or ""})
         return tuple(cast("list[str]", answer["queue"]))
 
     def delete_several(self, jobs: Sequence[str], *, video: bool = False) -> Json:
-        """Delete several jobs: `jobs` and `videos` that went, bytes in `size`, and `refused`."""
+        """Delete several jobs; answers what was deleted, its `size` in bytes, and `refused`."""
         return self._post("jobs/delete", {"jobs": list(jobs), "video": video})
 
     def count_space(self) -> Json:

@@ -169,7 +169,7 @@ class Drafts:
 
 
 def _name_source(request: JobRequest) -> str:
-    """What tells one source, in one size, from another."""
+    """The key of a source at one size."""
     settings = request.settings
     return digest(
         request.source, list_state(Path(request.source)), settings.sampling.resolution,

@@ -1,4 +1,4 @@
-"""What JSON has no type for: files, as base64, and whole numbers."""
+"""Values that JSON has no type for: files in base64, and whole numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single frames of jobs as a person looks at them: of the source, and of what was made of it."""
+"""Gives single frames of jobs: of the source, of the result, and of the steps between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 
 
 class Layer(str, Enum):
-    """What of a frame is looked at."""
+    """The image of a frame that is shown."""
 
     SOURCE = "source"
     """The source's frame."""
@@ -36,9 +36,9 @@ class Layer(str, Enum):
     OCCLUSION = "occlusion"
     """White: the frame before does not show it."""
     FORWARD = "forward"
-    """The keyframe before, carried to the frame as a draft."""
+    """The keyframe before, propagated to the frame as a draft."""
     BACKWARD = "backward"
-    """The keyframe behind, carried to the frame as a draft."""
+    """The keyframe after, propagated to the frame as a draft."""
     SIDE = "side"
     """Which side the run took: black the forward one, white the backward one."""
 

@@ -1,4 +1,4 @@
-"""What a server does when a job ends: a command of its own, and a message to an address.
+"""Runs a command and calls a web hook when a job ends.
 
 The command is the server's alone: no client can name or change it. An address comes with a job, and
 only one that the server lists is called.
@@ -124,7 +124,7 @@ class _Pinned(http.client.HTTPConnection):
 
 
 def call_webhook(url: str, listed: str, status: JobStatus) -> str:
-    """Send where a job stands, as JSON; what came of it, in words. Redirects are not followed."""
+    """Send the state of a job as JSON; answers in words what happened. Follows no redirects."""
     check_webhook(url, listed)
     parts = urlsplit(url)
     connection = _Pinned(parts, find_target(parts, listed))
@@ -185,7 +185,7 @@ class Hooks:
 
 
 def _try(what: str, say: Say, work: Callable[[], str]) -> None:
-    """A job never fails by what follows it."""
+    """Run an action whose failure is logged and does not fail the job."""
     try:
         say(f"{what}: {work()}")
     except Exception as error:

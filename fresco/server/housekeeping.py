@@ -1,4 +1,4 @@
-"""What jobs and uploads take of the disk, and which of them go when somebody asks for it.
+"""Counts the disk space of jobs and uploads, and deletes old ones on request.
 
 Nothing here runs by itself: a server never deletes unasked.
 """
@@ -21,7 +21,7 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is taken of the disk, in bytes."""
+    """Used disk space in bytes."""
 
     jobs: dict[str, int]
     """Of every job."""
@@ -54,7 +54,7 @@ class Housekeeper:
         """Version and bytes of jobs that were counted."""
 
     def count_room(self) -> Room:
-        """What every job and video takes now."""
+        """The disk space of every job and video."""
         statuses = self._service.engine.jobs()
         jobs = {status.id: self._count_job(status) for status in statuses}
         self._sizes = {job: known for job, known in self._sizes.items() if job in jobs}

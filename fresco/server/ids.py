@@ -1,4 +1,4 @@
-"""Ids of what a server keeps: opaque, and of a form that can never be a path."""
+"""Makes and checks ids of jobs and videos; no id can be a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that clients send: looked at before they are decoded."""
+"""Checks images of clients by their headers before it decodes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of the WebUI that a part of FRESCO needs, read from FRESCO's own source.
+"""Lists the names of the WebUI that a part of FRESCO needs, from FRESCO's own source.
 
 A list by hand would grow old. A name counts if a module uses it that is imported together with the
 part. What is imported within a function or under `try` does not count, nor what is asked for by

@@ -1,4 +1,4 @@
-"""What keeps parts of FRESCO from working in the WebUI around, as one sentence for its user.
+"""Finds out why parts of FRESCO cannot work in this WebUI, as one sentence for its user.
 
 Found by looking at what is there, not at versions. Nothing of a WebUI is imported by its name here.
 """
@@ -53,7 +53,7 @@ def look_for_obstacles(parts: Mapping[Part, Sequence[str]]) -> None:
 
 
 def get_obstacle(part: Part) -> str:
-    """Why a part cannot work here; empty: nothing is known against it."""
+    """Why a part cannot work here; empty: no reason is known."""
     return _found.get(part, "")
 
 
@@ -138,7 +138,7 @@ def report_obstacle(what: str, error: Exception) -> str:
 
 
 def guard_entrance(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """The work, whose failure is told and stops nothing else of the WebUI."""
+    """Do the work; a failure is reported and does not stop the WebUI."""
 
     @functools.wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:

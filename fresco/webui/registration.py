@@ -77,7 +77,7 @@ def load_script() -> Any:
 
 
 def _listen(event: str, work: Callable[..., Any], what: str) -> bool:
-    """Let the WebUI call an entrance; whether it will."""
+    """Register a callback of the WebUI; answers whether the WebUI accepts it."""
     def listen() -> bool:
         from modules import script_callbacks
 
@@ -174,7 +174,7 @@ def service() -> Service:
 
 
 def add_tab() -> list[tuple[Any, str, str]]:
-    """The video tab, or in its place the reason why there is none."""
+    """Make the video tab, or show in its place why there is none."""
     import gradio as gr
 
     title, identity = _TAB
@@ -191,7 +191,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 
 
 def add_api(demo: Any, app: Any) -> None:
-    """The routes under /fresco, by which alone the files of jobs are had from then on."""
+    """Add the routes under /fresco; only they serve the files of jobs."""
     guard_entrance("FRESCO's frames without init_images", _allow_absent_images)(app)
     try:
         opened = service()

@@ -1,4 +1,4 @@
-"""What the model is conditioned on, frame by frame."""
+"""The conditioning of the model, frame by frame."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Conditioning:
         return replace(self, ids=ids.repeat(len(self.tokens), 1))
 
     def arguments(self, dtype: torch.dtype) -> dict[str, Any]:
-        """How diffusers' UNets and ControlNets take it."""
+        """The arguments for UNets and ControlNets of diffusers."""
         arguments: dict[str, Any] = {"encoder_hidden_states": self.tokens.to(dtype)}
         if self.pooled is not None and self.ids is not None:
             arguments["added_cond_kwargs"] = {

@@ -95,7 +95,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
 
 
 def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
-    """The LoRA files asked for, after all was refused that can be before anything is loaded."""
+    """Check a request before anything is loaded; answers its LoRA files."""
     check_syntax(settings)
     find_scheduler(settings.scheduler, settings.timesteps)
     return choose_loras(settings)
@@ -274,7 +274,7 @@ def _check_class(config: Any, name: str) -> bool:
 
 
 def _check_parts(loaded: LoadedParts, name: str) -> None:
-    """Refuse what loads but would be sampled wrongly."""
+    """Refuse models that load but would be sampled wrongly."""
     unet = loaded.unet.config
     prediction = loaded.schedule.get("prediction_type", "epsilon")
     encoders = [each for each in (loaded.text_encoder, loaded.text_encoder_2) if each is not None]

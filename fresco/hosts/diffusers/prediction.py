@@ -1,4 +1,4 @@
-"""What a model predicts, and whether its noise schedule ends in pure noise."""
+"""Finds out what a model predicts, and whether its noise schedule has zero terminal SNR."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def was_interrupted() -> bool:
 
 
 def forget_failed_call(p: Any) -> None:
-    """Nothing of a call that ended in an error may act on the next one.
+    """Clear the state of a failed call, so that it does not affect the next one.
 
     ControlNet marks cached conditionings in place, and clears them only in the model's call.
     """

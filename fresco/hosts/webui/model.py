@@ -1,4 +1,4 @@
-"""The loaded model of a WebUI, as guidance takes it, whichever kind of WebUI it is."""
+"""The loaded model of a WebUI of any kind, as guidance uses it."""
 
 from __future__ import annotations
 

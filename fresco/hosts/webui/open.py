@@ -21,7 +21,7 @@ from fresco.settings import SamplingSettings
 
 
 def open_model(model: Any) -> HostModel:
-    """What guidance needs of a loaded model; one that cannot be guided is refused by name.
+    """Open a loaded model for guidance; one that cannot be guided is refused by name.
 
     Args:
         model: what the WebUI calls `shared.sd_model`

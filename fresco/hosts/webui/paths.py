@@ -1,4 +1,4 @@
-"""Where a WebUI keeps files, which of them a request may name, and what its flags are called."""
+"""Finds folders of the WebUI, and checks which paths a request may name."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UPCAST = "upcast_attn"
 
 
 def advise_precision() -> str:
-    """How this WebUI is made to compute without overflow, as the beginning of a sentence."""
+    """Tell how to make this WebUI compute without overflow, as the beginning of a sentence."""
     flags = [name for name in _FULL_PRECISION if hasattr(shared.cmd_opts, name)]
     flag = (flags or _FULL_PRECISION[-1:])[0].replace("_", "-")
     setting = shared.opts.data_labels.get(_UPCAST)

@@ -1,4 +1,4 @@
-"""The WebUI's own live preview of the batch at work, by its own settings."""
+"""Makes the WebUI's own live preview of the current batch, by its own settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the WebUI offers for prompts: its styles, its LoRA files, its count of tokens.
+"""Styles, LoRA files and token counts of the WebUI.
 
 All of it is a convenience: where a WebUI has it otherwise, it is not offered.
 """

@@ -41,7 +41,7 @@ _REFERENCE_SEED = 1 << 20
 
 @dataclass(slots=True)
 class BatchSampling:
-    """One batch at work in the WebUI's sampler."""
+    """The guided sampling of one batch by the WebUI's sampler."""
 
     model: HostModel
     """The WebUI's model; the hooks of the guide are installed on its UNet."""
@@ -156,7 +156,7 @@ class BatchSampling:
         return forward
 
     def _read(self, *numbers: Tensor) -> list[float]:
-        """Numbers that lie on the device, and whether the last call's result is finite.
+        """Read numbers from the device, and whether the last call's result is finite.
 
         All in one copy, which is the only time a model call waits for the device here.
         """

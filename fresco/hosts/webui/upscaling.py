@@ -1,4 +1,4 @@
-"""The WebUI's upscalers, for keyframes that are carried at a larger size."""
+"""The WebUI's upscalers, for keyframes that are propagated at a larger size."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the API cannot work, it says why: a client would take 404 for a server without FRESCO."""
+"""Routes that say why the API cannot work; 404 would mean a server without FRESCO."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from fresco.server.api.origins import Origins
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a client must show. Without credentials and dependencies: nothing."""
+    """The login that a client needs; none without credentials and dependencies."""
 
     credentials: tuple[tuple[str, str], ...] = ()
     """User and password of everybody who may come in."""

@@ -1,4 +1,4 @@
-"""Bodies of requests: taken from the network without a thread, and never whole in memory.
+"""Receives bodies of requests without a thread, and never whole in memory.
 
 A slow client holds nothing but a file: threads only write what has come, and do the work once all
 of it has come. They are not those of the server's own pool, so whatever is sent here, the other

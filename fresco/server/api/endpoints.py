@@ -1,4 +1,4 @@
-"""Endpoints of the routes that take a body: identity, then the body, then the work in a thread."""
+"""Endpoints of routes with a body: check the login, receive the body, work in a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes of jobs and of what they made."""
+"""Routes of jobs and of their files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _QUALITY = 90
 
 
 class JobRoutes:
-    """Jobs by their ids."""
+    """Routes of jobs."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._engine = service, service.engine
@@ -133,7 +133,7 @@ class JobRoutes:
         })
 
     def status(self, job: str) -> Response:
-        """Where a job stands."""
+        """The state of a job."""
         return Answer(dump_status(self._engine.status(job)))
 
     def video(self, job: str, request: Request) -> Response:
@@ -230,7 +230,7 @@ class JobRoutes:
         return Response(encode_png(image), media_type="image/png", headers=_FRESH)
 
     def judged(self, job: str) -> Response:
-        """How well each frame between keyframes was carried."""
+        """How well each frame between keyframes was propagated."""
         found = list_judged(self._engine.folder(job))
         frames = sorted(found)
         return Answer({"id": job, "frames": frames, **{

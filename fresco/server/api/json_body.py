@@ -1,4 +1,4 @@
-"""JSON whose files in base64 go to the disk as they come, so that it is never whole in memory.
+"""Reads JSON and writes its base64 files to the disk while they arrive.
 
 Only what is left without them is parsed. It is small: no body has a use for more than a megabyte
 of names, numbers and words.

@@ -1,4 +1,4 @@
-"""The bodies that clients send: every field once, for reading, JSON schema and docs/api.md.
+"""The bodies that clients send, declared once for reading, JSON schema and docs/api.md.
 
 Everything a client sends is checked here, once; what is behind trusts it. Pure: no file is touched.
 """
@@ -276,7 +276,7 @@ class DetectionBody(VideoBody):
 
 
 class ResumeBody(ApiModel):
-    """The body of POST /fresco/jobs/{id}/resume: what shall be different."""
+    """The body of POST /fresco/jobs/{id}/resume: the changes."""
 
     goal: choice(Goal) = Field(
         None,
@@ -398,7 +398,7 @@ class JobBody(ResumeBody, VideoBody):
 
 
 def read_body(model: type[_M], payload: Any) -> _M:
-    """What a client sent, checked; SettingsError names what is wrong and what to do."""
+    """Check what a client sent; SettingsError says what is wrong and what to do."""
     if payload is None:
         raise SettingsError("The request has no body; send a JSON object, see /fresco/schema.")
     refuse_broken(payload)

@@ -30,7 +30,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Whose requests are taken. Programs that are no browser name no origin, and are not meant."""
+    """The web pages whose requests are accepted. Programs other than browsers send no origin."""
 
     further: Callable[[], Iterable[str]] = tuple
     """Origins besides this server's own, such as `https://sd.example.org`; `*` is any. Asked at
@@ -98,7 +98,7 @@ _OWN_NAMES: set[str] = set()
 
 
 def learn_own_names() -> None:
-    """Find out how this machine is called, without waiting: its name server may not answer."""
+    """Find out this machine's names, without waiting for its name server."""
     def ask() -> None:
         _OWN_NAMES.add(socket.getfqdn().lower())
 

@@ -1,4 +1,4 @@
-"""What every route of the API has in common: access first, a limit on the body, plain errors."""
+"""Checks the login before each route, limits the body, and answers errors as one sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Answer(JSONResponse):
 
 
 class MissingError(SettingsError):
-    """A job has not made this."""
+    """A job has not made the file that was asked for."""
 
 
 PAGE_KEY = "x-fresco-page"

@@ -1,4 +1,4 @@
-"""From what a client names to files of the server: videos, external keyframes, allowed paths."""
+"""Finds the files of the server that a client names: videos, external keyframes, paths."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def store_masks(
 
 
 def limit_inline(service: Service) -> int:
-    """Most of what is sent within JSON."""
+    """Largest number of bytes of a file within JSON."""
     return min(INLINE_MEGABYTES, service.environment.limits.upload_megabytes)
 
 

@@ -1,4 +1,4 @@
-"""The file in a form, written to its place as it comes.
+"""Receives the file of a form and writes it to the disk while it arrives.
 
 Starlette's own forms (`request.form()`) hold texts in memory, of any length before Starlette 0.40,
 and write the file to a temporary folder before it can be copied. Here every block goes straight to

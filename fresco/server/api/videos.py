@@ -1,4 +1,4 @@
-"""Routes of what comes before a job: the server, uploaded videos, detection of keyframes."""
+"""Routes of the server, of uploaded videos, and of the detection of keyframes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fresco.server.videos import StoredVideo, detect
 
 
 class ServerRoutes:
-    """What there is."""
+    """Routes of what the server offers."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -69,7 +69,7 @@ class ServerRoutes:
 
 
 class VideoRoutes:
-    """Uploaded videos, and what is found out about a video before a job."""
+    """Routes of uploaded videos and of the detection of keyframes."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._videos = service, service.videos

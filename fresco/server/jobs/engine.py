@@ -115,16 +115,16 @@ class JobEngine:
         return "" if self._store.held else self._store.refusal
 
     def status(self, job: str) -> JobStatus:
-        """Where a job stands."""
+        """The state of a job."""
         self._take_over()
         return self._table.status(job)
 
     def request(self, job: str) -> JobRequest:
-        """What a job was asked to do."""
+        """The request of a job."""
         return self._table.request(job)
 
     def requests(self) -> dict[str, JobRequest]:
-        """What every job was asked to do, by its id."""
+        """The requests of all jobs, by their ids."""
         return self._table.requests()
 
     def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
@@ -142,7 +142,7 @@ class JobEngine:
         return self._store.folder(job)
 
     def outcome(self, job: str) -> Outcome:
-        """What a job has made by now; the video before stays until there is another."""
+        """The files that a job has made; an earlier video stays until there is a new one."""
         self._table.status(job)
         return self._store.outcome(job)
 
@@ -295,7 +295,7 @@ class JobEngine:
             return tuple(self._queue)
 
     def move(self, job: str, before: str | None) -> tuple[str, ...]:
-        """Put a waiting job before another, or behind all; the queue then."""
+        """Move a waiting job before another, or to the end; answers the queue."""
         with self._table.changed:
             self._require_held()
             for each in (job, *([before] if before is not None else [])):
@@ -358,7 +358,7 @@ class JobEngine:
             return status
 
     def retouched(self, job: str) -> frozenset[int]:
-        """Keyframes that are others than in the video that a job has."""
+        """Keyframes that have changed since the job's video was made."""
         self._table.status(job)
         return self._store.retouched(job)
 
@@ -397,7 +397,7 @@ class JobEngine:
     # Running
 
     def start(self) -> None:
-        """Begin to run what is queued; again: nothing."""
+        """Start to run queued jobs; a second call does nothing."""
         with self._table.changed:
             self._started = True
             if self._take_over():
@@ -421,7 +421,7 @@ class JobEngine:
             log.warning("A job did not stop within %g s; it ends at its next step.", timeout)
 
     def _take_over(self) -> bool:
-        """Become the one who runs the jobs, unless another does."""
+        """Take over the running of the jobs, unless another program runs them."""
         with self._table.changed:
             if self._closing or self._store.held:
                 return self._store.held
@@ -452,7 +452,7 @@ class JobEngine:
             self._store.release()
 
     def _give_up(self, job: str, error: BaseException) -> None:
-        """End a job around which something failed that nobody foresaw."""
+        """Fail a job after an unforeseen error outside of its work."""
         log.exception("Job %s could not be brought to its end.", job)
         with self._table.changed:
             self._token = None
@@ -498,7 +498,7 @@ class JobEngine:
             self._ended(told, request, folder)
 
     def _look_ahead(self, job: str) -> Outlook:
-        """What is known of how long a job takes."""
+        """Estimates how long a job takes."""
         with self._table.changed:  # so that none of them is deleted meanwhile
             done = [each.id for each in self._table.statuses() if each.state is State.DONE]
             past = tuple(

@@ -1,4 +1,4 @@
-"""What a job will need before it begins: memory counted from sizes, time from earlier jobs.
+"""Estimates the memory of a job from sizes, and its time from earlier jobs.
 
 Memory is counted for Stable Diffusion 1.x in float16, by the largest tensors that live at once.
 Time is known only from jobs that ran on this machine; without any, nothing is claimed.
@@ -60,7 +60,7 @@ _CALLED_TWICE = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A job, by what its cost depends on."""
+    """The numbers that the cost of a job depends on."""
 
     keys: int
     """Keyframes."""
@@ -125,7 +125,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What this machine did before, in seconds for a unit of work."""
+    """Seconds for a unit of work, from earlier jobs on this machine."""
 
     key: float = 0.0
     """Of `key_work`; 0: not known."""

@@ -1,4 +1,4 @@
-"""What a job is asked to do, and where it stands. Pure values: nothing of a host is imported."""
+"""Requests and states of jobs, as values; imports nothing of a host."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Goal(str, Enum):
     KEYFRAME = "keyframe"
     """One keyframe again, alone with its neighbours; those stay as they are."""
     PROPAGATION = "propagation"
-    """External keyframes, carried to every frame; no model is needed."""
+    """External keyframes, propagated to every frame; no model is needed."""
 
     def __str__(self) -> str:
         return self.value
 
 
 class State(str, Enum):
-    """Where a job stands."""
+    """The states of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -82,7 +82,7 @@ FOLLOWS: Mapping[State, tuple[State, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A job as it was asked for."""
+    """The request of a job."""
 
     source: str
     """Path of the video or folder of images."""
@@ -209,7 +209,7 @@ EARLIER_RESULT = "earlier"
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """Where a job stands. Replaced whole, never edited."""
+    """The status of a job. Replaced whole, never edited."""
 
     id: str
     """Opaque; name of the job's folder."""

@@ -95,7 +95,7 @@ def list_carried(folder: Path, segment: JobSegment) -> list[Path]:
 
 
 def list_judged(folder: Path) -> dict[int, FrameJudgement]:
-    """How well the frames of the latest run were carried, by number; drafts are not judged."""
+    """How well the frames of the latest run were propagated, by number; drafts are not judged."""
     found: dict[int, FrameJudgement] = {}
     for segment in list_segments(folder):
         if place := find_frames(folder):

@@ -1,4 +1,4 @@
-"""Answers to what the page of the tab asks while it is open: JSON in, JSON out.
+"""Answers questions of the tab's page: JSON in, JSON out.
 
 One question at a time goes through two hidden components and gradio's own events, so the login of
 the page guards it too. With `--api-auth` alone the page has no credentials for the API; for frames
@@ -59,7 +59,7 @@ Question = Mapping[str, Any]
 
 
 class Answers:
-    """Answers about the jobs and videos of one service."""
+    """Answers questions about the jobs and videos of one service."""
 
     def __init__(self, service: Service, detections: Detections) -> None:
         self._service = service
@@ -190,7 +190,7 @@ class Answers:
     # The uploads
 
     def _videos(self, question: Question, source: str) -> dict[str, Any]:
-        """Uploaded videos, what room they take, and which jobs need them."""
+        """Uploaded videos, their disk space, and the jobs that need them."""
         jobs, kept = self._service.count_jobs(), self._service.videos.list_videos()
         opened = self._service.videos.find_id(source) if source else ""
         return {

@@ -1,4 +1,4 @@
-"""The measures of a report as one drawing (inline SVG) and a table."""
+"""Draws the measures of a report as bars (inline SVG)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes over a video in the background, and what the page asks about them."""
+"""Detects keyframes in the background, and answers the page about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEPT = 16
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over a video; its thread alone writes it."""
+    """One detection; only its thread writes to it."""
 
     token: CancelToken = field(default_factory=CancelToken)
     status: StageStatus | None = None
@@ -30,14 +30,14 @@ class _Pass:
 
 
 class Detections:
-    """Passes by their ids."""
+    """The running and latest detections, by their ids."""
 
     def __init__(self) -> None:
         self._passes: dict[str, _Pass] = {}
         self._lock = threading.Lock()
 
     def start(self, path: Path, settings: FrescoSettings, workspace: Path) -> str:
-        """Begin a pass, and return its id."""
+        """Start a detection, and return its id."""
         identity, began = make_id(), _Pass()
         with self._lock:
             self._passes[identity] = began
@@ -55,7 +55,7 @@ class Detections:
         return identity
 
     def look(self, identity: str) -> dict[str, Any]:
-        """How far a pass is, or what it found, for JSON."""
+        """The progress or the result of a detection, for JSON."""
         with self._lock:
             began = self._passes.get(identity)
         if began is None:

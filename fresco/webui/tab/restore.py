@@ -1,4 +1,4 @@
-"""The tab's way back from a result to the settings that made it."""
+"""Sets the tab's controls to the settings in a result."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fresco.webui.widgets.file import make_file_control
 
 
 def make_restore_section(service: Service, controls: SettingControls) -> None:
-    """A box that a result is dropped into; its settings go into the controls."""
+    """Make a box that takes a result and sets the controls to its settings."""
     with gr.Accordion("Restore from a result", open=False, elem_id="fresco_section_restore"):
         gr.HTML(
             '<p class="fresco_hint">Give a video or PNG image that FRESCO made, or a run file: all '

@@ -1,4 +1,4 @@
-"""The tab's first step: a video, what was read of it, and its keyframes on the timeline."""
+"""The tab's first steps: the video, its facts, and its keyframes on the timeline."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations

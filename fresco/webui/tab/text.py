@@ -58,7 +58,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def dump_job(status: JobStatus) -> dict[str, Any]:
-    """Where a job stands, for JSON, with labels in its sentences and durations in words."""
+    """The status of a job for JSON, with labels in its sentences and durations in words."""
     left, began, ended = status.seconds_left, status.started, status.ended
     whole = status.job_seconds_left
     return {
@@ -72,7 +72,7 @@ def dump_job(status: JobStatus) -> dict[str, Any]:
 
 
 def _count_share(status: JobStatus) -> float | None:
-    """How much of the time of a job at work is over, 0 to 1; None: not known."""
+    """Share of a running job's time that has passed, 0 to 1; None: not known."""
     left = status.job_seconds_left
     if left is None or status.started is None or status.state.ended:
         return None

@@ -1,4 +1,4 @@
-"""What the tab's timeline shows, and keyframes as it takes them in and gives them out."""
+"""The data of the tab's timeline, and import and export of keyframes."""
 
 from __future__ import annotations
 

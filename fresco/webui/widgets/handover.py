@@ -1,4 +1,4 @@
-"""What img2img hands to the tab: of its latest guided calls the clip and the words.
+"""Hands the clip and the settings of the latest guided img2img calls to the tab.
 
 The images go from page to page. Kept in memory, so that nothing is written for calls that nobody
 takes over.

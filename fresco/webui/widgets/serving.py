@@ -1,4 +1,4 @@
-"""What gradio serves by itself, and what it must not."""
+"""Keeps gradio from serving files of jobs and uploads."""
 
 from __future__ import annotations
 
