@@ -199,6 +199,17 @@ def test_signs_that_kept_cosines_leave_open_are_found_anew() -> None:
     torch.testing.assert_close(*found, atol=1e-12, rtol=0)
 
 
+def test_tokens_that_were_normalised_in_place_are_given_back() -> None:
+    torch.manual_seed(0)
+    tokens = 100 * torch.randn(2, 9, 5, dtype=torch.float64)
+    tokens[1, 4] = 0  # has no direction, and stays
+    before, pull = tokens.clone(), torch.empty_like(tokens)
+    reference = torch.nn.functional.normalize(torch.randn_like(tokens), dim=-1)
+    gram.GramTerm(tokens, reference, 1.0, [slice(0, 2)]).write(slice(0, 2), pull, None)
+    torch.testing.assert_close(tokens, before, atol=0, rtol=1e-15)
+    assert not pull[1, 4].any()
+
+
 def test_operators_of_an_iteration_do_not_grow_with_the_frames(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
