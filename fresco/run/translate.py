@@ -17,6 +17,7 @@ from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
+from fresco.masks.edge import FrameMasks
 from fresco.options import validated
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_key_prompts
@@ -50,6 +51,7 @@ from fresco.run.propagate import DRAFT_FLOW, choose_engine, find_motion, propaga
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
     ImageLookup,
+    Writer,
     export_keyframes,
     find_export,
     prepare_writer,
@@ -91,14 +93,15 @@ def translate(
     """Translate a video.
 
     Args:
-        preview: translate the first keyframes, so many and no more, and stop.
+        output: a video file, or a folder of images if the name has no suffix.
+        preview: translate only that many keyframes, from the first, and stop.
         workspace: the folder of the run; None: beside the result.
         scans: folder where the source may have been scanned before, see `detect_keyframes`.
-        about: what the host takes beyond the settings, for JSON; the result keeps it.
+        about: options of the host besides the settings, for JSON; the result keeps them.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
-    # What may be refused comes before what takes long.
+    # Everything that may be refused comes before the work.
     if only_keys:
         require_folder(find_export(output))
     else:
@@ -132,20 +135,33 @@ def translate(
             run.notes.append(f"Only keyframes were asked for; they are in {folder}.")
             return RunResult(folder, run.workspace.root, notes=tuple(run.notes))
         engine = _choose_engine(run, *guides)
-        carried, folder = enlarge_keyframes(run, plans, keys)
-        folder = even_keyframes(carried, plans, folder, estimator)
-        # Masks and measures want the motion of frames of the size that the model sees.
-        known = carried is run and (settings.output.measures or masks is not None)
-        motion = motion if known else None
-        images = propagate_frames(carried, plans, folder, estimator, engine, motion=motion)
-        with log_stage("write"):
-            run.notes += write_result(
-                carried.clip, images, writer, settings.output, run.progress, masks=masks
-            )
-        if carried is not run:
-            images = scale_images(images, clip.frames.size)
-        report, comparison = _evaluate(run, plans, keys, images, engine, motion)
-        return RunResult(output, run.workspace.root, report, comparison, tuple(run.notes))
+        return _make_video(run, plans, keys, engine, writer, motion, masks)
+
+
+def _make_video(
+    run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, engine: AnyEngine,
+    writer: Writer, motion: Path | None, masks: FrameMasks | None,
+) -> RunResult:
+    """Propagate the translated keyframes, write the result, and measure it.
+
+    Args:
+        motion: folder of the motion between neighbouring frames of the size that the model sees.
+    """
+    wanted = run.settings.output
+    carried, folder = enlarge_keyframes(run, plans, keys)
+    folder = even_keyframes(carried, plans, folder, keys.estimator)
+    # Masks and measures want the motion of frames of the size that the model sees.
+    known = carried is run and (wanted.measures or masks is not None)
+    motion = motion if known else None
+    images = propagate_frames(carried, plans, folder, keys.estimator, engine, motion=motion)
+    with log_stage("write"):
+        run.notes += write_result(
+            carried.clip, images, writer, wanted, run.progress, masks=masks
+        )
+    if carried is not run:
+        images = scale_images(images, run.clip.frames.size)
+    report, comparison = _evaluate(run, plans, keys, images, engine, motion)
+    return RunResult(run.output, run.workspace.root, report, comparison, tuple(run.notes))
 
 
 @contextmanager
