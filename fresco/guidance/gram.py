@@ -133,7 +133,9 @@ def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def _multiply(tokens: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Single products of [N, HW, C] tokens."""
-    return tokens[frame, row].mul_(tokens[frame, column]).sum(-1)
+    flat, first = tokens.flatten(0, 1), frame * tokens.shape[1]
+    # Whole tokens are copied, where an index for each axis would look up number by number.
+    return flat.index_select(0, first + row).mul_(flat.index_select(0, first + column)).sum(-1)
 
 
 def _subtract_products(

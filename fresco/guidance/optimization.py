@@ -120,10 +120,9 @@ class _TemporalTerm:
 
     def _pick_tokens(self, frames: slice, channels: slice) -> Tensor:
         """Some channels of a group's frames and of the one after them, one token a row."""
-        tokens = self._value[frames, :, channels]
-        if len(tokens) < len(self._value):
-            following = frames.stop % len(self._value)
-            tokens = torch.cat([tokens, self._value[following, None, :, channels]])
+        tokens = self._value[frames.start : frames.stop + 1, :, channels].contiguous()
+        if frames.start and frames.stop == len(self._value):
+            tokens = torch.cat([tokens, self._value[:1, :, channels]])
         return tokens.flatten(0, 1)
 
 
