@@ -187,9 +187,9 @@ class GuidanceSettings:
     )
     consensus: bool = _guidance(
         False,
-        "Denoised estimates agree along the flow, also with keyframes of the batch before, which "
-        "stay as they are: fewer jumps from batch to batch. Decodes and encodes twice more a "
-        "batch.",
+        "Make denoised estimates agree along the flow, and with the keyframes of the previous "
+        "batch, which stay as they are: fewer jumps from batch to batch. Costs two more decodings "
+        "and encodings in each batch.",
     )
     saliency: str = _guidance(
         "motion",
@@ -463,8 +463,8 @@ class PropagationSettings:
     )
     even_colours: bool = _result(
         False,
-        "Bring the keyframes of a shot to one exposure and colour before they are carried; what "
-        "the source itself changes stays. Keyframes with other prompts are left alone.",
+        "Give all keyframes of a shot the same exposure and colour before propagation; changes in "
+        "the source itself are kept. Keyframes with different prompts are not compared.",
         label="Even out colours of keyframes",
         held=True,
     )
