@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,30 +20,52 @@ from fresco.video.size import scale_frame
 from fresco.video.writer import VideoWriter
 from fresco.writing import clear_parts
 
-_BAR = 28
-"""Height of the strip that holds the names, in pixels."""
+_LEAST_BAR = 28
+"""Height of the strip that holds the names, at least, in pixels."""
+_BAR_SHARE = 0.11
+"""Height of that strip over a panel's, so that names are read at any size."""
 _LARGEST_HEIGHT = 720
 """Panels are scaled down to at most this."""
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def _draw_strip(label: str, width: int) -> NDArray[np.uint8]:
-    """A dark strip with a name on it; [_BAR, width, 3]."""
-    strip = np.full((_BAR, width, 3), 24, np.uint8)
-    scale = min(0.55, 0.55 * (width - 16) / max(1, 10 * len(label)))
-    cv2.putText(strip, label, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, scale, (235,) * 3, 1, cv2.LINE_AA)
+def _find_bar(height: int) -> int:
+    """Height of a strip above panels of this height, even."""
+    return max(_LEAST_BAR, 2 * round(_BAR_SHARE * height / 2))
+
+
+def _draw_strip(text: str, width: int, height: int) -> NDArray[np.uint8]:
+    """A dark strip with words on it, [height, width, 3]; words that are too long are smaller."""
+    strip = np.full((height, width, 3), 24, np.uint8)
+    margin = height // 3
+    thickness = max(1, round(height / 20))
+    (wide, _), _ = cv2.getTextSize(text, _FONT, 1.0, thickness)
+    scale = min(height / 42, (width - 2 * margin) / max(1, wide))
+    place = margin, round(0.7 * height)
+    cv2.putText(strip, text, place, _FONT, scale, (235,) * 3, thickness, cv2.LINE_AA)
     return strip
 
 
-def _fit_panel(source: FrameSource) -> tuple[int, int]:
-    info = source.info
-    scale = min(1.0, _LARGEST_HEIGHT / info.height)
+def _fit_panel(sources: Sequence[FrameSource]) -> tuple[int, int]:
+    """(width, height) in the shape of the first, no higher than any of the others needs."""
+    info = sources[0].info
+    needed = max((each.info.height for each in sources[1:]), default=info.height)
+    scale = min(1.0, _LARGEST_HEIGHT / info.height, needed / info.height)
     return max(2, round(info.width * scale)), max(2, round(info.height * scale))
+
+
+def spell(text: str) -> str:
+    """The text in the letters that can be drawn, accents taken off; empty if that loses some."""
+    plain = unicodedata.normalize("NFKD", " ".join(text.split()))
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return plain if plain.isascii() and plain.isprintable() else ""
 
 
 def compare_videos(
     paths: Sequence[Path], labels: Sequence[str], output: Path, progress: Progress,
     *, first_frames: Sequence[int] | None = None, last_frame: int = -1,
-    shortest: bool = False, confirm: Callable[[], None] | None = None,
+    shortest: bool = False, title: str = "", repeat: int = 1,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Write videos side by side, with the rate and sound of the first, which may be longer.
 
@@ -51,6 +74,8 @@ def compare_videos(
         last_frame: last frame used of the first video; a file cut off behind it is accepted.
         shortest: end with the shortest one; else all but the first must have one length, and the
             first at least that.
+        title: stands above all of them; left out where it has letters that cannot be drawn.
+        repeat: how often all is shown; without sound if more than once.
         confirm: raises what is wrong with the videos, before the result gets its name; None: they
             must be what they were.
     """
@@ -77,26 +102,35 @@ def compare_videos(
                 f"The videos have {', '.join(map(str, counts))} frames; compare versions of one "
                 "part of a clip, which have the same number."
             )
-        _write_panels(sources, starts, count, labels, output, progress, confirm or confirm_all)
+        _write_panels(
+            sources, starts, count, [spell(title), *labels], output, progress,
+            confirm or confirm_all, repeat,
+        )
 
 
 def _write_panels(
-    sources: Sequence[FrameSource], starts: Sequence[int], count: int, labels: Sequence[str],
-    output: Path, progress: Progress, confirm: Callable[[], None],
+    sources: Sequence[FrameSource], starts: Sequence[int], count: int, words: Sequence[str],
+    output: Path, progress: Progress, confirm: Callable[[], None], repeat: int,
 ) -> None:
-    width, height = _fit_panel(sources[0])
-    strips = np.concatenate([_draw_strip(label, width) for label in labels], axis=1)
+    """Write the panels below their strips; the first of the words is the title, empty for none."""
+    width, height = _fit_panel(sources)
+    bar = _find_bar(height)
+    strips = np.concatenate([_draw_strip(text, width, bar) for text in words[1:]], axis=1)
+    if words[0]:
+        strips = np.concatenate([_draw_strip(words[0], strips.shape[1], bar), strips])
     info, start = sources[0].info, starts[0]
-    times = info.timestamps[start:start + count]
-    streams = [s.frames(a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
+    end = find_end(info, start + count - 1)
+    times, once = info.timestamps[start:start + count], end - info.timestamps[start]
     writer = VideoWriter(
-        output, strips.shape[1], height + _BAR, info.rate, timestamps=times,
-        end=find_end(info, start + count - 1),
-        pixel_aspect=info.pixel_aspect, confirm=confirm,
-        **choose_sound(info, start, start + count - 1),
+        output, strips.shape[1], height + len(strips), info.rate,
+        timestamps=[time + turn * once for turn in range(repeat) for time in times],
+        end=end + (repeat - 1) * once, pixel_aspect=info.pixel_aspect, confirm=confirm,
+        **(choose_sound(info, start, start + count - 1) if repeat == 1 else {}),
     )
-    with progress.stage("compare", count) as stage, writer:
-        for frames in zip(*streams, strict=True):
-            panels = [scale_frame(frame, (width, height)) for frame in frames]
-            writer.write(np.concatenate([strips, np.concatenate(panels, axis=1)], axis=0))
-            stage.advance()
+    with progress.stage("compare", count * repeat) as stage, writer:
+        for _ in range(repeat):
+            streams = [s.frames(a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
+            for frames in zip(*streams, strict=True):
+                panels = [scale_frame(frame, (width, height)) for frame in frames]
+                writer.write(np.concatenate([strips, np.concatenate(panels, axis=1)], axis=0))
+                stage.advance()

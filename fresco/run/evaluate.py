@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from fresco.run.compare import compare_videos
 from fresco.run.context import RunContext, log_stage
 from fresco.run.measure import measure_frames, measure_keyframes, write_report
 from fresco.run.propagate import propagate_frames
-from fresco.run.result import ImageLookup, prepare_writer, read_stored, write_result
+from fresco.run.result import ImageLookup, find_end, prepare_writer, read_stored, write_result
 from fresco.settings import OutputSettings
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
 """Ends of the names of what is written beside a result."""
+_SEEN_FOR = 8
+"""Seconds that the comparison of a stretch lasts at least: shorter ones are repeated."""
 _OURS, _ALONE = _OWN = "fresco", "frame_by_frame"
 """Results whose keyframes differ, by their names in the report."""
 
@@ -56,7 +59,10 @@ def evaluate(
     if wanted.measures or wanted.compare:
         run.clip.frames.keep_all(run.clip.numbers, run.progress)
     unguided = _translate_unguided(run, keys) if wanted.compare else None
-    comparison = _write_comparison(run, unguided) if unguided else None
+    comparison = None
+    if unguided:
+        repeat = _count_turns(run.clip) if run.clip != whole else 1
+        comparison = _write_comparison(run, unguided, repeat)
     if not wanted.measures:
         return None, comparison
     results = {_OURS: images} | ({_ALONE: unguided} if unguided else {})
@@ -92,10 +98,16 @@ def _list_shorter(run: RunContext) -> list[int]:
     return [run.clip.count] if run.settings.output.compare_frames else []
 
 
-def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
-    """Source, frame by frame and FRESCO side by side, beside the result."""
+def _count_turns(clip: Clip) -> int:
+    """How often a stretch is shown, so that there is time to look at it."""
+    seconds = find_end(clip.info, clip.last) - clip.info.timestamps[clip.first]
+    return max(1, math.ceil(_SEEN_FOR / seconds)) if seconds > 0 else 1
+
+
+def _write_comparison(run: RunContext, unguided: ImageLookup, repeat: int) -> Path:
+    """Source, frame by frame and FRESCO side by side under the prompt, beside the result."""
     beside, comparison = (_name_beside(run.output, end) for end in (_UNGUIDED, _COMPARISON))
-    wanted = run.settings.output
+    wanted, prompt = run.settings.output, run.settings.sampling.prompt
     writer = prepare_writer(
         run.clip, beside, wanted, run.workspace.root, run.watch.check
     )
@@ -104,6 +116,7 @@ def _write_comparison(run: RunContext, unguided: ImageLookup) -> Path:
         [Path(run.clip.info.path), beside, run.output], ["source", "frame by frame", "FRESCO"],
         comparison, run.progress, first_frames=[run.clip.first, 0, 0],
         last_frame=run.clip.frames.end, shortest=True, confirm=run.watch.check,
+        title=f"prompt: {prompt}" if prompt else "", repeat=repeat,
     )
     return comparison
 

@@ -16,6 +16,7 @@ from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.options import from_dict
 from fresco.progress import CancelToken, Progress, StageStatus
+from fresco.run.compare import compare_videos
 from fresco.run.translate import RunResult, propagate_keys, translate
 from fresco.settings import FrescoSettings
 from fresco.video.folder import ImageFolderWriter
@@ -185,6 +186,19 @@ def test_the_shortest_clips_work(
         assert written.info.frames == count
 
 
+def test_a_title_is_drawn_above_unless_its_letters_cannot_be(clip: Path, tmp_path: Path) -> None:
+    def rows(title: str) -> list[np.ndarray]:
+        compare_videos([clip, clip], ["a", "b"], tmp_path / "c.mp4", Progress(), title=title)
+        with open_source(tmp_path / "c.mp4") as comparison:
+            return list(comparison.frames())
+
+    plain, titled = rows(""), rows("prompt: \N{LATIN SMALL LETTER A WITH ACUTE}")
+    bar = titled[0].shape[0] - plain[0].shape[0]
+    assert bar == plain[0].shape[0] - 64 > 0
+    assert titled[0][:bar].max() > 150
+    assert rows("\N{CYRILLIC SMALL LETTER A}")[0].shape == plain[0].shape
+
+
 def test_only_the_first_frames_are_compared(
     whole: Whole, clip: Path, settings: FrescoSettings, host: Host
 ) -> None:
@@ -198,7 +212,12 @@ def test_only_the_first_frames_are_compared(
     assert result.report is not None
     assert result.comparison is not None
     with open_source(result.comparison) as comparison:
-        assert (comparison.info.frames, comparison.info.width) == (5, 3 * 80)
+        frames, turns = list(comparison.frames()), comparison.info.frames // 5
+        assert (comparison.info.frames, comparison.info.width) == (5 * turns, 3 * 80)
+        assert 8 <= comparison.info.seconds < 8 + 5 / comparison.info.rate
+    assert np.abs(frames[5].astype(float) - frames[0]).mean() < np.abs(
+        frames[4].astype(float) - frames[0]
+    ).mean()
     found = json.loads(result.report.read_text())
     assert (found["frames"], found["measured_frames"]) == (FRAMES, 5)
     assert (report["frames"], report["measured_frames"]) == (FRAMES, FRAMES)
