@@ -22,6 +22,7 @@ from tools.demo_training import (
     autoencoder,
     diffusion,
     images,
+    linear_bound,
     networks,
     progress,
     prompts,
@@ -440,3 +441,24 @@ def test_an_exported_model_is_small_and_predicts_as_before(
     shown = host.reconstruct(scenes.draw_scene(1, 64).image[None])
     wanted = autoencoder.reconstruct(vae, scenes.draw_scene(1, 64).image)
     assert np.abs(shown[0].astype(int) - wanted).max() <= HALF_WEIGHTS_LEVELS
+
+
+def test_one_number_a_block_keeps_flat_grey_blocks() -> None:
+    random = np.random.default_rng(0)
+    flat = np.kron(random.integers(0, 256, (4, 6)), np.ones((8, 8)))
+    images = [np.repeat(flat[..., None], 3, axis=-1).astype(np.uint8)]
+    mean, components = linear_bound.find_components(images)
+    blocks = linear_bound.cut_blocks(images[0])
+    assert blocks.shape == (24, 192)
+    assert np.allclose(linear_bound.keep_numbers(blocks, mean, components[:, :1]), blocks)
+
+
+def test_more_numbers_a_block_keep_more() -> None:
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (64, 48, 3), np.uint8)
+    mean, components = linear_bound.find_components([image])
+    blocks = linear_bound.cut_blocks(image)
+    errors = [np.square(linear_bound.keep_numbers(blocks, mean, components[:, :n]) - blocks).mean()
+              for n in (1, 4, 8, 192)]
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    assert errors[3] < 1e-12

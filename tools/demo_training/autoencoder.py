@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fresco.hosts.diffusers.vae import to_pixels, to_tensor
@@ -133,7 +134,7 @@ def normalise(vae: Any, images: Sequence[RGB], seed: int) -> None:
     vae.post_quant_conv.weight.copy_(before / factor[None, :, None, None])
 
 
-def measure_psnr(made: RGB, wanted: RGB) -> float:
+def measure_psnr(made: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Peak signal-to-noise ratio of two images, dB."""
     error = np.square(made.astype(np.float64) - wanted).mean()
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
