@@ -334,6 +334,17 @@ class SamplingSettings:
             )
         },
     )
+    ranges: tuple[str, ...] = _option(
+        (),
+        "Ranges of frames with a prompt, negative prompt, strength or seed of their own, each such "
+        "as 48-95 strength=0.6 seed=7 prompt=a castle in snow. Each is translated by itself, so "
+        "that a change of one leaves the others as they are.",
+        by_host=True,
+        one_clip=True,
+        needs=lambda settings: bool(settings.sampling.ranges),
+        label="Ranges of frames",
+        flag="range",
+    )
     scheduler: str = _option(
         "ddpm",
         "Scheduler of diffusers, such as ddpm, euler-a, dpm++-2m, and lcm or tcd for models of few "

@@ -132,12 +132,19 @@ def _anchored(text: str) -> str:
 
     Hub names stay, and so does the weight in FILE:WEIGHT.
     """
-    if text and Path(text).expanduser().exists():
+    if text and _is_there(text):
         return str(Path(text).expanduser().absolute())
     file, colon, weight = text.rpartition(":")
-    if colon and file and Path(file).expanduser().exists():
+    if colon and file and _is_there(file):
         return f"{Path(file).expanduser().absolute()}:{weight}"
     return text
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # words, longer than a name can be, or ~ of nobody
+        return False
 
 
 def combined(

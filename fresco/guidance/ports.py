@@ -5,6 +5,7 @@ Guidance never sees a module, a sampler or a file; adapters never see a flow.
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fresco.progress import Stage
+    from fresco.settings import SamplingSettings
 
 Chunk = Literal["positive", "negative"]
 """Which conditioning a run of rows belongs to."""
@@ -188,6 +190,16 @@ class BatchRequest:
     """Negative prompt of every frame, N of them."""
     carry: BatchCarry | None
     """From the batch before; None in the first. Rows 0 and 1 are pinned to it."""
+    strength: float | None = None
+    """Denoising strength of this batch; None: that of the settings."""
+    seed: int | None = None
+    """Seed of this batch; None: that of the settings."""
+
+    def apply_to(self, sampling: SamplingSettings) -> SamplingSettings:
+        """The options of the sampling with the strength and the seed of this batch."""
+        own = {"strength": self.strength, "seed": self.seed}
+        given = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(sampling, **given) if given else sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +232,11 @@ class Host(Protocol):
     @property
     def former_fingerprint(self) -> str:
         """The same as version 0.1 computed it, by which its keyframes are found."""
+        ...
+
+    def digest_prompts(self, prompts: Sequence[str]) -> str:
+        """Hash over what prompts lead to beyond their words, such as the vectors of embeddings;
+        empty: nothing."""
         ...
 
     @property

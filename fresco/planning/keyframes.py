@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -34,7 +34,7 @@ class Batch:
     """Keyframes translated together."""
 
     number: int
-    """Position among the batches of its shot, from 0."""
+    """Position among the batches of its group, from 0."""
     anchors: tuple[int, ...]
     """Frames translated before: the very first keyframe and the last one of the batch before."""
     frames: tuple[int, ...]
@@ -66,6 +66,13 @@ class KeyframePlan:
     """Every keyframe is new in exactly one of them."""
     segments: tuple[Segment, ...]
     """One between every two neighbouring keyframes; none in a shot of one frame."""
+
+    @property
+    def groups(self) -> tuple[tuple[Batch, ...], ...]:
+        """The batches that follow from one another: a batch without anchors begins a group."""
+        starts = [place for place, batch in enumerate(self.batches) if not batch.anchors]
+        ends = [*starts[1:], len(self.batches)]
+        return tuple(self.batches[a:b] for a, b in zip(starts, ends, strict=True))
 
 
 class ChangeScore:
@@ -213,6 +220,7 @@ def cut_plans(plans: Sequence[KeyframePlan], count: int) -> tuple[KeyframePlan, 
 def make_plan(
     scores: Sequence[float], shots: Iterable[Shot], settings: KeyframeSettings,
     *, first: int = 0,
+    split: Callable[[Sequence[int]], Iterable[Sequence[int]]] = lambda keys: [keys],
 ) -> tuple[tuple[KeyframePlan, ...], tuple[str, ...]]:
     """One plan a shot, nothing shared between them, and sentences on what was added or is unusual.
 
@@ -224,6 +232,7 @@ def make_plan(
         shots: in order, numbered from the first frame used.
         settings: keyframes by hand (numbered as the source), or intervals; batch size.
         first: number in the source of the first frame used; the plans are numbered as the source.
+        split: cuts the keyframes of a shot into groups that share no batch.
     """
     hand_keys = None
     if settings.keys.strip():
@@ -240,7 +249,9 @@ def make_plan(
         else:
             keys, added = _add_ends(hand_keys, start, end)
             notes += added
-        batches = plan_batches(keys, settings.batch_size)
+        batches = tuple(
+            batch for group in split(keys) for batch in plan_batches(group, settings.batch_size)
+        )
         notes += _note_large_batches(batches, settings.batch_size)
         plans.append(KeyframePlan(keys, batches, plan_segments(keys)))
     if hand_keys is None and settings.max_interval == 1 and len(scores) > 1:

@@ -22,7 +22,8 @@ from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, Host
 from fresco.memory import memory_errors, release_memory
 from fresco.planning.keyframes import Batch
-from fresco.planning.prompts import compose_prompts
+from fresco.planning.prompts import choose_negatives, compose_prompts
+from fresco.planning.ranges import cut_at_ranges, find_range
 from fresco.progress import Progress, Stage
 from fresco.run.clip import WorkingFrames
 from fresco.settings import FrescoSettings
@@ -66,12 +67,23 @@ class KeyframeRun:
     progress: Progress
     """For the sampling of each batch."""
 
-    def make_request(self, numbers: Sequence[int], carry: BatchCarry | None) -> BatchRequest:
-        """The frames of a batch with their prompts."""
+    def make_request(
+        self, numbers: Sequence[int], carry: BatchCarry | None, *, of: int | None = None,
+        seed: int | None = None,
+    ) -> BatchRequest:
+        """The frames of a batch with their prompts.
+
+        Args:
+            of: frame whose range gives strength and seed; None: the last one.
+            seed: instead of that.
+        """
         sampling = self.settings.sampling
-        negative = (sampling.negative_prompt,) * len(numbers)
+        found = find_range(sampling, numbers[-1] if of is None else of)
+        if seed is None and found:
+            seed = found.seed
         return BatchRequest(
-            self.frames.pick(numbers), compose_prompts(numbers, sampling), negative, carry
+            self.frames.pick(numbers), compose_prompts(numbers, sampling),
+            choose_negatives(numbers, sampling), carry, found.strength if found else None, seed,
         )
 
     def sample(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:
@@ -97,9 +109,9 @@ class KeyframeRun:
                 return None
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
 
-    def has_first(self, planned: Iterable[Sequence[Batch]], wanted: int) -> bool:
-        """Whether the batches of the shots that hold the first keyframes, so many, are done."""
-        batches = (batch for shot in planned for batch in _read_batches(self, shot))
+    def has_first(self, groups: Iterable[Sequence[Batch]], wanted: int) -> bool:
+        """Whether the batches of the groups that hold the first keyframes, so many, are done."""
+        batches = (batch for group in groups for batch in read_batches(self, group))
         for batch in batches:
             if wanted <= 0:
                 break
@@ -109,14 +121,16 @@ class KeyframeRun:
         return True
 
     def sample_guided(
-        self, numbers: Sequence[int], carry: BatchCarry | None, name: str
+        self, numbers: Sequence[int], carry: BatchCarry | None, name: str, *,
+        of: int | None = None, seed: int | None = None,
     ) -> BatchResult:
-        """One guided sampling. Raises OutOfMemoryError also where the guide finds no room."""
+        """One guided sampling, see `make_request`. Raises OutOfMemoryError also where the guide
+        finds no room."""
         # Here, since runs that only propagate do without torch.
         from fresco.run.guide import GuideMaker
 
         with memory_errors(f"with a batch of {len(numbers)} frames"):
-            request = self.make_request(numbers, carry)
+            request = self.make_request(numbers, carry, of=of, seed=seed)
             guide = GuideMaker(
                 self.settings, self.estimator, self.host.device, self.host.model_sigmas
             ).guide(
@@ -146,13 +160,14 @@ class KeyframeRun:
         return self.folder / f"carry-{batch.frames[0]:06d}-{batch.frames[-1]:06d}.safetensors"
 
 
-def _batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
+def batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
+    """File of the batches in force of a group, where memory made some smaller."""
     return run.folder / f"batches-{planned[0].frames[0]:06d}.json"
 
 
-def _read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
+def read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
     """The batches of an earlier, interrupted run if they cover the same keys; else the plan."""
-    known = read_json(_batches_path(run, planned))
+    known = read_json(batches_path(run, planned))
     if not isinstance(known, list):
         return list(planned)
     try:
@@ -184,15 +199,15 @@ def shrink_batches(done: Sequence[Batch], failed: Sequence[Batch], size: int) ->
     return batches
 
 
-def translate_shot(
+def translate_group(
     run: KeyframeRun, planned: Sequence[Batch], stage: Stage, *, wanted: int | None = None
 ) -> None:
-    """Translate the keyframes of one shot, resuming where an earlier run stopped.
+    """Translate the keyframes of one group of batches, resuming where an earlier run stopped.
 
     Args:
         wanted: stop after the batch that holds this many keyframes; None: all.
     """
-    batches = _read_batches(run, planned)
+    batches = read_batches(run, planned)
     position, carry, count, size = 0, None, 0, 0
     while position < len(batches) and (wanted is None or count < wanted):
         batch = batches[position]
@@ -207,7 +222,7 @@ def translate_shot(
                 release_memory()  # only now: the error held on to what had been allocated
                 done, failed = batches[:position], batches[position:]
                 batches = done + shrink_batches(done, failed, size)
-                write_json(_batches_path(run, planned), [[b.anchors, b.frames] for b in batches])
+                write_json(batches_path(run, planned), [[b.anchors, b.frames] for b in batches])
                 continue
         carry = known
         position += 1
@@ -246,7 +261,7 @@ def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -
     place = run.folder / _GROUPS_NAME
     sizes = _read_sizes(place, len(numbers))
     if sizes is None:
-        sizes = _cut_evenly(len(numbers), run.settings.keyframes.batch_size)
+        sizes = _cut_evenly(run, numbers, run.settings.keyframes.batch_size)
     position = start = 0
     while position < len(sizes):
         size = sizes[position]
@@ -256,16 +271,20 @@ def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -
             release_memory()
             smaller = size * 3 // 4
             log.warning("Out of memory; going on with %d frames at a time.", smaller)
-            sizes = sizes[:position] + _cut_evenly(len(numbers) - start, smaller)
+            sizes = sizes[:position] + _cut_evenly(run, numbers[start:], smaller)
             write_json(place, sizes)
             continue
         position, start = position + 1, start + size
         stage.advance(size, found=found)
 
 
-def _cut_evenly(count: int, size: int) -> list[int]:
-    """Sizes of groups of so many frames each, the last one perhaps smaller."""
-    return [min(size, count - start) for start in range(0, count, size)]
+def _cut_evenly(run: KeyframeRun, numbers: Sequence[int], size: int) -> list[int]:
+    """Sizes of groups of so many frames each, the last one of a range perhaps smaller."""
+    return [
+        min(size, len(part) - start)
+        for part in cut_at_ranges(numbers, run.settings.sampling)
+        for start in range(0, len(part), size)
+    ]
 
 
 def _read_sizes(place: Path, count: int) -> list[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,20 @@ from fresco.errors import SettingsError
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.options import cache_settings
-from fresco.planning.keyframes import KeyframePlan, cut_plans
-from fresco.run.batches import KeyframeRun, translate_shot
+from fresco.planning.keyframes import Batch, KeyframePlan, cut_plans
+from fresco.planning.prompts import compose_prompts
+from fresco.planning.ranges import choose_options, parse_ranges
+from fresco.run.batches import KeyframeRun, batches_path, read_batches, translate_group
 from fresco.run.context import RunContext, log_stage
 from fresco.run.former import digest_former_keyframes
+from fresco.settings import SamplingSettings
 from fresco.workspace import frame_name, read_image, read_json, write_json
 
 PLAN_NAME = "plan.json"
 """File of the workspace that says which keyframes are in force, and where they lie."""
+
+_GROUPS = "made.json"
+"""File of a folder of keyframes: what each group of batches was made from, as digests."""
 
 Plans = tuple[KeyframePlan, ...]
 
@@ -33,8 +40,43 @@ def digest_keyframes(run: RunContext, plans: Plans, host: Host, estimator: FlowE
     freeu = [VERSION] if FreeU.of(run.settings.guidance).is_on else []
     return digest(
         __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
-        *freeu,
+        *freeu, *_digest_ranges(run.settings.sampling, host),
     )
+
+
+def _digest_ranges(sampling: SamplingSettings, host: Host) -> list[str]:
+    """What the prompts of ranges lead to; the host's fingerprint holds it of the others."""
+    prompts = [
+        text for each in parse_ranges(sampling.ranges)
+        for text in (each.prompt, each.negative_prompt) if text
+    ]
+    return [host.digest_prompts(prompts)] if prompts else []
+
+
+def _digest_groups(
+    run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator
+) -> dict[str, str]:
+    """Digest of all that the keyframes of each group depend on, by its first frame."""
+    from fresco.guidance.freeu import VERSION
+
+    found: dict[str, str] = {}
+    for group in (group for plan in plans for group in plan.groups):
+        frames = [number for batch in group for number in batch.frames]
+        own = choose_options(run.settings.sampling, frames[0])
+        words = compose_prompts(frames, run.settings.sampling), own.negative_prompt
+        # The words are told as they come out, whatever options they come from.
+        plain = dataclasses.replace(
+            own, prompt="", added_prompt="", negative_prompt="", key_prompts={}, ranges=()
+        )
+        options = cache_settings(
+            dataclasses.replace(run.settings, sampling=plain), "guidance", "sampling"
+        )
+        found[str(frames[0])] = digest(
+            __version__, VERSION, run.clip.cache_key, [batch.all for batch in group], options,
+            words, host.digest_prompts([*words[0], words[1]]), host.fingerprint,
+            estimator.fingerprint,
+        )
+    return found
 
 
 def open_keyframes(
@@ -81,6 +123,7 @@ def translate_keyframes(
     numbers = [number for plan in plans for number in plan.keyframes]
     if all_frames and not all((keys.folder / frame_name(n)).exists() for n in numbers):
         run.clip.frames.keep_all(run.clip.numbers, run.progress)
+    _take_over_groups(run, plans, keys)
     _translate(run, plans, keys)
     return keys
 
@@ -96,11 +139,13 @@ def preview_keyframes(
     keys, part = open_keyframes(run, plans, host, estimator), cut_plans(plans, wanted)
     whole = all(cut.batches == plan.batches[:len(cut.batches)]
                 for cut, plan in zip(part, plans, strict=False))
-    if not whole and not keys.has_first([plan.batches for plan in plans], wanted):
+    if not whole and not keys.has_first([group for plan in plans for group in plan.groups], wanted):
         finished, keys = keys, open_keyframes(run, part, host, estimator)
-        _take_over(finished, keys, part)
+        for group in (group for plan in part for group in plan.groups):
+            _take_over(finished, keys, group)
         _translate(run, part, keys)
         return keys, part
+    _take_over_groups(run, plans, keys)
     _translate(run, plans, keys, wanted=wanted)
     return keys, plans
 
@@ -115,21 +160,44 @@ def _translate(
     total = sum(len(plan.keyframes) for plan in plans)
     left = total if wanted is None else min(wanted, total)
     with log_stage("keyframes"), run.progress.stage("keyframes", left) as stage:
-        for plan in plans:
+        for group in (group for plan in plans for group in plan.groups):
             if left > 0:
-                translate_shot(keys, plan.batches, stage, wanted=left)
-            left -= len(plan.keyframes)
+                translate_group(keys, group, stage, wanted=left)
+            left -= sum(len(batch.frames) for batch in group)
 
 
-def _take_over(finished: KeyframeRun, keys: KeyframeRun, part: Plans) -> None:
-    """Copy the batches of a preview that the whole run has; their company is the same in both."""
-    for plan in part:
-        for batch in plan.batches:
-            if finished.read_finished(batch) is None:
+def _take_over_groups(run: RunContext, plans: Plans, keys: KeyframeRun) -> None:
+    """Copy the groups that an earlier run of this workspace has, where nothing that they depend on
+    has changed: another range, or words for a keyframe of another shot, leave them as they are."""
+    digests = _digest_groups(run, plans, keys.host, keys.estimator)
+    known = read_json(run.workspace.root / PLAN_NAME) or {}
+    before = sorted(
+        (path for path in run.workspace.root.glob("keys-*") if path.name != keys.folder.name),
+        key=lambda path: path.name != known.get("folder"),  # first those in force: retouched ones
+    )
+    has = {path: read_json(path / _GROUPS) or {} for path in before}
+    for group in (group for plan in plans for group in plan.groups):
+        first = str(group[0].frames[0])
+        if keys.read_finished(read_batches(keys, group)[0]) is not None:
+            continue
+        for path in before:
+            if has[path].get(first) == digests[first]:
+                _take_over(dataclasses.replace(keys, folder=path), keys, group)
                 break
-            names = [frame_name(number) for number in batch.frames]
-            for name in (*names, keys.carry_path(batch).name):  # the carry says it is finished
-                shutil.copyfile(finished.folder / name, keys.folder / name)
+    write_json(keys.folder / _GROUPS, digests)
+
+
+def _take_over(finished: KeyframeRun, keys: KeyframeRun, group: Sequence[Batch]) -> None:
+    """Copy the batches of a group that another folder has; their company is the same in both."""
+    in_force = batches_path(finished, group)
+    if in_force.exists():  # memory made some smaller
+        shutil.copyfile(in_force, batches_path(keys, group))
+    for batch in read_batches(finished, group):
+        if finished.read_finished(batch) is None:
+            break
+        names = [frame_name(number) for number in batch.frames]
+        for name in (*names, keys.carry_path(batch).name):  # the carry says it is finished
+            shutil.copyfile(finished.folder / name, keys.folder / name)
 
 
 def find_translated(

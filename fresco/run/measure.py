@@ -71,7 +71,7 @@ def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
     """Positions t of the clip whose pair (t - 1, t) lies between two batches of keyframes."""
     crossing: set[int] = set()
     for plan in plans:
-        for before, after in pairwise(plan.batches):
+        for before, after in (pair for group in plan.groups for pair in pairwise(group)):
             crossing.update(range(before.frames[-1] + 1, after.frames[0] + 1))
     return frozenset(number - clip.first for number in crossing)
 
@@ -107,7 +107,9 @@ def measure_keyframes(
     estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
     """The same from keyframe to keyframe of the clip: what guidance does before propagation."""
-    firsts = {batch.frames[0] for plan in plans for batch in plan.batches[1:]}
+    firsts = {
+        batch.frames[0] for plan in plans for group in plan.groups for batch in group[1:]
+    }
     numbers = [n for plan in plans for n in plan.keyframes if n in clip.numbers]
     borders = [position for position, number in enumerate(numbers) if number in firsts]
     starts = {plan.keyframes[0] for plan in plans}

@@ -19,6 +19,7 @@ from fresco.planning.keyframes import KeyframePlan
 from fresco.propagation.ends import EndJob, propagate_end
 from fresco.propagation.engine import AnyEngine, DraftEngine, FlowEngine, create_engine
 from fresco.propagation.executor import count_cores, count_workers, run_segments
+from fresco.propagation.judgement import SIDES, name_judgements
 from fresco.propagation.motion import BYTES_PER_PIXEL, estimate_pairs, forget_pairs
 from fresco.propagation.segment import SegmentJob
 from fresco.run.context import MOTION, RunContext, log_stage
@@ -33,6 +34,8 @@ log = logging.getLogger("fresco")
 
 ORIGIN = "keyframes.json"
 """File beside what was made of keyframes: which ones, by their digests."""
+_OPTIONS = "options.json"
+"""File beside what was made of keyframes: digest of all that it depends on but them."""
 DRAFT_FLOW = FlowSettings(estimator="dis")
 """Of drafts, which find motion by themselves: no worker loads a network for them."""
 
@@ -69,10 +72,15 @@ def propagate_frames(
     if stage == "propagate":
         note_frames(run, folder)
     with log_stage("propagation"):
+        between = [stretch for shot in segments for stretch in shot]
         drop_damaged(folder, run.clip.frames.size)
-        _drop_outdated(folder, keys, [stretch for shot in segments for stretch in shot], ends)
+        _drop_outdated(folder, keys, between, ends)
+        _take_over_segments(run, folder, between, digest(
+            __version__, run.clip.cache_key, engine.digest_options(run.settings),
+            estimator.fingerprint,
+        ))
         # Both ends of a stretch included: the motion from the keyframes is estimated too.
-        stretches = [stretch for shot in segments for stretch in shot] + [*map(_sort, ends)]
+        stretches = [*between, *map(_sort, ends)]
         run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)
         _propagate_segments(run, plans, keys, folder, estimator, engine, stage, motion)
         if ends:
@@ -114,6 +122,34 @@ def _drop_outdated(
             except OSError as error:
                 raise explain(error, path) from error
     write_json(folder / ORIGIN, now)
+
+
+def _take_over_segments(
+    run: RunContext, folder: Path, segments: Sequence[tuple[int, int]], options: str
+) -> None:
+    """Copy the segments that an earlier run of this workspace made of the same two keyframes.
+
+    Args:
+        options: digest of what else frames between keyframes depend on.
+    """
+    write_json(folder / _OPTIONS, options)
+    now = read_origin(folder) or {}
+    for other in sorted(run.workspace.root.glob("frames-*")):
+        if other.name == folder.name or read_json(other / _OPTIONS) != options:
+            continue
+        made = read_origin(other) or {}
+        for first, last in segments:
+            ends = str(first), str(last)
+            if any(now.get(end) is None or now[end] != made.get(end) for end in ends):
+                continue
+            names = [frame_name(number) for number in range(first + 1, last)]
+            if any((folder / name).exists() or not (other / name).exists() for name in names):
+                continue
+            judged = name_judgements(other, first, last).name
+            for name in (*(f"{SIDES}/{name}" for name in names), judged, *names):
+                if (other / name).exists():
+                    (folder / name).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(other / name, folder / name)
 
 
 def _drop_scratch(folder: Path) -> None:

@@ -26,9 +26,15 @@ def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...
     )
 
 
-def redo_keyframe(run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int) -> None:
+def redo_keyframe(
+    run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, *, seed: int | None = None
+) -> None:
     """Replace the image of a keyframe; frames made from the old one are made again when next
-    keyframes are carried."""
+    keyframes are carried.
+
+    Args:
+        seed: of this image; None: that of the settings.
+    """
     company = find_neighbours(plans, frame)
     path = run.folder / frame_name(frame)
     if read_image(path) is None:
@@ -37,7 +43,7 @@ def redo_keyframe(run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int) -
         )
     with run.progress.stage("keyframe", 1) as stage:
         try:
-            result = run.sample_guided(company, None, f"keyframe {frame}")
+            result = run.sample_guided(company, None, f"keyframe {frame}", of=frame, seed=seed)
         except OutOfMemoryError as error:
             raise HostError(
                 f"The device ran out of memory with {len(company)} keyframes. Lower "

@@ -20,7 +20,8 @@ from fresco.guidance.ports import Host
 from fresco.masks.edge import FrameMasks
 from fresco.options import validated
 from fresco.planning.keyframes import KeyframePlan, make_plan
-from fresco.planning.prompts import find_unused_key_prompts
+from fresco.planning.prompts import find_unused_words
+from fresco.planning.ranges import check_ranges, cut_at_ranges
 from fresco.planning.shots import split_shots
 from fresco.progress import Progress
 from fresco.propagation.engine import AnyEngine, DraftEngine, PatchEngine
@@ -58,7 +59,7 @@ from fresco.run.result import (
     write_result,
 )
 from fresco.run.scan import Scan, scan_clip
-from fresco.settings import RANDOM_SEED, FrescoSettings, SamplingSettings
+from fresco.settings import RANDOM_SEED, FrescoSettings
 from fresco.video.writer import check_target
 from fresco.workspace import Workspace
 from fresco.writing import clear_parts, require_files, require_folder
@@ -108,6 +109,7 @@ def translate(
         check_target(output, settings.output.codec)
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
+    check_ranges(settings.sampling, clip.info.frames)
     mask = None if only_keys else check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
     guides = ((), ()) if only_keys else check_guides(clip, settings.propagation)
@@ -188,7 +190,7 @@ def _evaluate(
 
 def retranslate_keyframe(
     source: Path, output: Path, settings: FrescoSettings, frame: int,
-    open_host: Callable[[SamplingSettings], Host], progress: Progress, *,
+    host_factory: HostFactory, progress: Progress, *,
     seed: int | None = None, workspace: Path | None = None, scans: Path | None = None,
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
@@ -205,17 +207,13 @@ def retranslate_keyframe(
     motion_files = check_flow_files(clip, settings.flow)
     with open_run(clip, settings, output, progress, workspace) as run:
         with log_stage("model"):
-            host = open_host(settings.sampling)
+            host = host_factory()
         use_flow_files(run, motion_files)
         estimator = _open_estimator(run, host.device)
         plans, _ = _plan_keyframes(clip, _scan(run, scans), settings)
         keys, plans = find_translated(run, plans, host, estimator, frame)
-        if seed is not None and seed != settings.sampling.seed:
-            sampling = dataclasses.replace(settings.sampling, seed=seed)
-            changed = dataclasses.replace(settings, sampling=sampling)
-            keys = dataclasses.replace(keys, settings=changed, host=open_host(sampling))
         with log_stage("keyframe"):
-            redo_keyframe(keys, plans, frame)
+            redo_keyframe(keys, plans, frame, seed=seed)
         write_plan(run, plans, keys.folder)
         return RunResult(
             export_keyframes(keys.folder, output, plans), run.workspace.root,
@@ -279,6 +277,7 @@ def detect_keyframes(
 ) -> tuple[Clip, Scan, tuple[KeyframePlan, ...], tuple[str, ...]]:
     """Read a source and decide its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
+    check_ranges(settings.sampling, clip.info.frames)
     with Workspace(workspace) as space:
         space.tidy()
         watch = SourceWatch(clip.source, space)
@@ -314,12 +313,15 @@ def _plan_keyframes(
     keys = settings.keyframes
     threshold = keys.shot_threshold if keys.detect_shots else float("inf")
     shots = split_shots(scores.cuts, threshold, keys.shot_min_length)
-    plans, notes = make_plan(scores.changes, shots, keys, first=clip.first)
+    plans, notes = make_plan(
+        scores.changes, shots, keys, first=clip.first,
+        split=lambda keyframes: cut_at_ranges(keyframes, settings.sampling),
+    )
     if len(shots) > 1:
         starts = ", ".join(str(plan.keyframes[0]) for plan in plans[1:])
         notes += (f"{len(shots)} shots; the cuts are before frames {starts}.",)
     chosen = [number for plan in plans for number in plan.keyframes]
-    return plans, (*notes, *find_unused_key_prompts(chosen, settings.sampling))
+    return plans, (*notes, *find_unused_words(chosen, settings.sampling))
 
 
 def _open_estimator(run: RunContext, device: str) -> FlowEstimator:

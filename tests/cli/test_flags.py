@@ -45,6 +45,8 @@ def other_value(entry: Any) -> tuple[list[str], Any]:
         return [f"--no-{flag[2:]}" if entry.default else flag], not entry.default
     if entry.option.choices:
         return [flag, entry.option.choices[-1]], entry.option.choices[-1]
+    if entry.name == "ranges":
+        return [flag, "0-1 seed=4"], ("0-1 seed=4",)
     if entry.type is tuple:
         return [flag, "a.pt:0.5", flag, "b.pt"], ("a.pt:0.5", "b.pt")
     if entry.type is dict:

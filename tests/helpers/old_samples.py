@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,9 @@ class KnownHost:
     @property
     def fingerprint(self) -> str:
         return f"{self.host.fingerprint}, known"
+
+    def digest_prompts(self, prompts: Sequence[str]) -> str:
+        return self.host.digest_prompts(prompts)
 
     @property
     def model_sigmas(self) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import pytest
 from fresco.errors import SettingsError
 from fresco.planning.prompts import (
     compose_prompts,
-    find_unused_key_prompts,
+    find_unused_words,
     list_prompts,
     refuse_composed,
 )
@@ -47,7 +47,7 @@ def test_and_in_other_words_is_no_composition() -> None:
 
 def test_words_for_frames_that_are_no_keyframes_are_told() -> None:
     settings = SamplingSettings(key_prompts={"10": "a", "12": "b"})
-    notes = find_unused_key_prompts((0, 10, 20), settings)
+    notes = find_unused_words((0, 10, 20), settings)
     assert len(notes) == 1
     assert "frame 12" in notes[0]
     assert "nearest is 10" in notes[0]

@@ -20,7 +20,7 @@ from fresco.hosts.diffusers.load import load_host
 from fresco.options import from_dict
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.progress import Progress, Stage, StageStatus
-from fresco.run.batches import KeyframeRun, shrink_batches, translate_shot, translate_unguided
+from fresco.run.batches import KeyframeRun, shrink_batches, translate_group, translate_unguided
 from fresco.run.clip import WorkingFrames
 from fresco.run.redo import redo_keyframe
 from fresco.settings import FrescoSettings
@@ -71,7 +71,7 @@ def run(tmp_path: Path, settings: FrescoSettings, host: Host) -> KeyframeRun:
 
 def _translate(run: KeyframeRun, batches: tuple[Batch, ...], **rest: Any) -> dict[str, bytes]:
     with run.progress.stage("keyframes", len(KEYS)) as stage:
-        translate_shot(run, batches, stage, **rest)
+        translate_group(run, batches, stage, **rest)
     return {path.name: path.read_bytes() for path in run.folder.iterdir()}
 
 

@@ -149,7 +149,7 @@ def test_a_keyframe_of_a_preview_is_made_again_where_it_lies(
     first = translate(clip, output, settings, lambda: host, Progress(), preview=2)
     before = {path.name: path.read_bytes() for path in first.output.glob("*.png")}
     again = retranslate_keyframe(
-        clip, output, settings, 1, lambda sampling: load_host(sampling, offline=True), Progress(),
+        clip, output, settings, 1, lambda: load_host(settings.sampling, offline=True), Progress(),
         seed=5,
     )
     after = {path.name: path.read_bytes() for path in again.output.glob("*.png")}

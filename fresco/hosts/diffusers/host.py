@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +147,8 @@ class DiffusersHost:
         self._fingerprint = compute_fingerprint(parts, settings, syntax=self._syntax)
         self._adapter = DiffusersUNet(parts.unet)
         self._codec = LatentCodec(parts.vae)
-        self._model_sigmas = compute_model_sigmas(self._make_scheduler().alphas_cumprod)
+        scheduler = self._make_scheduler(settings.seed)
+        self._model_sigmas = compute_model_sigmas(scheduler.alphas_cumprod)
         self._one_call = True
 
     def with_settings(self, settings: SamplingSettings) -> DiffusersHost:
@@ -188,23 +189,27 @@ class DiffusersHost:
         """The guided UNet."""
         return self._adapter
 
+    def digest_prompts(self, prompts: Sequence[str]) -> str:
+        """Hash over what the syntax of prompts leads to."""
+        return self._text.digest(prompts)
+
     def count_tokens(self, prompt: str) -> tuple[int, int]:
         """Tokens of a prompt, and how many its chunks of 75 hold."""
         return self._text.count_tokens(prompt)
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """VAE round trip of [N, H, W, 3]."""
-        return to_pixels(self._codec.decode(self._encode(frames)))
+        return to_pixels(self._codec.decode(self._encode(frames, self._settings.seed)))
 
     def sample(
         self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
     ) -> BatchResult:
-        """Translate one batch; every batch starts from the same seed."""
-        settings = self._settings
-        scheduler = self._make_scheduler()
+        """Translate one batch; every batch starts from the same seed, unless it has its own."""
+        settings = request.apply_to(self._settings)
+        scheduler = self._make_scheduler(settings.seed)
         timesteps = plan_timesteps(scheduler, settings.steps, settings.strength)
         stage.expect(len(timesteps))
-        start = self._encode(request.frames)
+        start = self._encode(request.frames, settings.seed)
         if not len(timesteps):
             return BatchResult(to_pixels(self._codec.decode(start)), BatchCarry(()))
         denoiser = self._make_denoiser(request)
@@ -242,16 +247,16 @@ class DiffusersHost:
             scale=settings.guidance_scale, control=control, one_call=self._one_call,
         )
 
-    def _encode(self, frames: NDArray[np.uint8]) -> Tensor:
+    def _encode(self, frames: NDArray[np.uint8], seed: int) -> Tensor:
         """Latents of frames; a frame's latents do not depend on its company."""
-        generator = torch.Generator().manual_seed(self._settings.seed)
+        generator = torch.Generator().manual_seed(seed)
         return self._codec.encode(to_tensor(frames, self._device), generator)
 
-    def _make_scheduler(self) -> Any:
+    def _make_scheduler(self, seed: int) -> Any:
         """A fresh scheduler, free of the state of another batch."""
         scheduler = create_scheduler(
             self._settings.scheduler, self._parts.schedule, timesteps=self._settings.timesteps
         )
         if hasattr(scheduler, "noise_sampler_seed"):  # takes no generator
-            scheduler.noise_sampler_seed = self._settings.seed
+            scheduler.noise_sampler_seed = seed
         return scheduler

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,10 @@ class WebuiHost:
         """The same as version 0.1 computed it."""
         return self._former_fingerprint
 
+    def digest_prompts(self, prompts: Sequence[str]) -> str:
+        """Nothing: the WebUI does not tell what its syntax leads to."""
+        return ""
+
     @property
     def model_sigmas(self) -> tuple[float, ...]:
         """Noise level of every training timestep, rising."""
@@ -103,8 +107,10 @@ class WebuiHost:
         with self._turn(), _own_errors():
             stage.check()  # the wait for the queue may have been long
             model = self._model()
-            with closing(self._processing(request, model)) as p:
-                call = _BatchCall(p, request, guide, stage, self._open_model, self._seed)
+            sampling = request.apply_to(self._sampling)
+            seed = _fit_seed(sampling)
+            with closing(self._processing(request, model, sampling)) as p:
+                call = _BatchCall(p, request, guide, stage, self._open_model, seed)
                 images = call.run()
         return BatchResult(images, BatchCarry(tuple(call.record)))
 
@@ -112,7 +118,7 @@ class WebuiHost:
         """VAE round trip of [N, H, W, 3]."""
         with self._turn(), _own_errors(), torch.no_grad(), devices.autocast():
             model = self._model()
-            torch.manual_seed(self._seed)
+            torch.manual_seed(_fit_seed(self._sampling))
             pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
             latents = sd_samplers_common.images_tensor_to_samples(pixels, model=model)
             rebuilt = processing.decode_latent_batch(model, latents, target_device=devices.cpu)
@@ -128,10 +134,6 @@ class WebuiHost:
         """A keyframe [H, W, 3] at a larger size (width, height), by the upscaler."""
         with self._turn(), _own_errors():
             return enlarge(image, size, self._options.upscaler)
-
-    @property
-    def _seed(self) -> int:
-        return self._sampling.seed % (1 << 32)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -177,16 +179,18 @@ class WebuiHost:
             "types": [str(devices.dtype_unet), str(devices.dtype_vae), str(shared.device)],
         }
 
-    def _processing(self, request: BatchRequest, model: Any) -> Any:
+    def _processing(
+        self, request: BatchRequest, model: Any, sampling: SamplingSettings
+    ) -> Any:
         count, height, width = request.frames.shape[:3]
-        sampling, options = self._sampling, self._options
+        options, seed = self._options, _fit_seed(sampling)
         scheduler = {"scheduler": options.scheduler} if options.scheduler else {}
         p = processing.StableDiffusionProcessingImg2Img(
             sd_model=model, init_images=[Image.fromarray(frame) for frame in request.frames],
             resize_mode=0, denoising_strength=sampling.strength, prompt=list(request.prompts),
             negative_prompt=list(request.negative_prompts), batch_size=count, n_iter=1,
             # The same for all: some scripts choose words by the seed, frame by frame.
-            seed=[self._seed] * count, subseed=[self._seed] * count,
+            seed=[seed] * count, subseed=[seed] * count,
             steps=sampling.steps, cfg_scale=sampling.guidance_scale, width=width,
             height=height, sampler_name=options.sampler, do_not_save_samples=True,
             do_not_save_grid=True,
@@ -196,6 +200,11 @@ class WebuiHost:
         p.is_api = True
         p.scripts, p.script_args = script_arguments(options.control)
         return p
+
+
+def _fit_seed(sampling: SamplingSettings) -> int:
+    """The seed within what the WebUI takes."""
+    return sampling.seed % (1 << 32)
 
 
 def _hash(facts: Mapping[str, Any]) -> str:

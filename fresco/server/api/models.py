@@ -18,6 +18,7 @@ from fresco.hosts.options import ControlUnit
 from fresco.options import Entry, check_pairs, check_value, entries
 from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse_keys
 from fresco.planning.prompts import list_prompts, refuse_composed
+from fresco.planning.ranges import parse_ranges
 from fresco.server.api.fields import (
     WrongValueError,
     boolean,
@@ -180,6 +181,7 @@ def require_numbers(text: str) -> str:
 
 _FURTHER: Mapping[tuple[str, str], Callable[[Any], object]] = {
     ("keyframes", "keys"): require_numbers,
+    ("sampling", "ranges"): parse_ranges,
     ("sampling", "key_prompts"): lambda value: check_key_prompts(value, "sampling.key_prompts"),
 }
 """What the API asks of an option besides its type and range."""

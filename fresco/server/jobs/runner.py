@@ -12,6 +12,7 @@ from pathlib import Path
 from fresco.digests import digest, digest_source, list_state
 from fresco.errors import SettingsError, VideoError
 from fresco.guidance.ports import Host
+from fresco.planning.ranges import check_ranges
 from fresco.progress import Progress
 from fresco.run.keyframes import PLAN_NAME
 from fresco.run.translate import (
@@ -23,7 +24,7 @@ from fresco.run.translate import (
 from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.ports import Environment, Limits
 from fresco.server.space import require_free
-from fresco.settings import FrescoSettings, SamplingSettings
+from fresco.settings import FrescoSettings
 from fresco.video.codecs import FOLDERS, choose_suffix
 from fresco.video.containers import CONTAINERS
 from fresco.video.reader import VideoInfo, open_source
@@ -158,7 +159,7 @@ def _take_over(place: Path, folder: Path) -> None:
 
 
 def check_limits(request: JobRequest, limits: Limits) -> None:
-    """Raise SettingsError if a job is larger than the server takes on."""
+    """Raise SettingsError if a job is larger than the server takes on, or than its source."""
     for name, resolution in (
         ("sampling", request.settings.sampling.resolution),
         ("propagation", request.settings.propagation.resolution),
@@ -167,8 +168,12 @@ def check_limits(request: JobRequest, limits: Limits) -> None:
             raise SettingsError(
                 f"{name}.resolution is {resolution}; this server takes up to {limits.resolution}."
             )
+    if not limits.frames and not request.settings.sampling.ranges:
+        return
+    info = _info(request)
+    check_ranges(request.settings.sampling, info.frames)
     if limits.frames:
-        frames = _frames_used(_info(request), request.settings)
+        frames = _frames_used(info, request.settings)
         if frames > limits.frames:
             raise SettingsError(
                 f"The job has {frames} frames; this server takes up to {limits.frames}. Choose a "
@@ -206,17 +211,17 @@ def _run(
             scans=scans, device=environment.device, most=environment.limits.resolution,
         )
 
-    def opened(sampling: SamplingSettings) -> Host:
-        return environment.open(request.host, sampling)
+    def open_host() -> Host:
+        return environment.open(request.host, settings.sampling)
 
     if request.goal is Goal.KEYFRAME:
         return retranslate_keyframe(
-            source, output, settings, request.frame, opened, progress, seed=request.frame_seed,
+            source, output, settings, request.frame, open_host, progress, seed=request.frame_seed,
             workspace=workspace, scans=scans,
         )
     preview = request.preview if request.goal is Goal.PREVIEW else None
     return translate(
-        source, output, settings, lambda: opened(settings.sampling), progress, preview=preview,
+        source, output, settings, open_host, progress, preview=preview,
         workspace=workspace, scans=scans, about=dataclasses.asdict(request.host),
     )
 

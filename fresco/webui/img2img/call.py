@@ -27,7 +27,9 @@ from fresco.memory import memory_errors
 from fresco.planning.keyframes import Batch
 from fresco.planning.parsing import find_named_file
 from fresco.planning.prompts import join_prompt, list_prompts, refuse_composed
+from fresco.planning.ranges import choose_options, find_range
 from fresco.run.guide import GuideMaker
+from fresco.settings import SamplingSettings
 from fresco.webui.img2img.frames import collect_frames
 from fresco.webui.img2img.masks import encode_alone, require_size
 from fresco.webui.img2img.refusals import refuse_unsupported
@@ -71,6 +73,7 @@ class GuidedCall:
         self._prompts: list[tuple[str, str]] = []
         self._overlay_masks: list[Any] = []
         self._seed = 0
+        self._strength: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -117,7 +120,8 @@ class GuidedCall:
         sampling = dataclasses.replace(
             settings.sampling, prompt=p.prompt if isinstance(p.prompt, str) else p.prompt[0],
             negative_prompt=str(p.negative_prompt), seed=self._seed, steps=int(p.steps),
-            strength=float(p.denoising_strength), guidance_scale=float(p.cfg_scale),
+            strength=float(p.denoising_strength if self._strength is None else self._strength),
+            guidance_scale=float(p.cfg_scale),
         )
         keys = dataclasses.replace(settings.keyframes, keys=",".join(map(str, self.numbers)))
         hand_over(self.source, self.numbers, Handover(
@@ -160,12 +164,27 @@ class GuidedCall:
         self._number = number
         size = len(batch.all)
         self._take_prompts(p, batch)
-        p.seeds, p.subseeds = [self._seed] * size, [p.all_subseeds[0]] * size
+        seed = self._choose(p, batch)
+        p.seeds, p.subseeds = [seed] * size, [p.all_subseeds[0]] * size
         p.batch_size = size
         p.rng = make_noise(p)
         if number > 0:
             p.init_images = self._images(batch)
-            encode_batch(p, self._seed)
+            encode_batch(p, seed)
+
+    def _choose(self, p: Any, batch: Batch) -> int:
+        """Set the batch's strength; its seed. Both are those of the call, or of the range."""
+        if self._strength is None:
+            self._strength = p.denoising_strength
+        found = find_range(self._sampling, self._frames.numbers[batch.frames[0]])
+        p.denoising_strength, seed = self._strength, self._seed
+        if found and found.strength is not None:
+            p.denoising_strength = found.strength
+        return seed if found is None or found.seed is None else found.seed % (1 << 32)
+
+    @property
+    def _sampling(self) -> SamplingSettings:
+        return self._request.settings.sampling
 
     def encode(self, p: Any, encode: Callable[[], Any]) -> Any:
         """Latents of the batch's images, by the WebUI's own `p.init`."""
@@ -183,14 +202,17 @@ class GuidedCall:
 
     def _take_prompts(self, p: Any, batch: Batch) -> None:
         """The shot's prompt for every frame, so that wildcards are drawn once a shot."""
-        words = self._request.settings.sampling.key_prompts
+        words = self._sampling.key_prompts
         if not self._prompts:
             self._prompts = [(p.prompts[0], p.negative_prompts[0])]
         base, negative = self._prompts[0]
         numbers = [self._frames.numbers[place] for place in batch.all]
+        bases = dataclasses.replace(self._sampling, prompt=base, negative_prompt=negative)
+        own = [choose_options(bases, number) for number in numbers]
         added = [words.get(str(number), "") for number in numbers]
-        p.prompts = [join_prompt(base, extra) if extra else base for extra in added]
-        p.negative_prompts = [negative] * len(numbers)
+        p.prompts = [join_prompt(each.prompt, extra) if extra else each.prompt
+                     for each, extra in zip(own, added, strict=True)]
+        p.negative_prompts = [each.negative_prompt for each in own]
 
     @contextmanager
     def sampling(self, p: Any) -> Iterator[None]:
@@ -208,7 +230,7 @@ class GuidedCall:
                 prompts=p.prompts,
             )
             with guided_batch(
-                p, opened, guide, frames, self._seed, carry,
+                p, opened, guide, frames, p.seeds[0], carry,
                 resize_frames(p, masks) if masks else None,
             ) as work:
                 yield

@@ -12,7 +12,8 @@ from PIL.Image import Image, fromarray
 
 from fresco.errors import SettingsError, VideoError
 from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
-from fresco.planning.prompts import find_unused_key_prompts
+from fresco.planning.prompts import find_unused_words
+from fresco.planning.ranges import check_ranges, cut_at_ranges
 from fresco.progress import Progress
 from fresco.run.masks import carry_drawings
 from fresco.run.translate import detect_keyframes
@@ -85,14 +86,18 @@ def take_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
             "API init_images)."
         )
     _require_no_choice(settings)
+    check_ranges(settings.sampling, len(given))
     sizes = sorted({image.size for image in given})
     if len(sizes) > 1:
         named = ", ".join(f"{width}x{height}" for width, height in sizes)
         raise VideoError(f"The frames have different sizes ({named}); give frames of one size.")
     numbers = tuple(range(len(given)))
     return CallFrames(
-        tuple(given), numbers, plan_batches(numbers, settings.keyframes.batch_size),
-        find_unused_key_prompts(numbers, settings.sampling),
+        tuple(given), numbers, tuple(
+            batch for group in cut_at_ranges(numbers, settings.sampling)
+            for batch in plan_batches(group, settings.keyframes.batch_size)
+        ),
+        find_unused_words(numbers, settings.sampling),
     )
 
 

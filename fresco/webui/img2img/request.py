@@ -14,12 +14,15 @@ from typing import Any
 from fresco.errors import SettingsError
 from fresco.options import PRESET, Entry, entries, from_dict
 from fresco.planning.parsing import check_key_prompts
+from fresco.planning.ranges import parse_ranges
 from fresco.server.encoded import decode_base64, restore_integer
 from fresco.settings import FrescoSettings
 
 SOURCES = ("video", "path", "masks")
 """Arguments that name the frames: an uploaded file (base64 in the API) or a path on the server, and
 their masks."""
+_WORDS = ("key_prompts", "ranges")
+"""Arguments of programs that say what single keyframes and ranges have of their own."""
 POSITIONS = (
     "video", "path",
     "keyframes.min_interval", "keyframes.max_interval", "keyframes.batch_size", "keyframes.keys",
@@ -119,10 +122,10 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     data = _decoded("video", _text("video", rest.pop("video", "")))
     path = _text("path", rest.pop("path", ""))
     masks = _masks(rest.pop("masks", ""))
-    prompts = rest.pop("key_prompts", {})
+    words = {name: rest.pop(name) for name in _WORDS if name in rest}
     by_name = {entry.name: entry for entry in list_options()}
     offered_groups = {entry.group for entry in list_options()}
-    groups: dict[str, dict[str, Any]] = {"sampling": {"key_prompts": prompts}}
+    groups: dict[str, dict[str, Any]] = {"sampling": words}
     for name, value in rest.items():
         if name in offered_groups:
             groups.setdefault(name, {}).update(_group(name, value, by_name))
@@ -132,10 +135,11 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
             entry = by_name[name]
             groups.setdefault(entry.group, {})[name] = restore_integer(entry, value)
         else:
-            known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", "key_prompts"]
+            known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", *_WORDS]
             raise _unknown(str(name), known)
     request = Request(from_dict(groups), data=data, path=path, **masks)
     check_key_prompts(request.settings.sampling.key_prompts, "key_prompts")
+    parse_ranges(request.settings.sampling.ranges)
     return request
 
 

@@ -22,7 +22,7 @@ from fresco.webui.tab.values import list_entries, read_values
 
 _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
 """Goals that continue one another, from the nearest to the farthest."""
-_OF_KEYFRAMES = {"keys", "key_prompts"}
+_OF_KEYFRAMES = {"keys", "key_prompts", "ranges"}
 """Options that have no effect on finding keyframes."""
 _ANY_LENGTH = 10**9
 _PRESS = 2.0
@@ -103,8 +103,13 @@ def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | N
             return None
         drawn = with_seed(request, before.settings.sampling.seed)
         request = dataclasses.replace(drawn, random_seed=True)
-    # Keyframes and frames do not depend on the mask.
-    settings = dataclasses.replace(request.settings, mask=before.settings.mask)
+    # Keyframes and frames do not depend on the mask, and those of other ranges are used again.
+    sampling = dataclasses.replace(
+        request.settings.sampling, ranges=before.settings.sampling.ranges
+    )
+    settings = dataclasses.replace(
+        request.settings, mask=before.settings.mask, sampling=sampling
+    )
     same = dataclasses.replace(
         request, settings=settings, goal=before.goal,
         host=service.environment.resolve(request.host), frame=before.frame,

@@ -100,6 +100,13 @@ def make_look_controls(controls: SettingControls, environment: Environment) -> N
         controls.make("sampling", "guidance_scale", "resolution")
     with gr.Row():
         controls.make("sampling", "seed", "added_prompt")
+    with gr.Accordion(
+        "Prompt, strength and seed of a shot or range", open=False, elem_id="fresco_section_ranges"
+    ):
+        gr.HTML('<div id="fresco_ranges"></div>')
+        controls.make("sampling", "ranges", lines=2, placeholder=(
+            "48-95 strength=0.6 seed=7 prompt=a castle in snow"
+        ))
     bind_img2img(environment, controls, told)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fresco.errors import SettingsError
 from fresco.hosts.options import ControlUnit, HostOptions
 from fresco.options import Entry, entries, from_dict
+from fresco.planning.ranges import parse_ranges
 from fresco.server.ports import Offer
 from fresco.settings import FrescoSettings
 from fresco.webui.tab.timeline import format_words, import_keys, import_words
@@ -58,7 +59,9 @@ def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostO
     keys, words = import_keys(groups["keyframes"]["keys"], output["first_frame"], end)
     groups["keyframes"]["keys"] = ",".join(map(str, keys))
     groups["sampling"]["key_prompts"] = words | import_words(groups["sampling"]["key_prompts"])
-    return from_dict(groups), _host_options(values[len(offered):])
+    settings = from_dict(groups)
+    parse_ranges(settings.sampling.ranges)
+    return settings, _host_options(values[len(offered):])
 
 
 def _typed(entry: Entry, value: Any) -> Any:

@@ -244,6 +244,23 @@ def test_words_of_single_keyframes(double: DoubleHost, watcher: Watcher) -> None
     assert said == [plain, f"{plain}, night", plain, plain, plain, f"{plain}, rain"]
 
 
+def test_a_range_has_a_prompt_a_strength_and_a_seed_of_its_own(
+    double: DoubleHost, watcher: Watcher
+) -> None:
+    answer = double.img2img(frames(5), QUICK | {"batch_size": 4, "ranges": [
+        "2-3 prompt=a sea negative=sand strength=0.9 seed=11"]})
+    plain, sea = ("a red car", "blurry"), ("a sea", "sand")
+    assert [set(zip(each.prompts, each.negative_prompts, strict=True))
+            for each in watcher.iterations] == [{plain}, {sea}, {plain}]
+    seeds = [text.partition("Seed: ")[2].partition(",")[0] for text in answer.infotexts]
+    strengths = [text.partition("Denoising strength: ")[2].partition(",")[0]
+                 for text in answer.infotexts]
+    assert seeds[2:4] == ["11", "11"]
+    assert len(set(seeds[:2] + seeds[4:])) == 1 != len({*seeds})
+    assert strengths[2:4] == ["0.9", "0.9"]
+    assert strengths[0] == strengths[4] != "0.9"
+
+
 @pytest.mark.parametrize("options", [None, [False], {"enabled": False}])
 def test_off_there_is_no_hook(double: DoubleHost, watcher: Watcher, options: Any) -> None:
     double.img2img(frames(1), options)
