@@ -29,10 +29,10 @@
         write(TEXT, ranges.map(write_one).join("\n"));
         draw();
     };
-    const cell = (ranges, number, name, label, more) => {
+    const cell = (ranges, number, name, label) => {
         const input = make("input", {
-            type: "text", "aria-label": `${label} of range ${number + 1}`, placeholder: label,
-            "data-focus": `${name}${number}`, ...more,
+            type: "text", "aria-label": `${name} of range ${number + 1}`, placeholder: label,
+            "data-focus": `${name}${number}`,
             onchange: (event) => {
                 ranges[number][name] = event.target.value.trim();
                 keep(ranges);
@@ -43,10 +43,10 @@
     };
     const row = (ranges, number) => make("div", { class: "fresco_range", "data-range": number },
         make("span", { class: "fresco_range_numbers" },
-            cell(ranges, number, "first", "From", { inputmode: "numeric" }),
-            cell(ranges, number, "last", "to the end", { inputmode: "numeric" }),
-            cell(ranges, number, "strength", "Strength", { inputmode: "decimal" }),
-            cell(ranges, number, "seed", "Seed", { inputmode: "numeric" }),
+            make("label", {}, "Frames", cell(ranges, number, "first", "first")),
+            make("label", {}, "to", cell(ranges, number, "last", "end")),
+            make("label", {}, "strength", cell(ranges, number, "strength", "as all")),
+            make("label", {}, "seed", cell(ranges, number, "seed", "as all")),
             button("\u00d7", () => keep(ranges.filter((_, other) => other !== number)), {
                 "aria-label": `Remove range ${number + 1}`, "data-focus": `drop${number}`,
             })),
