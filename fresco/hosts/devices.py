@@ -1,4 +1,4 @@
-"""The machine's accelerator."""
+"""The machine's accelerator, and the number format that a model works in."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ def find_accelerator() -> torch.device | None:
     if torch.cuda.is_available():
         return torch.device(torch.cuda.current_device())  # a bare number is a CUDA device
     return torch.device("mps") if torch.backends.mps.is_available() else None
+
+
+def find_dtype(model: torch.nn.Module) -> torch.dtype:
+    """The number format of a model's weights.
+
+    The property `dtype` of diffusers' models looks at every layer, milliseconds each time.
+    """
+    return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())

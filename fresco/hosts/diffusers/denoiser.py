@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fresco.errors import OutOfMemoryError
 from fresco.guidance.ports import Chunk, Rows
+from fresco.hosts.devices import find_dtype
 from fresco.hosts.diffusers.conditioning import Conditioning
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.memory import memory_errors
@@ -95,10 +96,10 @@ class Denoiser:
         self, x: Tensor, t: Tensor, chunks: tuple[Chunk, ...], controlled: bool
     ) -> Tensor:
         unet = self._adapter.unet
-        rows = Rows(len(x), chunks)
-        inputs = x.to(unet.dtype).repeat(len(chunks), 1, 1, 1)
+        rows, dtype = Rows(len(x), chunks), find_dtype(unet)
+        inputs = x.to(dtype).repeat(len(chunks), 1, 1, 1)
         rows_of_chunks = [self._conditioning[chunk] for chunk in chunks]
-        conditioning = Conditioning.concatenate(rows_of_chunks).arguments(unet.dtype)
+        conditioning = Conditioning.concatenate(rows_of_chunks).arguments(dtype)
         with memory_errors(f"with a batch of {len(x)} frames"), self._adapter.calling(rows):
             further: dict[str, Any] = {}
             if controlled and self._control is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fresco.errors import HostError
 from fresco.hosts.coding import split_frames
+from fresco.hosts.devices import find_dtype
 from fresco.memory import memory_errors
 
 log = logging.getLogger("fresco")
@@ -52,7 +53,7 @@ class LatentCodec:
         def encode_part(part: Tensor) -> Tensor:
             """Mean and deviation of the posterior, side by side."""
             with memory_errors("while encoding frames"):
-                posterior = self._vae.encode(part.to(self._vae.dtype)).latent_dist
+                posterior = self._vae.encode(part.to(find_dtype(self._vae))).latent_dist
             return torch.cat([posterior.mode(), posterior.std], dim=1).float()
 
         latents, deviation = self._compute(encode_part, split_frames(images)).chunk(2, dim=1)
@@ -70,12 +71,12 @@ class LatentCodec:
 
         def decode_part(part: Tensor) -> Tensor:
             with memory_errors("while decoding frames"):
-                return self._vae.decode(part.to(self._vae.dtype)).sample.float()
+                return self._vae.decode(part.to(find_dtype(self._vae))).sample.float()
 
         images = self._compute(decode_part, split_frames(scaled, factor))
-        if self._vae.dtype == torch.float32 and not _is_finite(images):
+        if find_dtype(self._vae) == torch.float32 and not _is_finite(images):
             raise HostError(
-                f"The VAE returned NaN or infinite values in {self._vae.dtype}. Use another "
+                f"The VAE returned NaN or infinite values in {find_dtype(self._vae)}. Use another "
                 "sampling.vae, or another checkpoint."
             )
         return images
@@ -83,7 +84,7 @@ class LatentCodec:
     def _compute(self, work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:
         """`work` on some frames at a time, done again in float32 where the VAE overflowed."""
         result = torch.cat([work(part) for part in parts])
-        before = self._vae.dtype
+        before = find_dtype(self._vae)
         # A look at values waits for the device, so a VAE in float32 is looked at in decode only.
         if before == torch.float32 or _is_finite(result):
             return result
