@@ -92,6 +92,8 @@ def _read_uses(module: str) -> _Uses:
     for statement in tree.body:
         if isinstance(statement, ast.ImportFrom) and statement.module:
             _note_import(statement.module, statement.names, uses, aliases)
+    if not aliases:  # as in most modules
+        return uses
     optional = set(_list_optional(tree))
     used = {(name, attribute) for name, attribute in _walk(tree, frozenset()) if name in aliases}
     uses.names |= {f"{aliases[name]}.{attribute}" for name, attribute in used - optional}

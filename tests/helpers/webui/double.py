@@ -144,9 +144,10 @@ def running(
 
 
 def _met(name: str) -> bool:
-    """The double's modules, and the extension's that met them."""
+    """The double's modules, and the extension's that met them; `needs` reads FRESCO's source alone,
+    which takes long."""
     return name.partition(".")[0] in ("modules", "gradio", "scripts") or (
-        name.startswith(("fresco.webui.", "fresco.hosts.webui."))
+        name.startswith(("fresco.webui.", "fresco.hosts.webui.")) and name != "fresco.webui.needs"
     )
 
 
