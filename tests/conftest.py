@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -14,6 +15,34 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+LONG = (
+    "webui/tab", "ui", "cli/test_signals.py", "server/jobs/test_jobs_killed.py", "propagation",
+    "webui/img2img", "hosts", "run", "server", "devices", "demo", "tools", "compat", "cli",
+)
+"""Rooms whose tests take long or share what is slow to start, such as a browser, longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first: a process that is idle takes over what is last in another's queue.
+
+    So no browser and no model is started a second time, and short tests are left for the end.
+    """
+    tests = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(tests)
+        places = {path.as_posix(), *(parent.as_posix() for parent in path.parents)}
+        return next((k for k, long in enumerate(LONG) if long in places), len(LONG))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare later garbage collections the half a million objects of what was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
