@@ -23,8 +23,8 @@ class DisEstimator:
     fingerprint = f"dis medium opencv {cv2.__version__}"
     former_fingerprint = fingerprint
     note = (
-        "Flow by OpenCV DIS: no download, but it calls far more pixels occluded than a network "
-        "(car clip: .239 against .073), so less is shared between frames."
+        "Optical flow is by OpenCV DIS, which needs no download. It marks far more pixels as "
+        "occluded than a network (24 % against 7 % of a test clip), so frames agree less."
     )
 
     def estimate_frames(

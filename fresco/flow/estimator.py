@@ -63,6 +63,8 @@ def _choose_estimator(
         if settings.estimator != "auto":
             raise
         find_weights(GMFLOW_SINTEL, folder)  # raises for a damaged file: the user must replace it
-        log.warning("GMFlow cannot be had, so DIS is used, with poorer masks: %s", error)
+        log.warning(
+            "GMFlow is not available, so DIS is used, with poorer occlusion masks: %s", error
+        )
         return DisEstimator()
     return NetworkEstimator(GMFLOW, path, device)

@@ -114,7 +114,7 @@ def run_self_test(path: Path) -> str | None:
     except OSError as error:
         return f"{path} cannot be started: {error.strerror or error}."
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         return f"{path} failed its self-test (exit code {done.returncode}): {said}"
     return None
 

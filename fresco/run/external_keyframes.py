@@ -195,7 +195,7 @@ def import_external_keyframes(
         if not own:
             raise SettingsError(
                 f"The shot of frames {plan.keyframes[0]} to {plan.keyframes[-1]} has no keyframe "
-                "of its own, and nothing is carried across a cut; add one, or "
+                "of its own, and keyframes are not propagated across a cut; add one, or "
                 "switch keyframes.detect_shots off."
             )
         ends += [(key, end) for key, end in ((own[0], plan.keyframes[0]),

@@ -29,7 +29,7 @@ def check_guides(
     if settings.method != "patch":
         raise SettingsError(
             f"propagation.guides are for patches, but propagation.method is {settings.method!r}; "
-            "leave them away, or choose patch."
+            "leave them out, or choose patch."
         )
     if len(named) > MOST:
         raise SettingsError(f"propagation.guides names {len(named)} folders; give at most {MOST}.")

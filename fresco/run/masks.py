@@ -288,8 +288,8 @@ class _MaskMaker:
         }
         if not found:
             raise SettingsError(
-                f"The shot of frames {first} to {last} has no drawn mask, and nothing is carried "
-                "across a cut; draw one, or switch keyframes.detect_shots off."
+                f"The shot of frames {first} to {last} has no drawn mask, and masks are not "
+                "tracked across a cut; draw one, or switch keyframes.detect_shots off."
             )
         return found
 

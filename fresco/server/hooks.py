@@ -156,7 +156,7 @@ def run_command(command: str, status: JobStatus, folder: Path) -> str:
     )
     if done.returncode:
         told = done.stderr.decode("utf-8", "replace").strip()[-200:]
-        raise SettingsError(f"it ended with {done.returncode}: {told or 'no word'}")
+        raise SettingsError(f"it ended with {done.returncode}: {told or 'no message'}")
     return "done"
 
 

@@ -151,7 +151,7 @@ def _read_images(value: object, what: str) -> ExternalKeyframes:
         )
     times = Counter(frame for frame, _ in pairs)
     if twice := [frame for frame, count in times.items() if count > 1]:
-        raise WrongValueError(f" holds frame {twice[0]} twice; leave one away.")
+        raise WrongValueError(f" holds frame {twice[0]} twice; leave one out.")
     return ExternalKeyframes(dict(pairs))
 
 
