@@ -122,12 +122,15 @@ class GramTerm:
 
 def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the entries of [frames, rows, columns] below a bound, of which there are few."""
-    size, rows = strip.abs(), strip.shape[1]
-    # Blocks first: to look at all entries would take as long as to multiply.
-    height = BLOCK if rows % BLOCK == 0 else rows
-    blocks = size.unflatten(1, (-1, height))
-    frame, block, column = (blocks.amin(2) < bound).nonzero(as_tuple=True)
-    number, row = (blocks[frame, block, :, column] < bound).nonzero(as_tuple=True)
+    # Blocks first: to look at all entries would take as long as to multiply. Few at a time, since
+    # sizes take memory.
+    height = BLOCK if strip.shape[1] % BLOCK == 0 else strip.shape[1]
+    smallest = torch.cat([
+        part.abs().unflatten(1, (-1, height)).amin(2) for part in strip.split(4 * height, dim=1)
+    ], dim=1)
+    frame, block, column = (smallest < bound).nonzero(as_tuple=True)
+    entries = strip.unflatten(1, (-1, height))[frame, block, :, column]
+    number, row = (entries.abs() < bound).nonzero(as_tuple=True)
     return frame[number], block[number] * height + row, column[number]
 
 
