@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from fresco.control import list_units
 from fresco.errors import SettingsError
 from fresco.settings import (
     FORMER_PRESETS,
@@ -237,6 +238,7 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
             f"sampling.control is {sampling.control!r} but sampling.control_model is empty; "
             "name a ControlNet, or choose none."
         )
+    list_units(sampling)
     if sampling.canny_low > sampling.canny_high:
         raise SettingsError(
             f"sampling.canny_low is {sampling.canny_low}, above sampling.canny_high, which is "

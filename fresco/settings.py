@@ -417,6 +417,16 @@ class SamplingSettings:
     )
     canny_low: int = _canny(50, "Lower threshold of canny.")
     canny_high: int = _canny(100, "Upper threshold of canny.")
+    control_units: tuple[str, ...] = _option(
+        (),
+        "Further ControlNets, each as words, the preprocessor first: \"depth model=FILE weight=0.5 "
+        "start=0 end=0.6\", or with hints made elsewhere: \"hints=FOLDER model=FILE\".",
+        file=True,
+        by_host=True,
+        held=True,
+        flag="control-unit",
+        instead=_OF_UNITS,
+    )
     device: str = _option(
         "auto",
         "Device: auto, cpu, cuda, cuda:1, mps.",

@@ -22,6 +22,7 @@ from fresco.cli.console import Bars, stopping_on_ctrl_c
 from fresco.cli.flags import combined, given_flags, options_table
 from fresco.cli.seed import drawn_seed
 from fresco.config.run_file import ImportedRun, load_config, run_file_of, write_run_file
+from fresco.control import list_units
 from fresco.errors import HostError, SettingsError, VideoError
 from fresco.planning.names import has_number, name_result
 from fresco.planning.parsing import write_keys_inline
@@ -148,12 +149,15 @@ def _check_translation(inputs: RunInputs) -> None:
     check_syntax(sampling)
     try:
         from fresco.hosts.diffusers.load import check_request
+        from fresco.hosts.diffusers.preprocessors import complete_units
+        from fresco.hosts.options import find_control_notes
     except ImportError as error:
         raise HostError(
             f"{error.name or error} is not installed, and a translation needs it; install it "
             'by pip install -e ".[cli]".'
         ) from error
     check_request(sampling)
+    _log_notes(find_control_notes(complete_units(list_units(sampling))))
 
 
 def translate(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fresco.control import anchor_unit
 from fresco.errors import SettingsError
 from fresco.options import (
     PRESET,
@@ -111,7 +112,8 @@ def given_flags(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def _converted(entry: Entry, value: Any) -> Any:
     if entry.type is tuple:
-        return tuple(_anchored(text) for text in value)
+        anchor = anchor_unit if entry.name == "control_units" else _anchored
+        return tuple(anchor(text) for text in value)
     if entry.type is dict:
         return {number: words for text in value for number, words in
                 parse_key_prompts(text).items()}

@@ -194,6 +194,9 @@ class BatchRequest:
     """Denoising strength of this batch; None: that of the settings."""
     seed: int | None = None
     """Seed of this batch; None: that of the settings."""
+    hints: tuple[NDArray[np.uint8] | None, ...] = ()
+    """Of each ControlNet unit [N, H, W, 3] RGB at working size, where they were made elsewhere;
+    None where its preprocessor makes them. Empty: all are made by preprocessors."""
 
     def apply_to(self, sampling: SamplingSettings) -> SamplingSettings:
         """The options of the sampling with the strength and the seed of this batch."""

@@ -26,6 +26,7 @@ from fresco.planning.prompts import choose_negatives, compose_prompts
 from fresco.planning.ranges import cut_at_ranges, find_range
 from fresco.progress import Progress, Stage
 from fresco.run.clip import WorkingFrames
+from fresco.run.hints import HintSource
 from fresco.settings import FrescoSettings
 from fresco.workspace import (
     frame_name,
@@ -66,6 +67,8 @@ class KeyframeRun:
     """Optical flow, cached."""
     progress: Progress
     """For the sampling of each batch."""
+    hints: tuple[HintSource | None, ...] = ()
+    """Of each ControlNet unit, where they were made elsewhere."""
 
     def make_request(
         self, numbers: Sequence[int], carry: BatchCarry | None, *, of: int | None = None,
@@ -84,6 +87,9 @@ class KeyframeRun:
         return BatchRequest(
             self.frames.pick(numbers), compose_prompts(numbers, sampling),
             choose_negatives(numbers, sampling), carry, found.strength if found else None, seed,
+            hints=tuple(
+                hints and hints.read(numbers, self.frames.size) for hints in self.hints
+            ),
         )
 
     def sample(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:

@@ -14,6 +14,7 @@ from pathlib import Path
 from fresco.memory import memory_errors
 from fresco.progress import Progress, format_seconds
 from fresco.run.clip import Clip
+from fresco.run.hints import HintSource
 from fresco.run.inputs import SourceWatch
 from fresco.settings import FrescoSettings
 from fresco.workspace import Workspace, drop_damaged
@@ -44,6 +45,8 @@ class RunContext:
     """Where the result goes."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the user, in the order in which they were found out."""
+    hints: tuple[HintSource | None, ...] = ()
+    """Of each ControlNet unit, where they were made elsewhere; empty: of none."""
 
 
 def default_workspace(output: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fresco import __version__
+from fresco.control import hide_folders
 from fresco.errors import SettingsError
 from fresco.options import Entry, entries, from_dict, image_settings
 from fresco.planning.parsing import check_key_prompts, read_json_text
@@ -59,7 +60,9 @@ def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None =
     for entry in entries():
         known = values[entry.group]
         if entry.name in known and (entry.option.file or entry.name in _MAY_NAME_FILES):
-            known[entry.name] = _hide_folders(known[entry.name])
+            value = known[entry.name]
+            units = entry.name == "control_units"
+            known[entry.name] = list(map(hide_folders, value)) if units else _hide_folders(value)
     known = {"host": dict(host)} if host else {}
     text = json.dumps({MARK: RUN_FORMAT, "version": __version__, "settings": values, **known})
     return text if len(text) <= _MOST_LETTERS else ""

@@ -40,7 +40,7 @@ def digest_keyframes(run: RunContext, plans: Plans, host: Host, estimator: FlowE
     freeu = [VERSION] if FreeU.of(run.settings.guidance).is_on else []
     return digest(
         __version__, run.clip.cache_key, batches, options, host.fingerprint, estimator.fingerprint,
-        *freeu, *_digest_ranges(run.settings.sampling, host),
+        *freeu, *_digest_ranges(run.settings.sampling, host), *_describe_hints(run),
     )
 
 
@@ -74,9 +74,14 @@ def _digest_groups(
         found[str(frames[0])] = digest(
             __version__, VERSION, run.clip.cache_key, [batch.all for batch in group], options,
             words, host.digest_prompts([*words[0], words[1]]), host.fingerprint,
-            estimator.fingerprint,
+            estimator.fingerprint, *_describe_hints(run),
         )
     return found
+
+
+def _describe_hints(run: RunContext) -> list[object]:
+    """Digests of the hints that were made elsewhere; empty: there are none."""
+    return [["hints", *(hints and hints.content for hints in run.hints)]] if run.hints else []
 
 
 def open_keyframes(
@@ -85,9 +90,11 @@ def open_keyframes(
     """The keyframes of these plans, in a folder of their own; one of version 0.1 is used on."""
     folder = run.workspace.folder(
         "keys", digest_keyframes(run, plans, host, estimator),
-        lambda: digest_former_keyframes(run, plans, host, estimator),
+        lambda: None if run.hints else digest_former_keyframes(run, plans, host, estimator),
     )
-    return KeyframeRun(folder, run.clip.frames, run.settings, host, estimator, run.progress)
+    return KeyframeRun(
+        folder, run.clip.frames, run.settings, host, estimator, run.progress, run.hints
+    )
 
 
 def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fresco.control import ControlUnit, list_units
 from fresco.errors import OutOfMemoryError, SettingsError
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
@@ -40,6 +41,7 @@ from fresco.run.external_keyframes import (
 )
 from fresco.run.flow_files import check_flow_files, use_flow_files
 from fresco.run.guide_folders import check_guides
+from fresco.run.hints import HintSource, check_hints
 from fresco.run.inputs import SourceWatch
 from fresco.run.keyframes import (
     find_translated,
@@ -90,6 +92,7 @@ def translate(
     source: Path, output: Path, settings: FrescoSettings, host_factory: HostFactory,
     progress: Progress, *, preview: int | None = None, workspace: Path | None = None,
     scans: Path | None = None, about: Mapping[str, Any] | None = None,
+    control: Sequence[ControlUnit] = (),
 ) -> RunResult:
     """Translate a video.
 
@@ -99,6 +102,7 @@ def translate(
         workspace: the folder of the run; None: beside the result.
         scans: folder where the source may have been scanned before, see `detect_keyframes`.
         about: options of the host besides the settings, for JSON; the result keeps them.
+        control: the host's ControlNet units, where they are not in the settings.
     """
     settings = _require_drawn(validated(settings))
     only_keys = preview is not None or not settings.propagation.enabled
@@ -113,6 +117,7 @@ def translate(
     mask = None if only_keys else check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
     guides = ((), ()) if only_keys else check_guides(clip, settings.propagation)
+    hints = check_hints(clip, control or list_units(settings.sampling))
     with open_run(clip, settings, output, progress, workspace) as run, \
             _clearing(output, *list_companions(output, settings.output)):
         written = clip.resized(choose_carried_size(clip, settings))
@@ -120,6 +125,7 @@ def translate(
             written, output, settings.output, run.workspace.root, run.watch.check,
             describe_settings(settings, about),
         )
+        _take_hints(run, *hints)
         with log_stage("model"):
             host = host_factory()
         use_flow_files(run, motion_files, choose_carried_size(clip, settings))
@@ -192,6 +198,7 @@ def retranslate_keyframe(
     source: Path, output: Path, settings: FrescoSettings, frame: int,
     host_factory: HostFactory, progress: Progress, *,
     seed: int | None = None, workspace: Path | None = None, scans: Path | None = None,
+    control: Sequence[ControlUnit] = (),
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
 
@@ -201,11 +208,14 @@ def retranslate_keyframe(
     Args:
         settings: as in the earlier run.
         seed: another seed for this keyframe; None: that of the settings.
+        control: as of `translate`.
     """
     settings = _require_drawn(validated(settings))
     clip = open_clip(source, settings)
     motion_files = check_flow_files(clip, settings.flow)
+    hints = check_hints(clip, control or list_units(settings.sampling))
     with open_run(clip, settings, output, progress, workspace) as run:
+        _take_hints(run, *hints)
         with log_stage("model"):
             host = host_factory()
         use_flow_files(run, motion_files)
@@ -322,6 +332,13 @@ def _plan_keyframes(
         notes += (f"{len(shots)} shots; the cuts are before frames {starts}.",)
     chosen = [number for plan in plans for number in plan.keyframes]
     return plans, (*notes, *find_unused_words(chosen, settings.sampling))
+
+
+def _take_hints(
+    run: RunContext, hints: tuple[HintSource | None, ...], notes: tuple[str, ...]
+) -> None:
+    run.hints = hints
+    run.notes += notes
 
 
 def _open_estimator(run: RunContext, device: str) -> FlowEstimator:

@@ -123,6 +123,20 @@ class Client:
             tuple(cast("list[str]", found["notes"])),
         )
 
+    def download_hint(
+        self, video: str, frame: int, unit: Mapping[str, object], target: str | Path, *,
+        settings: Settings | None = None,
+    ) -> Path:
+        """Save what a ControlNet unit shows its network of one frame: PNG.
+
+        Args:
+            video: id of an uploaded video.
+            unit: as in `controlnet` of `submit`.
+        """
+        return self._download("hint", Path(target), {
+            "video_id": video, "frame": frame, "unit": unit, "settings": settings or {},
+        })
+
     def submit(
         self, video: str, goal: str = "all", settings: Settings | None = None, *,
         host: Mapping[str, str] | None = None,
@@ -297,9 +311,14 @@ class Client:
         """What was logged while the job ran."""
         return str(self._get(f"jobs/{_part(job)}/log")["log"])
 
-    def _download(self, path: str, target: Path) -> Path:
+    def _download(
+        self, path: str, target: Path, body: Mapping[str, object] | None = None
+    ) -> Path:
         part = name_part(target, "part")
-        with self._send("GET", path, stream=True) as answer:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        method = "GET" if data is None else "POST"
+        with self._send(method, path, data=data, headers=headers, stream=True) as answer:
             try:
                 with part.open("wb") as file:
                     for block in _unbroken(answer.iter_content(_BLOCK)):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from fresco.errors import SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fresco.control import ControlUnit
     from fresco.guidance.ports import Host
-    from fresco.hosts.options import HostOptions
+    from fresco.hosts.options import HostOptions, Sliders
     from fresco.settings import FlowSettings, SamplingSettings
 
 
@@ -34,6 +38,10 @@ class Offer:
     """LoRA files by the names that prompts call them by."""
     styles: tuple[str, ...] = ()
     """Styles of prompts."""
+    control_units: int = 0
+    """ControlNet units of a job at most; 0: there is no ControlNet."""
+    control_sliders: Mapping[str, Sliders] = field(default_factory=dict)
+    """Numbers of ControlNet's preprocessors that have some, by the fields of a unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,11 @@ class Environment(Protocol):
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The model, for one job. Loads it when it is needed."""
+        ...
+
+    def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The hint [H, W, 3] RGB that a unit's preprocessor makes of a frame of that size. Raises
+        SettingsError naming what is not there."""
         ...
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:

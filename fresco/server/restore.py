@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from fresco.control import AUTO, NO_MODULE, ControlUnit, list_units
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.options import entries
 from fresco.run.embedded import read_result
 from fresco.server.ports import Offer
@@ -38,9 +39,18 @@ def restore_settings(path: Path, name: str, offer: Offer) -> Restored:
     """
     found = read_result(path, name)
     model = str(found.host.get("model") or found.settings.sampling.model)
+    # Of a run of the command line, the units are among the options.
+    own = [dataclasses.asdict(unit) for unit in list_units(found.settings.sampling)]
     settings, notes = _keep_offered(found.settings)
-    host, more = _choose_host({**found.host, "model": model}, offer)
+    host, more = _choose_host({"control": own, **found.host, "model": model}, offer)
     return Restored(settings, host, (*notes, *more))
+
+
+_TAKEN = frozenset(("sampling", name) for name in (
+    "model", "control", "control_model", "control_weight", "control_units", "canny_low",
+    "canny_high",
+))
+"""Options of the command line that are taken over as those of the host."""
 
 
 def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
@@ -51,7 +61,7 @@ def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
         value = getattr(group, entry.name)
         if not entry.option.instead or value == entry.default:
             continue
-        if entry.place != ("sampling", "model"):
+        if entry.place not in _TAKEN:
             notes.append(f"{entry.group}.{entry.name} was {value!r}: {entry.option.instead}.")
         group = dataclasses.replace(group, **{entry.name: entry.default})
         settings = dataclasses.replace(settings, **{entry.group: group})
@@ -75,7 +85,14 @@ def _choose_host(known: Mapping[str, Any], offer: Offer) -> tuple[HostOptions, l
         unit["model"] = choose("ControlNet", unit.get("model"), offer.control_models)
         if unit["model"]:
             unit["module"] = choose(
-                "Preprocessor", unit.get("module"), (*offer.control_modules, "none")) or "none"
+                "Preprocessor", unit.get("module"), (*offer.control_modules, NO_MODULE, AUTO)
+            ) or AUTO
+            if unit.get("hints"):
+                notes.append(
+                    f"The hints of ControlNet {unit['model']} came from {unit['hints']}, which "
+                    "the result does not hold; name their folder or video again."
+                )
+                continue
             units.append(_make_unit(unit, notes))
     return HostOptions(
         choose("host.model", known.get("model"), offer.models),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import WorkspaceError
+from fresco.errors import SettingsError, WorkspaceError
 from fresco.options import list_named_paths, require_paths
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
@@ -238,6 +238,14 @@ class Service:
         for path in list_named_paths(request.settings):
             if not self._is_sent(Path(path)):
                 self.environment.require_allowed(path)
+        for unit in request.host.control:
+            if unit.hints:
+                self.environment.require_allowed(unit.hints)
+                if not Path(unit.hints).expanduser().exists():
+                    raise SettingsError(
+                        f"control.hints is {unit.hints!r}, which does not exist on the server; "
+                        "check it."
+                    )
         request = draw_seeds(request)
         check_pattern(request.settings.output.name)
         check_limits(request, self.environment.limits)

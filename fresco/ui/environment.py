@@ -8,19 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from fresco import __version__
+from fresco.control import MOST_UNITS, ControlUnit, list_units, place_units
 from fresco.errors import FrescoError, HostError, SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import check_model, check_request, load_host, pick_device
+from fresco.hosts.diffusers.preprocessors import (
+    MODULES,
+    SLIDERS,
+    complete_units,
+    create_preprocessor,
+)
 from fresco.hosts.diffusers.schedulers import SCHEDULERS, find_scheduler
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.server.ports import Check, Limits, Offer, require_styles
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.ui.models import list_models
+from fresco.weights import is_offline
 
-_MODULES = ("canny", "hed", "depth")
-"""Preprocessors of the command line's ControlNet."""
 _KARRAS = "karras"
 _SCHEDULES = (_KARRAS, "leading", "linspace", "trailing")
 """Noise schedules: Karras' own, or where a scheduler's steps lie."""
@@ -96,7 +106,9 @@ class DiffusersEnvironment:
         return Offer(
             models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=_SCHEDULES,
             control_models=tuple(controls := self._list_controls()),
-            control_modules=_MODULES if controls else (),
+            control_modules=MODULES if controls else (),
+            control_units=MOST_UNITS if controls else 0,
+            control_sliders=SLIDERS if controls else {},
             loras=_list_loras(self._choices.sampling.lora_dir),
         )
 
@@ -118,30 +130,26 @@ class DiffusersEnvironment:
         scheduler = options.scheduler and _choose(
             "host.scheduler", options.scheduler, _SCHEDULES, "")
         find_scheduler(*_read_schedule(sampler, scheduler))
-        self._require_control(options.control)
+        control = tuple(map(self._resolve_unit, options.control))
         if options.upscaler:
             raise SettingsError(
                 f"host.upscaler is {options.upscaler!r}; fresco ui has none. Leave it empty: "
                 "keyframes are enlarged by Lanczos."
             )
-        return HostOptions(model, sampler, scheduler, options.control)
+        return HostOptions(model, sampler, scheduler, control)
 
-    def _require_control(self, units: Sequence[ControlUnit]) -> None:
-        if len(units) > 1:
-            raise SettingsError(
-                f"{len(units)} ControlNet units are chosen; fresco ui takes one. Set the others to "
-                "None."
-            )
-        for unit in units:
-            _choose("A ControlNet unit's model", unit.model, tuple(self._list_controls()),
-                    "start with --control-model FILE or --control-dir FOLDER")
-            _choose("A ControlNet unit's preprocessor", unit.module, _MODULES, "")
-            for name, value, whole in (("start", unit.start, 0), ("end", unit.end, 1)):
-                if value != whole:
-                    raise SettingsError(
-                        f"control.{name} is {value:g}; fresco ui lets a ControlNet act in all "
-                        f"steps. Set it to {whole}."
-                    )
+    def _resolve_unit(self, unit: ControlUnit) -> ControlUnit:
+        _choose("A ControlNet unit's model", unit.model, tuple(self._list_controls()),
+                "start with --control-model FILE or --control-dir FOLDER")
+        return complete_units([unit])[0]
+
+    def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """By the preprocessor, whose network is loaded for it; the ControlNet's is not needed."""
+        own = create_preprocessor(
+            self._resolve_unit(unit), torch.device(self._device),
+            offline=is_offline(self._choices.flow.offline),
+        )
+        return np.rint(own(frame[None])[0] * 255).astype(np.uint8)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         """The model, loaded anew where the one of the job before was another."""
@@ -162,14 +170,12 @@ class DiffusersEnvironment:
             sampling, model=self._list_models()[options.model], scheduler=scheduler,
             timesteps=timesteps, vae=own.vae, prediction=own.prediction,
             lora=own.lora, lora_dir=own.lora_dir, embeddings_dir=own.embeddings_dir,
-            device=own.device, dtype=own.dtype, control="none", control_model="",
+            device=own.device, dtype=own.dtype,
         )
-        for unit in options.control:
-            settings = dataclasses.replace(
-                settings, control=unit.module, control_weight=unit.weight,
-                control_model=self._list_controls()[unit.model],
-            )
-        return settings
+        controls = self._list_controls() if options.control else {}
+        return place_units(settings, [
+            dataclasses.replace(unit, model=controls[unit.model]) for unit in options.control
+        ])
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
         """There are none."""
@@ -278,7 +284,7 @@ def _key_of(settings: SamplingSettings) -> SamplingSettings:
     """All of the settings that a loaded model depends on, the rest as by default."""
     return SamplingSettings(
         model=settings.model, vae=settings.vae, prediction=settings.prediction,
-        control=settings.control,
+        control=settings.control, control_units=settings.control_units,
         control_model=settings.control_model, device=settings.device, dtype=settings.dtype,
         embeddings_dir=settings.embeddings_dir,
         canny_low=settings.canny_low, canny_high=settings.canny_high,
@@ -288,7 +294,8 @@ def _key_of(settings: SamplingSettings) -> SamplingSettings:
 def _describe_files(settings: SamplingSettings) -> str:
     """What tells whether the files of a model, and the LoRA files merged into it, are others."""
     loras = check_request(settings)
-    names = [settings.model, settings.vae, settings.control_model, *(str(x.path) for x in loras)]
+    names = [settings.model, settings.vae, *(unit.model for unit in list_units(settings)),
+             *(str(x.path) for x in loras)]
     states = []
     for name in filter(None, names):  # an empty one would be the folder at work
         path = Path(name).expanduser()

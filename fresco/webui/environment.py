@@ -9,17 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modules import launch_utils, sd_models, sd_samplers, shared
+import numpy as np
+from modules import launch_utils, scripts, sd_models, sd_samplers, shared
+from numpy.typing import NDArray
 
+from fresco.control import ControlUnit
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.options import HostOptions
 from fresco.hosts.webui.controlnet import (
     control_models,
     control_modules,
+    count_units,
     find_control,
+    list_sliders,
     resolve_unit,
 )
+from fresco.hosts.webui.hint import draw_hint
 from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
 from fresco.hosts.webui.prompts import add_styles, count_tokens, list_loras, list_styles
@@ -80,7 +86,11 @@ class WebuiEnvironment:
             samplers=tuple(_samplers()),
             schedulers=tuple(_schedulers()),
             control_models=control_models(),
-            control_modules=control_modules(),
+            control_modules=(modules := control_modules()),
+            control_units=count_units(scripts.scripts_img2img),
+            control_sliders={
+                name: found for name in modules if (found := list_sliders(name))
+            },
             loras=list_loras(),
             styles=list_styles(),
             upscalers=list_upscalers(),
@@ -94,8 +104,17 @@ class WebuiEnvironment:
         sampler = _one_of("sampler", options.sampler, offer.samplers)
         scheduler = _one_of("scheduler", options.scheduler, offer.schedulers)
         control = tuple(map(resolve_unit, options.control))
+        if control and len(control) > offer.control_units:
+            raise SettingsError(
+                f"{len(control)} ControlNet units are asked for, but this WebUI has "
+                f"{offer.control_units}. Its ControlNet settings say how many there are."
+            )
         upscaler = options.upscaler and _one_of("upscaler", options.upscaler, offer.upscalers)
         return HostOptions(model, sampler, scheduler, control, upscaler)
+
+    def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """By the WebUI's ControlNet."""
+        return draw_hint(unit, frame)
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
         """As the WebUI adds them to its own prompts."""

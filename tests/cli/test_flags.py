@@ -47,6 +47,8 @@ def other_value(entry: Any) -> tuple[list[str], Any]:
         return [flag, entry.option.choices[-1]], entry.option.choices[-1]
     if entry.name == "ranges":
         return [flag, "0-1 seed=4"], ("0-1 seed=4",)
+    if entry.name == "control_units":
+        return [flag, "canny model=c"], ("canny model=c",)
     if entry.type is tuple:
         return [flag, "a.pt:0.5", flag, "b.pt"], ("a.pt:0.5", "b.pt")
     if entry.type is dict:

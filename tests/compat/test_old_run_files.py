@@ -28,6 +28,7 @@ NEWER = {
     ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
     ("output", "name"), ("propagation", "resolution"), ("propagation", "guides"),
     ("propagation", "even_colours"), ("sampling", "ranges"),
+    ("sampling", "control_units"),
     ("flow", "path"), ("guidance", "consensus"),
     *(("mask", name) for name in ("source", "path", "invert", "feather")),
 }

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fresco.control import ControlUnit, list_units, place_units
 from fresco.errors import SettingsError
 from fresco.guidance.ports import Host
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.diffusers.preprocessors import SLIDERS, complete_units, create_preprocessor
+from fresco.hosts.options import HostOptions
 from fresco.options import from_dict
 from fresco.server.ports import Check, Limits, Offer, require_styles
 from fresco.settings import FlowSettings, FrescoSettings, SamplingSettings
@@ -73,7 +75,7 @@ class TinyEnvironment:
         """
         self.folder, self.limits, self.forbidden = folder, limits or Limits(), forbidden
         self.opened: list[HostOptions] = []
-        self._hosts: dict[tuple[str, str], DiffusersHost] = {}
+        self._hosts: dict[tuple[str, tuple[tuple[str, int], ...]], DiffusersHost] = {}
         for name, seed in MODELS.items():
             if not (folder / name / "model_index.json").exists():
                 build_tiny_pipeline(folder / name, seed)
@@ -87,7 +89,7 @@ class TinyEnvironment:
     def offer(self) -> Offer:
         return Offer(
             tuple(MODELS), SAMPLERS, (), (CONTROL, CANNY), ("none", "canny"), (BLOCKS,), LORAS,
-            tuple(STYLES),
+            tuple(STYLES), 3, SLIDERS,
         )
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
@@ -107,13 +109,19 @@ class TinyEnvironment:
         asked = [("model", model, offer.models), ("sampler", sampler, offer.samplers),
                  ("scheduler", options.scheduler, ("", *offer.schedulers)),
                  ("upscaler", options.upscaler, ("", *offer.upscalers))]
-        for unit in options.control:
+        control = complete_units(options.control)
+        for unit in control:
             asked += [("control.model", unit.model, offer.control_models),
                       ("control.module", unit.module, offer.control_modules)]
         for what, value, known in asked:
             if value not in known:
                 raise SettingsError(f"{what} is {value!r}; choose one of {', '.join(known)}.")
-        return dataclasses.replace(options, model=model, sampler=sampler)
+        return dataclasses.replace(options, model=model, sampler=sampler, control=control)
+
+    def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        (unit,) = self.resolve(HostOptions(control=(unit,))).control
+        own = create_preprocessor(unit, torch.device("cpu"), offline=True)
+        return np.rint(own(frame[None])[0] * 255).astype(np.uint8)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
         options = self.resolve(options)
@@ -122,19 +130,23 @@ class TinyEnvironment:
             "model": str(self.folder / options.model), "scheduler": options.sampler,
             "device": "cpu",
         }
-        for unit in options.control[:1]:
-            changes |= self._control(options.model, unit)
         settings = dataclasses.replace(sampling, **changes)
-        key = options.model, settings.control_model
+        if options.control:
+            folder = self._make_control(options.model)
+            settings = place_units(settings, [
+                dataclasses.replace(unit, model=str(folder)) for unit in options.control
+            ])
+        units = list_units(settings)
+        key = options.model, tuple((unit.module, unit.resolution) for unit in units)
         if key not in self._hosts:
             self._hosts[key] = load_host(settings, offline=True)
         loaded = self._hosts[key]
         kind = BlocksHost if options.upscaler else DiffusersHost
         return kind(
-            loaded._parts, settings, name=loaded.name, preprocessor=loaded._preprocessor
+            loaded._parts, settings, name=loaded.name, preprocessors=loaded._preprocessors
         )
 
-    def _control(self, model: str, unit: ControlUnit) -> dict[str, Any]:
+    def _make_control(self, model: str) -> Path:
         folder = self.folder / f"{CONTROL} for {model}"
         if not (folder / "config.json").exists():
             unet = diffusers.UNet2DConditionModel.from_pretrained(
@@ -146,8 +158,7 @@ class TinyEnvironment:
                 for block in control.controlnet_down_blocks:
                     torch.nn.init.normal_(block.weight, std=0.1)
             control.save_pretrained(folder)
-        return {"control": unit.module, "control_model": str(folder),
-                "control_weight": unit.weight}
+        return folder
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
         return dataclasses.replace(settings, offline=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +12,20 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
+from fresco.control import ControlUnit
 from fresco.errors import OutOfMemoryError
-from fresco.guidance.ports import Chunk, Rows
+from fresco.guidance.ports import Chunk, Rows, Step
 from fresco.hosts.devices import find_dtype
 from fresco.hosts.diffusers.conditioning import Conditioning
 from fresco.hosts.diffusers.unet import DiffusersUNet
 from fresco.memory import memory_errors
 
 log = logging.getLogger("fresco")
+
+
+_SOFTER = 0.825
+"""What each layer away from the middle keeps of a ControlNet's effect where the prompt counts more,
+and where the ControlNet acts on the prompt's side alone (ControlNet 1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +36,47 @@ class Control:
     """ControlNetModel."""
     hints: Tensor
     """[N, 3, H, W] in 0..1."""
-    weight: float
-    """Strength."""
+    unit: ControlUnit
+    """Strength, share of the steps, and mode."""
+
+    def acts(self, share: float) -> bool:
+        """Whether it acts after this share of the steps: its end is where another may begin."""
+        return self.unit.start <= share < self.unit.end
 
     def residuals(
-        self, inputs: Tensor, t: Tensor, conditioning: dict[str, Any], chunks: int
-    ) -> dict[str, Any]:
-        """What the network adds to the UNet's skips and to its middle."""
-        hints = self.hints.to(self.network.dtype).repeat(chunks, 1, 1, 1)
+        self, inputs: Tensor, t: Tensor, conditioning: dict[str, Any], chunks: Sequence[Chunk]
+    ) -> list[Tensor]:
+        """What the network adds to the UNet's skips, and last to its middle."""
+        hints = self.hints.to(self.network.dtype).repeat(len(chunks), 1, 1, 1)
         down, middle = self.network(
-            inputs, t, controlnet_cond=hints, conditioning_scale=self.weight, return_dict=False,
-            **conditioning,
+            inputs, t, controlnet_cond=hints, conditioning_scale=self.unit.weight,
+            return_dict=False, **conditioning,
         )
-        return {
-            "down_block_additional_residuals": down, "mid_block_additional_residual": middle,
-        }
+        every = [*down, middle]
+        if self.unit.control_mode == "balanced":
+            return every
+        last = len(every) - 1
+        every = [each * _SOFTER ** (last - place) for place, each in enumerate(every)]
+        return every if self.unit.control_mode == "prompt" else [
+            each * _weigh_rows(each, len(self.hints), chunks) for each in every
+        ]
+
+
+def _weigh_rows(like: Tensor, frames: int, chunks: Sequence[Chunk]) -> Tensor:
+    """[rows, 1, 1, 1]: 1 for rows of the prompt, 0 for those of the negative one."""
+    weights = [float(chunk == "positive") for chunk in chunks for _ in range(frames)]
+    return torch.tensor(weights, dtype=like.dtype, device=like.device)[:, None, None, None]
+
+
+def _add(units: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """The sum of what several ControlNets add, as the UNet takes it; nothing where there is none.
+    """
+    if not units:
+        return {}
+    *down, middle = (functools.reduce(torch.add, each) for each in zip(*units, strict=True))
+    return {
+        "down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle,
+    }
 
 
 class Denoiser:
@@ -50,7 +84,7 @@ class Denoiser:
 
     def __init__(
         self, adapter: DiffusersUNet, positive: Conditioning, negative: Conditioning, *,
-        scale: float, control: Control | None = None, one_call: bool = True,
+        scale: float, controls: Sequence[Control] = (), one_call: bool = True,
     ) -> None:
         """
         Args:
@@ -59,7 +93,8 @@ class Denoiser:
             one_call: start with all chunks in one call of the UNet; once memory runs out, each
                 has its own call, and the host passes that on to the next batch
         """
-        self._adapter, self._scale, self._control = adapter, scale, control
+        self._adapter, self._scale, self._controls = adapter, scale, tuple(controls)
+        self._share = 0.0
         self._conditioning: dict[Chunk, Conditioning] = {"positive": positive}
         self._scale_width: int = adapter.unet.config.get("time_cond_proj_dim") or 0
         if scale > 1 and not self._scale_width:
@@ -70,6 +105,10 @@ class Denoiser:
     def chunks(self) -> tuple[Chunk, ...]:
         """Chunks in the order of the rows; diffusers puts the negative one first."""
         return tuple(self._conditioning)
+
+    def begin_call(self, step: Step) -> None:
+        """The next call is that of this step; ControlNets begin and end by it."""
+        self._share = step.index / step.count
 
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Tensor, *, controlled: bool = True) -> Tensor:
@@ -101,9 +140,10 @@ class Denoiser:
         rows_of_chunks = [self._conditioning[chunk] for chunk in chunks]
         conditioning = Conditioning.concatenate(rows_of_chunks).arguments(dtype)
         with memory_errors(f"with a batch of {len(x)} frames"), self._adapter.calling(rows):
-            further: dict[str, Any] = {}
-            if controlled and self._control is not None:
-                further = self._control.residuals(inputs, t, conditioning, len(chunks))
+            further = _add([
+                control.residuals(inputs, t, conditioning, chunks) for control in self._controls
+                if controlled and control.acts(self._share)
+            ])
             if self._scale_width:
                 further["timestep_cond"] = embed_scale(self._scale, self._scale_width).to(
                     inputs

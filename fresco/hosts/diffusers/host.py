@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +16,11 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fresco.control import list_units, parse_unit
+from fresco.errors import HostError
 from fresco.guidance.ports import BatchCarry, BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.diffusers.denoiser import Control, Denoiser
-from fresco.hosts.diffusers.preprocessors import Preprocessor
+from fresco.hosts.diffusers.preprocessors import Preprocessor, complete_units
 from fresco.hosts.diffusers.sampling import (
     Sampling,
     capture_reference,
@@ -54,8 +57,8 @@ class ModelParts:
     """CLIPTokenizer."""
     schedule: Any
     """Configuration of the model's own scheduler."""
-    control: Any = None
-    """ControlNetModel, or None."""
+    controls: tuple[Any, ...] = ()
+    """ControlNetModel of each unit."""
     text_encoder_2: Any = None
     """SDXL's second one, CLIPTextModelWithProjection."""
     tokenizer_2: Any = None
@@ -65,7 +68,7 @@ class ModelParts:
 
     def networks(self) -> Iterable[Any]:
         """Every network that changes images."""
-        every = (self.unet, self.vae, self.text_encoder, self.control, self.text_encoder_2)
+        every = (self.unet, self.vae, self.text_encoder, *self.controls, self.text_encoder_2)
         return (network for network in every if network is not None)
 
 
@@ -91,7 +94,7 @@ def compute_fingerprint(
     options = {
         entry.name: used[entry.name] for entry in entries()
         if entry.name in used and entry.group == "sampling" and not entry.option.by_host
-    }
+    } | _describe_units(settings)
     return _hash_parts(parts, options, syntax, lambda tensor: (
         tensor.half() if tensor.dtype == torch.float32 else tensor
     ))
@@ -102,7 +105,15 @@ def compute_former_fingerprint(
 ) -> str:
     """The fingerprint as version 0.1 computed it."""
     options = {name: getattr(settings, name) for name in _FORMER_OPTIONS}
+    options |= _describe_units(settings)
     return _hash_parts(parts, options | {"device": device.type}, syntax, lambda tensor: tensor)
+
+
+def _describe_units(settings: SamplingSettings) -> dict[str, Any]:
+    """What is asked of further units, whose networks are hashed by their weights."""
+    units = complete_units([parse_unit(text) for text in settings.control_units])
+    told = [dataclasses.replace(unit, model="").describe() for unit in units]
+    return {"control_units": told} if told else {}
 
 
 def _hash_parts(
@@ -133,10 +144,15 @@ class DiffusersHost:
 
     def __init__(
         self, parts: ModelParts, settings: SamplingSettings, *, name: str,
-        preprocessor: Preprocessor | None = None,
+        preprocessors: Sequence[Preprocessor] = (),
     ) -> None:
+        """
+        Args:
+            preprocessors: of each unit of ControlNet.
+        """
         self._parts, self._settings, self._name = parts, settings, name
-        self._preprocessor = preprocessor
+        self._preprocessors = tuple(preprocessors)
+        self._units = complete_units(list_units(settings))
         self._device = torch.device(parts.unet.device)
         second = None if parts.text_encoder_2 is None else (parts.tokenizer_2, parts.text_encoder_2)
         self._text = PromptEncoder(
@@ -154,7 +170,7 @@ class DiffusersHost:
     def with_settings(self, settings: SamplingSettings) -> DiffusersHost:
         """The same networks under other options that load none."""
         return DiffusersHost(
-            self._parts, settings, name=self._name, preprocessor=self._preprocessor
+            self._parts, settings, name=self._name, preprocessors=self._preprocessors
         )
 
     @property
@@ -224,7 +240,8 @@ class DiffusersHost:
                 capture_reference(denoiser, guide, start, noise, last[0], level)
             latents = make_start_latents(scheduler, timesteps, start, noise)
             sampling = Sampling(
-                scheduler, timesteps, self._model_sigmas, denoiser, self._codec, generator
+                scheduler, timesteps, self._model_sigmas, denoiser, self._codec, generator,
+                denoiser.begin_call,
             )
             preview = LatentPreview(request.frames, start)
             stage.show(preview.draw)
@@ -233,19 +250,32 @@ class DiffusersHost:
         return BatchResult(to_pixels(self._codec.decode(latents)), carry)
 
     def _make_denoiser(self, request: BatchRequest) -> Denoiser:
-        settings = self._settings
-        control: Control | None = None
-        if self._parts.control is not None and self._preprocessor is not None:
-            hints = torch.from_numpy(self._preprocessor(request.frames)).to(self._device)
-            hints = rearrange(hints, "n h w c -> n c h w")
-            control = Control(self._parts.control, hints, settings.control_weight)
         height, width = request.frames.shape[1:3]
         positive = self._text.encode(request.prompts)
         negative = self._text.encode(request.negative_prompts, negative=True)
         return Denoiser(
             self._adapter, positive.sized(height, width), negative.sized(height, width),
-            scale=settings.guidance_scale, control=control, one_call=self._one_call,
+            scale=self._settings.guidance_scale, controls=self._make_controls(request),
+            one_call=self._one_call,
         )
+
+    def _make_controls(self, request: BatchRequest) -> list[Control]:
+        """The units with a hint for every frame."""
+        given = request.hints or (None,) * len(self._units)
+        made = []
+        for unit, network, preprocessor, own in zip(
+            self._units, self._parts.controls, self._preprocessors, given, strict=True
+        ):
+            if unit.hints and own is None:
+                raise HostError(f"There are no hints of {unit.hints}; this is a fault of the run.")
+            hints = preprocessor(request.frames if own is None else own)
+            hints = torch.from_numpy(hints).to(self._device)
+            made.append(Control(network, rearrange(hints, "n h w c -> n c h w"), unit))
+        return made
+
+    def draw_hint(self, unit: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The hint of a frame [H, W, 3] by the preprocessor of a unit."""
+        return np.rint(self._preprocessors[unit](frame[None])[0] * 255).astype(np.uint8)
 
     def _encode(self, frames: NDArray[np.uint8], seed: int) -> Tensor:
         """Latents of frames; a frame's latents do not depend on its company."""

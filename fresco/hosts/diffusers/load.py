@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import diffusers
 import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from fresco.control import ControlUnit, list_units
 from fresco.errors import HostError, WeightsError
 from fresco.hosts.checkpoint import require_size
 from fresco.hosts.detection import VAE, describe, name_family
@@ -22,7 +23,11 @@ from fresco.hosts.diffusers.host import DiffusersHost, ModelParts
 from fresco.hosts.diffusers.layout import rename_control_key
 from fresco.hosts.diffusers.lora import ChosenLora, choose_loras, merge_loras
 from fresco.hosts.diffusers.prediction import name_prediction
-from fresco.hosts.diffusers.preprocessors import Preprocessor, create_preprocessor
+from fresco.hosts.diffusers.preprocessors import (
+    Preprocessor,
+    complete_units,
+    create_preprocessor,
+)
 from fresco.hosts.diffusers.schedulers import (
     create_scheduler,
     find_scheduler,
@@ -62,7 +67,7 @@ _LIBRARY_ERRORS = (
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
     """The model of the settings as a host; `offline` never touches the network."""
     offline = is_offline(offline)
-    loras = check_request(settings)
+    loras, units = check_request(settings), complete_units(list_units(settings))
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     with _quiet():
@@ -79,11 +84,11 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
         merge_loras(
             loaded.unet, loaded.text_encoder, loras, text_encoder_2=loaded.text_encoder_2
         )
-        control, preprocessor = _load_control(settings, loaded, device, offline=offline)
+        controls, preprocessors = _load_controls(units, loaded, device, offline=offline)
     with memory_errors("while loading the model"):
         parts = ModelParts(
             loaded.unet, loaded.vae, loaded.text_encoder, loaded.tokenizer, loaded.schedule,
-            control, loaded.text_encoder_2, loaded.tokenizer_2, loaded.zero_empty,
+            controls, loaded.text_encoder_2, loaded.tokenizer_2, loaded.zero_empty,
         )
         for network in parts.networks():
             # Not network.to: diffusers logs a warning about layers that these networks lack.
@@ -91,12 +96,14 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
             network.eval().requires_grad_(False)
     name = f"diffusers: {Path(settings.model).name}"
     log.info("Loaded %s on %s as %s.", name, device, dtype)
-    return DiffusersHost(parts, settings, name=name, preprocessor=preprocessor)
+    return DiffusersHost(parts, settings, name=name, preprocessors=preprocessors)
 
 
 def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
     """Check a request before anything is loaded; answers its LoRA files."""
     check_syntax(settings)
+    for unit in complete_units(list_units(settings)):
+        _check_control_path(unit.model)
     find_scheduler(settings.scheduler, settings.timesteps)
     return choose_loras(settings)
 
@@ -416,13 +423,28 @@ def _refuse_missing(report: Mapping[str, Any], what: str) -> None:
         )
 
 
-def _load_control(
-    settings: SamplingSettings, loaded: LoadedParts, device: torch.device, *, offline: bool
-) -> tuple[Any, Preprocessor | None]:
-    """The ControlNet and its preprocessor, or (None, None)."""
-    if settings.control == "none":
-        return None, None
-    name = settings.control_model
+def _check_control_path(name: str) -> None:
+    """Refuse a ControlNet that is not there or is none, before any tensor is read."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        _refuse_other_kind(TensorFile(path))
+    elif not path.is_dir() and _is_path(path, name):
+        raise HostError(f"There is no ControlNet at {path}; check its path.")
+
+
+def _load_controls(
+    units: Sequence[ControlUnit], loaded: LoadedParts, device: torch.device, *, offline: bool
+) -> tuple[tuple[Any, ...], tuple[Preprocessor, ...]]:
+    """The ControlNet of each unit, and its preprocessor; a network is loaded once."""
+    networks: dict[str, Any] = {}
+    for unit in units:
+        if unit.model not in networks:
+            networks[unit.model] = _load_control(unit.model, loaded, offline=offline)
+    made = tuple(create_preprocessor(unit, device, offline=offline) for unit in units)
+    return tuple(networks[unit.model] for unit in units), made
+
+
+def _load_control(name: str, loaded: LoadedParts, *, offline: bool) -> Any:
     path = Path(name).expanduser()
     if path.is_file():
         control = _load_control_file(TensorFile(path), loaded.unet)
@@ -431,20 +453,24 @@ def _load_control(
             diffusers.ControlNetModel, name, f"ControlNet {name}", local=offline or path.is_dir()
         )
     _check_control(control, loaded.unet, name)
-    return control, create_preprocessor(settings, device, offline=offline)
+    return control
 
 
-def _load_control_file(file: TensorFile, unet: Any) -> Any:
-    """A ControlNet in one file, in the original layout or in that of diffusers."""
-    shapes, name = file.shapes, file.path.name
-    kind = describe(shapes)
+def _refuse_other_kind(file: TensorFile) -> None:
+    kind, name = describe(file.shapes), file.path.name
     if kind != "a ControlNet":
         raise HostError(f"control_model {name} is {kind}; give a ControlNet.")
-    if "difference" in shapes:
+    if "difference" in file.shapes:
         raise HostError(
             f"control_model {name} holds the difference of a ControlNet to its model; give a whole "
             "one."
         )
+
+
+def _load_control_file(file: TensorFile, unet: Any) -> Any:
+    """A ControlNet in one file, in the original layout or in that of diffusers."""
+    _refuse_other_kind(file)
+    shapes, name = file.shapes, file.path.name
     cross = [key for key in shapes if key.endswith("attn2.to_k.weight")]
     wanted = unet.config.cross_attention_dim
     if cross and (theirs := require_size(file, cross[0], 1)) != wanted:

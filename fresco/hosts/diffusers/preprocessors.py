@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fresco.errors import HostError
+from fresco.control import NO_MODULE, OWN, ControlUnit
+from fresco.errors import HostError, SettingsError
 from fresco.hosts.diffusers.hed import HedNetwork
+from fresco.hosts.options import Slider, Sliders, check_thresholds, complete_unit
 from fresco.memory import memory_errors
-from fresco.settings import SamplingSettings
 from fresco.weights import load_state, weights_folder
 
 _HED_FILE = "ControlNetHED.pth"
@@ -39,13 +40,21 @@ class Preprocessor(Protocol):
 class Canny:
     """Edges by Canny's detector; white on black."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: float, high: float) -> None:
         self._low, self._high = low, high
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[N, H, W, 3] RGB uint8 -> [N, H, W, 3] of 0 and 1."""
         edges = [cv2.Canny(frame, self._low, self._high) for frame in frames]
         return np.repeat(np.stack(edges)[..., None], 3, axis=-1).astype(np.float32) / 255
+
+
+class Plain:
+    """The frames themselves."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[N, H, W, 3] RGB uint8 -> the same in 0..1."""
+        return frames.astype(np.float32) / 255
 
 
 class SoftEdges:
@@ -94,15 +103,75 @@ def _run_each(
     return np.repeat(np.stack(hints)[..., None], 3, axis=-1).astype(np.float32)
 
 
+MODULES = (NO_MODULE, "canny", "hed", "depth")
+"""Preprocessors that need no further package."""
+SLIDERS: Mapping[str, Sliders] = {"canny": {
+    "threshold_a": Slider("Lower threshold", 0, 255, 50),
+    "threshold_b": Slider("Upper threshold", 0, 255, 100),
+}}
+"""Numbers of those that have some."""
+
+
+def complete_units(units: Sequence[ControlUnit]) -> tuple[ControlUnit, ...]:
+    """The units with their preprocessors chosen; SettingsError for what is not to be had here."""
+    return tuple(_complete(unit) for unit in units)
+
+
+def _complete(unit: ControlUnit) -> ControlUnit:
+    unit = complete_unit(unit, MODULES)
+    if unit.module not in MODULES:
+        raise SettingsError(
+            f"The preprocessor of ControlNet {unit.model} is {unit.module!r}, which needs packages "
+            f"that FRESCO does not bring; choose one of {', '.join(MODULES)}, or make the hints "
+            "elsewhere and give their folder or video as hints."
+        )
+    return check_thresholds(unit, SLIDERS.get(unit.module, {}))
+
+
 def create_preprocessor(
-    settings: SamplingSettings, device: torch.device, *, offline: bool
+    unit: ControlUnit, device: torch.device, *, offline: bool
 ) -> Preprocessor:
-    """The preprocessor of the option, its network on the device."""
-    if settings.control == "canny":
-        return Canny(settings.canny_low, settings.canny_high)
-    if settings.control == "hed":
+    """The preprocessor of a completed unit, its network on the device."""
+    own = _create(unit, device, offline=offline)
+    return Resized(own, unit.resolution) if unit.resolution else own
+
+
+def _create(unit: ControlUnit, device: torch.device, *, offline: bool) -> Preprocessor:
+    if unit.module == NO_MODULE:
+        return Plain()
+    if unit.module == "canny":
+        return Canny(*(
+            slider.usual if (value := getattr(unit, name)) == OWN else value
+            for name, slider in SLIDERS["canny"].items()
+        ))
+    if unit.module == "hed":
         return SoftEdges(_load_hed(offline=offline).to(device))
     return Depth(_load_depth(offline=offline).to(device))
+
+
+class Resized:
+    """Another preprocessor, which sees the frames at another size."""
+
+    def __init__(self, own: Preprocessor, resolution: int) -> None:
+        """
+        Args:
+            resolution: short side of what it sees, in pixels.
+        """
+        self._own, self._resolution = own, resolution
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3] in 0..1."""
+        height, width = frames.shape[1:3]
+        scale = self._resolution / min(height, width)
+        seen = max(1, round(width * scale)), max(1, round(height * scale))
+        hints = self._own(_scale(frames, seen))
+        return _scale(hints, (width, height))
+
+
+def _scale(images: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """[N, H, W, 3] at a size (width, height)."""
+    kind = cv2.INTER_AREA if size[0] < images.shape[2] else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(image, size, interpolation=kind) for image in images])
 
 
 def _load_hed(*, offline: bool) -> HedNetwork:
@@ -126,8 +195,8 @@ def _fetch_hed(wanted: Path, *, offline: bool) -> Path:
         return Path(hf_hub_download(_HED_HUB, _HED_FILE, local_files_only=offline))
     except (OSError, ValueError) as error:
         raise HostError(
-            f"control is 'hed', but its network {_HED_FILE} (of {_HED_HUB}) is not at {wanted}; "
-            "put it there, or use canny."
+            f"A ControlNet unit's preprocessor is 'hed', but its network {_HED_FILE} (of "
+            f"{_HED_HUB}) is not at {wanted}; put it there, or use canny."
         ) from error
 
 
@@ -142,7 +211,7 @@ def _load_depth(*, offline: bool) -> Any:
         )
     except (OSError, ValueError, ImportError) as error:
         raise HostError(
-            f"control is 'depth', but its network {_DEPTH_HUB} is not in {folder}; put its files "
-            "there, or use canny."
+            f"A ControlNet unit's preprocessor is 'depth', but its network {_DEPTH_HUB} is not in "
+            f"{folder}; put its files there, or use canny."
         ) from error
     return network.eval().requires_grad_(False)

@@ -66,6 +66,8 @@ class Sampling:
     """For background smoothing."""
     generator: torch.Generator
     """Source of the noise that the scheduler adds."""
+    begin_call: Callable[[Step], None] = lambda step: None
+    """Hears of each model call before it."""
 
     def run(
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage,
@@ -86,6 +88,7 @@ class Sampling:
             step = Step(index, len(sigmas), sigma)
             if guide is not None:
                 guide.step(step)
+            self.begin_call(step)
             x = self.scheduler.scale_model_input(latents, t)
             output = self.predict(x, times[index])
             _check_finite(output, step)

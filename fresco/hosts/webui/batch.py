@@ -28,6 +28,7 @@ _LATENT_SCALE = 8
 def guided_batch(
     p: Any, opened: HostModel, guide: SamplingGuide, frames: NDArray[np.uint8], seed: int,
     carry: BatchCarry | None, masks: NDArray[np.uint8] | None = None,
+    hints: Sequence[NDArray[np.uint8] | None] = (),
 ) -> Iterator[BatchSampling]:
     """Within: the sampler of a call samples its batch guided; ControlNet has a hint for each frame.
 
@@ -35,9 +36,10 @@ def guided_batch(
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
         carry: from the batch before.
         masks: [N, H, W, 3] of inpainting, as they are resized; white is painted.
+        hints: of ControlNet's units, as in `BatchRequest`.
     """
     work = BatchSampling(opened, p.sampler, guide, p.init_latent, seed, carry)
-    with per_frame_hints(p, frames, masks), \
+    with per_frame_hints(p, frames, masks, hints), \
             opened.sampling(p, smooths=guide.wants_smoothing), \
             opened.unet.installed(guide), work.installed():
         yield work

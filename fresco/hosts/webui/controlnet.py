@@ -4,6 +4,7 @@ have built in, or none. Its lists, its units of a job, and a hint for each frame
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fresco.control import OWN, ControlUnit
 from fresco.errors import HostError, SettingsError
-from fresco.hosts.options import ControlUnit
+from fresco.hosts.options import Sliders, check_thresholds, complete_unit
 from fresco.hosts.webui.controlnet_builtin import BuiltinControl
 from fresco.hosts.webui.controlnet_extension import ExtensionControl
 
@@ -26,6 +28,10 @@ _OWN_IMAGE = (
 )
 """Beginnings of the names of preprocessors that take their look from one image, in small letters.
 """
+
+
+Given = Sequence[Sequence[Image.Image] | None]
+"""Images for each unit in place of the frames; None: the frames. Empty: these for all units."""
 
 
 class HostControl(Protocol):
@@ -52,13 +58,29 @@ class HostControl(Protocol):
         ...
 
     def hinted(
-        self, script: Any, p: Any, frames: Sequence[Image.Image], masks: Sequence[Image.Image]
+        self, script: Any, p: Any, frames: Sequence[Image.Image], masks: Sequence[Image.Image],
+        given: Given = (),
     ) -> AbstractContextManager[None]:
         """Within: every unit of a call that is on and has no image sees each frame's hint.
 
         Args:
             frames: of this batch, as they are encoded.
             masks: of inpainting, one for each frame, or none; white is painted.
+            given: hints of the units, made elsewhere.
+        """
+        ...
+
+    def list_sliders(self, module: str) -> Sliders:
+        """Numbers of a preprocessor."""
+        ...
+
+    def draw_hint(
+        self, script: Any, fields: dict[str, Any], frame: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """The hint of a frame [H, W, 3].
+
+        Args:
+            fields: of the unit, as a program sends them.
         """
         ...
 
@@ -92,9 +114,17 @@ def control_modules() -> tuple[str, ...]:
 
 def resolve_unit(unit: ControlUnit) -> ControlUnit:
     """A job's unit with model and preprocessor as this WebUI names them."""
-    model = _find_model(unit.model, control_models())
-    module = _find_module(unit.module, control_modules())
-    return ControlUnit(model, module, unit.weight, unit.start, unit.end)
+    modules = control_modules()
+    unit = dataclasses.replace(unit, model=_find_model(unit.model, control_models()))
+    unit = complete_unit(unit, modules)
+    unit = dataclasses.replace(unit, module=_find_module(unit.module, modules))
+    return check_thresholds(unit, list_sliders(unit.module))
+
+
+def list_sliders(module: str) -> Sliders:
+    """Numbers of a preprocessor."""
+    control = find_control()
+    return control.list_sliders(module) if control else {}
 
 
 def _find_model(asked: str, known: Sequence[str]) -> str:
@@ -112,6 +142,13 @@ def _find_module(asked: str, known: Sequence[str]) -> str:
         return asked
     if asked.lower() == _NO_MODULE and known and known[0].lower() == _NO_MODULE:
         return known[0]
+    if asked.lower().startswith(_OWN_IMAGE):
+        raise SettingsError(
+            f"A ControlNet unit's preprocessor is {asked!r}, which takes the look of one image and "
+            "cannot follow the frames: IP-Adapter makes no hint of a frame, and reference units "
+            "replace the very attention that FRESCO guides. Choose another; in img2img a unit "
+            "with an image of its own acts on all frames alike."
+        )
     raise SettingsError(
         f"A ControlNet unit's preprocessor is {asked!r}; choose one of {', '.join(known)}."
     )
@@ -124,14 +161,7 @@ def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUni
     Args:
         scripts: the WebUI's script runner
     """
-    found = _list_controlnets(scripts)
-    if not found:
-        raise SettingsError(
-            "ControlNet is not installed in this WebUI; install sd-webui-controlnet, or leave its "
-            "units out."
-        )
-    _require_one(found)
-    (script,) = found
+    script = require_control(scripts)
     room = script.args_to - script.args_from
     if len(control) > room:
         raise SettingsError(
@@ -139,22 +169,70 @@ def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUni
             "ControlNet settings say how many there are."
         )
     for position, unit in enumerate(control):
-        arguments[script.args_from + position] = {
-            "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
-            "guidance_start": unit.start, "guidance_end": unit.end, "pixel_perfect": True,
-            "save_detected_map": False,
-        }
+        arguments[script.args_from + position] = list_fields(unit)
+
+
+def require_control(scripts: Any) -> Any:
+    """The script of ControlNet; an error where there is none, or several.
+
+    Args:
+        scripts: the WebUI's script runner
+    """
+    found = _list_controlnets(scripts)
+    if not found:
+        raise SettingsError(
+            "ControlNet is not installed in this WebUI; install sd-webui-controlnet, or leave its "
+            "units out."
+        )
+    _require_one(found)
+    return found[0]
+
+
+def count_units(scripts: Any) -> int:
+    """Units that the WebUI's ControlNet has, as its settings say; 0: there is none.
+
+    Args:
+        scripts: the WebUI's script runner
+    """
+    found = _list_controlnets(scripts)
+    return (found[0].args_to or 0) - (found[0].args_from or 0) if found else 0
+
+
+_MODES = {"prompt": "My prompt is more important", "control": "ControlNet is more important"}
+_RESIZES = {"stretch": "Just Resize", "fill": "Resize and Fill"}
+"""Words of ControlNet for what is not its usual way."""
+
+
+def list_fields(unit: ControlUnit) -> dict[str, Any]:
+    """A resolved unit by ControlNet's own fields, as a program sends them."""
+    fields: dict[str, Any] = {
+        "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
+        "guidance_start": unit.start, "guidance_end": unit.end,
+        "pixel_perfect": not unit.resolution, "save_detected_map": False,
+    }
+    for name, value in (("threshold_a", unit.threshold_a), ("threshold_b", unit.threshold_b)):
+        if value != OWN:
+            fields[name] = value
+    if unit.resolution:
+        fields["processor_res"] = unit.resolution
+    if unit.control_mode in _MODES:
+        fields["control_mode"] = _MODES[unit.control_mode]
+    if unit.resize_mode in _RESIZES:
+        fields["resize_mode"] = _RESIZES[unit.resize_mode]
+    return fields
 
 
 @contextmanager
 def per_frame_hints(
-    p: Any, frames: NDArray[np.uint8], masks: NDArray[np.uint8] | None = None
+    p: Any, frames: NDArray[np.uint8], masks: NDArray[np.uint8] | None = None,
+    hints: Sequence[NDArray[np.uint8] | None] = (),
 ) -> Iterator[None]:
     """Within: every ControlNet unit that is on and has no image sees each frame's hint.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
         masks: [N, H, W, 3] of inpainting, white is painted; None: nothing is inpainted.
+        hints: of each unit, made elsewhere, as in `BatchRequest`.
     """
     scripts = [one for one in _list_controlnets(p.scripts) if _is_used(one, p.script_args)]
     if not scripts:
@@ -164,7 +242,8 @@ def per_frame_hints(
     (script,) = scripts
     images = [Image.fromarray(frame) for frame in frames]
     shown = [Image.fromarray(mask).convert("L") for mask in masks] if masks is not None else []
-    with _adapter(script).hinted(script, p, images, shown):
+    given = [None if own is None else [Image.fromarray(hint) for hint in own] for own in hints]
+    with find_adapter(script).hinted(script, p, images, shown, given):
         yield
 
 
@@ -204,7 +283,8 @@ def _find_adapter(script: Any) -> HostControl | None:
     return next((control for kind in _KINDS if (control := kind()).knows(script)), None)
 
 
-def _adapter(script: Any) -> HostControl:
+def find_adapter(script: Any) -> HostControl:
+    """What knows a script of ControlNet; HostError where nothing does."""
     if control := _find_adapter(script):
         return control
     raise HostError(

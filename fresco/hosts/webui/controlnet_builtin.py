@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 from fresco.errors import HostError
+from fresco.hosts.options import Slider, Sliders
 from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.controlnet_start import changed_values, started
 
@@ -60,6 +63,51 @@ class BuiltinControl:
             if not _acts_beyond_hints(lists.get_preprocessor(name))
         ]
 
+    def list_sliders(self, module: str) -> Sliders:
+        """Of its preprocessor."""
+        preprocessor = importlib.import_module("lib_controlnet.global_state").get_preprocessor(
+            module
+        )
+        found = {
+            name: getattr(getattr(preprocessor, f"slider_{number}", None),
+                          "gradio_update_kwargs", {})
+            for number, name in ((1, "threshold_a"), (2, "threshold_b"))
+        }
+        return {
+            name: Slider(str(each["label"]), float(each["minimum"]), float(each["maximum"]),
+                         float(each["value"]))
+            for name, each in found.items() if each.get("visible")
+        }
+
+    def draw_hint(
+        self, script: Any, fields: dict[str, Any], frame: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """See `HostControl`."""
+        height, width = frame.shape[:2]
+        public = importlib.import_module("lib_controlnet.external_code")
+        utils = importlib.import_module("lib_controlnet.utils")
+        unit = public.ControlNetUnit.from_dict(fields)
+        script.bound_check_params(unit)
+        mode = public.resize_mode_from_value(unit.resize_mode)
+        if unit.pixel_perfect:
+            unit.processor_res = public.pixel_perfect_resolution(
+                frame, target_H=height, target_W=width, resize_mode=mode
+            )
+        preprocessor = importlib.import_module("lib_controlnet.global_state").get_preprocessor(
+            unit.module
+        )
+        hint = preprocessor(
+            input_image=frame, input_mask=None, resolution=unit.processor_res,
+            slider_1=unit.threshold_a, slider_2=unit.threshold_b,
+        )
+        if not isinstance(hint, np.ndarray) or hint.ndim != 3:
+            raise HostError(
+                f"ControlNet's preprocessor {unit.module} makes no image of a frame; choose "
+                "another."
+            )
+        fitted = utils.crop_and_resize_image(hint, mode, height, width)
+        return np.ascontiguousarray(fitted[..., :3]).astype(np.uint8)
+
     def knows(self, script: Any) -> bool:
         """By the methods that are used here."""
         return all(callable(getattr(script, name, None)) for name in _METHODS)
@@ -69,7 +117,8 @@ class BuiltinControl:
 
     @contextmanager
     def hinted(
-        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]
+        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image],
+        given: Sequence[Sequence[Image] | None] = (),
     ) -> Iterator[None]:
         """See `HostControl`."""
         units = () if getattr(p, "control_net_disabled", False) else script.get_enabled_units(
@@ -79,8 +128,9 @@ class BuiltinControl:
             yield
             return
         with ExitStack() as stack:
-            for unit, made in zip(units, _started_units(script, units), strict=True):
-                rows = _rows_of(script, p, unit, made, frames, masks)
+            for place, made in enumerate(_started_units(script, units)):
+                shown = (given[place] if given else None) or frames
+                rows = _rows_of(script, p, units[place], made, shown, masks)
                 stack.enter_context(changed_values(made, **rows))
             # reForge takes a part of the hints by the number of the iteration: this batch's are
             # all that there are.

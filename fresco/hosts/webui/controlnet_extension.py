@@ -6,9 +6,11 @@ import copy
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from PIL import ImageFilter, ImageOps
@@ -16,6 +18,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from fresco.errors import HostError
+from fresco.hosts.options import Slider, Sliders
 from fresco.hosts.webui.controlnet_start import changed_values
 
 _ACTING = ("colorfix", "inpaint_only", "recolor")
@@ -52,6 +55,38 @@ class ExtensionControl:
         return [name for name in public.get_modules() if not _acts_beyond_hints(name)] \
             if public else ()
 
+    def list_sliders(self, module: str) -> Sliders:
+        """Of its preprocessor; none where this version does not tell."""
+        try:
+            known = importlib.import_module("scripts.supported_preprocessor")
+        except ImportError:
+            return {}
+        preprocessor = known.Preprocessor.get_preprocessor(module)
+        found = {name: getattr(preprocessor, f"slider_{number}", None)
+                 for number, name in ((1, "threshold_a"), (2, "threshold_b"))}
+        return {
+            name: Slider(str(each.label), float(each.minimum), float(each.maximum),
+                         float(each.value))
+            for name, each in found.items() if each is not None and each.visible
+        }
+
+    def draw_hint(
+        self, script: Any, fields: dict[str, Any], frame: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """See `HostControl`."""
+        height, width = frame.shape[:2]
+        unit = _find_public().ControlNetUnit(**fields)
+        external = importlib.import_module("scripts.external_code")
+        if unit.pixel_perfect:
+            unit.processor_res = external.pixel_perfect_resolution(
+                frame, target_H=height, target_W=width,
+                resize_mode=external.resize_mode_from_value(unit.resize_mode),
+            )
+        size = SimpleNamespace(height=height, width=width)
+        shown = _as_input(unit, size, PIL.Image.fromarray(frame), None)
+        hint = _hint(script, unit, shown, size)[0].float().clamp(0, 1).mul(255).round().byte()
+        return np.ascontiguousarray(hint.permute(1, 2, 0).cpu().numpy())
+
     def knows(self, script: Any) -> bool:
         """By the attributes that are used here."""
         return hasattr(script, "enabled_units") and hasattr(script, "latest_network")
@@ -64,16 +99,18 @@ class ExtensionControl:
 
     @contextmanager
     def hinted(
-        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image]
+        self, script: Any, p: Any, frames: Sequence[Image], masks: Sequence[Image],
+        given: Sequence[Sequence[Image] | None] = (),
     ) -> Iterator[None]:
         """See `HostControl`."""
         with ExitStack() as stack:
-            for unit, parameters in _started_units(script):
+            for place, (unit, parameters) in enumerate(_started_units(script)):
                 if _has_image(unit):
                     continue
                 _require_following(unit, parameters)
-                given = [_as_input(unit, p, *pair) for pair in _pair(frames, masks)]
-                hints = torch.cat([_hint(script, unit, image, p) for image in given])
+                shown = (given[place] if given else None) or frames
+                inputs = [_as_input(unit, p, *pair) for pair in _pair(shown, masks)]
+                hints = torch.cat([_hint(script, unit, image, p) for image in inputs])
                 network = _PerFrame(parameters.control_model, hints)
                 stack.enter_context(changed_values(parameters, control_model=network))
             yield

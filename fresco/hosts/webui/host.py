@@ -174,7 +174,7 @@ class WebuiHost:
                 net.name for net in getattr(shared, "loaded_hypernetworks", None) or ()
             ],
             "sampler": [self._options.sampler, self._options.scheduler],
-            "control": [repr(unit) for unit in self._options.control],
+            "control": [unit.describe() for unit in self._options.control],
             "sampling": [sampling.steps, sampling.strength, sampling.guidance_scale, sampling.seed],
             "types": [str(devices.dtype_unet), str(devices.dtype_vae), str(shared.device)],
         }
@@ -274,11 +274,11 @@ class _BatchCall:
             p, frames = self._p, self._request.frames
             with self._counter.counting(p.sampler):
                 if self._guide is None:
-                    with per_frame_hints(p, frames):
+                    with per_frame_hints(p, frames, hints=self._request.hints):
                         return previous(*args, **kwargs)
                 with guided_batch(
                     p, self._open_model(p.sd_model), self._guide, frames, self._seed,
-                    self._request.carry,
+                    self._request.carry, hints=self._request.hints,
                 ) as work:
                     result = previous(*args, **kwargs)
                 _heed_interruption()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -108,15 +108,25 @@ def nested(model: type[ApiModel]) -> Any:
 
 
 def choice(kind: type[Goal]) -> Any:
-    """Type of one of some words."""
+    """Type of one of an enumeration."""
     words = [each.value for each in kind]
 
     def check(value: object) -> Goal:
-        if not isinstance(value, str) or value not in words:
-            raise WrongValueError(f" is {value!r}; choose one of {', '.join(words)}.")
-        return kind(value)
+        return kind(read_word(value, words))
 
     return checked(check, {"type": "string", "enum": words})
+
+
+def one_of(words: Sequence[str]) -> Any:
+    """Type of one of some words."""
+    return checked(partial(read_word, words=words), {"type": "string", "enum": list(words)})
+
+
+def read_word(value: object, words: Sequence[str]) -> str:
+    """One of some words."""
+    if not isinstance(value, str) or value not in words:
+        raise WrongValueError(f" is {value!r}; choose one of {', '.join(words)}.")
+    return value
 
 
 def read_object(model: type[_M], values: object) -> _M:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from fresco.control import AUTO, CONTROL_MODES, MOST_UNITS, OWN, RESIZE_MODES, ControlUnit
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit
 from fresco.options import Entry, check_pairs, check_value, entries
 from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse_keys
 from fresco.planning.prompts import list_prompts, refuse_composed
@@ -26,6 +26,7 @@ from fresco.server.api.fields import (
     encoded,
     nested,
     number,
+    one_of,
     read_item,
     read_letters,
     read_object,
@@ -52,7 +53,6 @@ _KEYS = re.compile(
     r"(?:\s*key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII
 )
 """Keyframes themselves; any other text may name a file of the server."""
-_MOST_UNITS = 16
 _MOST_JOBS = 1000
 _MOST_STYLES = 100
 _MOST_FRAMES = 10**9
@@ -88,10 +88,30 @@ class ControlNetUnitBody(ApiModel):
     """A ControlNet unit; each keyframe gives its own hint."""
 
     model: text() = Field(..., description="One of `control_models` in GET /fresco/models.")
-    module: text() = Field("none", description="Preprocessor: one of `control_modules` there.")
+    module: text() = Field(
+        AUTO, description="Preprocessor: one of `control_modules` there; auto: by the model's name."
+    )
     weight: number(0, 2) = Field(1, description="Strength.")
-    start: number(0, 1) = Field(0, description="Share of the schedule where it begins.")
-    end: number(0, 1) = Field(1, description="Share of the schedule where it ends.")
+    start: number(0, 1) = Field(0, description="Share of the steps where it begins.")
+    end: number(0, 1) = Field(1, description="Share of the steps where it ends.")
+    threshold_a: number(OWN, 100_000) = Field(
+        OWN, description="First number of the preprocessor, see `control_sliders` there; -1: its "
+        "own."
+    )
+    threshold_b: number(OWN, 100_000) = Field(OWN, description="Its second number; -1: its own.")
+    resolution: whole(0, 4096) = Field(
+        0, description="Short side of the frames that the preprocessor sees; 0: as they are."
+    )
+    control_mode: one_of(CONTROL_MODES) = Field(
+        "balanced", description="prompt: the prompt counts more; control: the ControlNet does."
+    )
+    resize_mode: one_of(RESIZE_MODES) = Field(
+        "crop", description="How a hint of other proportions comes to the frames' size."
+    )
+    hints: text(_PATH) = Field(
+        "", description="Folder or video on the server with a hint for every frame, made "
+        "elsewhere, instead of a preprocessor."
+    )
 
 
 class NamedImageBody(ApiModel):
@@ -113,9 +133,14 @@ class ExternalKeyframes:
     """Or a folder on the server."""
 
 
-def _read_units(value: object) -> tuple[ControlUnit, ...]:
-    if not isinstance(value, list) or len(value) > _MOST_UNITS:
-        raise WrongValueError(f" is {value!r}; give a list of at most {_MOST_UNITS} units.")
+def _read_unit(value: object) -> ControlUnit:
+    return ControlUnit(**list_given(read_object(ControlNetUnitBody, value)))
+
+
+def read_units(value: object) -> tuple[ControlUnit, ...]:
+    """Units of ControlNet from a list of objects; WrongValueError names what is wrong."""
+    if not isinstance(value, list) or len(value) > MOST_UNITS:
+        raise WrongValueError(f" is {value!r}; give a list of at most {MOST_UNITS} units.")
     return tuple(
         ControlUnit(**list_given(read_item(ControlNetUnitBody, place, item)))
         for place, item in enumerate(value)
@@ -290,8 +315,8 @@ class ResumeBody(ApiModel):
     host: nested(HostBody) = Field(
         None, description="What the model and its sampling need beyond the settings."
     )
-    controlnet: checked(_read_units, {
-        "type": "array", "items": make_schema(ControlNetUnitBody), "maxItems": _MOST_UNITS,
+    controlnet: checked(read_units, {
+        "type": "array", "items": make_schema(ControlNetUnitBody), "maxItems": MOST_UNITS,
     }) = Field(None, description="ControlNet units; each keyframe gives its own hint.")
     keyframes: checked(_read_keyframes, {"anyOf": [
         {"type": "object", "additionalProperties": {"type": "string"}},
@@ -326,6 +351,16 @@ class ResumeBody(ApiModel):
         None, description="Address that gets a POST when the job ends: one of `webhooks` of "
         "the limits in GET /fresco/version, or below one."
     )
+
+
+class HintBody(VideoBody):
+    """The body of POST /fresco/hint."""
+
+    frame: whole(0, _MOST_FRAMES) = Field(..., description="Number of the frame.")
+    unit: checked(_read_unit, make_schema(ControlNetUnitBody)) = Field(
+        ..., description="A unit as in `controlnet` of a job."
+    )
+    settings: nested(SettingsBody) = Field(None, description=_ABOUT_SETTINGS)
 
 
 class KeyframeBody(ApiModel):

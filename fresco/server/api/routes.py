@@ -91,6 +91,7 @@ def _add_routes_with_body(router: APIRouter, parts: _Parts, service: Service) ->
         ("/videos", videos.add, take_upload, "multipart/form-data", upload.SCHEMA),
         ("/settings", server.settings, take_upload, "multipart/form-data", upload.RESULT_SCHEMA),
         ("/keyframes", videos.keyframes, take_json, plain, make_schema(models.DetectionBody)),
+        ("/hint", videos.hint, take_json, plain, make_schema(models.HintBody)),
         ("/jobs", jobs.submit, take_json, plain, make_schema(models.JobBody)),
         ("/jobs/{job}/resume", jobs.resume, take_json_of_job, plain,
          make_schema(models.ResumeBody)),
@@ -103,7 +104,7 @@ def _add_routes_with_body(router: APIRouter, parts: _Parts, service: Service) ->
         ("/jobs/{job}/keyframes/{number}", jobs.retouch, take_keyframe, plain,
          make_schema(models.KeyframeBody)),
     ):
-        lane = lanes.detections if path == "/keyframes" else (
+        lane = lanes.detections if path in ("/keyframes", "/hint") else (
             lanes.uploads if take is take_upload else lanes.requests)
         # FastAPI reads no body (see route.py), and knows of it only what it shows.
         content = {kind: {"schema": payload}}

@@ -17,6 +17,8 @@ from fresco.server.api.answers import describe_detection, describe_video
 from fresco.server.api.pydantic_shim import make_schema
 from fresco.server.api.route import Answer
 from fresco.server.api.sources import limit_inline, open_video
+from fresco.server.hints import draw_hint
+from fresco.server.images import encode_png
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.runner import check_limits
 from fresco.server.restore import restore_settings
@@ -109,3 +111,15 @@ class VideoRoutes:
             folder = self._videos.scan_folder(place.path)
             found = detect(place.path, settings, folder, Progress())
         return Answer({**place.answer, **describe_detection(found)})
+
+    def hint(self, payload: Any) -> Response:
+        """What a ControlNet unit shows its network of one frame: PNG."""
+        body = models.read_body(models.HintBody, payload)
+        settings = models.merge_settings(body.settings)
+        with open_video(self._service, body) as place:
+            image = draw_hint(
+                self._service.environment, place.path, body.frame, body.unit, settings
+            )
+        return Response(encode_png(image), media_type="image/png", headers={
+            "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+        })

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 from fresco.errors import SettingsError
@@ -163,6 +164,11 @@ def _require_types(request: JobRequest) -> None:
     for name, value in (texts | dataclasses.asdict(request.host)).items():
         if name != "control" and not isinstance(value, str):
             raise SettingsError(f"{name} is {value!r}; give a text.")
+    for unit in request.host.control:
+        for name in ("model", "module", "hints"):
+            if not isinstance(getattr(unit, name), str):
+                raise SettingsError(f"control.{name} is {getattr(unit, name)!r}; give a text.")
+        _require_whole("control.resolution", unit.resolution, 0)
     _require_whole("preview", request.preview, 1)
     _require_whole("frame", request.frame, -1)
     if not isinstance(request.random_seed, bool):
@@ -197,6 +203,15 @@ def load_request(values: Mapping[str, Any]) -> JobRequest:
     except (TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"The job cannot be read: {error}.") from error
     return request
+
+
+def describe_host(host: HostOptions) -> dict[str, Any]:
+    """What a result says of the host, for JSON; of files and folders the names alone, as a result
+    is shown to others."""
+    told = dataclasses.asdict(host)
+    for unit in told["control"]:
+        unit["hints"] = PurePath(unit["hints"].replace("\\", "/")).name
+    return told
 
 
 _LATEST = 1e10

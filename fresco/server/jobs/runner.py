@@ -21,7 +21,7 @@ from fresco.run.translate import (
     retranslate_keyframe,
     translate,
 )
-from fresco.server.jobs.job import Goal, JobRequest
+from fresco.server.jobs.job import Goal, JobRequest, describe_host
 from fresco.server.ports import Environment, Limits
 from fresco.server.space import require_free
 from fresco.settings import FrescoSettings
@@ -217,12 +217,13 @@ def _run(
     if request.goal is Goal.KEYFRAME:
         return retranslate_keyframe(
             source, output, settings, request.frame, open_host, progress, seed=request.frame_seed,
-            workspace=workspace, scans=scans,
+            workspace=workspace, scans=scans, control=request.host.control,
         )
     preview = request.preview if request.goal is Goal.PREVIEW else None
     return translate(
         source, output, settings, open_host, progress, preview=preview,
-        workspace=workspace, scans=scans, about=dataclasses.asdict(request.host),
+        workspace=workspace, scans=scans, about=describe_host(request.host),
+        control=request.host.control,
     )
 
 

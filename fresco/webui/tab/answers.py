@@ -27,6 +27,7 @@ from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
 from fresco.video.reader import open_source
 from fresco.webui.tab.chart import draw_report
+from fresco.webui.tab.control import ControlAnswers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.order import CHANGING, OrderAnswers, shorten_prompt
 from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job, name_next_step
@@ -87,7 +88,7 @@ class Answers:
                 _text(ask, "job"), video=bool(ask.get("video"))),
             "again": self._again,
             "videos": self._videos,
-            **OrderAnswers(service).known,
+            **OrderAnswers(service).known, **ControlAnswers(service).known,
             "delete_video": self._delete_video,
         }
 

@@ -10,23 +10,18 @@ from typing import Any
 
 import gradio as gr
 
-from fresco.hosts.options import ControlUnit, choose_module, find_control_notes
 from fresco.server.ports import Environment, Offer
 from fresco.settings import PRESETS
 from fresco.webui.tab.prompt import bind_img2img, make_prompt_tools
-from fresco.webui.tab.text import HOST_LABELS, render_note
+from fresco.webui.tab.text import HOST_LABELS
 from fresco.webui.tab.values import (
     AS_SAMPLER,
     LANCZOS,
-    NO_CONTROL,
-    UNITS,
     list_entries,
 )
 from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 from fresco.webui.widgets.setting import make_setting_control
 
-_NO_MODULE = "none"
-"""The preprocessor that gives the frame itself."""
 _PARTS = tuple(PRESETS["off"])
 """Options that a preset sets."""
 
@@ -111,62 +106,17 @@ def make_look_controls(controls: SettingControls, environment: Environment) -> N
 
 
 def make_controlnet_controls(controls: SettingControls, environment: Environment) -> None:
-    """The host's ControlNet."""
+    """The host's ControlNet: a place for its units, which the page makes (fresco_control.js)."""
     offer = environment.offer()
     if not offer.control_models:
         # Each environment knows what to do there.
         told = (check.text for check in environment.run_checks() if check.name == "ControlNet")
         hint = html.escape(next(told, "There is no ControlNet."))
         gr.HTML(f'<p class="fresco_hint">{hint}</p>')
-    for number in range(1, UNITS + 1):
-        with gr.Row():
-            make: dict[str, Any] = {
-                "model": gr.Dropdown(
-                    label=f"ControlNet {number} model", value=NO_CONTROL,
-                    choices=[NO_CONTROL, *offer.control_models],
-                    elem_id=f"fresco_control_{number}_model",
-                    info="Each keyframe gets its own hint.",
-                ),
-                "module": gr.Dropdown(
-                    label=f"ControlNet {number} preprocessor",
-                    choices=list(offer.control_modules) or ["none"],
-                    value=_first(offer.control_modules) or "none",
-                    elem_id=f"fresco_control_{number}_module", info="Makes the hint of a frame.",
-                ),
-            }
-        with gr.Row():
-            for name, high, value, info in (
-                ("weight", 2, 0.7, "Strength."),
-                ("start", 1, 0, "Share of the steps before it acts."),
-                ("end", 1, 1, "Share of the steps after which it stops."),
-            ):
-                make[name] = gr.Slider(
-                    label=f"ControlNet {number} {name}", minimum=0, maximum=high, value=value,
-                    step=0.05, elem_id=f"fresco_control_{number}_{name}", info=info,
-                )
-        for name, control in make.items():
-            controls.host[f"control {number} {name}"] = control
-        note = gr.HTML(elem_id=f"fresco_control_{number}_note")
-        _watch_unit(make["model"], make["module"], note, environment)
-        for name in ("model", "module"):
-            keep_unsaved(make[name])
-
-
-def _watch_unit(model: Any, module: Any, note: Any, environment: Environment) -> None:
-    """A ControlNet that is chosen brings its preprocessor; one left without is warned about."""
-    def choose(name: str, chosen: str) -> Any:
-        if (chosen or _NO_MODULE).lower() != _NO_MODULE:  # Forge kinds write None
-            return gr.update()
-        fitting = choose_module(name or "", environment.offer().control_modules)
-        return gr.update(value=fitting) if fitting else gr.update()
-
-    def warn(name: str, chosen: str) -> str:
-        unit = ControlUnit(name or "", chosen or _NO_MODULE)
-        return render_note("".join(find_control_notes([unit])), "bad")
-
-    chosen = on(model.input, choose, [model, module], [module])
-    for event in (chosen.then, model.change, module.change):
-        on(event, warn, [model, module], [note])
+    gr.HTML('<div id="fresco_control_board"></div>')
+    units = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_control_units"))
+    on(units.change, None, [units], script="fresco.control.show")
+    controls.host["control"] = units
 
 
 def make_guidance_controls(controls: SettingControls) -> None:
@@ -212,12 +162,8 @@ def update_offer(offer: Offer) -> list[Any]:
     """New choices of the host's own controls, in their order; what is chosen is kept."""
     updates = [gr.update(choices=list(offer.models)), gr.update(choices=list(offer.samplers)),
                gr.update(choices=_schedules(offer), visible=bool(offer.schedulers))]
-    for _ in range(UNITS):
-        updates += [gr.update(choices=[NO_CONTROL, *offer.control_models]),
-                    gr.update(choices=list(offer.control_modules) or ["none"]),
-                    *(gr.update() for _ in range(3))]
-    return [*updates, gr.update(choices=[LANCZOS, *offer.upscalers],
-                                visible=bool(offer.upscalers))]
+    return [*updates, gr.update(), gr.update(choices=[LANCZOS, *offer.upscalers],
+                                            visible=bool(offer.upscalers))]
 
 
 def _schedules(offer: Offer) -> list[str]:

@@ -27,8 +27,10 @@ NO_VIDEO = "There is no video yet; upload one, or load one by its path."
 HOST_LABELS = {
     "host.model": "Checkpoint", "host.sampler": "Sampler", "host.scheduler": "Noise schedule",
     "host.upscaler": "Upscaler",
-    "control.weight": "ControlNet weight", "control.start": "ControlNet start",
-    "control.end": "ControlNet end",
+    **{f"control.{name}": f"ControlNet {name.replace('_', ' ')}" for name in (
+        "weight", "start", "end", "threshold_a", "threshold_b", "resolution", "control_mode",
+        "resize_mode", "hints", "module",
+    )},
 }
 """Labels of the controls of what the host itself offers, by the names in messages."""
 _HOST_NAMES = re.compile(rf"\b({'|'.join(map(re.escape, HOST_LABELS))})\b")

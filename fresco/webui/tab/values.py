@@ -6,21 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.options import Entry, entries, from_dict
 from fresco.planning.ranges import parse_ranges
 from fresco.server.ports import Offer
 from fresco.settings import FrescoSettings
+from fresco.webui.tab.control import read_control, write_control
 from fresco.webui.tab.timeline import format_words, import_keys, import_words
 
-UNITS = 2
-"""ControlNet units offered."""
-
-_UNIT = 5
-"""Controls of a unit."""
-
-NO_CONTROL = "None"
-"""Choice of a ControlNet unit that is off."""
 AS_SAMPLER = "Automatic"
 """Choice of the sampler's own noise schedule."""
 LANCZOS = "Lanczos (none)"
@@ -41,7 +34,7 @@ def list_entries() -> tuple[Entry, ...]:
 
 def count_controls() -> int:
     """Controls in all: options, then checkpoint, sampler, schedule, ControlNet and upscaler."""
-    return len(list_entries()) + 4 + UNITS * _UNIT
+    return len(list_entries()) + 5
 
 
 def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostOptions]:
@@ -78,15 +71,10 @@ def _typed(entry: Entry, value: Any) -> Any:
 
 
 def _host_options(values: Sequence[Any]) -> HostOptions:
-    model, sampler, scheduler, *units, upscaler = values
-    control = []
-    for unit in range(0, len(units), _UNIT):
-        name, module, weight, start, end = units[unit:unit + _UNIT]
-        if name and name != NO_CONTROL:
-            control.append(ControlUnit(name, module or "none", weight, start, end))
+    model, sampler, scheduler, control, upscaler = values
     schedule = "" if scheduler in (None, AS_SAMPLER) else scheduler
     larger = "" if upscaler in (None, LANCZOS) else upscaler
-    return HostOptions(model or "", sampler or "", schedule, tuple(control), larger)
+    return HostOptions(model or "", sampler or "", schedule, read_control(control), larger)
 
 
 def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
@@ -99,13 +87,7 @@ def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
         else:
             values.append(format_words(value) if entry.type is dict else value)
     values += [host.model, host.sampler, host.scheduler or AS_SAMPLER]
-    for number in range(UNITS):
-        if number < len(host.control):
-            unit = host.control[number]
-            values += [unit.model, unit.module, unit.weight, unit.start, unit.end]
-        else:
-            values += [NO_CONTROL, *(None for _ in range(_UNIT - 1))]
-    return [*values, host.upscaler or LANCZOS]
+    return [*values, write_control(host.control), host.upscaler or LANCZOS]
 
 
 def read_img2img(

@@ -199,7 +199,7 @@ def test_truncated_file_is_told(tiny_file: Path, tmp_path: Path) -> None:
     ({"model": "nobody/has-this"}, "cache, and the network is off"),
     ({"vae": "/nowhere/vae.safetensors"}, "sampling.vae /nowhere/vae.safetensors cannot be loaded"),
     ({"lora": ("/nowhere/lora.safetensors",)}, "There is no LoRA file"),
-    ({"control": "canny", "control_model": "/nowhere/cn"}, "ControlNet /nowhere/cn cannot"),
+    ({"control": "canny", "control_model": "/nowhere/cn"}, "no ControlNet at /nowhere/cn"),
     ({"device": "quantum"}, "device 'quantum' cannot be used"),
     ({"scheduler": "eulr"}, "did you mean euler"),
 ])

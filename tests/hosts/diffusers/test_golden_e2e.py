@@ -12,6 +12,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from fresco.control import ControlUnit
 from fresco.flow.occlusion import BidirectionalFlow
 from fresco.guidance.guide import BatchGuidance, FrescoGuide
 from fresco.guidance.ports import BatchCarry, SamplingGuide
@@ -107,9 +108,10 @@ def run(
     assert timesteps.tolist() == arrays["timesteps"][1:].tolist()
     adapter, codec = DiffusersUNet(unet), LossyCodec(arrays)
     negative, positive = arrays["prompt_embeds"].chunk(2)
-    given = Control(GivenControl(arrays), torch.zeros(4, 3, 128, 128), 0.7) if control else None
+    unit = ControlUnit("given", "canny", 0.7)
+    given = [Control(GivenControl(arrays), torch.zeros(4, 3, 128, 128), unit)] if control else []
     denoiser = Denoiser(
-        adapter, Conditioning(positive), Conditioning(negative), scale=7.5, control=given
+        adapter, Conditioning(positive), Conditioning(negative), scale=7.5, controls=given
     )
     clean = codec.encode(arrays[f"{prefix}frames_rgb_u8"].permute(0, 3, 1, 2) / 127.5 - 1)
     generator = torch.Generator().manual_seed(SEED)

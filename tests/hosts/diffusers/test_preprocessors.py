@@ -9,17 +9,17 @@ import pytest
 import torch
 from transformers import DPTConfig, DPTForDepthEstimation
 
+from fresco.control import ControlUnit
 from fresco.errors import HostError
 from fresco.hosts.diffusers.hed import HedNetwork
 from fresco.hosts.diffusers.preprocessors import Canny, Depth, SoftEdges, create_preprocessor
-from fresco.settings import SamplingSettings
 from tests.helpers.tiny_models import square_frames
 
 CPU = torch.device("cpu")
 
 
-def settings(kind: str) -> SamplingSettings:
-    return SamplingSettings(control=kind, control_model="some")
+def unit(kind: str) -> ControlUnit:
+    return ControlUnit("some", kind)
 
 
 def test_canny_marks_the_square_of_every_frame() -> None:
@@ -78,7 +78,7 @@ def test_depth_of_every_frame_fills_its_range(tmp_path: Path, monkeypatch: pytes
         network.head.head[-2].bias.fill_(1e4)
     network.save_pretrained(tmp_path / "dpt-hybrid-midas")
     monkeypatch.setenv("FRESCO_WEIGHTS", str(tmp_path))
-    preprocessor = create_preprocessor(settings("depth"), CPU, offline=True)
+    preprocessor = create_preprocessor(unit("depth"), CPU, offline=True)
     assert isinstance(preprocessor, Depth)
     hints = preprocessor(square_frames(2))
     assert hints.shape == (2, 64, 64, 3)
@@ -93,8 +93,8 @@ def test_missing_networks_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     monkeypatch.setenv("FRESCO_WEIGHTS", str(tmp_path))
-    with pytest.raises(HostError, match=f"control is '{kind}'.*{name}.*use canny"):
-        create_preprocessor(settings(kind), CPU, offline=True)
+    with pytest.raises(HostError, match=f"preprocessor is '{kind}'.*{name}.*use canny"):
+        create_preprocessor(unit(kind), CPU, offline=True)
 
 
 def test_weights_of_another_network_are_refused(
@@ -103,6 +103,6 @@ def test_weights_of_another_network_are_refused(
     monkeypatch.setenv("FRESCO_WEIGHTS", str(tmp_path))
     torch.save({"weight": torch.zeros(1)}, tmp_path / "ControlNetHED.pth")
     with pytest.raises(HostError, match="is not the HED network"):
-        create_preprocessor(settings("hed"), CPU, offline=True)
+        create_preprocessor(unit("hed"), CPU, offline=True)
     torch.save(HedNetwork().state_dict(), tmp_path / "ControlNetHED.pth")
-    assert isinstance(create_preprocessor(settings("hed"), CPU, offline=True), SoftEdges)
+    assert isinstance(create_preprocessor(unit("hed"), CPU, offline=True), SoftEdges)

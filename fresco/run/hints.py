@@ -1,0 +1,173 @@
+"""Hints of ControlNet that were made elsewhere: found and checked before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from fresco.control import ControlUnit
+from fresco.errors import SettingsError, VideoError
+from fresco.masks.files import SHAPE
+from fresco.run.clip import Clip
+from fresco.run.numbers import find_frames
+from fresco.video.folder import decode_image, find_images
+from fresco.video.numbering import find_number, number_images
+from fresco.video.reader import SourceIndex, open_source
+from fresco.video.size import scale_frame
+from fresco.workspace import digest, digest_content
+
+Size = tuple[int, int]
+"""Width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class HintSource:
+    """Where the hints of one unit come from, checked."""
+
+    path: Path
+    """Folder of images, or a video."""
+    resize_mode: str
+    """How a hint of other proportions comes to the size of the frames."""
+    content: str
+    """Digest of what is read."""
+    files: Mapping[int, Path] = field(default_factory=dict)
+    """Of a folder: the image of each frame used."""
+    index: SourceIndex | None = None
+    """Of a video: what opening it once has found."""
+    offset: int = 0
+    """Of a video: number of the frame that its first one belongs to."""
+
+    def read(self, numbers: Sequence[int], size: Size) -> NDArray[np.uint8]:
+        """The hints of some frames [N, H, W, 3] at this size."""
+        if self.files:
+            found = [decode_image(self.files[number]) for number in numbers]
+        else:
+            with open_source(self.path, index=self.index) as source:
+                found = [source.frame(number - self.offset) for number in numbers]
+        return np.stack([fit_hint(image, size, self.resize_mode) for image in found])
+
+
+def check_hints(
+    clip: Clip, units: Sequence[ControlUnit]
+) -> tuple[tuple[HintSource | None, ...], tuple[str, ...]]:
+    """The hints of each unit, None where its preprocessor makes them; with notes. What cannot be
+    used is refused."""
+    found: list[HintSource | None] = []
+    notes: list[str] = []
+    for unit in units:
+        if not unit.hints:
+            found.append(None)
+            continue
+        path = Path(unit.hints).expanduser()
+        if not path.exists():
+            raise SettingsError(f"control.hints is {path}, which does not exist; check it.")
+        opened, size, told = (_open_folder if path.is_dir() else _open_video)(path, clip, unit)
+        found.append(opened)
+        notes += [*told, *_tell_cut(path, size, clip.frames.size, unit.resize_mode)]
+    return tuple(found) if any(found) else (), tuple(notes)
+
+
+def _open_folder(
+    folder: Path, clip: Clip, unit: ControlUnit
+) -> tuple[HintSource, Size, tuple[str, ...]]:
+    images = find_images(folder)[0]
+    if not images:
+        raise SettingsError(f"control.hints is {folder}, which holds no images; give PNG hints.")
+    if number_images(images) is None:
+        raise SettingsError(
+            f"The hints in {folder} have no frame numbers of their own; name them such as "
+            "000012.png."
+        )
+    numbered = {number: path for path in images if (number := find_number(path)) is not None}
+    frames, notes = find_frames(sorted(numbered), clip, f"the hints {folder.name}")
+    paths = {frame: numbered[number] for number, frame in frames.items()}
+    for number in clip.numbers:
+        if number not in paths:
+            raise SettingsError(
+                f"{folder} has no hint of frame {number}; every frame used needs one, "
+                f"{clip.first} to {clip.last}."
+            )
+    used = {number: paths[number] for number in clip.numbers}
+    size = _measure_all(list(used.values()))
+    content = digest([[number, digest_content(path)] for number, path in used.items()])
+    return HintSource(folder, unit.resize_mode, content, used), size, notes
+
+
+def _measure_all(paths: Sequence[Path]) -> Size:
+    """The size of all images, which is the same."""
+    size: Size | None = None
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                found = image.size
+        except (OSError, UnidentifiedImageError) as error:
+            raise SettingsError(f"The hint {path} cannot be read; check the file.") from error
+        if size is not None and found != size:
+            raise SettingsError(
+                f"The hint {path} is {found[0]}x{found[1]}, others are {size[0]}x{size[1]}; give "
+                "one size."
+            )
+        size = found
+    assert size is not None
+    return size
+
+
+def _open_video(
+    path: Path, clip: Clip, unit: ControlUnit
+) -> tuple[HintSource, Size, tuple[str, ...]]:
+    try:
+        with open_source(path) as source:
+            info, index = source.info, source.index
+    except VideoError as error:
+        raise SettingsError(f"The hints cannot be read: {error}") from error
+    offset, notes = 0, ()
+    if info.frames != clip.info.frames:
+        if info.frames != clip.count:
+            raise SettingsError(
+                f"{path} holds {info.frames} hints, but the source has {clip.info.frames} frames, "
+                f"of which {clip.count} are used ({clip.first} to {clip.last}); give one for each "
+                "of either."
+            )
+        offset = clip.first
+        notes = (f"{path.name} holds as many hints as frames are used, so its first one is that of "
+                 f"frame {clip.first}.",)
+    opened = HintSource(path, unit.resize_mode, digest_content(path), {}, index, offset)
+    return opened, (info.width, info.height), notes
+
+
+def _tell_cut(path: Path, hint: Size, frames: Size, mode: str) -> tuple[str, ...]:
+    """A note where the proportions are others."""
+    if abs(hint[0] * frames[1] / (hint[1] * frames[0]) - 1) <= SHAPE:
+        return ()
+    done = {"crop": "cropped at their edges", "stretch": "stretched", "fill": "filled up with "
+            "black at their edges"}[mode]
+    return (f"The hints {path.name} are {hint[0]}x{hint[1]}, the frames {frames[0]}x{frames[1]}: "
+            f"the hints are {done}.",)
+
+
+def fit_hint(image: NDArray[np.uint8], size: Size, mode: str) -> NDArray[np.uint8]:
+    """A hint [h, w, 3] at a size (width, height).
+
+    Args:
+        mode: crop (what lies over the edges is lost), stretch, or fill (black at the edges).
+    """
+    high, wide = image.shape[:2]
+    width, height = size
+    if abs(wide * height / (high * width) - 1) <= SHAPE or mode == "stretch":
+        return scale_frame(image, size)
+    scales = width / wide, height / high
+    scale = max(scales) if mode == "crop" else min(scales)
+    image = scale_frame(image, (max(1, round(wide * scale)), max(1, round(high * scale))))
+    high, wide = image.shape[:2]
+    left, top = abs(wide - width) // 2, abs(high - height) // 2
+    if mode == "crop":
+        return np.ascontiguousarray(image[top:top + height, left:left + width])
+    return np.asarray(cv2.copyMakeBorder(
+        image, top, height - high - top, left, width - wide - left, cv2.BORDER_CONSTANT
+    ), np.uint8)
