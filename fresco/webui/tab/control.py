@@ -46,6 +46,10 @@ def read_control(text: str) -> tuple[ControlUnit, ...]:
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingsError("The ControlNet units of the page cannot be read; load the page "
                             "again.") from error
+    for place, unit in enumerate(listed, 1):
+        if unit in on and not unit.get("model"):
+            raise SettingsError(f"ControlNet unit {place} has no model; choose one, or remove the "
+                                "unit.")
     try:
         return read_units(shown)
     except WrongValueError as error:

@@ -466,17 +466,35 @@ def test_the_files_of_jobs_are_had_by_the_api_alone(
     assert requests.get(f"{address}/fresco/jobs/{result}", timeout=20).status_code == 200
 
 
-def test_a_controlnet_brings_its_preprocessor_or_is_warned_about(page: TabPage) -> None:
+def test_controlnets_are_added_one_by_one(page: TabPage, clip: Path) -> None:
+    """Each brings its preprocessor, or is warned about; its hint of the shown frame is seen."""
+    page.open_clip(clip)
     page.press("#fresco_section_control .label-wrap")
-    page.choose("control_1_model", CANNY)
-    module = "document.querySelector('#fresco_control_1_module input').value"
-    page.until(f"{module} === 'canny'")
-    page.until("!document.querySelector('#fresco_control_1_note').textContent.trim()")
-    page.choose("control_1_module", "none")
-    page.until("document.querySelector('#fresco_control_1_note').textContent"
-               ".includes('gets every frame itself as its hint')")
-    page.choose("control_1_model", "None")
-    page.until("!document.querySelector('#fresco_control_1_note').textContent.trim()")
+    assert not page.script("return document.querySelectorAll('.fresco_control_unit').length")
+    page.press("#fresco_control_add")
+    choose = (
+        "const select = document.querySelector('#fresco_control_1_{}');"
+        "select.value = arguments[0];"
+        "select.dispatchEvent(new Event('change', {{bubbles: true}}));"
+    ).format
+    page.until("document.querySelector('#fresco_control_1_model')")
+    page.script(choose("model"), CANNY)
+    module = "document.querySelector('#fresco_control_1_module')"
+    assert page.script(f"return {module}.selectedOptions[0].textContent") == "auto: canny"
+    warned = "document.querySelector('#fresco_control_board .fresco_bad')"
+    page.script(choose("module"), "none")
+    assert "itself as its hint" in page.script(f"return {warned}.textContent")
+    page.script(choose("module"), "auto")
+    assert page.script(f"return {warned}") is None
+    page.press("#fresco_control_1_show")
+    page.until("document.querySelector('#fresco_control_1_hint')?.naturalWidth > 0")
+    for _ in range(2):
+        page.press("#fresco_control_add")
+    page.until("document.querySelectorAll('.fresco_control_unit').length === 3")
+    assert not page.element("#fresco_control_add").is_enabled(), "no more than there are"
+    for _ in range(3):
+        page.press(".fresco_control_unit legend button")
+    assert json.loads(page.text("control_units")) == []
 
 
 def delete_selected(page: TabPage) -> None:

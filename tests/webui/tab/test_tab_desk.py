@@ -52,7 +52,9 @@ def test_a_dropped_result_restores_its_settings(page: TabPage, clip: Path, tmp_p
     shown = "return document.querySelector('#fresco_{} input').value".format
     assert page.script(shown("host_model")) == "tiny two"
     assert page.script(shown("host_sampler")) == "euler"
-    assert page.script(shown("control_1_model")) == CANNY
+    (unit,) = json.loads(page.text("control_units"))
+    assert (unit["model"], unit["module"], unit["weight"]) == (CANNY, "canny", 0.4)
+    page.until(f"document.querySelector('#fresco_control_1_model')?.value === {CANNY!r}")
     assert float(page.script(shown("output_crf"))) == 21
     assert page.script(shown("sampling_seed")) == "77"
     assert not page.script(

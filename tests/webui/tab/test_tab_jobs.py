@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fresco.control import ControlUnit
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.options import from_dict
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Layer
@@ -28,6 +30,7 @@ from fresco.server.service import Service
 from fresco.server.videos import VideoStore
 from fresco.settings import FrescoSettings
 from fresco.webui.tab.answers import Answers
+from fresco.webui.tab.control import read_control
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.jobs import LoadedClip, propagate_job, read_detection_settings, translate_job
 from fresco.webui.tab.text import describe_error, dump_job, name_next_step, with_labels
@@ -74,10 +77,7 @@ def source(tmp_path: Path) -> LoadedClip:
 
 def values_of(settings: FrescoSettings | None = None, host: HostOptions | None = None) -> list[Any]:
     """What the controls give that show these settings."""
-    values = write_values(settings or FrescoSettings(), host or HostOptions())
-    unit = {0: "None", 1: "none", 2: 0.7, 3: 0.0, 4: 1.0}
-    first = len(list_entries()) + 3
-    return [unit[(i - first) % 5] if value is None else value for i, value in enumerate(values)]
+    return write_values(settings or FrescoSettings(), host or HostOptions())
 
 
 def changed(**groups: Any) -> list[Any]:
@@ -200,9 +200,46 @@ def test_settings_come_back_from_their_controls() -> None:
         "output": {"first_frame": 0, "last_frame": 12, "crf": 20},
         "propagation": {"guides": ["/ids:2", "/normals"]},
     })
-    host = HostOptions("m", "s", "karras", (ControlUnit("c", "canny", 0.5, 0.1, 0.9),), "u")
+    host = HostOptions("m", "s", "karras", (
+        ControlUnit("c", "canny", 0.5, 0.1, 0.9, 20, 90, 256, "prompt", "fill"),
+        ControlUnit("d", "none", hints="some folder"),
+    ), "u")
     assert len(write_values(settings, host)) == count_controls()
     assert read_values(values_of(settings, host), 20) == (settings, host)
+
+
+def test_units_of_the_page_that_are_off_or_wrong() -> None:
+    assert read_control("") == read_control("[]") == ()
+    off = {"enabled": False, "model": ""}
+    assert read_control(json.dumps([off, {"model": "c"}])) == (ControlUnit("c"),)
+    for unit, said in (
+        ({"model": ""}, "ControlNet unit 2 has no model"),
+        ({"model": "c", "weight": 3}, "ControlNet unit 1: weight is 3; give"),
+        ({"model": "c", "wieght": 1}, "ControlNet unit 1:  has no field 'wieght'"),
+        (5, "cannot be read"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            read_control(json.dumps([off, unit]))
+
+
+def test_the_page_is_offered_units_and_shown_a_hint(
+    page: Page, service: Service, source: LoadedClip
+) -> None:
+    offer = page.ask("control")
+    assert (offer["units"], offer["chosen"][CANNY]) == (3, "canny")
+    assert "itself as its hint" in offer["told"][CANNY]
+    assert offer["sliders"]["canny"]["threshold_b"]["usual"] == 100
+
+    def hint(**unit: Any) -> str:
+        begun = page.ask("hint", unit={"model": CANNY, **unit}, frame=2, first=0, last=FRAMES - 1,
+                         resolution=64)
+        end = time.monotonic() + 20
+        while not (seen := page.ask("hint_made", id=begun)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return seen
+
+    assert hint().startswith("data:image/jpeg;base64,")
+    assert hint() != hint(threshold_a=250, threshold_b=255)
 
 
 def test_numbers_of_a_page_are_whole_where_the_option_is() -> None:
