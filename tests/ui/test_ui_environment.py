@@ -48,12 +48,10 @@ def test_empty_options_become_what_comes_first(demo_model: Path) -> None:
     (HostOptions(sampler="ddim", scheduler="karras"), "ddim has no Karras form"),
     (HostOptions(sampler="lcm", scheduler="leading"), "lcm has timesteps of its own"),
     (HostOptions(control=(ControlUnit("nowhere", "canny"),)), "model is 'nowhere'"),
-    (HostOptions(control=(ControlUnit("tiny_canny.safetensors", "none"),)),
-     "preprocessor is 'none'"),
-    (HostOptions(control=(ControlUnit("tiny_canny.safetensors", "canny", end=0.5),)),
-     "control.end is 0.5; fresco ui lets a ControlNet act in all steps. Set it to 1"),
-    (HostOptions(control=(ControlUnit("a", "canny"), ControlUnit("b", "canny"))),
-     "2 ControlNet units are chosen; fresco ui takes one"),
+    (HostOptions(control=(ControlUnit("tiny_canny.safetensors", "openpose"),)),
+     "'openpose', which needs packages that FRESCO does not bring"),
+    (HostOptions(control=(ControlUnit("tiny_canny.safetensors", threshold_a=300),)),
+     "control.threshold_a .Lower threshold of canny. is 300; give 0 to 255"),
 ])
 def test_what_is_not_there_is_refused_before_a_job(
     demo_model: Path, control: Path, options: HostOptions, sentence: str

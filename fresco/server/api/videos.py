@@ -47,6 +47,7 @@ class ServerRoutes:
         return Answer({
             "job": make_schema(models.JobBody), "resume": make_schema(models.ResumeBody),
             "keyframes": make_schema(models.DetectionBody),
+            "hint": make_schema(models.HintBody),
         })
 
     def settings(self, path: Path, name: str) -> Response:

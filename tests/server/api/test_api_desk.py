@@ -6,6 +6,7 @@ import io
 import json
 import time
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fresco.control import ControlUnit
 from fresco.options import entries
 from fresco.run.embedded import is_held
 from fresco.server.client import Client
@@ -76,9 +78,7 @@ def test_a_result_gives_back_every_setting(
     client = Client(server.url)
     found = client.read_settings(image)
     assert found["host"] == {"model": "tiny", "sampler": "euler"}
-    assert found["controlnet"] == [
-        {"model": CANNY, "module": "canny", "weight": 0.5, "start": 0.0, "end": 1.0}
-    ]
+    assert found["controlnet"] == [asdict(ControlUnit(CANNY, "canny", 0.5))]
     asked = server.service.engine.request(job).settings
     for entry in entries():
         if is_held(entry) and not entry.option.instead:

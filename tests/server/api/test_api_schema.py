@@ -56,6 +56,7 @@ def test_the_schema_and_the_reader_agree() -> None:
     """Every default is valid, every bound is; one beyond it is not, for both."""
     validator = Draft202012Validator(make_schema(SettingsBody))
     defaults = to_dict(FrescoSettings()) | {}
+    defaults["sampling"]["control_units"] = []
     defaults["sampling"]["lora"] = defaults["propagation"]["guides"] = []
     validator.validate(defaults)
     assert parse_settings(defaults) == FrescoSettings()
