@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -34,6 +33,8 @@ class HintSource:
     """Folder of images, or a video."""
     resize_mode: str
     """How a hint of other proportions comes to the size of the frames."""
+    source: Size
+    """Width and height of the source's frames."""
     content: str
     """Digest of what is read."""
     files: Mapping[int, Path] = field(default_factory=dict)
@@ -50,7 +51,9 @@ class HintSource:
         else:
             with open_source(self.path, index=self.index) as source:
                 found = [source.frame(number - self.offset) for number in numbers]
-        return np.stack([fit_hint(image, size, self.resize_mode) for image in found])
+        return np.stack([
+            fit_hint(image, self.source, size, self.resize_mode) for image in found
+        ])
 
 
 def check_hints(
@@ -69,7 +72,7 @@ def check_hints(
             raise SettingsError(f"control.hints is {path}, which does not exist; check it.")
         opened, size, told = (_open_folder if path.is_dir() else _open_video)(path, clip, unit)
         found.append(opened)
-        notes += [*told, *_tell_cut(path, size, clip.frames.size, unit.resize_mode)]
+        notes += [*told, *_tell_cut(path, size, opened.source, unit.resize_mode)]
     return tuple(found) if any(found) else (), tuple(notes)
 
 
@@ -96,7 +99,8 @@ def _open_folder(
     used = {number: paths[number] for number in clip.numbers}
     size = _measure_all(list(used.values()))
     content = digest([[number, digest_content(path)] for number, path in used.items()])
-    return HintSource(folder, unit.resize_mode, content, used), size, notes
+    source = clip.info.width, clip.info.height
+    return HintSource(folder, unit.resize_mode, source, content, used), size, notes
 
 
 def _measure_all(paths: Sequence[Path]) -> Size:
@@ -137,13 +141,14 @@ def _open_video(
         offset = clip.first
         notes = (f"{path.name} holds as many hints as frames are used, so its first one is that of "
                  f"frame {clip.first}.",)
-    opened = HintSource(path, unit.resize_mode, digest_content(path), {}, index, offset)
+    size = clip.info.width, clip.info.height
+    opened = HintSource(path, unit.resize_mode, size, digest_content(path), {}, index, offset)
     return opened, (info.width, info.height), notes
 
 
 def _tell_cut(path: Path, hint: Size, frames: Size, mode: str) -> tuple[str, ...]:
     """A note where the proportions are others."""
-    if abs(hint[0] * frames[1] / (hint[1] * frames[0]) - 1) <= SHAPE:
+    if is_shaped(hint, frames):
         return ()
     done = {"crop": "cropped at their edges", "stretch": "stretched", "fill": "filled up with "
             "black at their edges"}[mode]
@@ -151,23 +156,28 @@ def _tell_cut(path: Path, hint: Size, frames: Size, mode: str) -> tuple[str, ...
             f"the hints are {done}.",)
 
 
-def fit_hint(image: NDArray[np.uint8], size: Size, mode: str) -> NDArray[np.uint8]:
-    """A hint [h, w, 3] at a size (width, height).
+def fit_hint(
+    image: NDArray[np.uint8], source: Size, size: Size, mode: str
+) -> NDArray[np.uint8]:
+    """A hint [h, w, 3] at the size (width, height) that the source's frames are scaled to.
 
     Args:
-        mode: crop (what lies over the edges is lost), stretch, or fill (black at the edges).
+        source: width and height of the source's frames.
+        mode: what makes the hint's proportions theirs: crop (what lies over the edges is lost),
+            stretch, or fill (black at the edges).
     """
     high, wide = image.shape[:2]
-    width, height = size
-    if abs(wide * height / (high * width) - 1) <= SHAPE or mode == "stretch":
-        return scale_frame(image, size)
-    scales = width / wide, height / high
-    scale = max(scales) if mode == "crop" else min(scales)
-    image = scale_frame(image, (max(1, round(wide * scale)), max(1, round(high * scale))))
-    high, wide = image.shape[:2]
-    left, top = abs(wide - width) // 2, abs(high - height) // 2
-    if mode == "crop":
-        return np.ascontiguousarray(image[top:top + height, left:left + width])
-    return np.asarray(cv2.copyMakeBorder(
-        image, top, height - high - top, left, width - wide - left, cv2.BORDER_CONSTANT
-    ), np.uint8)
+    if not is_shaped((wide, high), source) and mode != "stretch":
+        scales = wide / source[0], high / source[1]
+        scale = min(scales) if mode == "crop" else max(scales)
+        width, height = (max(1, round(side * scale)) for side in source)
+        left, top = abs(wide - width) // 2, abs(high - height) // 2
+        image = image[top:top + height, left:left + width] if mode == "crop" else np.pad(image, (
+            (top, height - high - top), (left, width - wide - left), (0, 0),
+        ))
+    return scale_frame(np.ascontiguousarray(image), size)
+
+
+def is_shaped(hint: Size, source: Size) -> bool:
+    """Whether a hint has the proportions of the frames."""
+    return abs(hint[0] * source[1] / (hint[1] * source[0]) - 1) <= SHAPE

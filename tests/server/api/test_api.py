@@ -20,7 +20,9 @@ import webuiapi
 from numpy.typing import NDArray
 from PIL import Image
 
+from fresco.server.client import Client
 from fresco.server.jobs.job import JobRequest
+from fresco.workspace import read_image
 from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 from tests.helpers.broken_videos import huge_png
 
@@ -264,6 +266,34 @@ def test_controlnet_units_reach_the_job(server: ApiServer, video: str) -> None:
     assert server.ended(began)["state"] == "done"
     (known,) = server.service.engine.request(began).host.control
     assert (known.model, known.module, known.weight) == ("tiny control", "canny", 0.5)
+
+
+def test_units_with_hints_made_elsewhere(server: ApiServer, video: str, tmp_path: Path) -> None:
+    """Hints in a folder are those of a preprocessor that makes the same; a hint can be seen."""
+    frames = int(server.json("GET", f"videos/{video}")["info"]["frames"])
+    canny = {"model": "tiny control", "module": "canny"}
+    for number in range(frames):
+        Client(server.url).download_hint(
+            video, number, canny, tmp_path / f"{number:06}.png", settings=SETTINGS
+        )
+    assert set(np.unique(read_image(tmp_path / "000000.png"))) == {0, 255}
+
+    def first_key(unit: dict[str, Any]) -> str:
+        late = {"model": "tiny control", "module": "none", "start": 0.5}
+        began = server.json("POST", "jobs", json={
+            "video_id": video, "goal": "preview", "settings": SETTINGS,
+            "controlnet": [unit, late]})["id"]
+        assert server.ended(began)["state"] == "done"
+        return server.json("GET", f"jobs/{began}/keyframes")["images"][0]
+
+    own = {"model": "tiny control", "hints": str(tmp_path)}
+    assert first_key(own) == first_key(canny)
+    (tmp_path / "000000.png").unlink()
+    lacking = server.json("POST", "jobs", json={
+        "video_id": video, "goal": "preview", "settings": SETTINGS, "controlnet": [own]})["id"]
+    assert "no hint of frame 0" in server.ended(lacking)["message"]
+    wrong = {"video_id": video, "frame": 0, "unit": {"model": "tiny control", "weight": 9}}
+    assert "unit.weight is 9" in server.refused(422, "POST", "hint", json=wrong)
 
 
 def test_one_keyframe_is_translated_again(server: ApiServer, video: str) -> None:

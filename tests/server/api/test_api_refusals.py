@@ -192,6 +192,8 @@ def png_text(data: bytes) -> str:
         ({"controlnet": [{"model": "tiny control", "weight": "1"}]}, "number"),
         ({"controlnet": [{"model": "tiny control", "start": 0.9, "end": 0.1}]}, "swap"),
         ({"controlnet": {}}, "list"),
+        ({"controlnet": [{"model": "tiny control", "module": "openpose"}]}, "does not bring"),
+        ({"controlnet": [{"model": "tiny control", "hints": "/nowhere"}]}, "does not exist on the"),
         ({"path": "/tmp"}, "exactly one"),
         ({"video": "AAAA"}, "exactly one"),
     ],
