@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fresco.control import ControlUnit
+from fresco.digests import digest, digest_content
 from fresco.errors import SettingsError, VideoError
 from fresco.masks.files import SHAPE
 from fresco.run.clip import Clip
@@ -19,7 +20,6 @@ from fresco.video.folder import decode_image, find_images
 from fresco.video.numbering import find_number, number_images
 from fresco.video.reader import SourceIndex, open_source
 from fresco.video.size import scale_frame
-from fresco.workspace import digest, digest_content
 
 Size = tuple[int, int]
 """Width and height."""
