@@ -10,7 +10,6 @@ import base64
 import io
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,20 +160,60 @@ def keyframes(webui: HttpHost, body: dict[str, Any]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(i)))) for i in images])
 
 
-def test_jobs_with_units(webui: HttpHost, model: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def body(webui: HttpHost, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of a job for the keyframes of a small clip."""
+    clip = tmp_path_factory.mktemp("clip") / "stripes.mp4"
+    write_clip(clip, np.stack([np.asarray(frame) for frame in stripes(4)]))
+    settings = {**TINY, "sampling": {**TINY["sampling"], "strength": 0.75}}
+    models = webui.ask("/fresco/models")["models"]
+    return {
+        "video": base64.b64encode(clip.read_bytes()).decode(), "goal": "keyframes",
+        "settings": settings, "host": {"sampler": "Euler a", "model": next(filter(None, models))},
+    }
+
+
+def test_two_units_one_of_them_for_a_part_of_the_steps(
+    webui: HttpHost, model: str, body: dict[str, Any]
+) -> None:
+    assert webui.ask("/fresco/models")["control_units"] >= 2
+    first = {"model": NETWORK, "module": "canny", "weight": 0.5}
+
+    def with_second(**second: Any) -> np.ndarray:
+        units = [first, {"model": NETWORK, "module": "none", **second}]
+        return keyframes(webui, {**body, "controlnet": units})
+
+    alone = keyframes(webui, {**body, "controlnet": [first]})
+    late, never = with_second(start=0.5), with_second(start=1, end=1)
+    effect, rounding = (np.abs(each.astype(int) - alone).mean() for each in (late, never))
+    assert rounding < effect / 4
+    soft = keyframes(webui, {**body, "controlnet": [{**first, "control_mode": "prompt"}]})
+    assert not are_same(soft, alone)
+
+
+def test_hints_and_numbers_of_preprocessors(
+    webui: HttpHost, model: str, body: dict[str, Any]
+) -> None:
+    canny = {"model": NETWORK, "module": "canny"}
+    wish = {name: body[name] for name in ("video", "settings")} | {"frame": 1}
+    hint = np.asarray(Image.open(io.BytesIO(webui.read("/fresco/hint", wish | {"unit": canny}))))
+    assert hint.shape == (64, 64, 3)
+    assert 0 < (hint > 200).mean() < 0.2, "lines on black"
+    slider = webui.ask("/fresco/models")["control_sliders"]["canny"]["threshold_b"]
+    assert slider["high"] in (255, 256)
+    for unit, said in (
+        ({"threshold_a": 9999}, "is 9999; give"), ({"module": "reference_only"}, "of one image"),
+    ):
+        with pytest.raises(Refused, match=said):
+            webui.ask("/fresco/jobs", {**body, "controlnet": [{**canny, **unit}]})
+
+
+def test_jobs_with_units(webui: HttpHost, model: str, body: dict[str, Any]) -> None:
     """Their preprocessor may be written as everywhere else, and the model without its hash."""
     offered = webui.ask("/fresco/models")
     assert model in offered["control_models"]
     assert offered["control_modules"][0].lower() == "none"
     assert "canny" in offered["control_modules"]
-    clip = tmp_path / "stripes.mp4"
-    write_clip(clip, np.stack([np.asarray(frame) for frame in stripes(4)]))
-    settings = {**TINY, "sampling": {**TINY["sampling"], "strength": 0.75}}
-    body = {
-        "video": base64.b64encode(clip.read_bytes()).decode(), "goal": "keyframes",
-        "settings": settings,
-        "host": {"sampler": "Euler a", "model": next(filter(None, offered["models"]))},
-    }
     plain = keyframes(webui, body)
 
     def controlled(**unit: Any) -> np.ndarray:

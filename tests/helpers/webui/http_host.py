@@ -87,13 +87,17 @@ class HttpHost:
 
     def ask(self, path: str, body: Any = None) -> Any:
         """JSON of a GET, or of a POST if there is something to send."""
+        return json.loads(self.read(path, body))
+
+    def read(self, path: str, body: Any = None) -> bytes:
+        """As `ask`, whatever the answer is."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self.address + path, data, {"Content-Type": "application/json"}
         )
         try:
             with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
-                return json.load(answer)
+                return answer.read()
         except urllib.error.HTTPError as error:
             raise Refused(error.code, _find_reason(error.read())) from error
 
