@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fresco.control import ControlUnit
 from fresco.errors import FrescoError, HostError, SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.ui.environment import Choices, DiffusersEnvironment
 

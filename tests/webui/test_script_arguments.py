@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fresco.control import ControlUnit
 from fresco.errors import HostError, SettingsError
-from fresco.hosts.options import ControlUnit
 from tests.helpers.webui import controlnet, controlnet_builtin, scripts
 from tests.helpers.webui.double import DoubleHost
 
@@ -133,9 +133,13 @@ def test_lists_of_the_built_in_controlnet(builtin: Any) -> None:
 
 
 def test_a_unit_gets_the_names_of_the_host(builtin: Any) -> None:
-    assert builtin.resolve_unit(ControlUnit("control_canny", weight=0.3)) == ControlUnit(
-        "control_canny [0a1b2c3d]", "None", 0.3
-    )
+    for module, found in (("none", "None"), ("auto", "canny")):
+        unit = builtin.resolve_unit(ControlUnit("control_canny", module, 0.3))
+        assert unit == ControlUnit("control_canny [0a1b2c3d]", found, 0.3)
+    with pytest.raises(SettingsError, match="takes the look of one image"):
+        builtin.resolve_unit(ControlUnit("control_canny", "IP-Adapter"))
+    with pytest.raises(SettingsError, match="threshold_a is 3, but the preprocessor canny has no"):
+        builtin.resolve_unit(ControlUnit("control_canny", "canny", threshold_a=3))
     with pytest.raises(SettingsError, match=r"model is 'gone'; choose one of control_canny \[0a"):
         builtin.resolve_unit(ControlUnit("gone"))
     with pytest.raises(SettingsError, match="preprocessor is 'depth'; choose one of None, canny"):

@@ -13,8 +13,8 @@ from typing import Any
 import gradio as gr
 from modules import scripts
 
+from fresco.control import ControlUnit
 from fresco.errors import HostError
-from fresco.hosts.options import ControlUnit
 from fresco.hosts.webui.controlnet import place_units
 
 _PATIENCE = 600

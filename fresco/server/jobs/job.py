@@ -9,8 +9,9 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from fresco.control import ControlUnit
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions, find_control_notes
+from fresco.hosts.options import HostOptions, find_control_notes
 from fresco.options import draw_seed, from_dict, to_dict
 from fresco.settings import RANDOM_SEED, FrescoSettings
 

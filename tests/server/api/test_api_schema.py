@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator
 
+from fresco.control import ControlUnit
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit
 from fresco.options import entries, from_dict, to_dict
 from fresco.server.api.models import (
     JobBody,

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fresco.control import ControlUnit
 from fresco.errors import SettingsError
-from fresco.hosts.options import ControlUnit, HostOptions
+from fresco.hosts.options import HostOptions
 from fresco.options import from_dict
 from fresco.progress import StageStatus
 from fresco.server.jobs import runner
