@@ -273,10 +273,6 @@ class DiffusersHost:
             made.append(Control(network, rearrange(hints, "n h w c -> n c h w"), unit))
         return made
 
-    def draw_hint(self, unit: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The hint of a frame [H, W, 3] by the preprocessor of a unit."""
-        return np.rint(self._preprocessors[unit](frame[None])[0] * 255).astype(np.uint8)
-
     def _encode(self, frames: NDArray[np.uint8], seed: int) -> Tensor:
         """Latents of frames; a frame's latents do not depend on its company."""
         generator = torch.Generator().manual_seed(seed)

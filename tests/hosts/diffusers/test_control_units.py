@@ -40,16 +40,16 @@ class Network(torch.nn.Module):
         return [level, level], level
 
 
-class SeenUNet:
+class SeenUNet(torch.nn.Module):
     """Remembers what it is given beside the latents."""
 
-    dtype = torch.float32
-
     def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
         self.config: dict[str, Any] = {}
         self.seen: list[list[Tensor]] = []
 
-    def __call__(self, x: Tensor, t: Tensor, **given: Any) -> tuple[Tensor]:
+    def forward(self, x: Tensor, t: Tensor, **given: Any) -> tuple[Tensor]:
         down = given.get("down_block_additional_residuals", ())
         middle = given.get("mid_block_additional_residual")
         self.seen.append([*down, *([] if middle is None else [middle])])
