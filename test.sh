@@ -21,8 +21,8 @@ printf '\nruff: style and likely faults (usually 1 s)\n'
 printf '\nimport-linter: who imports whom (usually 2 s)\n'
 "$PY" -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache || status=1
 
-# Tests often wait, for a browser or a program; the type checker works meanwhile.
-"$PY" -m basedpyright --pythonpath "$PY" >"$types" 2>&1 &
+# Tests often wait, for a browser or a program; the type checker works meanwhile, and after them.
+nice "$PY" -m basedpyright --pythonpath "$PY" >"$types" 2>&1 &
 checking=$!
 
 printf '\npytest: all tests on 2 processes (usually 5 to 9 min)\n'

@@ -17,6 +17,7 @@ from fresco.flow.dis import DisEstimator
 from fresco.propagation import carriers
 from fresco.propagation.ends import EndJob, propagate_end
 from fresco.propagation.engine import PatchEngine
+from fresco.propagation.program import OVERRIDE, require_program
 from fresco.propagation.propagate import propagate_segment
 from fresco.propagation.segment import SegmentJob
 from fresco.workspace import frame_name, read_image, write_image
@@ -68,11 +69,17 @@ def test_every_frame_is_near_the_moved_style(
     assert list_pictures(contents(job.folder)) == [frame_name(frame) for frame in job.interior]
 
 
-@pytest.fixture
-def whole(tmp_path: Path, engine: PatchEngine) -> dict[int, bytes]:
-    """The frames of an uninterrupted run."""
-    (job,) = make_jobs(SCENE, KEYS, tmp_path / "whole", engine=engine)
-    propagate_segment(job, DisEstimator())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
+    """The frames of an uninterrupted run, by a program of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(OVERRIDE, str(fake_program(folder / "program")))
+        patched.setattr(carriers.PatchCarrier, "restarts", CHAIN)
+        program = require_program()
+        engine = PatchEngine("balanced", program.fingerprint, program.version)
+        (job,) = make_jobs(SCENE, KEYS, folder, engine=engine)
+        propagate_segment(job, DisEstimator())
     return {frame: job.path(frame).read_bytes() for frame in job.interior}
 
 

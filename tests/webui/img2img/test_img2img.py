@@ -47,11 +47,11 @@ def test_frames_come_in_their_order(host: Host) -> None:
     assert list(distances.argmin(1)) == list(range(9))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_each_part_alone_changes_the_result(host: Host, part: str) -> None:
+def test_each_part_alone_changes_the_result(host: Host) -> None:
     without = pixels(host.img2img(frames(4), NONE))
-    alone = pixels(host.img2img(frames(4), NONE | {part: True}))
-    assert np.abs(alone - without).max() > 0
+    for part in PARTS:
+        alone = pixels(host.img2img(frames(4), NONE | {part: True}))
+        assert np.abs(alone - without).max() > 0, part
 
 
 def in_both_layouts(host: Host, options: dict[str, Any], sampler: str) -> list[Any]:
