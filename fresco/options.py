@@ -182,6 +182,12 @@ def preset_options(name: object) -> dict[str, bool]:
     return on | dict(PRESETS[known])
 
 
+def expand_preset(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the group `guidance` with a preset among them expanded; the others count more."""
+    own = {name: value for name, value in items.items() if name != PRESET}
+    return preset_options(items[PRESET]) | own if PRESET in items else own
+
+
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
     """Settings from a nested dict over `base`; unknown names and wrong values raise.
 
@@ -197,9 +203,8 @@ def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> 
         if not isinstance(items, Mapping):
             raise SettingsError(f"{group} is {items!r}; give a mapping of options.")
         names = [name for g, name in known if g == group]
-        if group == "guidance" and PRESET in items:
-            own = {name: value for name, value in items.items() if name != PRESET}
-            items = preset_options(items[PRESET]) | own
+        if group == "guidance":
+            items = expand_preset(items)
         for name in items:
             if name not in names:
                 raise _unknown(str(name), names, group)

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 
 from fresco.control import AUTO, CONTROL_MODES, MOST_UNITS, OWN, RESIZE_MODES, ControlUnit
 from fresco.errors import SettingsError
-from fresco.options import Entry, check_pairs, check_value, entries
+from fresco.options import (
+    PRESET,
+    Entry,
+    check_pairs,
+    check_value,
+    entries,
+    expand_preset,
+    preset_options,
+)
 from fresco.planning.parsing import check_key_prompts, parse_frame_number, parse_keys
 from fresco.planning.prompts import list_prompts, refuse_composed
 from fresco.planning.ranges import parse_ranges
@@ -44,7 +52,7 @@ from fresco.server.api.pydantic_shim import (
 )
 from fresco.server.encoded import EncodedFile, restore_integer
 from fresco.server.jobs.job import Goal
-from fresco.settings import FrescoSettings
+from fresco.settings import FORMER_PRESETS, PRESETS, FrescoSettings
 
 _M = TypeVar("_M", bound=ApiModel)
 
@@ -261,10 +269,18 @@ def _option_field(entry: Entry) -> tuple[Any, Any]:
     return kind, Field(entry.default, description=about)
 
 
+def _check_preset(value: object) -> object:
+    preset_options(value)
+    return value
+
+
 def _build_settings_body() -> type[ApiModel]:
     groups: dict[str, dict[str, tuple[Any, Any]]] = {}
     for entry in entries():
         groups.setdefault(entry.group, {})[entry.name] = _option_field(entry)
+    groups["guidance"][PRESET] = checked(_check_preset, {
+        "type": "string", "enum": [*PRESETS, *FORMER_PRESETS],
+    }), Field(None, description="The parts of guidance that are on; options beside it count more.")
     abouts = {group: getattr(FrescoSettings(), group).__doc__ for group in groups}
     return build_model("SettingsBody", {
         group: (
@@ -466,10 +482,13 @@ def merge_settings(
         given: a `SettingsBody`, so that only pairs of options are left to check.
     """
     base = base or FrescoSettings()
-    groups = {} if given is None else {
-        group: dataclasses.replace(getattr(base, group), **list_given(options))
-        for group, options in list_given(given).items()
+    found = {} if given is None else {
+        group: list_given(options) for group, options in list_given(given).items()
     }
+    if "guidance" in found:
+        found["guidance"] = expand_preset(found["guidance"])
+    groups = {group: dataclasses.replace(getattr(base, group), **options)
+              for group, options in found.items()}
     settings = check_pairs(dataclasses.replace(base, **groups))
     refuse_composed(list_prompts(settings.sampling))
     return settings

@@ -49,7 +49,15 @@ def test_the_schema_has_every_option() -> None:
         assert tuple(known.get("enum", ())) == option.choices
         assert known["default"] == ([] if entry.default == () else entry.default)
     assert {name for group in groups.values() for name in group["properties"]} == {
-        entry.name for entry in entries()}
+        entry.name for entry in entries()} | {"preset"}
+
+
+def test_a_preset_stands_for_switches() -> None:
+    steady = parse_settings({"guidance": {"preset": "steady", "temporal_attention": False}})
+    assert (steady.guidance.consensus, steady.guidance.temporal_attention) == (True, False)
+    assert parse_settings({"guidance": {"preset": "paper"}}, steady) == FrescoSettings()
+    with pytest.raises(SettingsError, match="paper, steady, attention, off"):
+        parse_settings({"guidance": {"preset": "fast"}})
 
 
 def test_the_schema_and_the_reader_agree() -> None:
