@@ -47,11 +47,14 @@ def _draw_strip(text: str, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _fit_panel(sources: Sequence[FrameSource]) -> tuple[int, int]:
-    """(width, height) in the shape of the first, no higher than any of the others needs."""
+    """(width, height) in the shape of the first, no higher than the others need; even if scaled."""
     info = sources[0].info
     needed = max((each.info.height for each in sources[1:]), default=info.height)
     scale = min(1.0, _LARGEST_HEIGHT / info.height, needed / info.height)
-    return max(2, round(info.width * scale)), max(2, round(info.height * scale))
+    if scale == 1:
+        return info.width, info.height
+    wide, high = (max(2, 2 * round(side * scale / 2)) for side in (info.width, info.height))
+    return wide, high
 
 
 def spell(text: str) -> str:
