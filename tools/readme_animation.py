@@ -2,7 +2,7 @@
 
 After `bash demo.sh`:
 
-    python -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp
+    python -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp --every 1 --frames 12
     python -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640
 """
 
@@ -19,12 +19,18 @@ LARGEST = 4_000_000
 """Bytes that a page may ask of a visitor."""
 
 
-def write_animation(video: Path, target: Path, *, widest: int, quality: int, every: int) -> int:
-    """Write every n-th frame of a video as an animated WebP that repeats; its size in bytes."""
+def write_animation(
+    video: Path, target: Path, *, widest: int, quality: int, every: int, most: int = 0
+) -> int:
+    """Write every n-th frame of a video as an animated WebP that repeats; its size in bytes.
+
+    Args:
+        most: of the video's frames, those that are used, from the first; 0: all.
+    """
     with open_source(video) as source:
         rate = float(source.info.rate)
         frames = [Image.fromarray(rgb) for rgb in source.frames()]
-    frames = frames[::every]
+    frames = frames[:most or None][::every]
     scale = min(1.0, widest / frames[0].width)
     size = round(frames[0].width * scale), round(frames[0].height * scale)
     frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]
@@ -43,9 +49,11 @@ def main() -> None:
     parser.add_argument("--widest", type=int, default=1020, help="pixels; 1020: as a README is")
     parser.add_argument("--quality", type=int, default=75, help="of WebP, 0 to 100")
     parser.add_argument("--every", type=int, default=2, help="take every n-th frame")
+    parser.add_argument("--frames", type=int, default=0, help="use only the first n frames")
     given = parser.parse_args()
     size = write_animation(
-        given.video, given.target, widest=given.widest, quality=given.quality, every=given.every
+        given.video, given.target, widest=given.widest, quality=given.quality, every=given.every,
+        most=given.frames,
     )
     if size > LARGEST:
         parser.error(f"{given.target} has {size} bytes; lower --quality, or take fewer frames.")
