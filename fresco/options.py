@@ -266,6 +266,15 @@ def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None
         )
 
 
+def require_mask(settings: FrescoSettings) -> None:
+    """SettingsError where a result shall be transparent and no mask says where."""
+    if settings.output.background == "transparent" and settings.mask.source == "none":
+        raise SettingsError(
+            "output.background is 'transparent', but mask.source is 'none'; choose a mask, which "
+            "says what is seen, or set output.background to source."
+        )
+
+
 def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
     """The part of some groups of the settings that changes images: the input of a cache key."""
     result: dict[str, dict[str, Any]] = {}

@@ -614,6 +614,14 @@ class OutputSettings:
         images=False,
         label="Name of the result",
     )
+    background: str = _result(
+        "source",
+        "What lies outside the mask: source (its pixels), or transparent (frames with alpha, by "
+        "vp9, prores-4444, ffv1, webp, png and png-16bit).",
+        choices=("source", "transparent"),
+        images=False,
+        label="Outside the mask",
+    )
     crf: int = _result(
         17,
         "Quality on the scale of H.264; lower values give better and larger files. Not for ProRes, "

@@ -107,7 +107,8 @@ def _count_turns(clip: Clip) -> int:
 def _write_comparison(run: RunContext, unguided: ImageLookup, repeat: int) -> Path:
     """Source, frame by frame and FRESCO side by side under the prompt, beside the result."""
     beside, comparison = (_name_beside(run.output, end) for end in (_UNGUIDED, _COMPARISON))
-    wanted, prompt = run.settings.output, run.settings.sampling.prompt
+    wanted = dataclasses.replace(run.settings.output, background="source")
+    prompt = run.settings.sampling.prompt
     writer = prepare_writer(
         run.clip, beside, wanted, run.workspace.root, run.watch.check
     )

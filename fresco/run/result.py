@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fresco.digests import digest_content
 from fresco.errors import PropagationError
-from fresco.masks.edge import AnyImage, FrameMasks, lay_over
+from fresco.masks.edge import AnyImage, FrameMasks, add_alpha, lay_over
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
@@ -78,7 +78,8 @@ def prepare_writer(
             output, width, height, clip.info.rate, timestamps=times,
             end=find_end(clip.info, clip.last), crf=settings.crf, codec=settings.codec,
             pixel_aspect=clip.info.pixel_aspect, scratch=workspace, confirm=confirm,
-            comment=comment, colour=clip.info.colour, **sound,
+            comment=comment, colour=clip.info.colour,
+            alpha=settings.background == "transparent", **sound,
         )
     else:
         writer = ImageFolderWriter(
@@ -103,7 +104,9 @@ def write_result(
     """
     size, scale = _find_size(clip, settings), scale_deep if writer.deep else scale_frame
     with progress.stage("write", clip.count) as stage, writer:
-        finish = _open_masking(clip, masks, size, scale)
+        finish = _open_masking(
+            clip, masks, size, scale, transparent=settings.background == "transparent"
+        )
         for number in clip.numbers:
             image = images(number)
             if image is None:
@@ -117,11 +120,15 @@ def write_result(
 
 
 def _open_masking(
-    clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage]
+    clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage],
+    *, transparent: bool,
 ) -> Callable[[AnyImage], AnyImage]:
     """Lays the images of the clip's frames, given in order, over the source by their masks."""
     if masks is None:
         return lambda image: image
+    if transparent:
+        shares = masks.read(size)
+        return lambda image: add_alpha(image, next(shares))
     pairs = zip(clip.read_source(), masks.read(size), strict=True)
 
     def finish(image: AnyImage) -> AnyImage:

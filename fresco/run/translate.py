@@ -19,7 +19,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.masks.edge import FrameMasks
-from fresco.options import validated
+from fresco.options import require_mask, validated
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_words
 from fresco.planning.ranges import check_ranges, cut_at_ranges
@@ -105,6 +105,7 @@ def translate(
         control: the host's ControlNet units, where they are not in the settings.
     """
     settings = _require_drawn(validated(settings))
+    require_mask(settings)
     only_keys = preview is not None or not settings.propagation.enabled
     # Everything that may be refused comes before the work.
     if only_keys:
@@ -243,6 +244,7 @@ def propagate_keys(
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
+    require_mask(settings)
     check_target(output, settings.output.codec)
     if output.resolve() == keys_folder.resolve():
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")

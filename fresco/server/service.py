@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError, WorkspaceError
-from fresco.options import list_named_paths, require_paths
+from fresco.options import list_named_paths, require_mask, require_paths
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Frames, Layer, Seen
@@ -235,6 +235,7 @@ class Service:
     def complete(self, request: JobRequest) -> JobRequest:
         """The request as a job keeps it; SettingsError where this server does not take it."""
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
+        require_mask(request.settings)
         for path in list_named_paths(request.settings):
             if not self._is_sent(Path(path)):
                 self.environment.require_allowed(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Codec:
     """Of a sample."""
     halved: tuple[bool, bool] = (True, True)
     """Whether chroma has half the columns, and half the rows; the frame's sides are even then."""
+    alpha_layout: str = ""
+    """Pixel format of frames with alpha; empty: it has none."""
     tick: Fraction | None = None
     """Seconds that every time is rounded to; None: the container decides."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -61,12 +64,27 @@ class Codec:
         """Whether it keeps more than 8 bits of a sample, and so takes frames of 16."""
         return self.bits > 8
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its frames have alpha."""
+        return self.layout == self.alpha_layout
+
+    def with_alpha(self) -> Codec:
+        """The same codec for frames with alpha; VideoError where it has none."""
+        if not self.alpha_layout:
+            raise VideoError(
+                f"output.background is transparent, which {self.label} cannot keep; choose "
+                f"another output.codec: {', '.join((*ALPHA, *FOLDERS))}."
+            )
+        return dataclasses.replace(self, layout=self.alpha_layout)
+
     def choose_colour(self, source: Colour) -> Colour:
         """How the colours of a source are stored."""
         return choose_stored(source, may_be_full=self.encoder in _SAY_FULL)
 
     def make_frame(self, rgb: NDArray[Any], colour: Colour = _USUAL_COLOUR) -> VideoFrame:
-        """A frame to encode of RGB [H, W, 3], uint8, or uint16 where the codec is `deep`.
+        """A frame to encode of RGB [H, W, 3], or with alpha [H, W, 4], uint8, or uint16 where the
+        codec is `deep`.
 
         Args:
             colour: what `choose_colour` gave.
@@ -76,12 +94,17 @@ class Codec:
             return _make_palette_frame(rgb)
         if self.layout in ("bgr0", "bgra"):
             whole = np.full((height, width, 4), 255, np.uint8)
-            whole[..., :3] = rgb[..., ::-1]
+            whole[..., :3] = rgb[..., 2::-1]
+            if rgb.shape[2] == 4:
+                whole[..., 3] = rgb[..., 3]
             planes = [whole.reshape(height, -1)]
         else:
             planes = rgb_to_planes(
-                rgb, self.bits, *self.halved, matrix=colour.matrix, full=colour.span == FULL
+                rgb[..., :3], self.bits, *self.halved, matrix=colour.matrix,
+                full=colour.span == FULL,
             )
+            if self.has_alpha:
+                planes.append(_scale_alpha(rgb[..., 3], self.bits))
         frame = VideoFrame(width, height, self.layout)
         for plane, values in zip(frame.planes, planes, strict=True):
             _fill(plane, values)
@@ -101,6 +124,13 @@ class Codec:
             context.color_range = FULL
         else:
             context.color_range, context.colorspace = colour.span, colour.matrix
+
+
+def _scale_alpha(alpha: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Alpha of 8 or 16 bits as a plane of so many bits; it spans all numbers."""
+    most = 255 if alpha.dtype == np.uint8 else 65535
+    scaled = np.rint(alpha.astype(np.float32) * ((2**bits - 1) / most))
+    return scaled.astype(np.uint8 if bits == 8 else "<u2")
 
 
 def _fill(plane: Any, values: NDArray[Any]) -> None:
@@ -173,7 +203,10 @@ CODECS = {
     "av1": Codec(
         "AV1, 10 bit", "libsvtav1", (".mp4", ".mkv", ".webm"), "yuv420p10le", _choose_av1, bits=10
     ),
-    "vp9": Codec("VP9", "libvpx-vp9", (".webm", ".mkv", ".mp4"), "yuv420p", _choose_vp9),
+    "vp9": Codec(
+        "VP9", "libvpx-vp9", (".webm", ".mkv", ".mp4"), "yuv420p", _choose_vp9,
+        alpha_layout="yuva420p",
+    ),
     "prores-422-hq": Codec(
         "ProRes 422 HQ", "prores_ks", (".mov", ".mkv"), "yuv422p10le",
         lambda crf, held: {"profile": "3", "vendor": "apl0"}, bits=10, halved=(True, False),
@@ -181,20 +214,25 @@ CODECS = {
     "prores-4444": Codec(
         "ProRes 4444", "prores_ks", (".mov", ".mkv"), "yuv444p10le",
         lambda crf, held: {"profile": "4", "vendor": "apl0"}, bits=10, halved=(False, False),
+        alpha_layout="yuva444p10le",
     ),
     "ffv1": Codec(
         "FFV1, lossless", "ffv1", (".mkv",), "bgr0",
         lambda crf, held: {"level": "3", "slicecrc": "1"}, halved=(False, False),
+        alpha_layout="bgra",
     ),
     "gif": Codec(
         "GIF", "gif", (".gif",), "pal8", _nothing, halved=(False, False), tick=Fraction(1, 100)
     ),
     "webp": Codec(
         "animated WebP", "libwebp_anim", (".webp",), "bgra", _choose_webp, halved=(False, False),
-        tick=Fraction(1, 1000),
+        alpha_layout="bgra", tick=Fraction(1, 1000),
     ),
 }
 """By the name that `output.codec` gives it."""
+
+ALPHA = tuple(name for name, codec in CODECS.items() if codec.alpha_layout)
+"""Names of the codecs that keep transparency."""
 
 FOLDERS = {"png": 8, "png-16bit": 16}
 """Names of `output.codec` that stand for a folder of PNG images -> bits of their samples."""

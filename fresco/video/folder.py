@@ -307,10 +307,13 @@ class ImageFolderWriter:
         return self
 
     def write(self, rgb: NDArray[Any]) -> None:
-        """Write the next frame, RGB [H, W, 3]: uint16 where the writer is `deep`, else uint8."""
+        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4]: uint16 where the writer is
+        `deep`, else uint8."""
         if rgb.dtype != (np.uint16 if self.deep else np.uint8):
             raise VideoError(f"A frame is {rgb.dtype}; {self.path.name} takes the other depth.")
-        done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        done, data = cv2.imencode(".png", cv2.cvtColor(
+            rgb, cv2.COLOR_RGB2BGR if rgb.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        ))
         if not done:
             raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as PNG.")
         try:

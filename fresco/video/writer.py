@@ -74,6 +74,17 @@ def _check_video_target(path: Path, codec: str) -> Codec:
     return chosen
 
 
+def _require_alpha(codec: Codec, path: Path) -> Codec:
+    """The codec for frames with alpha; VideoError where it, or its container, keeps none."""
+    codec = codec.with_alpha()
+    if codec.encoder == "libvpx-vp9" and path.suffix.lower() == ".mp4":
+        raise VideoError(
+            f"{path.name} cannot keep transparency, because VP9 has it in .webm and .mkv only; "
+            "name the result .webm."
+        )
+    return codec
+
+
 class _Sound(Enum):
     """How the sound is kept, the best first."""
 
@@ -102,6 +113,7 @@ class VideoWriter:
         confirm: called when all is written, before the file gets its name; what it raises ends it.
         comment: text that the file keeps, where its container can (`Container.keeps_comment`).
         colour: what the source's colours mean; the result's mean the same.
+        alpha: frames have a fourth channel, straight alpha.
     """
 
     def __init__(
@@ -111,7 +123,7 @@ class VideoWriter:
         sound_range: tuple[Fraction | float, Fraction | float] | None = None,
         clock_shifts: tuple[Fraction, ...] = (), scratch: Path | None = None,
         pixel_aspect: Fraction = Fraction(1), confirm: Callable[[], None] = lambda: None,
-        comment: str = "", colour: Colour = UNTOLD,
+        comment: str = "", colour: Colour = UNTOLD, alpha: bool = False,
     ) -> None:
         self.path = Path(path)
         self._confirm, self._comment = confirm, comment
@@ -120,6 +132,9 @@ class VideoWriter:
         self._crf, self._aspect = crf, pixel_aspect
         self._check_arguments()
         self._codec = _check_video_target(self.path, codec)
+        if alpha:
+            self._codec = _require_alpha(self._codec, self.path)
+        self._channels = 4 if alpha else 3
         self._container = CONTAINERS[self.path.suffix.lower()]
         self._colour = self._codec.choose_colour(colour)
         self._start = timestamps[0] if timestamps else None
@@ -206,7 +221,7 @@ class VideoWriter:
 
     def _encode_blank(self) -> None:
         """Write one black frame and end the stream."""
-        frame = self._codec.make_frame(np.zeros((*self._size[::-1], 3), np.uint8))
+        frame = self._codec.make_frame(np.zeros((*self._size[::-1], self._channels), np.uint8))
         frame.pts, frame.time_base = 0, self._clock
         for packet in (frame, None):
             self._output.mux(self._stream.encode(packet))
@@ -285,14 +300,14 @@ class VideoWriter:
             logger.warning("%s: %s", self.path.name, note)
 
     def write(self, rgb: NDArray[Any]) -> None:
-        """Write the next frame, RGB [H, W, 3] of the size given at the start: uint8, or uint16
-        where the writer is `deep`."""
+        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4], of the size given at the
+        start: uint8, or uint16 where the writer is `deep`."""
         width, height = self._size
         kinds = (np.uint8, np.uint16) if self.deep else (np.uint8,)
-        if rgb.shape != (height, width, 3) or rgb.dtype not in kinds:
+        if rgb.shape != (height, width, self._channels) or rgb.dtype not in kinds:
             raise VideoError(
                 f"Frame {self._count} is {rgb.dtype} {rgb.shape}; {self.path.name} takes "
-                f"{' or '.join(kind.__name__ for kind in kinds)} {(height, width, 3)}."
+                f"{' or '.join(kind.__name__ for kind in kinds)} {(height, width, self._channels)}."
             )
         stamp = self._find_stamp(self._count)
         if any(self._pad):

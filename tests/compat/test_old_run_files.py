@@ -27,7 +27,7 @@ NEWER = {
     ("sampling", "lora_dir"), ("sampling", "embeddings_dir"), ("sampling", "prediction"),
     ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
     ("output", "name"), ("propagation", "resolution"), ("propagation", "guides"),
-    ("propagation", "even_colours"), ("sampling", "ranges"),
+    ("propagation", "even_colours"), ("sampling", "ranges"), ("output", "background"),
     ("sampling", "control_units"),
     ("flow", "path"), ("guidance", "consensus"),
     *(("mask", name) for name in ("source", "path", "invert", "feather")),

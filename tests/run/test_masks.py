@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -82,6 +83,27 @@ def test_outside_the_mask_the_result_is_the_source_bit_by_bit(
         core[rows.min() + 4:rows.max() - 3, columns.min() + 4:columns.max() - 3] = True
         assert np.array_equal(masked[number][core], whole[number][core])
         assert not np.array_equal(masked[number], whole[number])
+
+
+def test_a_transparent_result_has_the_mask_as_its_alpha(folder: Path, tmp_path: Path) -> None:
+    """In images of 16 bits; its colours are those without a mask, everywhere."""
+    def chosen(**mask: Any) -> FrescoSettings:
+        output = {"codec": "png-16bit", "background": "transparent" if mask else "source"}
+        return from_dict({"output": output}, settings(**mask))
+
+    run(folder, tmp_path / "whole", chosen())
+    run(folder, tmp_path / "seen", chosen(source="files", path=str(folder / "all"), feather=3))
+    for number in range(COUNT):
+        whole, seen = (
+            cv2.imread(str(tmp_path / name / f"{number:04d}.png"), cv2.IMREAD_UNCHANGED)
+            for name in ("whole", "seen")
+        )
+        assert seen.dtype == np.uint16
+        assert np.array_equal(seen[..., :3], whole)
+        assert not seen[..., 3][~draw_mask(number)].any()
+        assert seen[..., 3].max() == 65535
+    with pytest.raises(SettingsError, match=r"but mask\.source is 'none'"):
+        run(folder, tmp_path / "none", from_dict({"output": {"background": "transparent"}}))
 
 
 def test_another_mask_only_writes_the_result_again(folder: Path, tmp_path: Path) -> None:

@@ -159,6 +159,45 @@ def test_sixteen_bits_are_kept_within_one_level_of_the_codec(tmp_path: Path) -> 
         writer.write(frame)
 
 
+@pytest.mark.parametrize(("name", "suffix", "decoder"), [
+    ("vp9", ".webm", "libvpx-vp9"), ("prores-4444", ".mov", "prores"), ("ffv1", ".mkv", "ffv1")])
+def test_alpha_comes_back_within_one_code_value(
+    tmp_path: Path, name: str, suffix: str, decoder: str
+) -> None:
+    deep = CODECS[name].deep
+    most = 65535 if deep else 255
+    ramp = np.tile(np.linspace(0, most, 64).round(), (48, 1))
+    kind = np.uint16 if deep else np.uint8
+    frame = np.dstack([np.full((48, 64, 3), most // 3), ramp]).astype(kind)
+    path = tmp_path / f"r{suffix}"
+    with VideoWriter(path, 64, 48, Fraction(25), codec=name, alpha=True, crf=0) as writer:
+        writer.write(frame)
+        writer.write(frame)
+    with av.open(str(path)) as container:
+        context = av.CodecContext.create(decoder, "r")
+        context.extradata = container.streams.video[0].codec_context.extradata
+        context.width, context.height = 64, 48
+        found = next(f for packet in container.demux(video=0) for f in context.decode(packet))
+    part = found.format.components[3]
+    plane = found.planes[part.plane]
+    if found.format.is_rgb:  # bgra
+        alpha = np.frombuffer(memoryview(plane), np.uint8).reshape(48, -1)[:, 3:256:4]
+    else:
+        kind = "<u2" if part.bits > 8 else np.uint8
+        alpha = np.frombuffer(memoryview(plane), kind).reshape(48, -1)[:, :64]
+    levels = 1023 if deep else 255
+    shown = alpha.astype(np.float64) / (2**part.bits - 1) * levels
+    assert np.abs(shown - ramp / most * levels).max() <= 1
+
+
+def test_codecs_and_containers_without_alpha_are_refused(tmp_path: Path) -> None:
+    for name, told in (("r.mp4", "H.264 cannot keep"), ("r.gif", "GIF cannot keep")):
+        with pytest.raises(VideoError, match=told):
+            VideoWriter(tmp_path / name, 64, 48, Fraction(25), alpha=True)
+    with pytest.raises(VideoError, match=r"VP9 has it in \.webm and \.mkv only"):
+        VideoWriter(tmp_path / "r.mp4", 64, 48, Fraction(25), codec="vp9", alpha=True)
+
+
 def test_the_ending_chooses(tmp_path: Path) -> None:
     chosen = {suffix: choose_codec("auto", tmp_path / f"r{suffix}").label for suffix in CONTAINERS}
     assert chosen == dict.fromkeys(CONTAINERS, "H.264") | {
