@@ -15,7 +15,7 @@
         ["result", "result"], ["source", "source"], ["keyframe", "keyframe"],
         ["flow", "motion (by DIS)"], ["occlusion", "occlusion (by DIS)"],
         ["forward", "from the keyframe before (draft)"], ["backward", "from the keyframe after (draft)"],
-        ["side", "chosen side"],
+        ["side", "chosen side"], ["mask", "mask"],
     ];
     const judged = { job: null, output: 0, found: null };
 

@@ -104,8 +104,9 @@ def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:
     # The frames of the run before are those of the same keyframes until others are made.
     frames = {"frames": known["frames"]} if known.get("folder") == folder.name and (
         "frames" in known) else {}
+    masks = {"masks": known["masks"]} if "masks" in known else {}
     write_json(path, {
-        **frames,
+        **frames, **masks,
         "folder": folder.name,
         "keyframes": [number for plan in plans for number in plan.keyframes],
         "shots": [[plan.keyframes[0], plan.keyframes[-1]] for plan in plans],
@@ -116,6 +117,14 @@ def note_frames(run: RunContext, folder: Path) -> None:
     """Say where the frames between the keyframes in force come to lie."""
     path = run.workspace.root / PLAN_NAME
     write_json(path, {**(read_json(path) or {}), "frames": folder.name})
+
+
+def note_masks(run: RunContext, folder: Path | None) -> None:
+    """Say where the masks in force lie; None: there are none, or they are files of the user."""
+    path = run.workspace.root / PLAN_NAME
+    known = read_json(path) or {}
+    known.pop("masks", None)
+    write_json(path, {**known, **({"masks": folder.name} if folder else {})})
 
 
 def translate_keyframes(

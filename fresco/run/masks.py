@@ -30,6 +30,7 @@ from fresco.run.clip import Clip, open_clip
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.external_keyframes import list_external_keyframes
 from fresco.run.inputs import Source
+from fresco.run.keyframes import note_masks
 from fresco.settings import FrescoSettings, MaskSettings
 from fresco.temporary import open_temporary_folder
 from fresco.video.size import working_size
@@ -190,6 +191,8 @@ def make_masks(
         estimator: the run's, which keeps what it finds; by it the result is named.
         motion: folder of the motion between neighbouring frames; None: there is none.
     """
+    if mask is None or mask.sequence is not None:
+        note_masks(run, None)
     if mask is None:
         return None
     run.notes += mask.notes
@@ -207,6 +210,7 @@ def make_masks(
         dataclasses.replace(run.settings.flow, estimator=estimator.name), estimator.device,
         progress=run.progress,
     )
+    note_masks(run, folder)
     maker = _MaskMaker(run, folder, plain, motion)
     drop_damaged(folder, run.clip.frames.size)
     with log_stage("masks"), run.progress.stage("masks", run.clip.count) as stage:

@@ -15,7 +15,13 @@ from fresco.flow.dis import DisEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.server.drafts import Drafts
 from fresco.server.jobs.engine import JobEngine
-from fresco.server.jobs.segments import JobSegment, find_carried, list_segments, read_share
+from fresco.server.jobs.segments import (
+    JobSegment,
+    find_carried,
+    list_segments,
+    read_mask,
+    read_share,
+)
 from fresco.server.videos import read_frame
 from fresco.workspace import frame_name, read_image
 
@@ -41,6 +47,8 @@ class Layer(str, Enum):
     """The keyframe after, propagated to the frame as a draft."""
     SIDE = "side"
     """Which side the run took: black the forward one, white the backward one."""
+    MASK = "mask"
+    """White: it is translated. As it was carried or found, without its soft edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,8 @@ class Frames:
             return _see(read_image(keys[number])) if number in keys else None
         if layer in (Layer.FLOW, Layer.OCCLUSION):
             return self._look_at_motion(job, number, layer)
+        if layer is Layer.MASK:
+            return self._look_at_mask(job, number)
         if layer is Layer.SIDE:
             return _see(read_share(self._engine.folder(job), number))
         if layer in (Layer.FORWARD, Layer.BACKWARD):
@@ -91,6 +101,12 @@ class Frames:
             return Seen(color_flow(motion.backward))
         white = np.where(motion.backward_occlusion, np.uint8(255), np.uint8(0))
         return Seen(np.repeat(white[..., None], 3, axis=2))
+
+    def _look_at_mask(self, job: str, number: int) -> Seen | None:
+        mask = read_mask(self._engine.folder(job), number)
+        if mask is not None and self._engine.request(job).settings.mask.invert:
+            mask = np.invert(mask)
+        return _see(mask)
 
     def list_retouched(self, job: str) -> list[JobSegment]:
         """The segments of which a keyframe differs from that in the video."""

@@ -77,8 +77,13 @@ def find_carried(folder: Path, segment: JobSegment) -> Path | None:
 
 def find_frames(folder: Path) -> Path | None:
     """The folder of frames between keyframes of the latest run; None: there is none."""
+    return _find_noted(folder, "frames")
+
+
+def _find_noted(folder: Path, what: str) -> Path | None:
+    """A folder of the workspace that the latest run noted; None: there is none."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
-    name = plan.get("frames") if isinstance(plan, dict) else None
+    name = plan.get(what) if isinstance(plan, dict) else None
     if not isinstance(name, str) or name in ("", ".", ".."):
         return None
     place = folder / "workspace" / name
@@ -101,6 +106,12 @@ def list_judged(folder: Path) -> dict[int, FrameJudgement]:
         if place := find_frames(folder):
             found |= read_judgements(name_judgements(place, segment.first, segment.last))
     return found
+
+
+def read_mask(folder: Path, frame: int) -> NDArray[np.uint8] | None:
+    """The mask of a frame as it was carried or found, white inside; None: there is none."""
+    place = _find_noted(folder, "masks")
+    return read_image(place / frame_name(frame)) if place else None
 
 
 def read_share(folder: Path, frame: int) -> NDArray[np.uint8] | None:

@@ -70,6 +70,11 @@ def test_a_drawing_goes_with_its_job(server: ApiServer, video: str, clip: Path) 
     assert server.ended(again["id"])["state"] == "done"
     turned = decode(server.ask("GET", f"jobs/{began['id']}/video").content)
     assert (turned[0][:, half + half // 2:].astype(int) == (255, 0, 0)).all()
+    shown = server.ask("GET", f"jobs/{began['id']}/frames/0?layer=mask").content
+    mask = np.asarray(Image.open(io.BytesIO(shown)).convert("L"))
+    middle = mask.shape[1] // 2
+    assert mask[:, :middle - 8].max() < 20
+    assert mask[:, middle + 8:].min() > 235
 
 
 def test_wrong_masks_are_refused(server: ApiServer, video: str, clip: Path) -> None:
