@@ -1,9 +1,6 @@
 """Make the animations of the README from the demo's videos.
 
-After `bash demo.sh`:
-
-    python -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp --every 1 --frames 12
-    python -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640
+`docs/make_pictures.sh` calls it after `bash demo.sh`.
 """
 
 from __future__ import annotations
