@@ -25,7 +25,7 @@ def level(number: int, size: tuple[int, int] = (HIGH, WIDE)) -> np.ndarray:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("hints")
-    write_clip(place / "clip.mp4", np.full((COUNT, HIGH, WIDE, 3), 90, np.uint8))
+    write_clip(place / "clip.mp4", list(np.full((COUNT, HIGH, WIDE, 3), 90, np.uint8)))
     for number in range(COUNT):
         write_image(place / "depth" / frame_name(number), level(number))
         write_image(place / "square" / frame_name(number), level(number, (HIGH, HIGH)))
@@ -53,7 +53,7 @@ def test_a_folder_and_a_video_give_the_hint_of_each_frame(place: Path) -> None:
     assert [int(image[0, 0, 0]) for image in read] == [60, 20]
     assert not notes
     video = place / "depth.mp4"
-    write_clip(video, np.stack([level(number) for number in range(2, COUNT)]))
+    write_clip(video, [level(number) for number in range(2, COUNT)])
     part, notes = found(open_part(place, 2), video)
     assert abs(int(part.read([3], (96, 64))[0, 0, 0, 0]) - 60) <= 3
     assert "its first one is that of frame 2" in notes[0]
