@@ -192,7 +192,7 @@ def test_a_scheduler_with_noise_of_its_own_is_seeded(
     host = tiny_host(tiny_model, seed=7)
     own = SimpleNamespace(noise_sampler_seed=None)
     monkeypatch.setattr(diffusers_host, "create_scheduler", lambda *_, **__: own)
-    assert host._make_scheduler().noise_sampler_seed == 7
+    assert host._make_scheduler(7).noise_sampler_seed == 7
 
 
 def test_nan_is_told_with_its_call(tiny_model: Path) -> None:

@@ -32,7 +32,7 @@ def find_latents(
     request = tiny_request(1, prompts=(PROMPT,), negative_prompts=(negative,))
     with Progress().stage("test") as stage:
         host.sample(request, None, stage)
-    return host._encode(request.frames), ends[0]
+    return host._encode(request.frames, host._settings.seed), ends[0]
 
 
 def call_pipeline(
@@ -41,7 +41,7 @@ def call_pipeline(
     """The same latents by a pipeline, which has the host's networks and scheduler."""
     parts, settings = host._parts, host._settings
     networks = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder,
-                "tokenizer": parts.tokenizer, "scheduler": host._make_scheduler()}
+                "tokenizer": parts.tokenizer, "scheduler": host._make_scheduler(settings.seed)}
     if parts.text_encoder_2 is not None:
         networks |= {"text_encoder_2": parts.text_encoder_2, "tokenizer_2": parts.tokenizer_2,
                      "add_watermarker": False}

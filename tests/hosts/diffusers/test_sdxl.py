@@ -404,7 +404,7 @@ def encode_by_diffusers(host: DiffusersHost, prompt: str) -> tuple[Tensor, Tenso
     parts = host._parts
     pipeline: Any = diffusers.StableDiffusionXLPipeline(
         parts.vae, parts.text_encoder, parts.text_encoder_2, parts.tokenizer, parts.tokenizer_2,
-        parts.unet, host._make_scheduler(), add_watermarker=False,
+        parts.unet, host._make_scheduler(0), add_watermarker=False,
     )
     with torch.no_grad():
         found = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
