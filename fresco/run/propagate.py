@@ -35,7 +35,8 @@ log = logging.getLogger("fresco")
 ORIGIN = "keyframes.json"
 """File beside what was made of keyframes: which ones, by their digests."""
 _OPTIONS = "options.json"
-"""File beside what was made of keyframes: digest of all that it depends on but them."""
+"""File beside what was made of keyframes: digest of all that it depends on but them, and the pairs
+of keyframes that frames were made between."""
 DRAFT_FLOW = FlowSettings(estimator="dis")
 """Of drafts, which find motion by themselves: no worker loads a network for them."""
 
@@ -132,13 +133,17 @@ def _take_over_segments(
     Args:
         options: digest of what else frames between keyframes depend on.
     """
-    write_json(folder / _OPTIONS, options)
+    write_json(folder / _OPTIONS, {"options": options, "segments": segments})
     now = read_origin(folder) or {}
     for other in sorted(run.workspace.root.glob("frames-*")):
-        if other.name == folder.name or read_json(other / _OPTIONS) != options:
+        known = read_json(other / _OPTIONS)
+        if other.name == folder.name or not isinstance(known, dict):
+            continue
+        if known.get("options") != options:
             continue
         made = read_origin(other) or {}
-        for first, last in segments:
+        # Beside a cut, frames lie between the same two keyframes but show one of them only.
+        for first, last in (pair for pair in segments if [*pair] in known.get("segments", ())):
             ends = str(first), str(last)
             if any(now.get(end) is None or now[end] != made.get(end) for end in ends):
                 continue

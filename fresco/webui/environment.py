@@ -25,7 +25,6 @@ from fresco.hosts.webui.controlnet import (
     list_sliders,
     resolve_unit,
 )
-from fresco.hosts.webui.hint import draw_hint
 from fresco.hosts.webui.open import find_device, open_host
 from fresco.hosts.webui.paths import complete_flow_settings, find_output_folder, require_allowed
 from fresco.hosts.webui.prompts import add_styles, count_tokens, list_loras, list_styles
@@ -114,6 +113,8 @@ class WebuiEnvironment:
 
     def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """By the WebUI's ControlNet."""
+        from fresco.hosts.webui.hint import draw_hint
+
         return draw_hint(unit, frame)
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:

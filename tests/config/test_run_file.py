@@ -38,6 +38,8 @@ def changed_settings() -> FrescoSettings:
             value = entry.type(default + (option.high - default) / 2 if option.high else 7)
         else:
             value = {str: "tän", tuple: ("a:0.5",), dict: {"3": "x"}}[entry.type]
+        if entry.name == "control_units":
+            value = ("canny model=tän weight=0.5",)
         values.setdefault(entry.group, {})[entry.name] = value
     values["output"]["last_frame"] = values["output"]["first_frame"] + 3
     return from_dict(values)

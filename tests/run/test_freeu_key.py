@@ -15,7 +15,8 @@ from fresco.run.former import digest_former_keyframes
 
 def keys_named(monkeypatch: pytest.MonkeyPatch, version: int, **guidance: float) -> str:
     settings = from_dict({"guidance": guidance})
-    run: Any = SimpleNamespace(clip=SimpleNamespace(cache_key="clip"), settings=settings)
+    clip = SimpleNamespace(cache_key="clip")
+    run: Any = SimpleNamespace(clip=clip, settings=settings, hints=())
     host: Any = SimpleNamespace(fingerprint="host")
     estimator: Any = SimpleNamespace(fingerprint="flow")
     monkeypatch.setattr(freeu, "VERSION", version)

@@ -13,6 +13,8 @@ from typing import Any
 from tests.helpers.webui import errors, script_callbacks
 
 AlwaysVisible = object()
+scripts_img2img: Any = None
+"""The runner of img2img; none before the page is built."""
 
 
 @dataclass

@@ -65,7 +65,7 @@ def test_the_server_says_what_it_is_and_offers(server: ApiServer) -> None:
     assert version["limits"]["upload_megabytes"] == 2048
     assert "torch" in version["versions"]
     assert server.json("GET", "models")["models"] == ["tiny", "tiny two"]
-    assert set(server.json("GET", "schema")) == {"job", "resume", "keyframes"}
+    assert set(server.json("GET", "schema")) == {"hint", "job", "keyframes", "resume"}
 
 
 def test_an_upload_is_read_and_named(server: ApiServer, video: str) -> None:
