@@ -54,15 +54,24 @@ double bestScale(const std::vector<double>& weights, int patch) {
 }
 
 // An image's channels, rows first .. end - 1, into every pixel from byte `byte` on.
-void packRows(Packed& packed, const Image& image, int byte, int first, int end) {
-    const std::size_t row = std::size_t(image.width) * std::size_t(image.channels);
-    const std::uint8_t* from = image.pixels.data() + std::size_t(first) * row;
+template <int Channels>
+void packRowsOf(Packed& packed, const Image& image, int byte, int first, int end) {
+    const std::uint8_t* from =
+        image.pixels.data() + std::size_t(first) * std::size_t(image.width) * Channels;
+    const int bytes = packed.pixelBytes;
     for (int y = first; y < end; ++y) {
         std::uint8_t* to = packed.at(0, y) + byte;
-        for (int x = 0; x < image.width; ++x, to += packed.pixelBytes) {
-            for (int channel = 0; channel < image.channels; ++channel) to[channel] = *from++;
+        for (int x = 0; x < image.width; ++x, to += bytes, from += Channels) {
+            std::memcpy(to, from, Channels);
         }
     }
+}
+
+void packRows(Packed& packed, const Image& image, int byte, int first, int end) {
+    if (image.channels == 1) return packRowsOf<1>(packed, image, byte, first, end);
+    if (image.channels == 2) return packRowsOf<2>(packed, image, byte, first, end);
+    if (image.channels == 3) return packRowsOf<3>(packed, image, byte, first, end);
+    packRowsOf<4>(packed, image, byte, first, end);
 }
 
 constexpr int kOne = 1 << 12;  // in positions between pixels

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "describe.h"
 #include "field.h"
 #include "image.h"
 
@@ -71,7 +72,6 @@ struct Step {
 constexpr int kSteps = 1024;
 constexpr int kStepsInBits = 6;  // choices in 64 random bits
 constexpr int kMostRadii = 16;
-constexpr int kMostOfLeaf = 32;  // patches of a leaf of a PatchTree
 
 // One sweep of search over a band of rows.
 struct Sweep {
@@ -82,6 +82,7 @@ struct Sweep {
     Bounds bounds{1, 1, 1};
     Match* matches = nullptr;              // whole field, row by row
     std::uint32_t* distances = nullptr;    // of the matches
+    bool bounded = false;                  // `measure` may stop where they are no less than before
     const std::uint8_t* active = nullptr;  // pixels to search for
     std::uint8_t* moved = nullptr;         // set to `stamp` where the match changed
     std::uint8_t stamp = 1;
@@ -93,11 +94,11 @@ struct Sweep {
     bool forward = true;
     const Step* steps = nullptr;           // random ones: kSteps of every radius, smallest first
     int radii = 0;                         // of the random search; 0: none
+    int farRadii = 0;                      // and of patches with this distance with penalty or more
+    std::int64_t farFrom = 0;
     const Match* proposed = nullptr;       // one for every pixel to try as well; null: none
-    std::int32_t* leaves = nullptr;        // of every pixel, below 0 once tried; null: none
-    const std::int32_t* begins = nullptr;  // what leaves hold (see PatchTree)
-    const Match* places = nullptr;
-    const std::uint8_t* means = nullptr;
+    const Leaves* leaves = nullptr;        // of a PatchTree, to try as well; null: none
+    std::uint8_t* tried = nullptr;         // pixels whose leaf was tried
     std::int64_t leafFrom = 0;             // least distance with penalty whose leaf is searched
     std::int64_t randomFrom = 0;           // and that is searched at random
     std::uint64_t seed = 0;

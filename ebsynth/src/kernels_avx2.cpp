@@ -42,7 +42,6 @@ class Avx2Lane {
         for (int b = 0; b < Blocks; ++b) {
             weights_[b] = _mm256_loadu_si256(
                 reinterpret_cast<const __m256i*>(weights + b * kPixelBlock));
-            meanWeights_[b] = b ? weights_[b] : _mm256_insert_epi64(weights_[b], 0, 0);
         }
     }
 
@@ -71,39 +70,63 @@ class Avx2Lane {
         return sum;
     }
 
-    void takeMeans() {
-        const __m256i fifth = _mm256_set1_epi16(kFifth);
+    const std::int16_t* describe() {
+        const __m256i fifth = _mm256_set1_epi16(kFifth), middle = _mm256_set1_epi16(kMiddle * kStep);
         for (int i = 0; i < Blocks; ++i) {
-            __m256i sum = _mm256_setzero_si256();
+            __m256i sum = _mm256_setzero_si256(), across = sum, down = sum;
             for (int y = 0; y < Patch; ++y) {
                 const std::uint8_t* row = target_ + y * targetRow_ + i * kPixelBlock;
-                for (int x = 0; x < Patch; ++x) {
-                    sum = _mm256_add_epi16(sum, widened(row + x * Blocks * kPixelBlock));
-                }
+                __m256i pixels[Patch];
+                for (int x = 0; x < Patch; ++x) pixels[x] = widened(row + x * Blocks * kPixelBlock);
+                const __m256i outer = _mm256_sub_epi16(pixels[4], pixels[0]);
+                const __m256i inner = _mm256_sub_epi16(pixels[3], pixels[1]);
+                const __m256i all = _mm256_add_epi16(
+                    _mm256_add_epi16(_mm256_add_epi16(pixels[0], pixels[4]),
+                                     _mm256_add_epi16(pixels[1], pixels[3])), pixels[2]);
+                across = _mm256_add_epi16(across, _mm256_add_epi16(_mm256_slli_epi16(outer, 1), inner));
+                down = _mm256_add_epi16(
+                    down, _mm256_mullo_epi16(all, _mm256_set1_epi16(static_cast<short>(y - 2))));
+                sum = _mm256_add_epi16(sum, all);
             }
-            means_[i] = _mm256_srli_epi16(_mm256_mulhi_epu16(sum, fifth), 1);
+            store(i, sum);
+            store(Blocks + i, across);
+            store(2 * Blocks + i, down);
+            sketch_[i] = _mm256_srli_epi16(_mm256_mulhi_epu16(sum, fifth), 1);
+            sketch_[Blocks + i] = _mm256_srli_epi16(_mm256_add_epi16(across, middle), 5);
+            sketch_[2 * Blocks + i] = _mm256_srli_epi16(_mm256_add_epi16(down, middle), 5);
         }
+        return numbers_;
     }
 
-    // Both means are rounded down, so that they differ by less than one more than the true ones. The
-    // style has no part in it.
-    std::uint32_t least(const std::uint8_t* means) const {
-        __m256i lanes = _mm256_setzero_si256();
+    // See `RowLane`.
+    std::uint32_t least(const std::uint8_t* sketch) const {
+        __m256i means = _mm256_setzero_si256(), slopes = means;
         for (int i = 0; i < Blocks; ++i) {
-            __m256i d = _mm256_abs_epi16(_mm256_sub_epi16(means_[i], widened(means + i * kPixelBlock)));
-            d = _mm256_subs_epu16(d, _mm256_set1_epi16(1));
-            lanes = _mm256_add_epi32(
-                lanes, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, meanWeights_[i])));
+            means = _mm256_add_epi32(means, square(i, sketch, i));
+            slopes = _mm256_add_epi32(slopes, square(Blocks + i, sketch, i));
+            slopes = _mm256_add_epi32(slopes, square(2 * Blocks + i, sketch, i));
         }
-        return Patch * Patch * sumOf(lanes);
+        return sumOf(_mm256_add_epi32(_mm256_mullo_epi32(means, _mm256_set1_epi32(Patch * Patch)),
+                                      _mm256_mullo_epi32(slopes, _mm256_set1_epi32(kSlopeShare))));
     }
 
  private:
+    static_assert(Patch == 5, "numbers below are of patches of 5");
     static constexpr short kFifth = 5243;  // 2^17 / 25, rounded up: sums of 25 bytes are divided
-    static_assert(Patch == 5, "means are of 25 pixels");
+    static constexpr int kStep = 32, kSlopeShare = 20;  // see Scales
 
-    __m256i means_[Blocks], meanWeights_[Blocks];
-    __m256i weights_[Blocks];
+    void store(int block, __m256i numbers) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(numbers_ + block * kPixelBlock), numbers);
+    }
+
+    __m256i square(int block, const std::uint8_t* sketch, int weights) const {
+        __m256i d = _mm256_sub_epi16(sketch_[block], widened(sketch + block * kPixelBlock));
+        d = _mm256_subs_epu16(_mm256_abs_epi16(d), _mm256_set1_epi16(1));
+        return _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weights_[weights]));
+    }
+
+    __m256i sketch_[kNumbers * Blocks], weights_[Blocks];
+    std::int16_t numbers_[kNumbers * Blocks * kPixelBlock];
     const std::uint8_t* target_ = nullptr;
     std::ptrdiff_t targetRow_ = 0;
 };

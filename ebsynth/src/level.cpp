@@ -11,6 +11,13 @@ namespace {
 
 constexpr int kFewShare = 8;  // few patches: one in so many
 
+// How many radii there are from 1, doubled, up to the largest.
+int radiiWithin(int largest) {
+    int radii = 0;
+    for (int r = 1; r <= largest && radii < kMostRadii; r *= 2) ++radii;
+    return radii;
+}
+
 }  // namespace
 
 Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, const Packed& source,
@@ -22,10 +29,38 @@ Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, con
       wanted_(field_.matches.size()), works_(std::size_t(target_.height)),
       usage_(source.width, source.height, patch) {}
 
-void Level::propose(const Field* field, const PatchTree* tree) {
-    proposed_ = field;
-    tree_ = tree;
-    if (tree) leaves_ = tree->leavesOf(target_, threads_);
+void Level::propose(Field other, const PatchTree* tree) {
+    other_ = std::move(other);
+    if (!other_.matches.empty()) beginWithBetter();
+    if (!tree) return;
+    leaves_ = tree->leaves();
+    tried_.assign(field_.matches.size(), 0);
+}
+
+// Swaps the matches of both fields where the other's guides are as near or nearer.
+void Level::beginWithBetter() {
+    std::vector<std::int16_t> weights = layout_.weights;
+    std::fill_n(weights.begin(), kStyleBytes, std::int16_t(0));
+    std::vector<std::uint32_t> others(distances_.size());
+    threads_.runRows(target_.height, [&](int first, int end) {
+        const std::size_t begin = field_.index(0, first), last = field_.index(0, end);
+        for (std::size_t at = begin; at < last; ++at) {
+            wanted_[at] = field_.matches[at] != other_.matches[at];
+        }
+        Sweep sweep = sweepOf(first, end);
+        sweep.weights = weights.data();
+        kernels_.measure(sweep, wanted_.data());
+        for (std::size_t at = begin; at < last; ++at) others[at] = distances_[at] + 1;
+        sweep.matches = other_.matches.data();
+        sweep.distances = others.data();
+        sweep.bounded = true;
+        kernels_.measure(sweep, wanted_.data());
+        for (std::size_t at = begin; at < last; ++at) {
+            if (wanted_[at] && others[at] <= distances_[at]) {
+                std::swap(field_.matches[at], other_.matches[at]);
+            }
+        }
+    });
 }
 
 void Level::refine(int rounds, const Effort& effort, double uniformity,
@@ -108,7 +143,9 @@ Sweep Level::sweepOf(int firstRow, int endRow) {
 // own, whoever runs first. The border between them lies elsewhere in every sweep.
 void Level::search(int round, int number, const Effort& effort) {
     seed_ = mixed(seed_);
-    const int radii = number < effort.randomSweeps ? drawSteps(effort.radius) : 0;
+    const bool random = number < effort.randomSweeps;
+    const int farRadii = random ? drawSteps(effort.farRadius) : 0;
+    const int radii = random ? std::min(farRadii, radiiWithin(effort.radius)) : 0;
     const std::ptrdiff_t share = allWork_ * (number % 2 ? 9 : 11) / 20;
     int border = 0;
     for (std::ptrdiff_t before = 0; border < target_.height && before < share; ++border) {
@@ -124,17 +161,19 @@ void Level::search(int round, int number, const Effort& effort) {
         sweep.usage = usage_.lane(task);
         sweep.steps = steps_.data();
         sweep.radii = radii;
-        sweep.leafFrom = static_cast<std::int64_t>(mean);
+        sweep.farRadii = farRadii;
+        sweep.farFrom = static_cast<std::int64_t>(mean * effort.farShare);
+        sweep.leafFrom = static_cast<std::int64_t>(mean * (round ? 1 : effort.leafShare));
         sweep.randomFrom = static_cast<std::int64_t>(mean * effort.randomShare);
         sweep.seed = seed_;
         sweep.stamp = static_cast<std::uint8_t>(std::min(number + 1, 255));
         sweep.retry = number < 2 ? std::uint8_t(0) : std::uint8_t(sweep.stamp - 1);
-        if (round == 0 && number == 0 && proposed_) sweep.proposed = proposed_->matches.data();
-        if (number == 0 && tree_) {
-            sweep.leaves = leaves_.data();
-            sweep.begins = tree_->begins().data();
-            sweep.places = tree_->places().data();
-            sweep.means = tree_->means().data();
+        if (round == 0 && number == 0 && !other_.matches.empty()) {
+            sweep.proposed = other_.matches.data();
+        }
+        if (number == 0 && !tried_.empty()) {
+            sweep.leaves = &leaves_;
+            sweep.tried = tried_.data();
         }
         sweep.moves = &moves_[task];
         sweep.moves->clear();
@@ -146,10 +185,9 @@ void Level::search(int round, int number, const Effort& effort) {
 
 // Random steps of every radius from 1, doubled, up to the larger side of the source; how many radii.
 int Level::drawSteps(int largest) {
-    largest = std::min(largest, std::max(source_.width, source_.height));
-    int radii = 0;
+    const int radii = radiiWithin(std::min(largest, std::max(source_.width, source_.height)));
     steps_.clear();
-    for (int r = 1; r <= largest && radii < kMostRadii; r *= 2, ++radii) {
+    for (int r = 1; r < 1 << radii; r *= 2) {
         for (int i = 0; i < kSteps; ++i) {
             const std::uint64_t bits = mixed(seed_ + steps_.size());
             const int x = below(static_cast<std::uint32_t>(bits), 2 * r + 1) - r;
@@ -184,7 +222,8 @@ void Level::choose(const Effort& effort) {
     });
     const std::uint64_t sum = std::accumulate(sums.begin(), sums.end(), std::uint64_t(0));
     distanceSum_ = std::int64_t(sum);
-    const std::uint64_t limit = sum * std::uint64_t(effort.conspicuous) / distances_.size();
+    const std::uint32_t limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        sum * std::uint64_t(effort.conspicuous) / distances_.size(), 0xFFFFFFFF));
     threads_.runRows(target_.height, [&](int first, int end) {
         for (int y = first; y < end; ++y) {
             const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];

@@ -22,6 +22,10 @@ struct Effort {
     int randomSweeps;      // the first ones of a round try random matches too
     double randomShare;    // where the objective is this share of the mean or more
     int radius;            // of the random search, at most
+    double farShare;       // from this share of the mean on
+    int farRadius;         // this is the radius instead
+    double leafShare;      // from this share of the mean on patches try their leaf of the tree, in
+                           // the first round; in others from the mean on
     std::uint8_t visible;  // patches are searched again in which a channel changed by this
     int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
                            // lower the objective are nearly all among them
@@ -35,9 +39,9 @@ class Level {
     Level(const Layout& layout, const Kernels& kernels, Threads& threads, const Packed& source,
           Packed target, Field field, int patch, std::uint64_t seed);
 
-    // Matches to try besides: in the first round, one for every pixel, and those of a tree over the
-    // source. Null: none.
-    void propose(const Field* field, const PatchTree* tree);
+    // Matches to try besides: those of a second field (empty: none), which every pixel begins with
+    // where its guides fit better, and those of a tree over the source (null: none).
+    void propose(Field other, const PatchTree* tree);
 
     // Rounds of search and vote; `begun` hears of each round. `uniformity` is the weight of even
     // use of the source, in distances.
@@ -53,6 +57,7 @@ class Level {
     Packed takeTarget() { return std::move(target_); }
 
  private:
+    void beginWithBetter();
     void setPenalty(double uniformity);
     Sweep sweepOf(int firstRow, int endRow);
     void begin();
@@ -72,13 +77,12 @@ class Level {
     Field field_;
     Votes votes_;
     std::vector<std::uint32_t> distances_;
-    Mask active_, moved_, change_, wanted_;
+    Mask active_, moved_, change_, wanted_, tried_;
     std::vector<std::ptrdiff_t> works_;  // patches to search in every row
     std::ptrdiff_t allWork_ = 0;
     std::int64_t distanceSum_ = 0;
-    const Field* proposed_ = nullptr;
-    const PatchTree* tree_ = nullptr;
-    std::vector<std::int32_t> leaves_;
+    Field other_;
+    Leaves leaves_{};
     std::vector<Step> steps_;
     std::vector<Move> moves_[UsageMap::kLanes];
     UsageMap usage_;

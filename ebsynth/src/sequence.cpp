@@ -142,10 +142,10 @@ class Segment {
             tracked = fieldAlong(width_, height_, styleWidth_, styleHeight_,
                                  steps("a track").data());
         }
-        const Field* first = !start.matches.empty() ? &start
-                             : !tracked.matches.empty() ? &tracked : nullptr;
-        const Field* proposed = first == &start && !tracked.matches.empty() ? &tracked : nullptr;
-        Result result = synthesizer_->paint(targets, first, proposed);
+        const Field* first = start.matches.empty() ? nullptr : &start;
+        const Field* other = tracked.matches.empty() ? nullptr : &tracked;
+        if (!first) std::swap(first, other);
+        Result result = synthesizer_->paint(targets, first, other);
         answer(result, (flags & kWantsField) != 0);
         before_ = std::move(result.field);
     }

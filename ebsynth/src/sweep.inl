@@ -4,10 +4,9 @@
 //   Lane(const std::int16_t* weights, int blocks, int patch)
 //   void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes)   the target's patch
 //   std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes, std::int64_t bound)
-//   void takeMeans()                                  of the patch taken
-//   std::uint32_t least(const std::uint8_t* means)    no patch of these means is nearer
-// `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`, which does
-// not look at means: what it tries without need is not taken.
+//   const std::int16_t* describe()                     of the patch taken
+//   std::uint32_t least(const std::uint8_t* sketch)    no patch with this sketch is nearer to it
+// `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`.
 
 #include <algorithm>
 
@@ -36,7 +35,9 @@ template <class Block, int Patch, int Blocks>
 class RowLane {
  public:
     RowLane(const std::int16_t* weights, int blocks, int patch)
-        : weights_(weights), blocks_(blocks), patch_(patch) {}
+        : weights_(weights), blocks_(blocks), patch_(patch), scales_(patch),
+          totals_(std::size_t(kNumbers * blocks * kPixelBlock)), numbers_(totals_.size()),
+          sketch_(totals_.size()) {}
 
     void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes) {
         target_ = corner;
@@ -62,12 +63,41 @@ class RowLane {
         return sum;
     }
 
-    void takeMeans() {}
-    std::uint32_t least(const std::uint8_t*) const { return 0; }
+    const std::int16_t* describe() {
+        const std::size_t bytes = bytesOfPixel();
+        ebsynth::describe(target_, targetRow_, patch_, int(bytes), totals_.data());
+        for (std::size_t i = 0; i < totals_.size(); ++i) {
+            numbers_[i] = scales_.number(totals_[i]);
+            sketch_[i] = i < bytes ? scales_.mean(totals_[i]) : scales_.slope(totals_[i]);
+        }
+        return numbers_.data();
+    }
+
+    std::uint32_t least(const std::uint8_t* sketch) const {
+        const std::size_t bytes = bytesOfPixel();
+        std::uint32_t parts[kNumbers] = {};
+        const std::uint8_t* mine = sketch_.data();
+        for (std::uint32_t& part : parts) {
+            for (std::size_t i = 0; i < bytes; ++i) {
+                // Both are rounded down, so that they differ by less than one more than the true.
+                const int d = std::max(0, std::abs(int(mine[i]) - int(sketch[i])) - 1);
+                part += static_cast<std::uint32_t>(d * d * weights_[i]);
+            }
+            mine += bytes;
+            sketch += bytes;
+        }
+        return std::uint32_t(scales_.area) * parts[0] + scales_.slopeShare * (parts[1] + parts[2]);
+    }
 
  private:
+    std::size_t bytesOfPixel() const { return std::size_t((Blocks ? Blocks : blocks_) * kPixelBlock); }
+
     const std::int16_t* weights_;
     const int blocks_, patch_;
+    const Scales scales_;
+    std::vector<std::int32_t> totals_;
+    std::vector<std::int16_t> numbers_;
+    std::vector<std::uint8_t> sketch_;
     const std::uint8_t* target_ = nullptr;
     std::ptrdiff_t targetRow_ = 0;
 };
@@ -112,8 +142,9 @@ class Searcher {
                  x = nextSet(wanted + row, x + 1, width)) {
                 const Match match = s_.matches[row + x];
                 lane_.take(targetCorner(x, y), targetRow_);
-                s_.distances[row + x] =
-                    lane_.distance(corner(match), sourceRow_, kNoBound);
+                std::uint32_t& distance = s_.distances[row + x];
+                distance = lane_.distance(corner(match), sourceRow_,
+                                          s_.bounded ? std::int64_t(distance) : kNoBound);
             }
         }
     }
@@ -145,8 +176,8 @@ class Searcher {
         if (py >= s_.firstRow && py < s_.endRow && s_.moved[at - step * width] >= s_.retry) {
             above = moved(s_.matches[at - step * width], 0, step, mine);
         }
-        const bool tries = s_.leaves && s_.leaves[at] >= 0;
-        if (!s_.radii && !s_.proposed && !tries && beside == mine && above == mine) return;
+        const bool tries = s_.leaves && !s_.tried[at];
+        if (!s_.farRadii && !s_.proposed && !tries && beside == mine && above == mine) return;
         match_ = before_ = mine;
         distance_ = s_.distances[at];
         total_ = distance_ + penalty(match_);
@@ -155,7 +186,7 @@ class Searcher {
         if (beside != mine) attempt(beside);
         if (above != mine && above != beside) attempt(above);
         if (tries && total_ >= s_.leafFrom) tryLeaf(at);
-        if (s_.radii && total_ >= s_.randomFrom) tryAround(at);
+        if (s_.farRadii && total_ >= s_.randomFrom) tryAround(at);
         if (match_ != before_) {
             s_.matches[at] = match_;
             s_.distances[at] = distance_;
@@ -181,25 +212,38 @@ class Searcher {
         s_.usage.add(place, patch_, sign);
     }
 
-    // The matches of a pixel's leaf, but for those whose means alone are too far off.
+    // The matches of a pixel's leaf, the most promising first, but for those that cannot be better.
     void tryLeaf(std::ptrdiff_t at) {
-        const std::int32_t leaf = s_.leaves[at];
-        s_.leaves[at] = -1;
-        const std::int32_t first = s_.begins[leaf], end = s_.begins[leaf + 1];
-        const std::uint8_t* means = s_.means + first * pixelBytes_;
-        Match near[kMostOfLeaf];
-        int count = 0;
-        lane_.takeMeans();
-        for (std::int32_t i = first; i < end; ++i, means += pixelBytes_) {
-            const Match place = s_.places[i];
-            if (lane_.least(means) >= total_ || place == match_) continue;
-            prefetch(s_.usage.at(place.x, place.y));
-            const std::uint8_t* top = corner(place);
-            prefetch(top);
-            prefetch(top + sourceRow_);
-            near[count++] = place;
+        struct Candidate {
+            std::int64_t least;
+            Match place;
+        };
+        const Leaves& leaves = *s_.leaves;
+        s_.tried[at] = 1;
+        const std::int16_t* numbers = lane_.describe();
+        std::int32_t node = 1;
+        for (int i = 0; i < leaves.depth; ++i) {
+            const Node& one = leaves.nodes[node];
+            node = 2 * node + (numbers[one.number] >= one.border);
         }
-        for (int i = 0; i < count; ++i) attempt(near[i]);
+        const std::int32_t leaf = node - (1 << leaves.depth);
+        const std::int32_t first = leaves.begins[leaf], end = leaves.begins[leaf + 1];
+        const std::uint8_t* sketch = leaves.sketches + first * kNumbers * pixelBytes_;
+        Candidate near[kMostOfLeaf];
+        int count = 0;
+        for (std::int32_t i = first; i < end; ++i, sketch += kNumbers * pixelBytes_) {
+            const Match place = leaves.places[i];
+            std::int64_t least = lane_.least(sketch);
+            if (least >= total_ || place == match_) continue;
+            least += penalty(place);
+            if (least >= total_) continue;
+            prefetch(corner(place));
+            prefetch(corner(place) + sourceRow_);
+            int to = count++;
+            for (; to > 0 && near[to - 1].least > least; --to) near[to] = near[to - 1];
+            near[to] = {least, place};
+        }
+        for (int i = 0; i < count && near[i].least < total_; ++i) attempt(near[i].place);
     }
 
     // Random search in windows around the match: all steps are drawn first, so that memory answers
@@ -209,7 +253,8 @@ class Searcher {
         int count = 0;
         std::uint64_t state = 0;
         const Step* steps = s_.steps;
-        for (int i = 0; i < s_.radii; ++i, steps += kSteps, state /= kSteps) {
+        const int radii = total_ >= s_.farFrom ? s_.farRadii : s_.radii;
+        for (int i = 0; i < radii; ++i, steps += kSteps, state /= kSteps) {
             if (i % kStepsInBits == 0) {
                 state = mixed(s_.seed + std::uint64_t(at) * kMostRadii + std::uint64_t(i));
             }

@@ -12,15 +12,15 @@
 namespace ebsynth {
 namespace {
 
-// A field to start from is good already, and the tree finds what lies far: its frame gets a third of
-// the sweeps, and random search only near, where it is worse than most.
+// A field to start from is good already, and the tree finds what lies far: random search is near,
+// where a patch is worse than some, and far only where it is much worse than most.
 Effort effortOf(const Parameters& parameters, bool started) {
     const int all = parameters.sweeps, third = (all + 2) / 3, any = kLargestSide;
     if (parameters.quality == Quality::best) {
-        return {(2 * all + 2) / 3, third, 0, any, 1, 4, 0, true};
+        return {(2 * all + 2) / 3, third, 0, any, 0, any, 1, 1, 4, 0, true};
     }
-    if (started) return {third, 1, 0.5, 4, 4, 8, 0.0005, false};
-    return {all, (all + 1) / 2, 0, any, 3, 4, 0, false};
+    if (started) return {(all + 1) / 2, 1, 0.7, 4, 2, 128, 1.5, 3, 8, 0.0005, false};
+    return {all, (all + 1) / 2, 0, any, 0, any, 1, 3, 4, 0, false};
 }
 
 // The side of every resolution, coarsest first.
@@ -118,7 +118,7 @@ class Painter {
         }
     }
 
-    Result paint(const Field* start, const Field* proposed) {
+    Result paint(const Field* start, const Field* other) {
         Field field;
         for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
             Packed target = resampled(full_, widths_[i], heights_[i], *s_.threads);
@@ -127,8 +127,7 @@ class Painter {
         started_ = start != nullptr;
         const std::size_t last = widths_.size() - 1;
         Field first = begun(last, field, start);
-        Field tried = proposed ? inside(*proposed, s_.parameters.patch) : Field();
-        if (proposed) proposed_ = &tried;
+        if (other) other_ = inside(*other, s_.parameters.patch);
         Level level = refined(last, std::move(first), std::move(full_));
         if (!s_.parameters.extraPass) return resultOf(std::move(level), s_.layout, *s_.threads);
         return resultOf(withSmallPatches(level.takeTarget(), level.takeField()), s_.layout,
@@ -157,7 +156,7 @@ class Painter {
                 s_.tree = std::make_unique<PatchTree>(s_.source, s_.layout, s_.parameters.patch,
                                                       *s_.threads);
             }
-            level.propose(proposed_, s_.tree.get());
+            level.propose(std::move(other_), s_.tree.get());
         }
         const double share = double(widths_[i]) * heights_[i] / pixels_;
         const int rounds = s_.parameters.rounds;
@@ -183,7 +182,7 @@ class Painter {
     const std::vector<int> sourceWidths_, sourceHeights_, widths_, heights_;
     double pixels_ = 0, done_ = 0;
     bool started_ = false;
-    const Field* proposed_ = nullptr;
+    Field other_;  // to begin with too; empty: none
 };
 
 // A position in 0 .. last; no number counts as 0.
@@ -258,7 +257,7 @@ Synthesizer::Synthesizer(const Image& style, const std::vector<Image>& sources,
 Synthesizer::~Synthesizer() = default;
 
 Result Synthesizer::paint(const std::vector<Image>& targets, const Field* start,
-                          const Field* proposed, const Progress& progress) {
+                          const Field* other, const Progress& progress) {
     State& s = *state_;
     const int width = targets.front().width, height = targets.front().height;
     std::vector<const Image*> images;
@@ -272,7 +271,7 @@ Result Synthesizer::paint(const std::vector<Image>& targets, const Field* start,
     const int fit = levelsThatFit(shorter, s.parameters.patch);
     const int wanted = s.parameters.levels > 0 ? std::min(s.parameters.levels, fit) : fit;
     Painter painter(s, std::move(target), start ? 1 : wanted, progress);
-    Result result = painter.paint(start, proposed);
+    Result result = painter.paint(start, other);
     if (progress) progress(1);
     return result;
 }

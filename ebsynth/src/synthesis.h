@@ -46,9 +46,10 @@ class Synthesizer {
 
     // Paints the frame of these target guides. `start`: a field to begin with at full
     // resolution, of this target's size; null: begin anew from the coarsest resolution.
-    // `proposed`: a field whose matches are tried too; null: none.
+    // `other`: a second one; every pixel begins with the match whose guides fit better, and tries
+    // both. Null: none.
     Result paint(const std::vector<Image>& targets, const Field* start,
-                 const Field* proposed = nullptr, const Progress& progress = {});
+                 const Field* other = nullptr, const Progress& progress = {});
 
     struct State;
 

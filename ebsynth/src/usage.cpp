@@ -38,40 +38,44 @@ void UsageMap::count(const std::vector<Match>& matches, Threads& threads) {
 }
 
 void UsageMap::sumRow(std::int32_t* row) const {
-    const std::vector<std::int32_t> before(row, row + stride_);
-    const int reach = pad_;
-    for (int x = reach; x < stride_ - reach; ++x) row[x] *= patch_;
+    const int reach = pad_, last = stride_ - reach;
+    std::vector<std::int32_t> boxes(row, row + stride_);
+    std::int32_t *__restrict box = boxes.data(), *__restrict to = row;
     for (int i = 1; i <= reach; ++i) {
-        const std::int32_t *left = before.data() - i, *right = before.data() + i;
-        const int factor = patch_ - i;
-        for (int x = reach; x < stride_ - reach; ++x) row[x] += (left[x] + right[x]) * factor;
+        for (int x = 0; x < last; ++x) box[x] += to[x + i];
+    }
+    std::copy(box + reach, box + last, to + reach);
+    for (int i = 1; i <= reach; ++i) {
+        for (int x = reach; x < last; ++x) to[x] += box[x - i];
     }
 }
 
-// Columns first .. end - 1, row after row: the sum is written in place, so that rows above are kept
-// as they were.
+// Columns first .. end - 1, row after row, in place. Box sums follow from those of the row before;
+// rows and their sums are kept until they leave the box.
 void UsageMap::sumColumns(int first, int end) {
-    const int rows = height_ + 2 * pad_, reach = pad_, width = end - first;
-    const std::size_t bytes = std::size_t(width) * sizeof(std::int32_t);
-    std::vector<std::int32_t> kept(std::size_t(reach) * std::size_t(width));
-    std::vector<std::int32_t> before(static_cast<std::size_t>(width));
+    const int rows = height_ + 2 * pad_, width = end - first;
+    const std::size_t size = static_cast<std::size_t>(width);
+    std::vector<std::int32_t> kept(std::size_t(patch_) * size), boxes(kept.size()), box(size), tent(size);
+    std::int32_t *__restrict b = box.data(), *__restrict t = tent.data();
     for (int y = 0; y < rows; ++y) {
-        std::int32_t* row = sums_[0].data() + std::ptrdiff_t(y) * stride_ + first;
-        std::memcpy(before.data(), row, bytes);
-        for (int x = 0; x < width; ++x) row[x] *= patch_;
-        for (int i = 1; i <= reach; ++i) {
-            const int factor = patch_ - i;
-            if (y + i < rows) {
-                const std::int32_t* below = row + std::ptrdiff_t(i) * stride_;
-                for (int x = 0; x < width; ++x) row[x] += below[x] * factor;
-            }
-            if (y >= i) {
-                const std::int32_t* above = kept.data() + std::ptrdiff_t((y - i) % reach) * width;
-                for (int x = 0; x < width; ++x) row[x] += above[x] * factor;
-            }
+        std::int32_t* __restrict row = sums_[0].data() + std::ptrdiff_t(y) * stride_ + first;
+        const std::size_t slot = std::size_t(y % patch_) * size;
+        std::int32_t *__restrict old = &kept[slot], *__restrict oldBox = &boxes[slot];
+        // The row that leaves the box is the one before, and lies in the slot before.
+        const std::int32_t* __restrict gone = &kept[std::size_t((y + patch_ - 1) % patch_) * size];
+        const std::int32_t* __restrict come =
+            y + pad_ < rows ? row + std::ptrdiff_t(pad_) * stride_ : nullptr;
+        if (come) {
+            for (int x = 0; x < width; ++x) b[x] += come[x];
         }
-        if (reach) {
-            std::memcpy(kept.data() + std::ptrdiff_t(y % reach) * width, before.data(), bytes);
+        if (y > 0) {
+            for (int x = 0; x < width; ++x) b[x] -= gone[x];
+        }
+        for (int x = 0; x < width; ++x) {
+            old[x] = row[x];
+            t[x] += b[x] - oldBox[x];
+            oldBox[x] = b[x];
+            row[x] = t[x];
         }
     }
 }

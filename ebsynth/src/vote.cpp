@@ -17,14 +17,18 @@ typedef std::uint8_t Bytes8 __attribute__((vector_size(8)));
 typedef std::uint16_t Sums4 __attribute__((vector_size(8)));
 typedef std::uint16_t Sums8 __attribute__((vector_size(16)));
 
-// Adds pixels to their sums, or takes them away; Bytes: of one or two pixels.
-template <class Bytes, class Sums>
-inline void addPixels(std::uint16_t* to, const std::uint8_t* from, std::uint16_t sign) {
+// Adds pixels to their sums, and takes away those that were there; Bytes: of one or two pixels.
+template <class Bytes, class Sums, bool Replaces>
+inline void addPixels(std::uint16_t* to, const std::uint8_t* from, const std::uint8_t* gone) {
     Bytes bytes;
     Sums sums;
     std::memcpy(&bytes, from, sizeof bytes);
     std::memcpy(&sums, to, sizeof sums);
-    sums += __builtin_convertvector(bytes, Sums) * sign;
+    sums += __builtin_convertvector(bytes, Sums);
+    if (Replaces) {
+        std::memcpy(&bytes, gone, sizeof bytes);
+        sums -= __builtin_convertvector(bytes, Sums);
+    }
     std::memcpy(to, &sums, sizeof sums);
 }
 
@@ -58,13 +62,46 @@ Votes::Votes(const Packed& source, const Packed& target, int patch)
     }
 }
 
+// Into rows first .. end - 1 only, which are one thread's own.
+template <bool Replaces>
+void Votes::add(Match match, Match gone, int x, int y, int first, int end) {
+    const int reach = patch_ / 2;
+    const int left = std::min(reach, x), right = std::min(reach, width_ - 1 - x);
+    const int top = std::min(reach, y - first), bottom = std::min(reach, end - 1 - y);
+    const std::ptrdiff_t row = std::ptrdiff_t(width_) * kStyleBytes;
+    const std::ptrdiff_t sourceRow = std::ptrdiff_t(source_.width) * kStyleBytes;
+    std::uint16_t* to = sums_.data() + (y - top) * row + (x - left) * kStyleBytes;
+    const std::uint8_t* from = style_.data() + (match.y - top) * sourceRow +
+                               (match.x - left) * kStyleBytes;
+    const std::uint8_t* old = style_.data() + (gone.y - top) * sourceRow +
+                              (gone.x - left) * kStyleBytes;
+    if (patch_ == 5 && left == 2 && right == 2) {
+        for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow, old += sourceRow) {
+            for (int i = 0; i < 4 * kStyleBytes; i += 2 * kStyleBytes) {
+                addPixels<Bytes8, Sums8, Replaces>(to + i, from + i, old + i);
+            }
+            constexpr int kLast = 4 * kStyleBytes;
+            addPixels<Bytes4, Sums4, Replaces>(to + kLast, from + kLast, old + kLast);
+        }
+        return;
+    }
+    for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow, old += sourceRow) {
+        for (int i = 0; i < (left + right + 1) * kStyleBytes; i += kStyleBytes) {
+            addPixels<Bytes4, Sums4, Replaces>(to + i, from + i, old + i);
+        }
+    }
+}
+
 void Votes::count(const Field& field, Threads& threads) {
     if (!kept_) return;
     std::fill(sums_.begin(), sums_.end(), std::uint16_t(0));
     const int reach = patch_ / 2;
     threads.runRows(height_, [&](int first, int end) {
         for (int y = std::max(0, first - reach); y < std::min(height_, end + reach); ++y) {
-            for (int x = 0; x < width_; ++x) add(field.at(x, y), x, y, 1, first, end);
+            for (int x = 0; x < width_; ++x) {
+                const Match match = field.at(x, y);
+                add<false>(match, match, x, y, first, end);
+            }
         }
     });
 }
@@ -78,38 +115,10 @@ void Votes::follow(const Field& field, const std::vector<Match>& before, const M
             const std::uint8_t* marks = &moved[field.index(0, y)];
             for (int x = nextSet(marks, 0, width_); x < width_; x = nextSet(marks, x + 1, width_)) {
                 const Match from = before[field.index(x, y)], to = field.at(x, y);
-                if (from == to) continue;
-                add(from, x, y, -1, first, end);
-                add(to, x, y, 1, first, end);
+                if (from != to) add<true>(to, from, x, y, first, end);
             }
         }
     });
-}
-
-// Into rows first .. end - 1 only, which are one thread's own.
-void Votes::add(Match match, int x, int y, int sign, int first, int end) {
-    const int reach = patch_ / 2;
-    const int left = std::min(reach, x), right = std::min(reach, width_ - 1 - x);
-    const int top = std::min(reach, y - first), bottom = std::min(reach, end - 1 - y);
-    const std::uint16_t factor = static_cast<std::uint16_t>(sign);
-    const std::ptrdiff_t row = std::ptrdiff_t(width_) * kStyleBytes;
-    const std::ptrdiff_t sourceRow = std::ptrdiff_t(source_.width) * kStyleBytes;
-    std::uint16_t* to = sums_.data() + (y - top) * row + (x - left) * kStyleBytes;
-    const std::uint8_t* from = style_.data() + (match.y - top) * sourceRow +
-                               (match.x - left) * kStyleBytes;
-    if (patch_ == 5 && left == 2 && right == 2) {
-        for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow) {
-            addPixels<Bytes8, Sums8>(to, from, factor);
-            addPixels<Bytes8, Sums8>(to + 2 * kStyleBytes, from + 2 * kStyleBytes, factor);
-            addPixels<Bytes4, Sums4>(to + 4 * kStyleBytes, from + 4 * kStyleBytes, factor);
-        }
-        return;
-    }
-    for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow) {
-        for (int i = 0; i < (left + right + 1) * kStyleBytes; i += kStyleBytes) {
-            addPixels<Bytes4, Sums4>(to + i, from + i, factor);
-        }
-    }
 }
 
 // Patches of any size, in a source of any size; returns how many votes there are.

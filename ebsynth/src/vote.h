@@ -31,7 +31,8 @@ class Votes {
                 int end) const;
 
  private:
-    void add(Match match, int x, int y, int sign, int first, int end);
+    template <bool Replaces>
+    void add(Match match, Match gone, int x, int y, int first, int end);
     int sumAnywhere(const Field& field, int x, int y, std::uint32_t sums[kStyleBytes]) const;
 
     const Packed& source_;

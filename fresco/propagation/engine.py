@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 
-REVISION = 6
+REVISION = 7
 """Raised when flow, tracks or blending change the frames: those of before are made anew then.
 1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares and
 takes regions where the sides differ from one of them; 4 has the synthesis weigh the use of the
-source exactly and search less at random; 5 aligns tracks without the light of the frames."""
+source exactly and search less at random; 5 aligns tracks without the light of the frames; 6
+finds far patches by a tree; 7 begins every pixel of a frame with the better of two fields."""
 
 
 DRAFT_REVISION = 2
