@@ -15,6 +15,7 @@ import logging
 import re
 import shutil
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -169,6 +170,11 @@ def read_tensors(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
+reading_arrays = threading.Lock()
+"""Held while numpy reads a file: it parses the head by `ast`, and CPython 3.11's parser raises
+SystemError where two threads are in it at once."""
+
+
 def read_arrays(path: Path) -> dict[str, NDArray] | None:
     """Read the arrays of an .npz, by their checksums; None if it is absent or damaged."""
     import numpy as np
@@ -177,7 +183,8 @@ def read_arrays(path: Path) -> dict[str, NDArray] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if archive.zip.testzip() is not None:  # before a damaged size is believed
                 return None
-            return {name: archive[name] for name in archive.files}
+            with reading_arrays:
+                return {name: archive[name] for name in archive.files}
     except _ARCHIVE_ERRORS:
         return None
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
 from fresco.flow.arrays import Flow, Mask, resize_flow
+from fresco.workspace import reading_arrays
 
 SUFFIXES = frozenset({".npz", ".flo", ".exr"})
 """Endings of files that hold motion."""
@@ -145,7 +146,8 @@ def measure_flow(path: Path, direction: str) -> Size:
             version = np.lib.format.read_magic(file)
             read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
                     else np.lib.format.read_array_header_2_0)
-            shape = read(file)[0]
+            with reading_arrays:
+                shape = read(file)[0]
         if len(shape) != 3 or shape[2] != 2:
             raise SettingsError(f"{path} has `{direction}` of shape {shape}; give [H, W, 2].")
         return shape[1], shape[0]
@@ -167,7 +169,7 @@ def read_flow(path: Path, direction: str) -> FileFlow:
 
 def _read_npz(path: Path, direction: str) -> FileFlow:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with reading_arrays, np.load(path, allow_pickle=False) as archive:
             flow = archive[direction].astype(np.float32)
             name = f"{direction}_occlusion"
             hidden = archive[name] != 0 if name in archive.files else None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.flow.arrays import to_float, to_half
-from fresco.workspace import write_arrays
+from fresco.workspace import reading_arrays, write_arrays
 from fresco.writing import explain, write_atomically, write_bytes
 
 Arrays = dict[str, NDArray]
@@ -112,7 +112,8 @@ def _read_member(file: IO[bytes], member: zipfile.ZipInfo) -> NDArray:
     file.seek(member.header_offset + _LENGTHS)
     name, extra = struct.unpack("<2H", file.read(4))
     file.seek(name + extra, os.SEEK_CUR)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    with reading_arrays:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def round_arrays(arrays: Arrays) -> Arrays:
