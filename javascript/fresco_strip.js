@@ -92,10 +92,11 @@
         const frame = frame_at(event), found = judged.found.get(frame);
         const said = event.currentTarget.querySelector(".fresco_judged_said");
         said.hidden = false;
-        said.style.left = `${Math.min(70, x_of(frame))}%`;
         said.textContent = found ? `Frame ${frame}: ` + CURVES.map(
             ([name, label, unit, text]) => `${label} ${text(found[name])} ${unit}`).join(", ")
             : `Frame ${frame}: a keyframe, or not judged`;
+        const most = event.currentTarget.clientWidth - said.offsetWidth;
+        said.style.left = `${Math.max(0, Math.min(most, x_of(frame) / 100 * most))}px`;
     };
     const leave = (event) => {
         event.currentTarget.querySelector(".fresco_judged_said").hidden = true;
