@@ -25,7 +25,7 @@ printf '\nimport-linter: who imports whom (usually 2 s)\n'
 nice "$PY" -m basedpyright --pythonpath "$PY" >"$types" 2>&1 &
 checking=$!
 
-printf '\npytest: all tests on 2 processes (usually 5 to 9 min)\n'
+printf '\npytest: all tests on 2 processes (usually 8 min)\n'
 "$PY" -m pytest -n "${FRESCO_TEST_PROCESSES:-2}" --dist worksteal "$@" || tests=$?
 
 printf '\nbasedpyright: types\n'
