@@ -74,7 +74,7 @@ looks: oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel a
 
 NOTE
 "$PY" -m fresco translate "$clip" -o "$out/translated.mp4" --model "$model" --offline --flow dis \
-    --prompt "$prompt" --last-frame "$last_frame" --resolution 256 --steps 10 --strength 0.5 \
+    --prompt "$prompt" --last-frame "$last_frame" --resolution 384 --steps 10 --strength 0.5 \
     --guidance-scale 1 --background-smoothing --no-spatial-optimization --no-temporal-optimization \
     --no-source-size --compare --compare-frames 12
 cp "$out/translated-comparison.mp4" "$out/comparison.mp4"
