@@ -10,10 +10,9 @@ from fresco.errors import SettingsError, VideoError
 from fresco.masks.files import check_shape
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.run.clip import Clip
-from fresco.run.numbers import find_frames
+from fresco.run.numbers import find_frame_images
 from fresco.settings import PropagationSettings
 from fresco.video.folder import decode_image, find_images
-from fresco.video.numbering import find_number, number_images
 
 MOST, HEAVIEST = 8, 100.0
 """Guides of one run, and the weight of one; those of the program's own are 9 together."""
@@ -66,21 +65,7 @@ def _open_guide(text: str, clip: Clip) -> tuple[GuideFolder, tuple[str, ...]]:
             "FOLDER:WEIGHT."
         )
     images = find_images(folder)[0]
-    if number_images(images) is None:
-        raise SettingsError(
-            f"The images in {folder} have no frame numbers of their own; name them such as "
-            "000012.png."
-        )
-    numbered = {number: path for path in images if (number := find_number(path)) is not None}
-    frames, notes = find_frames(sorted(numbered), clip, f"the guide {folder.name}")
-    paths = {frame: numbered[number] for number, frame in frames.items()}
-    for number in clip.numbers:
-        if number not in paths:
-            raise SettingsError(
-                f"{folder} has no image of frame {number}; every frame used needs one, "
-                f"{clip.first} to {clip.last}."
-            )
-    used = {number: paths[number] for number in clip.numbers}
+    used, notes = find_frame_images(folder, images, clip, f"the guide {folder.name}", "image")
     size = clip.info.width, clip.info.height
     for path in used.values():
         try:

@@ -15,9 +15,8 @@ from fresco.digests import digest, digest_content
 from fresco.errors import SettingsError, VideoError
 from fresco.masks.files import SHAPE
 from fresco.run.clip import Clip
-from fresco.run.numbers import find_frames
+from fresco.run.numbers import find_frame_images
 from fresco.video.folder import decode_image, find_images
-from fresco.video.numbering import find_number, number_images
 from fresco.video.reader import SourceIndex, open_source
 from fresco.video.size import scale_frame
 
@@ -82,21 +81,7 @@ def _open_folder(
     images = find_images(folder)[0]
     if not images:
         raise SettingsError(f"control.hints is {folder}, which holds no images; give PNG hints.")
-    if number_images(images) is None:
-        raise SettingsError(
-            f"The hints in {folder} have no frame numbers of their own; name them such as "
-            "000012.png."
-        )
-    numbered = {number: path for path in images if (number := find_number(path)) is not None}
-    frames, notes = find_frames(sorted(numbered), clip, f"the hints {folder.name}")
-    paths = {frame: numbered[number] for number, frame in frames.items()}
-    for number in clip.numbers:
-        if number not in paths:
-            raise SettingsError(
-                f"{folder} has no hint of frame {number}; every frame used needs one, "
-                f"{clip.first} to {clip.last}."
-            )
-    used = {number: paths[number] for number in clip.numbers}
+    used, notes = find_frame_images(folder, images, clip, f"the hints {folder.name}", "hint")
     size = _measure_all(list(used.values()))
     content = digest([[number, digest_content(path)] for number, path in used.items()])
     source = clip.info.width, clip.info.height

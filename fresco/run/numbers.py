@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from fresco.errors import SettingsError
 from fresco.run.clip import Clip
 from fresco.video.folder import FolderIndex
-from fresco.video.numbering import number_images
+from fresco.video.numbering import find_number, number_images
 
 
 def find_frames(
@@ -34,3 +36,30 @@ def find_frames(
             f"The files of {what} count from {first}, so {first} is frame 0.",
         )
     return {number: number for number in numbers}, ()
+
+
+def find_frame_images(
+    folder: Path, images: Sequence[Path], clip: Clip, name: str, what: str
+) -> tuple[dict[int, Path], tuple[str, ...]]:
+    """The image of every frame used, by its number, with notes; SettingsError where one lacks.
+
+    Args:
+        images: those of the folder.
+        name: what notes call the folder.
+        what: what one image is, such as hint.
+    """
+    if number_images(images) is None:
+        raise SettingsError(
+            f"The {what}s in {folder} have no frame numbers of their own; name them such as "
+            "000012.png."
+        )
+    numbered = {number: path for path in images if (number := find_number(path)) is not None}
+    frames, notes = find_frames(sorted(numbered), clip, name)
+    paths = {frame: numbered[number] for number, frame in frames.items()}
+    for number in clip.numbers:
+        if number not in paths:
+            raise SettingsError(
+                f"{folder} has no {what} of frame {number}; every frame used needs one, "
+                f"{clip.first} to {clip.last}."
+            )
+    return {number: paths[number] for number in clip.numbers}, notes
