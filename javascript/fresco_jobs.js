@@ -138,27 +138,26 @@
         look_at_space();
     });
 
-    const tools = () => {
-        const filter = make("input", {
-            type: "search", placeholder: "Filter", class: "fresco_filter", "data-focus": "filter",
-            "aria-label": "Filter jobs by name or prompt",
-            oninput: (event) => { list.filter = event.target.value; draw(); },
-        });
-        filter.value = list.filter;
-        const states = make("select", {
+    /* The field of the filter is made once: a field that is replaced at each letter loses what an
+       input method is composing. */
+    const filter = make("input", {
+        type: "search", placeholder: "Filter", class: "fresco_filter", "data-focus": "filter",
+        "aria-label": "Filter jobs by name or prompt",
+        oninput: (event) => { list.filter = event.target.value; draw(); },
+    });
+    const choices = () => make("span", { class: "fresco_group" },
+        make("select", {
             "aria-label": "Filter jobs by state", class: "fresco_filter", "data-focus": "states",
             onchange: (event) => { list.state = event.target.value; draw(); },
         }, Object.keys(STATES).map((name) => make("option", {
             value: name, selected: name === list.state,
-        }, name)));
-        return make("div", { class: "fresco_tools" }, filter, states,
-            button(list.several ? "One" : "Several", () => {
-                Object.assign(list, { several: !list.several, sure: false });
-                list.ticked.clear();
-                draw();
-            }, { "data-focus": "several", title: "Tick several jobs and delete them" }),
-            list.several ? several() : null);
-    };
+        }, name))),
+        button(list.several ? "One" : "Several", () => {
+            Object.assign(list, { several: !list.several, sure: false });
+            list.ticked.clear();
+            draw();
+        }, { "data-focus": "several", title: "Tick several jobs and delete them" }),
+        list.several ? several() : null);
     const several = () => {
         const ids = work.jobs.filter(matches).map((job) => job.id)
             .filter((id) => list.ticked.has(id));
@@ -211,15 +210,14 @@
             }, { "data-focus": "empty", title: "Delete old jobs and uploads; you are asked first" }),
             list.emptying ? emptier() : null);
     };
+    const days = make("input", {
+        type: "number", min: 0, max: 36500, class: "fresco_seed", "data-focus": "days",
+        "aria-label": "Days", value: list.days, oninput: (event) => {
+            list.days = Number(event.target.value);
+            if (list.found) { list.found = null; draw(); }
+        },
+    });
     const emptier = () => {
-        const days = make("input", {
-            type: "number", min: 0, max: 36500, class: "fresco_seed", "data-focus": "days",
-            "aria-label": "Days", oninput: (event) => {
-                list.days = Number(event.target.value);
-                if (list.found) { list.found = null; draw(); }
-            },
-        });
-        days.value = list.days;
         const tick = (name, text) => {
             const box = make("input", {
                 type: "checkbox", "data-focus": name,
@@ -268,6 +266,20 @@
         } catch (error) { /* a job may be gone by now; the list says so */ }
     };
 
+    /* What stays while the list is drawn again; the rest is filled in. */
+    const board = {
+        summary: make("summary"), choices: make("span"), rows: make("ul"), room: make("div"),
+    };
+    board.tools = make("div", { class: "fresco_tools" }, filter, board.choices);
+    board.all = make("details", {
+        ontoggle: (event) => {
+            const opened = event.target.open && !list.open;
+            list.open = event.target.open;
+            if (opened) look_at_space();
+        },
+    }, board.summary, board.tools, board.rows, board.room);
+    board.all.open = list.open;
+
     const draw = () => {
         const place = find("jobs");
         if (!place) return;
@@ -275,32 +287,25 @@
             fill(place);
             return;
         }
+        if (!place.contains(board.all)) fill(place, board.all);
         const waiting = work.jobs.filter((job) => job.place).length;
         const shown = work.jobs.filter(matches);
-        const details = make("details", {
-            ontoggle: (event) => {
-                const opened = event.target.open && !list.open;
-                list.open = event.target.open;
-                if (opened) look_at_space();
-            },
-        },
-            make("summary", {}, `Jobs (${shown.length === work.jobs.length ? ""
-                : `${shown.length} of `}${work.jobs.length})`),
-            work.jobs.length >= FEW || list.several || list.filter || list.state !== "all"
-                ? tools() : null,
-            make("ul", {}, shown.map((job) => row(job, waiting))), room());
-        details.open = list.open;
-        const field = document.activeElement, caret = field && field.selectionStart;
-        redrawn(place, "ul", () => fill(place, details));
-        const again = document.activeElement;
-        if (again !== field && typeof caret === "number" && again.matches("[type=text], [type=search]")) {
-            again.setSelectionRange(caret, caret);
-        }
+        const writing = list.editing && document.activeElement?.matches(".fresco_job_name");
+        board.summary.textContent = `Jobs (${shown.length === work.jobs.length ? ""
+            : `${shown.length} of `}${work.jobs.length})`;
+        board.tools.hidden = work.jobs.length < FEW && !list.several && !list.filter
+            && list.state === "all";
+        redrawn(place, "ul", () => {
+            fill(board.choices, choices());
+            fill(board.room, room());
+            /* A name that is being written stays under the hand. */
+            if (!writing) fill(board.rows, shown.map((job) => row(job, waiting)));
+        });
     };
 
     let seen = "";
     hear("jobs_changed", () => {
-        if (!list.editing) draw(); /* a name that is being written stays under the hand */
+        draw();
         want_images();
         const now = work.jobs.map((job) => job.id + (goes_on(job) ? "" : job.state)).join();
         if (now !== seen && list.open) look_at_space();
