@@ -182,6 +182,14 @@ def preset_options(name: object) -> dict[str, bool]:
     return on | dict(PRESETS[known])
 
 
+def find_preset(guidance: Mapping[str, Any]) -> str | None:
+    """The preset whose switches these options of guidance have; None: none has them."""
+    for name in PRESETS:
+        if all(guidance[part] == value for part, value in preset_options(name).items()):
+            return name
+    return None
+
+
 def expand_preset(items: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the group `guidance` with a preset among them expanded; the others count more."""
     own = {name: value for name, value in items.items() if name != PRESET}

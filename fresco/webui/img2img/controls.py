@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from fresco.options import Entry
-from fresco.webui.img2img.infotext import ENABLED, name_option, read_pasted
-from fresco.webui.img2img.request import list_options
+from fresco.options import PRESET, Entry
+from fresco.webui.img2img.infotext import ENABLED, find_pasted_preset, name_option, read_pasted
+from fresco.webui.img2img.request import PRESET_PLACE, list_options
 from fresco.webui.widgets.events import keep_unsaved
 from fresco.webui.widgets.file import make_file_control
+from fresco.webui.widgets.preset import PARTS, bind_preset, make_preset_control
 from fresco.webui.widgets.setting import make_setting_control
 
 _TITLES = {
@@ -58,10 +59,13 @@ def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     groups = list(dict.fromkeys(entry.group for entry in options))
     for group in groups:
         with gr.Accordion(f"FRESCO: {_TITLES[group]}", open=group == "keyframes"):
+            if group == "guidance":
+                made[PRESET_PLACE] = make_preset_control("FRESCO preset", identify(PRESET))
             made |= {
                 ".".join(e.place): make_setting_control(e, name_option(e), identify(e.name))
                 for e in options if e.group == group
             }
+    bind_preset(made[PRESET_PLACE], {part: made[f"guidance.{part}"] for part in PARTS})
     return made
 
 
@@ -74,7 +78,7 @@ def make_paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[A
     fields: list[tuple[Any, Any]] = [(enabled, lambda values: True if ENABLED in values else None)]
     for entry in list_options():
         fields.append((controls[".".join(entry.place)], _pasted(entry)))
-    return fields
+    return [*fields, (controls[PRESET_PLACE], find_pasted_preset)]
 
 
 def _pasted(entry: Entry) -> Callable[[Mapping[str, Any]], Any]:

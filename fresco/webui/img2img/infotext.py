@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fresco import __version__
-from fresco.options import Entry
+from fresco.options import Entry, find_preset
 from fresco.webui.img2img.request import Request, list_options
 
 ENABLED = "FRESCO"
@@ -41,3 +41,11 @@ def read_pasted(entry: Entry, values: Mapping[str, Any]) -> Any:
     if entry.type is bool:
         return str(text) == "True"
     return entry.type(text)
+
+
+def find_pasted_preset(values: Mapping[str, Any]) -> str | None:
+    """The preset that an infotext's options amount to; None: none, or there is no FRESCO in it."""
+    if ENABLED not in values:
+        return None
+    guidance = {e.name: read_pasted(e, values) for e in list_options() if e.group == "guidance"}
+    return find_preset(guidance)

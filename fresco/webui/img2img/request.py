@@ -23,6 +23,8 @@ SOURCES = ("video", "path", "masks")
 their masks."""
 _WORDS = ("key_prompts", "ranges")
 """Arguments of programs that say what single keyframes and ranges have of their own."""
+PRESET_PLACE = f"guidance.{PRESET}"
+"""Argument that stands for several options, see `fresco.options.expand_preset`."""
 POSITIONS = (
     "video", "path",
     "keyframes.min_interval", "keyframes.max_interval", "keyframes.batch_size", "keyframes.keys",
@@ -35,7 +37,7 @@ POSITIONS = (
     "guidance.temporal_attention_end", "guidance.plain_statistics",
     "guidance.freeu_b1", "guidance.freeu_b2", "guidance.freeu_s1", "guidance.freeu_s2",
     "output.first_frame", "output.last_frame",
-    "masks", "guidance.consensus",
+    "masks", "guidance.consensus", PRESET_PLACE,
 )
 """Arguments by position, behind `enabled`: sources by name, options as group.name. Programs rely on
 these positions, so none ever moves; a new option is added at the end, behind the masks."""
@@ -102,6 +104,8 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
         value = values.get(".".join(entry.place))
         if value is not None:
             groups.setdefault(entry.group, {})[entry.name] = restore_integer(entry, value)
+    if (preset := values.get(PRESET_PLACE)) is not None:
+        groups.setdefault("guidance", {})[PRESET] = preset
     # A file object became a path; a text can only come from a program, and is base64.
     video, path, masks = (values.get(name) for name in SOURCES)
     uploaded = video if isinstance(video, Path) else None

@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from fresco.server.ports import Environment, Offer
-from fresco.settings import PRESETS
 from fresco.webui.tab.prompt import bind_img2img, make_prompt_tools
 from fresco.webui.tab.text import HOST_LABELS
 from fresco.webui.tab.values import (
@@ -20,10 +19,8 @@ from fresco.webui.tab.values import (
     list_entries,
 )
 from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
+from fresco.webui.widgets.preset import PARTS, bind_preset, make_preset_control
 from fresco.webui.widgets.setting import make_setting_control
-
-_PARTS = tuple(PRESETS["off"])
-"""Options that a preset sets."""
 
 
 @dataclass(slots=True)
@@ -121,20 +118,8 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
 
 def make_guidance_controls(controls: SettingControls) -> None:
     """The parts of FRESCO, and presets of them."""
-    preset: Any = keep_unsaved(gr.Radio(
-        label="Guidance preset", choices=list(PRESETS), value="paper", elem_id="fresco_preset",
-        info="paper: as published; steady: estimates also agree from batch to batch; attention: "
-             "faster, without optimisation; off: plain img2img.",
-    ))
-    controls.make("guidance", *_PARTS)
-    targets = controls.named(*(("guidance", part) for part in _PARTS))
-    usual = {e.name: bool(e.default) for e in list_entries() if e.name in _PARTS}
-
-    def choose(name: str) -> list[Any]:
-        chosen = {**usual, **PRESETS.get(name, {})}
-        return [gr.update(value=chosen[part]) for part in _PARTS]
-
-    on(preset.input, choose, [preset], targets)
+    preset = make_preset_control("Guidance preset", "fresco_preset")
+    bind_preset(preset, dict(zip(PARTS, controls.make("guidance", *PARTS), strict=True)))
     with gr.Accordion("Guidance in detail", open=False, elem_id="fresco_guidance_detail"):
         controls.rest("guidance")
 

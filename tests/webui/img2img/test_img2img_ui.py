@@ -25,7 +25,7 @@ PLACES = [
     "temporal attention", "spatial optimization", "temporal optimization", "background smoothing",
     "saliency", "optimization iterations", "optimization rate", "spatial weight",
     "optimization end", "temporal attention end", "plain statistics", "freeu b1", "freeu b2",
-    "freeu s1", "freeu s2", "first frame", "last frame", "masks",
+    "freeu s1", "freeu s2", "first frame", "last frame", "masks", "consensus", "preset",
 ]
 """Labels of the controls, in the order in which programs send their values."""
 
@@ -33,7 +33,7 @@ PLACES = [
 def test_one_control_an_argument(double: DoubleHost) -> None:
     controls = double.script.ui(True)
     defaults = {".".join(entry.place): entry.default for entry in list_options()}
-    sources = {"video": None, "path": "", "masks": ""}
+    sources = {"video": None, "path": "", "masks": "", "guidance.preset": "paper"}
     assert len(double.runner.inputs) == 1 + len(controls)
     assert [control.value for control in controls] == [
         False, *((defaults | sources)[name] for name in list_arguments()),
@@ -49,7 +49,7 @@ def test_order_of_the_controls(double: DoubleHost) -> None:
 def test_where_files_are_is_no_default(double: DoubleHost) -> None:
     controls = double.script.ui(True)
     kept_out = [c.label for c in controls if getattr(c, "do_not_save_to_config", False)]
-    assert kept_out == ["FRESCO video", "FRESCO path", "FRESCO masks"]
+    assert kept_out == ["FRESCO video", "FRESCO path", "FRESCO masks", "FRESCO preset"]
 
 
 def test_controls_fit_their_options(double: DoubleHost) -> None:

@@ -13,7 +13,13 @@ from PIL import Image
 
 from fresco import __version__
 from fresco.server.images import add_text
-from fresco.webui.img2img.infotext import name_option, read_pasted, write_infotext
+from fresco.settings import PRESETS
+from fresco.webui.img2img.infotext import (
+    find_pasted_preset,
+    name_option,
+    read_pasted,
+    write_infotext,
+)
 from fresco.webui.img2img.request import list_arguments, list_options, parse_arguments
 from fresco.webui.widgets.handover import take_over
 from tests.helpers.clips import moving_texture, write_clip
@@ -72,7 +78,18 @@ def test_pasted_into_the_controls(double: DoubleHost) -> None:
     assert pasted["enabled"](texts) is True
     assert pasted["keyframes.keys"](texts) == "0,11,23"
     assert pasted["keyframes.detect_shots"](texts) is False
-    assert len(pasted) == 1 + len(list_options())
+    assert len(pasted) == 2 + len(list_options())
+
+
+@pytest.mark.parametrize(("options", "wanted"), [
+    *(({"preset": name}, name) for name in PRESETS), ({"temporal_attention": False}, None),
+])
+def test_the_parts_that_are_pasted_name_their_preset(
+    options: dict[str, Any], wanted: str | None
+) -> None:
+    texts = {key: str(value) for key, value in written(**options).items()}
+    assert find_pasted_preset(texts) == wanted
+    assert find_pasted_preset({"Steps": "4"}) is None
 
 
 def test_every_image_says_which_frame_it_is(double: DoubleHost, tmp_path: Path) -> None:

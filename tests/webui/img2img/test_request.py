@@ -39,12 +39,17 @@ def test_defaults(args: tuple[Any, ...]) -> None:
     assert not request.has_source
 
 
+STEADY = {"guidance.preset": "steady", "guidance.temporal_attention": False}
+
+
 @pytest.mark.parametrize("args", [
-    {"preset": "steady", "temporal_attention": False},
-    {"guidance": {"preset": "steady", "temporal_attention": False}},
+    [{"preset": "steady", "temporal_attention": False}],
+    [{"guidance": {"preset": "steady", "temporal_attention": False}}],
+    [True, *(STEADY.get(name) for name in list_arguments())],
 ])
-def test_a_preset_by_name_and_by_group(args: dict[str, Any]) -> None:
-    guidance = settings_of(args).guidance
+def test_a_preset_by_name_by_group_and_by_position(args: list[Any]) -> None:
+    """The options beside it count more; the page sends all of them, and so its switches count."""
+    guidance = settings_of(*args).guidance
     assert (guidance.consensus, guidance.temporal_attention) == (True, False)
 
 

@@ -1,0 +1,44 @@
+"""The choice of a preset, which sets the switches of guidance: img2img and the tab share it."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from fresco.options import entries
+from fresco.settings import PRESETS
+from fresco.webui.widgets.events import keep_unsaved, on
+
+PARTS = tuple(PRESETS["off"])
+"""Options of guidance that a preset sets."""
+
+
+def make_preset_control(label: str, identity: str) -> Any:
+    """The choice; it shows what was chosen last, and the switches count.
+
+    Args:
+        identity: the control's `elem_id`.
+    """
+    return keep_unsaved(gr.Radio(
+        label=label, choices=list(PRESETS), value="paper", elem_id=identity,
+        info="paper: as published; steady: estimates also agree from batch to batch; attention: "
+             "faster, without optimisation; off: plain img2img.",
+    ))
+
+
+def bind_preset(preset: Any, parts: Mapping[str, Any]) -> None:
+    """Let a choice set the switches of guidance.
+
+    Args:
+        parts: control of each of `PARTS`, by its name.
+    """
+    usual = {e.name: bool(e.default) for e in entries() if e.group == "guidance"}
+
+    def choose(name: str) -> list[Any]:
+        chosen = {**usual, **PRESETS.get(name, {})}
+        return [gr.update(value=chosen[part]) for part in PARTS]
+
+    on(preset.input, choose, [preset], [parts[part] for part in PARTS])
