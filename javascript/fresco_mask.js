@@ -3,13 +3,15 @@
 "use strict";
 
 (() => {
-    const { app, ask, button, fill, find, hear, line, make, note, write } = fresco.core;
+    const {
+        app, ask, button, call, fill, find, hear, line, make, note, see, work, write,
+    } = fresco.core;
     const WIDEST = 1024; /* px of a drawing: finer than the motion that it is tracked by */
     const MOST_UNDONE = 30;
     const TINT = "rgba(78, 205, 120, 0.55)";
     const board = {
         frame: null, picture: null, size: [0, 0], drawings: new Map(), undo: [], brush: 40,
-        erase: false, last: null, said: "",
+        erase: false, last: null, said: "", known: "",
     };
 
     const place = () => find("mask_board");
@@ -117,6 +119,65 @@
         pen.fillRect(0, 0, canvas.width, canvas.height);
     });
 
+    /* What the selected job has of the video in the tab: its tracked masks, and its drawings. */
+    const job_mask = () => (work.detail && work.detail.open && work.detail.mask) || null;
+    const read_image = async (address) => {
+        const image = new Image();
+        image.src = address;
+        await image.decode();
+        return image;
+    };
+    /* Grey levels as strokes, on a canvas of that size. */
+    const to_strokes = (image, [width, height], invert) => {
+        const canvas = make("canvas", { width, height }), pen = canvas.getContext("2d");
+        pen.drawImage(image, 0, 0, width, height);
+        const pixels = pen.getImageData(0, 0, width, height);
+        for (let i = 0; i < pixels.data.length; i += 4) {
+            const white = (pixels.data[i] > 127) !== invert;
+            pixels.data.fill(255, i, i + 3);
+            pixels.data[i + 3] = white ? 255 : 0;
+        }
+        pen.putImageData(pixels, 0, 0);
+        return canvas;
+    };
+    const trying = (act) => async () => {
+        const video = line.loading;
+        board.said = "";
+        try {
+            const done = await act();
+            if (video !== line.loading) return;
+            done();
+            publish();
+        } catch (error) {
+            board.said = error.message;
+        }
+        draw();
+    };
+    /* Begin with the mask that the job has on this frame, so that only what is wrong is painted. */
+    const take_tracked = trying(async () => {
+        const { frame, size } = board, { invert } = job_mask();
+        const seen = await see(await call(`jobs/${work.chosen}/frames/${frame}?layer=mask`));
+        if (!seen) throw new Error(`The selected job has no mask of frame ${frame} yet.`);
+        const strokes = to_strokes(await read_image(seen.src), size, invert);
+        URL.revokeObjectURL(seen.src);
+        return () => {
+            if (frame === board.frame) remember();
+            board.drawings.set(frame, strokes);
+        };
+    });
+    const take_drawings = trying(async () => {
+        const found = await ask("drawings", { job: work.chosen });
+        const taken = await Promise.all(Object.entries(found).map(async ([frame, address]) => {
+            const image = await read_image(address);
+            const size = board.picture ? board.size : [image.naturalWidth, image.naturalHeight];
+            return [Number(frame), to_strokes(image, size, false)];
+        }));
+        return () => {
+            board.undo = [];
+            for (const [frame, strokes] of taken) board.drawings.set(frame, strokes);
+        };
+    });
+
     /* To the program: white on black, by frame number. */
     const publish = () => {
         const sent = {};
@@ -157,6 +218,10 @@
         button("Undo", undo, { disabled: !board.undo.length }),
         button("Clear", clear, { disabled: !drawing() }),
         button("Invert", turn_round),
+        job_mask() ? button("Start from the job's mask", take_tracked, {
+            id: "fresco_mask_tracked",
+            title: "The mask that the selected job has on this frame, to be corrected",
+        }) : null,
     ];
     const list = () => {
         const frames = [...board.drawings.keys()].sort((a, b) => a - b);
@@ -179,6 +244,10 @@
                     draw();
                 }
             }, { id: "fresco_mask_open" }),
+            job_mask() && job_mask().drawn && !board.drawings.size
+                ? button("Take the drawings of the selected job", take_drawings, {
+                    id: "fresco_mask_again",
+                }) : null,
             list(),
             board.said ? note(board.said, "bad") : null,
             board.picture ? [
@@ -196,6 +265,12 @@
     };
 
     hear("loaded", forget);
+    hear("detail", () => {
+        const known = JSON.stringify([work.chosen, job_mask()]);
+        if (known === board.known || board.last) return;
+        board.known = known;
+        draw();
+    });
     const watch = new MutationObserver(() => {
         if (!place()) return;
         watch.disconnect();

@@ -3,7 +3,7 @@
 
 (() => {
     const {
-        add, call, clamp, find, find_layer, frames, go, hear, line, load_pair, make, work, x_of,
+        add, call, clamp, fill, find, find_layer, frames, go, hear, line, load_pair, make, work, x_of,
     } = fresco.core;
     const CURVES = [
         ["error", "propagation error", "grey levels", (value) => value.toFixed(1)],
@@ -15,8 +15,16 @@
         ["result", "result"], ["source", "source"], ["keyframe", "keyframe"],
         ["flow", "motion (by DIS)"], ["occlusion", "occlusion (by DIS)"],
         ["forward", "from the keyframe before (draft)"], ["backward", "from the keyframe after (draft)"],
-        ["side", "chosen side"], ["mask", "mask"],
+        ["side", "chosen side"],
     ];
+    const OF_KEYFRAMES = /^(keyframe|hint)/; /* other frames have none */
+    /* Those of the selected job: with its mask, and the hint of each of its ControlNet units. */
+    const list_layers = () => {
+        const { hints, mask } = work.detail, several = hints.length > 1;
+        return [...LAYERS, ...(mask ? [["mask", "mask"]] : []), ...hints.map((model, place) => [
+            `hint&unit=${place + 1}`, `hint${several ? ` of unit ${place + 1}` : ""} (${model})`,
+        ])];
+    };
     const judged = { job: null, output: 0, found: null };
 
     /* What the run of the selected job noted; asked for once a result. */
@@ -118,17 +126,32 @@
                 work.layer = event.target.value;
                 load_pair();
             },
-        }, LAYERS.map(([value, text]) => make("option", { value }, text)));
+        });
         box.querySelector(".fresco_compare_row").append(make("label", {}, "after shows ", choice));
     });
     hear("compare_drawn", (box) => {
         const choice = box.querySelector(".fresco_layer");
+        const layers = list_layers(), names = JSON.stringify(layers);
+        if (choice.dataset.names !== names) {
+            choice.dataset.names = names;
+            fill(choice, layers.map(([value, text]) => make("option", { value }, text)));
+        }
+        /* One of another job, which had a further unit. */
+        if (!layers.some(([value]) => value === find_layer())) {
+            work.layer = "";
+            load_pair();
+        }
         const wanted = find_layer();
         if (choice.value !== wanted) choice.value = wanted;
         const { pair } = work;
-        if (pair && pair.frame === work.frame && wanted !== "result" && wanted !== "keyframe") {
+        if (!pair || pair.frame !== work.frame) return;
+        if (wanted !== "result" && wanted !== "keyframe") {
             box.querySelector(".fresco_tag_after").textContent =
-                LAYERS.find(([value]) => value === wanted)[1];
+                layers.find(([value]) => value === wanted)[1];
+        }
+        if (!pair.after && work.key === null && OF_KEYFRAMES.test(wanted)) {
+            box.querySelector(".fresco_frame_number").textContent =
+                `Frame ${work.frame} is not a keyframe`;
         }
     });
 })();

@@ -1,14 +1,15 @@
 """The mask of a run: checked before the work, tracked to all frames, applied to the result.
 
 Translation and propagation do not depend on it. So with another mask only the result is written
-again, from the same frames.
+again, from the same frames. Runs that end with keyframes make the masks of these, by which a server
+shows them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from fresco.run.inputs import Source
 from fresco.run.keyframes import note_masks
 from fresco.settings import FrescoSettings, MaskSettings
 from fresco.temporary import open_temporary_folder
+from fresco.video.reader import VideoInfo
 from fresco.video.size import working_size
 from fresco.workspace import (
     drop_damaged,
@@ -145,14 +147,13 @@ class StoredMasks:
     def read(self, size: Size) -> Iterator[Share]:
         """See `FrameMasks.read`."""
         for number in self.numbers:
-            image = read_image(self.folder / frame_name(number))
-            if image is None:
+            share = read_stored(self.folder, number, size)
+            if share is None:
                 raise SettingsError(
                     f"The mask of frame {number} is missing or damaged. Start the same command "
                     "again: it makes what is missing."
                 )
-            share = image[..., 0].astype(np.float32) / np.float32(255)
-            yield _finish(cut(scale_share(share, size)), self.settings)
+            yield _finish(share, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +177,48 @@ class FileMasks:
             yield _finish(scale_share(share, size), self.settings)
 
 
+def read_stored(folder: Path, number: int, size: Size) -> Share | None:
+    """The mask of a frame in the folder of `StoredMasks`, of 0 and 1; None: it is not there."""
+    image = read_image(folder / frame_name(number))
+    if image is None:
+        return None
+    return cut(scale_share(image[..., 0].astype(np.float32) / np.float32(255), size))
+
+
+def read_file_mask(
+    settings: MaskSettings, used: range, info: VideoInfo, number: int, size: Size
+) -> Share:
+    """The mask of a frame from the files that the settings name.
+
+    Args:
+        used: numbers of the frames used.
+        info: of their source.
+    """
+    sequence, _ = files.open_sequence(
+        Path(settings.path).expanduser(), used, info.frames, (info.width, info.height)
+    )
+    return scale_share(sequence.pick(number - used[0]), size)
+
+
 def _finish(share: Share, settings: MaskSettings) -> Share:
-    """The mask as it is applied: inverted if asked for, with a soft edge."""
-    return feather(1 - share if settings.invert else share, settings.feather)
+    return finish_mask(share, settings.feather, invert=settings.invert)
+
+
+def finish_mask(share: Share, width: float, *, invert: bool) -> Share:
+    """The mask as it is applied: inverted if asked for, with a soft edge of so many pixels."""
+    return feather(1 - share if invert else share, width)
 
 
 def make_masks(
     run: RunContext, mask: MaskInput | None, plans: Sequence[KeyframePlan],
-    estimator: FlowEstimator, motion: Path | None,
+    estimator: FlowEstimator, motion: Path | None, *, wanted: Collection[int] | None = None,
 ) -> FrameMasks | None:
     """Make the masks of all frames; None if everything is translated.
 
     Args:
         estimator: the run's, which keeps what it finds; by it the result is named.
         motion: folder of the motion between neighbouring frames; None: there is none.
+        wanted: numbers of the only frames that need one; None: all need one.
     """
     if mask is None or mask.sequence is not None:
         note_masks(run, None)
@@ -213,19 +242,22 @@ def make_masks(
     note_masks(run, folder)
     maker = _MaskMaker(run, folder, plain, motion)
     drop_damaged(folder, run.clip.frames.size)
-    with log_stage("masks"), run.progress.stage("masks", run.clip.count) as stage:
+    total = run.clip.count if wanted is None else 0
+    with log_stage("masks"), run.progress.stage("masks", total) as stage:
         for first, last in shots:
-            if all((folder / frame_name(n)).exists() for n in range(first, last + 1)):
-                stage.advance(last - first + 1, found=True)
+            needed = [n for n in range(first, last + 1) if wanted is None or n in wanted]
+            if all((folder / frame_name(n)).exists() for n in needed):
+                stage.advance(len(needed), found=True)
                 continue
             found = maker.read_drawings(mask.drawings, first, last) if drawn else (
                 maker.find_subjects(mask.settings.source, estimator, first, last))
-            run.clip.frames.keep_all(range(first, last + 1), run.progress)
-            maker.carry_over(found, first, last, stage)
+            ends = min(*needed, *found), max(*needed, *found)
+            run.clip.frames.keep_all(range(ends[0], ends[1] + 1), run.progress)
+            maker.carry_over(found, needed, stage)
     for each in mask.held:
         each.check()
     masks = StoredMasks(folder, run.clip.numbers, mask.settings)
-    if not drawn:
+    if not drawn and wanted is None:
         _refuse_nothing(masks, run.clip.frames.size)
     return masks
 
@@ -308,16 +340,22 @@ class _MaskMaker:
             found |= {n: share for n, share in zip(numbers, shares, strict=True) if n not in found}
         return found
 
-    def carry_over(self, found: Mapping[int, Share], first: int, last: int, stage: Stage) -> None:
-        """Write the masks of a shot, from those of some of its frames."""
+    def carry_over(
+        self, found: Mapping[int, Share], needed: Sequence[int], stage: Stage
+    ) -> None:
+        """Write the masks of a shot, from those of some of its frames: of the frames needed, and of
+        others on the way to them."""
         numbers = sorted(found)
         for number in numbers:
             self._write(number, found[number], stage)
-        for key, end in ((numbers[0], first), (numbers[-1], last)):
+        for key, end in (
+            (numbers[0], min(numbers[0], *needed)), (numbers[-1], max(numbers[-1], *needed)),
+        ):
             for carried in self._carry(found[key], key, end):
                 self._write(carried.number, carried.share, stage)
         for before, after in itertools.pairwise(numbers):
-            self._join(found, before, after, stage)
+            if any(before < number < after for number in needed):
+                self._join(found, before, after, stage)
 
     def _join(self, found: Mapping[int, Share], before: int, after: int, stage: Stage) -> None:
         """Write the masks between two frames that have one."""

@@ -115,7 +115,7 @@ def translate(
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
     check_ranges(settings.sampling, clip.info.frames)
-    mask = None if only_keys else check_mask(clip, settings.mask)
+    mask = check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
     guides = ((), ()) if only_keys else check_guides(clip, settings.propagation)
     hints = check_hints(clip, control or list_units(settings.sampling))
@@ -134,7 +134,10 @@ def translate(
         plans, notes = _plan_keyframes(clip, _scan(run, scans, keep=not only_keys), settings)
         run.notes += notes
         motion = None if only_keys else find_motion(run, estimator)
-        masks = make_masks(run, mask, plans, estimator, motion)
+        chosen = [number for plan in plans for number in plan.keyframes][:preview]
+        masks = make_masks(
+            run, mask, plans, estimator, motion, wanted=chosen if only_keys else None
+        )
         if preview is None:
             keys = translate_keyframes(run, plans, host, estimator, all_frames=not only_keys)
         else:

@@ -23,7 +23,7 @@ from fresco.run.clip import WorkingFrames
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.segments import JobSegment, list_segments
-from fresco.video.reader import open_source
+from fresco.video.reader import VideoInfo, open_source
 from fresco.video.size import scale_frame, working_size
 from fresco.workspace import read_image
 
@@ -149,6 +149,12 @@ class Drafts:
             ) > _FRAMES:
                 self._motions.popitem(last=False)
             return kept
+
+    def open_info(self, request: JobRequest) -> VideoInfo:
+        """What is known of the source."""
+        frames = self.open(request)
+        with open_source(request.source, last_frame=frames.end, index=frames.index) as source:
+            return source.info
 
     def open(self, request: JobRequest) -> WorkingFrames:
         """The source's frames at working size; what is in it is read once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,18 +11,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fresco.control import ControlUnit
 from fresco.flow.arrays import Flow
 from fresco.flow.dis import DisEstimator
 from fresco.flow.motion import estimate_motion
 from fresco.server.drafts import Drafts
+from fresco.server.hints import draw_hint
+from fresco.server.images import fit_side
 from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import Goal, JobRequest
 from fresco.server.jobs.segments import (
     JobSegment,
     find_carried,
     list_segments,
-    read_mask,
     read_share,
 )
+from fresco.server.masked import Masked
+from fresco.server.ports import Environment
 from fresco.server.videos import read_frame
 from fresco.workspace import frame_name, read_image
 
@@ -36,7 +42,7 @@ class Layer(str, Enum):
     RESULT = "result"
     """The video's frame, or what there is of it with a keyframe that was replaced."""
     KEYFRAME = "keyframe"
-    """The keyframe as the model, or somebody, made it."""
+    """The keyframe, over the source by the job's mask."""
     FLOW = "flow"
     """Motion to the frame before, as colours: hue is the direction, saturation the length."""
     OCCLUSION = "occlusion"
@@ -47,8 +53,10 @@ class Layer(str, Enum):
     """The keyframe after, propagated to the frame as a draft."""
     SIDE = "side"
     """Which side the run took: black the forward one, white the backward one."""
+    HINT = "hint"
+    """What a ControlNet unit gave its network of the keyframe, made anew."""
     MASK = "mask"
-    """White: it is translated. As it was carried or found, without its soft edge."""
+    """White: it is translated. Without its soft edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +72,18 @@ class Seen:
 class Frames:
     """Gives single frames of the jobs of one engine."""
 
-    def __init__(self, engine: JobEngine, drafts: Drafts) -> None:
-        self._engine, self._drafts = engine, drafts
+    def __init__(self, engine: JobEngine, drafts: Drafts, environment: Environment) -> None:
+        self._engine, self._drafts, self._environment = engine, drafts, environment
+        self.masked = Masked(engine, drafts)
 
-    def look(self, job: str, number: int, layer: Layer) -> Seen | None:
+    def look(self, job: str, number: int, layer: Layer, *, unit: int = 1) -> Seen | None:
         """A frame of a job by its number in the source; None: the job has no such image.
 
         The motion beside a keyframe that is looked at is found in the background: it may be
         replaced next.
+
+        Args:
+            unit: whose hint is looked at, counted from 1.
         """
         keys = self._engine.outcome(job).keys
         if number in keys:
@@ -79,11 +91,13 @@ class Frames:
         if layer is Layer.SOURCE:
             return Seen(read_frame(Path(self._engine.request(job).source), number))
         if layer is Layer.KEYFRAME:
-            return _see(read_image(keys[number])) if number in keys else None
+            return _see(self._read_key(job, number))
         if layer in (Layer.FLOW, Layer.OCCLUSION):
             return self._look_at_motion(job, number, layer)
         if layer is Layer.MASK:
             return self._look_at_mask(job, number)
+        if layer is Layer.HINT:
+            return self._look_at_hint(job, number, unit) if number in keys else None
         if layer is Layer.SIDE:
             return _see(read_share(self._engine.folder(job), number))
         if layer in (Layer.FORWARD, Layer.BACKWARD):
@@ -102,11 +116,44 @@ class Frames:
         white = np.where(motion.backward_occlusion, np.uint8(255), np.uint8(0))
         return Seen(np.repeat(white[..., None], 3, axis=2))
 
+    def draw_draft(self, job: str, number: int) -> Image | None:
+        """The draft of a frame between two keyframes that the job has now, over the source by its
+        mask; None: it does not lie between two."""
+        draft = self._drafts.draw(job, number)
+        return None if draft is None else self.masked.lay(job, number, draft)
+
+    def read_small_keys(self, job: str, numbers: Iterable[int], side: int) -> dict[int, Image]:
+        """Keyframes of a job over the source by its mask, so many pixels high at most."""
+        keys = self._engine.outcome(job).keys
+        found = {
+            number: image for number in numbers if number in keys
+            and (image := read_image(keys[number])) is not None
+        }
+        return self.masked.lay_small(job, {
+            number: fit_side(image, round(side * max(image.shape[:2]) / image.shape[0]))
+            for number, image in found.items()
+        })
+
+    def _read_key(self, job: str, number: int) -> Image | None:
+        path = self._engine.outcome(job).keys.get(number)
+        image = read_image(path) if path else None
+        return None if image is None else self.masked.lay(job, number, image)
+
+    def _look_at_hint(self, job: str, number: int, unit: int) -> Seen | None:
+        request = self._engine.request(job)
+        units = list_hinted(request)
+        if not 1 <= unit <= len(units):
+            return None
+        return Seen(draw_hint(
+            self._environment, Path(request.source), number, units[unit - 1], request.settings
+        ))
+
     def _look_at_mask(self, job: str, number: int) -> Seen | None:
-        mask = read_mask(self._engine.folder(job), number)
-        if mask is not None and self._engine.request(job).settings.mask.invert:
-            mask = np.invert(mask)
-        return _see(mask)
+        share = self.masked.find_plain(job, number)
+        if share is None:
+            return None
+        grey = np.rint(share * 255).astype(np.uint8)
+        return Seen(np.repeat(grey[..., None], 3, axis=2))
 
     def list_retouched(self, job: str) -> list[JobSegment]:
         """The segments of which a keyframe differs from that in the video."""
@@ -125,14 +172,14 @@ class Frames:
         if not (outcome.output and outcome.output.exists()):
             return None
         if number in self._engine.retouched(job) and number in outcome.keys:
-            return _see(read_image(outcome.keys[number]))
+            return _see(self._read_key(job, number))
         for segment in self.list_retouched(job):
             if number in segment.interior:
                 place = find_carried(self._engine.folder(job), segment)
                 new = read_image(place / frame_name(number)) if place else None
                 if new is not None:
-                    return Seen(new)
-                draft = self._drafts.draw(job, number)
+                    return Seen(self.masked.lay(job, number, new))
+                draft = self.draw_draft(job, number)
                 if draft is not None:
                     return Seen(draft, draft=True)
         first = self._engine.request(job).settings.output.first_frame
@@ -149,6 +196,11 @@ def color_flow(flow: Flow) -> Image:
     full = np.full(hue.shape, 255)
     hsv = np.stack([hue, saturation, full], axis=2).astype(np.uint8)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
+
+
+def list_hinted(request: JobRequest) -> tuple[ControlUnit, ...]:
+    """The ControlNet units that a job's keyframes were translated with."""
+    return () if request.goal is Goal.PROPAGATION else request.host.control
 
 
 def _see(image: Image | None) -> Seen | None:

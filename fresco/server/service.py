@@ -54,7 +54,7 @@ class Service:
     @property
     def frames(self) -> Frames:
         """Gives single frames of jobs."""
-        return Frames(self.engine, self.drafts)
+        return Frames(self.engine, self.drafts, self.environment)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -93,22 +93,24 @@ class Service:
             return self.engine.retouch(job, number, self._fit(job, number, image))
 
     def retouch_and_look(
-        self, job: str, number: int, image: NDArray[np.uint8], frame: int, layer: Layer
+        self, job: str, number: int, image: NDArray[np.uint8], frame: int, layer: Layer,
+        unit: int = 1,
     ) -> tuple[JobStatus, Seen | None]:
-        """As `retouch`, and what a frame of the job shows then. It comes before the job begins,
-        which would take the cores."""
+        """As `retouch`, and what `Frames.look` gives of a frame of the job then. It comes before
+        the job begins, which would take the cores."""
         with self.engine.unchanged(), ThreadPoolExecutor(1) as beside:
             image = self._fit(job, number, image)
             segment = self._find_drafted(job, number, frame) if layer is Layer.RESULT else None
             if segment is None:
                 status = self.engine.retouch(job, number, image)
-                seen = self.frames.look(job, frame, layer)
+                seen = self.frames.look(job, frame, layer, unit=unit)
             else:  # drawn while the keyframe is written
                 request = self.engine.request(job)
                 draft = beside.submit(self.drafts.draw_in, request, segment, frame, {number: image})
                 status = self.engine.retouch(job, number, image)
                 drawn = draft.result()
-                seen = None if drawn is None else Seen(drawn, draft=True)
+                seen = None if drawn is None else Seen(
+                    self.frames.masked.lay(job, frame, drawn), draft=True)
         self.drafts.prepare(job, frame)
         return status, seen
 
@@ -225,7 +227,7 @@ class Service:
         if identity:
             self.videos.get(identity)
 
-    def _is_sent(self, path: Path) -> bool:
+    def is_sent(self, path: Path) -> bool:
         """Whether a path is that of masks which came with a job."""
         place = path.resolve()
         return place.is_relative_to((self.root / _JOBS).resolve()) and (
@@ -237,7 +239,7 @@ class Service:
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
         require_mask(request.settings)
         for path in list_named_paths(request.settings):
-            if not self._is_sent(Path(path)):
+            if not self.is_sent(Path(path)):
                 self.environment.require_allowed(path)
         for unit in request.host.control:
             if unit.hints:

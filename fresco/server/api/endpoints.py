@@ -23,6 +23,7 @@ IMAGE_TYPES = ("image/png", "image/jpeg")
 _LARGEST_IMAGE = 16
 """Megabytes of it, as it is taken into memory."""
 _LAYER: Any = Query(Layer.RESULT, description="What of that frame is answered.")
+_UNIT: Any = Query(1, ge=1, description="The ControlNet unit whose hint is answered.")
 _BASE64 = 4 / 3
 """Bytes of text for a byte of a file."""
 _MEGABYTE = 1_000_000
@@ -97,9 +98,9 @@ def take_keyframe(service: Service, lane: Lane, handler: Callable[..., Response]
     async def endpoint(
         request: Request, job: str, number: int,
         look: int | None = Query(None, description="Answer this frame with the new keyframe."),
-        layer: Layer = _LAYER,
+        layer: Layer = _LAYER, unit: int = _UNIT,
     ) -> Response:
-        work = partial(handler, job=job, number=number, look=look, layer=layer)
+        work = partial(handler, job=job, number=number, look=look, layer=layer, unit=unit)
         if _find_type(request) not in IMAGE_TYPES:
             return await _take(service, lane, work, request)
         async with _open(request, lane) as incoming:

@@ -56,6 +56,7 @@ _LONGEST_SIDE = 1280
 """Pixels of the longest side of a frame that is looked at, where nobody asks for another one."""
 _JUDGED = tuple(each.name for each in dataclasses.fields(FrameJudgement))
 _LAYER: Any = Query(Layer.RESULT, description="What of the frame is looked at.")
+_UNIT: Any = Query(1, ge=1, description="The ControlNet unit whose hint is looked at.")
 _QUALITY = 90
 """Of JPEG."""
 
@@ -170,19 +171,23 @@ class JobRoutes:
     def keyframe(
         self, job: str, number: int, request: Request,
         text: bool = Query(False, description="Say within the PNG which frame it is."),
+        masked: bool = Query(False, description="Over the source by the job's mask, in the size of "
+                             "the result."),
     ) -> Response:
         """One translated keyframe as PNG."""
         path = self._engine.outcome(job).keys.get(number)
         path = _require_file(path, job, f"keyframe {number}")
-        if not text:
+        if not (text or masked):
             return answer_file(path, request.headers, "image/png", f"{job}-{path.name}")
-        source = json.dumps(Path(self._engine.request(job).source).name)
-        told = add_text(path.read_bytes(), "FRESCO", f"FRESCO frame: {number}, "
-                        f"FRESCO source: {source}")
-        return Response(told, media_type="image/png", headers=_FRESH)
+        seen = self._service.frames.look(job, number, Layer.KEYFRAME) if masked else None
+        data = encode_png(seen.image) if seen else path.read_bytes()
+        if text:
+            source = json.dumps(Path(self._engine.request(job).source).name)
+            data = add_text(data, "FRESCO", f"FRESCO frame: {number}, FRESCO source: {source}")
+        return Response(data, media_type="image/png", headers=_FRESH)
 
     def retouch(
-        self, payload: Any, job: str, number: int, look: int | None, layer: Layer
+        self, payload: Any, job: str, number: int, look: int | None, layer: Layer, unit: int
     ) -> Response:
         """Replace a keyframe. A job that has a video makes it again: of the frames only those
         beside the keyframe. The answer is the job, or the frame `look` as it is then."""
@@ -194,19 +199,19 @@ class JobRoutes:
         image = decode_sent_image("image", payload)
         if look is None:
             return Answer(dump_status(self._service.retouch(job, number, image)))
-        status, seen = self._service.retouch_and_look(job, number, image, look, layer)
+        status, seen = self._service.retouch_and_look(job, number, image, look, layer, unit)
         return _answer_seen(seen, _LONGEST_SIDE) if seen else Answer(dump_status(status))
 
     def frame(
         self, job: str, number: int,
-        layer: Layer = _LAYER,
+        layer: Layer = _LAYER, unit: int = _UNIT,
         side: int = Query(_LONGEST_SIDE, ge=1, le=8192, description="Most pixels of a side."),
     ) -> Response:
         """A frame of the source or of what was made of it, as it is now: JPEG."""
         if not self._looking.acquire(timeout=_PATIENCE):
             raise NoRoomError("Too many frames are looked at; ask again in a second.")
         try:
-            seen = self._service.frames.look(job, number, layer)
+            seen = self._service.frames.look(job, number, layer, unit=unit)
             if seen is None:
                 raise MissingError(f"Job {job} has no {layer.value} of frame {number}.")
             return _answer_seen(seen, side)
@@ -220,7 +225,7 @@ class JobRoutes:
                 f"{_MOST_DRAFTS} drafts are drawn at the moment; ask again in a second."
             )
         try:
-            image = self._service.drafts.draw(job, number)
+            image = self._service.frames.draw_draft(job, number)
         finally:
             self._drafting.release()
         if image is None:

@@ -108,10 +108,9 @@ def list_judged(folder: Path) -> dict[int, FrameJudgement]:
     return found
 
 
-def read_mask(folder: Path, frame: int) -> NDArray[np.uint8] | None:
-    """The mask of a frame as it was carried or found, white inside; None: there is none."""
-    place = _find_noted(folder, "masks")
-    return read_image(place / frame_name(frame)) if place else None
+def find_masks(folder: Path) -> Path | None:
+    """The folder of masks that the latest run has tracked or found; None: there are none."""
+    return _find_noted(folder, "masks")
 
 
 def read_share(folder: Path, frame: int) -> NDArray[np.uint8] | None:

@@ -15,13 +15,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError
+from fresco.server.frames import list_hinted
 from fresco.server.images import fit_side
 from fresco.server.jobs.engine import NothingToDoError
+from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.segments import list_carried
 from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg, make_thumbnails, read_frame
@@ -29,10 +32,11 @@ from fresco.video.reader import open_source
 from fresco.webui.tab.chart import draw_report
 from fresco.webui.tab.control import ControlAnswers
 from fresco.webui.tab.detections import Detections
+from fresco.webui.tab.drawings import describe_mask, read_drawings
 from fresco.webui.tab.order import CHANGING, OrderAnswers, shorten_prompt
 from fresco.webui.tab.text import NO_VIDEO, describe_error, dump_job, name_next_step
 from fresco.webui.tab.timeline import export_keys, import_keys, import_words
-from fresco.workspace import read_image, read_json
+from fresco.workspace import read_json
 
 _MOST_THUMBNAILS = 48
 """Small images in one answer; the page asks again for more."""
@@ -75,6 +79,7 @@ class Answers:
             "keys": _keys,
             "jobs": self._jobs,
             "key_thumbnails": self._key_thumbnails,
+            "drawings": lambda ask, _: read_drawings(service, _text(ask, "job")),
             "log": lambda ask, _: self._engine.log(_text(ask, "job"))[-_LOG_END:],
             "report": self._report,
             "preview": self._preview,
@@ -165,10 +170,11 @@ class Answers:
         request, outcome = self._engine.request(chosen), self._engine.outcome(chosen)
         first = request.settings.output.first_frame
         frames, rate = self._measure(outcome.output)
+        masked = self._name_mask(request, ended=known.state.ended)
         return {"jobs": listed, "chosen": {
             "job": chosen,
             "source": Path(request.source).name, "open": request.source == source,
-            "keys": {number: _changed(path) for number, path in outcome.keys.items()},
+            "keys": {number: _changed(path) + masked for number, path in outcome.keys.items()},
             "output": _changed(outcome.output),
             "name": outcome.output.name if outcome.output else "",
             "saved": self._service.name_result(chosen),
@@ -185,6 +191,8 @@ class Answers:
             "rate": rate, "begins": first / rate if rate else 0,
             "film": Path(request.source).is_file(),
             "seed": request.settings.sampling.seed,
+            "hints": [unit.model for unit in list_hinted(request)],
+            "mask": describe_mask(request.settings.mask),
             "next": name_next_step(known, request, has_video=outcome.output is not None),
         }}
 
@@ -212,6 +220,12 @@ class Answers:
             raise SettingsError(f"{name} is open in this tab; open another video first.")
         self._service.delete_video(video)
 
+    def _name_mask(self, request: JobRequest, *, ended: bool) -> int:
+        """A number by which the page sees that keyframes are shown with another mask; 0: none."""
+        if request.settings.mask.source == "none":
+            return 0
+        return crc32(repr((request.settings.mask, request.settings.output, ended)).encode())
+
     def _measure(self, video: Path | None) -> tuple[int, float]:
         """Frames of a result, and frames a second; counted once."""
         if not (changed := _changed(video)) or video is None:
@@ -227,16 +241,10 @@ class Answers:
 
     def _key_thumbnails(self, question: Question, source: str) -> dict[int, str]:
         """Keyframes of a job, small."""
-        keys = self._engine.outcome(_text(question, "job")).keys
-        found: dict[int, str] = {}
-        for number in _numbers(question):
-            image = read_image(keys[number]) if number in keys else None
-            if image is not None:
-                height, width = image.shape[:2]
-                found[number] = _address(fit_side(
-                    image, round(_THUMBNAIL * max(width, height) / height)
-                ))
-        return found
+        found = self._service.frames.read_small_keys(
+            _text(question, "job"), _numbers(question), _THUMBNAIL
+        )
+        return {number: _address(image) for number, image in found.items()}
 
     def _report(self, question: Question, source: str) -> str:
         """Measures of a job as a drawing."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
 from fresco.server.encoded import decode_base64
 from fresco.server.images import decode_sent_image
 from fresco.server.service import Service
-from fresco.settings import FrescoSettings
+from fresco.settings import FrescoSettings, MaskSettings
 from fresco.workspace import frame_name, write_image
 
 _LARGEST, _MOST = 16_000_000, 200
@@ -46,6 +48,33 @@ def place_drawings(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def read_drawings(service: Service, job: str) -> dict[int, str]:
+    """The masks that were drawn for a job, as addresses of PNG images by frame number.
+
+    SettingsError where the job has none of its own.
+    """
+    mask = service.engine.request(job).settings.mask
+    folder = Path(mask.path)
+    own = mask.source == "drawing" and service.is_sent(folder)
+    found = {
+        int(path.stem): path for path in (sorted(folder.glob("*.png")) if own else ())
+        if path.stem.isdecimal() and len(path.stem) <= _MOST_DIGITS
+    }
+    if not found:
+        raise SettingsError("No mask was drawn for the selected job in this tab.")
+    return {
+        number: f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        for number, path in found.items()
+    }
+
+
+def describe_mask(settings: MaskSettings) -> dict[str, bool] | None:
+    """What the page needs to know of a job's mask; None: it has none."""
+    if settings.source == "none":
+        return None
+    return {"drawn": settings.source == "drawing", "invert": settings.invert}
 
 
 def _read(text: str) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fresco.errors import SettingsError
+from fresco.errors import SettingsError, VideoError
 from fresco.server.housekeeping import Housekeeper, Removal
 from fresco.server.jobs.engine import UnknownJobError
 from fresco.server.jobs.job import JobRequest
@@ -17,7 +17,6 @@ from fresco.server.service import Service
 from fresco.server.videos import encode_jpeg
 from fresco.video.size import scale_frame
 from fresco.webui.tab.text import dump_job
-from fresco.workspace import read_image
 
 CHANGING = frozenset({"rename", "move", "delete_several", "empty"})
 """Questions that change something."""
@@ -36,7 +35,8 @@ class OrderAnswers:
     """Names, places, thumbnails and disk space of jobs."""
 
     def __init__(self, service: Service) -> None:
-        self._engine, self._keeper = service.engine, Housekeeper(service)
+        self._engine, self._frames = service.engine, service.frames
+        self._keeper = Housekeeper(service)
         self.known: dict[str, Callable[[Question, str], Any]] = {
             "rename": lambda ask, _: dump_job(
                 self._engine.rename(str(ask["job"]), str(ask["title"])[:200])),
@@ -55,10 +55,10 @@ class OrderAnswers:
         for job in [str(each) for each in question["jobs"]][:_MOST_THUMBNAILS]:
             try:
                 keys = self._engine.outcome(job).keys
-            except UnknownJobError:  # deleted meanwhile
+                small = self._frames.read_small_keys(job, sorted(keys)[:1], _THUMBNAIL)
+            except (UnknownJobError, VideoError):  # the job or its source was deleted meanwhile
                 continue
-            image = read_image(keys[min(keys)]) if keys else None
-            if image is not None:
+            for image in small.values():
                 found[job] = _address(image)
         return found
 

@@ -107,7 +107,7 @@ def test_only_the_segments_beside_it_are_made_again(
 def test_every_layer_of_a_finished_job_is_seen(service: Service, job: str) -> None:
     for layer in Layer:
         seen = service.frames.look(job, 2, layer)
-        assert (seen is None) == (layer in (Layer.KEYFRAME, Layer.MASK)), layer
+        assert (seen is None) == (layer in (Layer.KEYFRAME, Layer.MASK, Layer.HINT)), layer
         if seen is not None and layer is not Layer.SIDE:
             assert seen.image.shape == (64, 64, 3)
     assert service.frames.look(job, 0, Layer.FLOW) is None, "no frame lies before it"

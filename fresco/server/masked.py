@@ -1,0 +1,100 @@
+"""Lays images of a job's frames over the source by the job's mask, as its result shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fresco.masks.edge import Share, lay_over
+from fresco.run.masks import finish_mask, read_file_mask, read_stored
+from fresco.server.drafts import Drafts
+from fresco.server.jobs.engine import JobEngine
+from fresco.server.jobs.job import JobRequest
+from fresco.server.jobs.segments import find_masks
+from fresco.server.videos import read_frame
+from fresco.video.reader import VideoInfo
+from fresco.video.size import scale_frame
+
+Image = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Width and height."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Masked:
+    """The masks of the jobs of one engine."""
+
+    engine: JobEngine
+    drafts: Drafts
+    """Knows the sources."""
+
+    def lay(self, job: str, number: int, image: Image) -> Image:
+        """The image of a frame, over the source's where the mask says so, in the size of the
+        result; as it is where the job has no mask for it.
+
+        Outside the mask it has the very pixels of the source, if the result has its size.
+        """
+        request = self.engine.request(job)
+        if request.settings.mask.source == "none":
+            return image
+        info = self.drafts.open_info(request)
+        own = image.shape[1], image.shape[0]
+        size = (info.width, info.height) if request.settings.output.source_size else own
+        share = self._find(request, info, job, number, size)
+        if share is None:
+            return image
+        below = scale_frame(read_frame(Path(request.source), number), size)
+        return _lay(request, below, scale_frame(image, size), share)
+
+    def lay_small(self, job: str, images: dict[int, Image]) -> dict[int, Image]:
+        """The same of several frames in the size of the images, which is small."""
+        request = self.engine.request(job)
+        if request.settings.mask.source == "none" or not images:
+            return images
+        info, frames = self.drafts.open_info(request), self.drafts.open(request)
+        numbers = sorted(images)
+        found = dict(images)
+        for number, frame in zip(numbers, frames.pick(numbers), strict=True):
+            size = images[number].shape[1], images[number].shape[0]
+            share = self._find(request, info, job, number, size)
+            if share is not None:
+                found[number] = _lay(request, scale_frame(frame, size), images[number], share)
+        return found
+
+    def find_plain(self, job: str, number: int) -> Share | None:
+        """The mask of a frame without its soft edge, at working size; None: the job has none."""
+        request = self.engine.request(job)
+        if request.settings.mask.source == "none":
+            return None
+        info, size = self.drafts.open_info(request), self.drafts.open(request).size
+        return self._find(request, info, job, number, size, soft=False)
+
+    def _find(
+        self, request: JobRequest, info: VideoInfo, job: str, number: int, size: Size, *,
+        soft: bool = True,
+    ) -> Share | None:
+        """The mask of a frame as it is applied at that size; None: it is not made yet."""
+        settings, output = request.settings.mask, request.settings.output
+        last = info.frames - 1 if output.last_frame < 0 else output.last_frame
+        used = range(output.first_frame, last + 1)
+        if number not in used:
+            return None
+        if settings.source == "files":
+            share = read_file_mask(settings, used, info, number, size)
+        else:
+            folder = find_masks(self.engine.folder(job))
+            share = read_stored(folder, number, size) if folder else None
+        if share is None:
+            return None
+        # The edge is so wide in the result.
+        width = settings.feather * size[0] / info.width if output.source_size else settings.feather
+        return finish_mask(share, width if soft else 0, invert=settings.invert)
+
+
+def _lay(request: JobRequest, below: Image, image: Image, share: Share) -> Image:
+    if request.settings.output.background == "transparent":
+        below = np.zeros_like(below)  # as transparent results are shown
+    return np.asarray(lay_over(below, image, share), np.uint8)
