@@ -1,1 +1,1 @@
-"""Two propagated sides of a frame become one: selection, histogram blend, gradient blend."""
+"""Join the two propagated sides of a frame: selection, histogram blend, gradient blend."""

@@ -1,14 +1,16 @@
-"""One side for every region where two sides differ: a minimum cut.
+"""Take each region from one side where the two sides differ, by a minimum cut.
 
-A label u in 0..1, 0 for the forward side and 1 for the backward one, is wanted that minimises
+We look for labels u in 0..1 (0: forward side, 1: backward side) that minimise
 
     sum of -e u + g |u(p) - u(q)|       p, q neighbours
 
-e is the evidence for the backward side, g the price of a seam between p and q: high where the
-sides differ. So seams run where both show the same, and what only one of them shows comes from it
-as a whole. That is the cut of Kwatra et al. (2003); relaxed to all numbers in 0..1 it is convex,
-its minimum is a cut (Chan, Esedoglu and Nikolova 2006), and the primal-dual steps of Chambolle and
-Pock (2011) find it.
+e is the evidence for the backward side. g is the cost of a seam between p and q, which is high
+where the sides differ. So seams run where both sides show the same, and an object that only one
+side shows is taken from it as a whole.
+
+This is the cut of Kwatra et al. (2003). With all numbers in 0..1 allowed, the problem is convex and
+its minimum is a cut (Chan, Esedoglu and Nikolova 2006). The primal-dual steps of Chambolle and Pock
+(2011) find it.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 
 ROUNDS = 100
-"""Steps. Regions of ten pixels of weak evidence need more than 60; 600 change nothing there."""
+"""Number of steps. Regions of ten pixels with weak evidence need more than 60; 600 steps give the
+same result there."""
 _STEP = np.float32(1 / np.sqrt(8))
-"""Of both variables; 8 bounds the square of the norm of the differences."""
+"""Step length of both variables; 8 is the bound of the squared norm of the difference operator."""
 
 
 def cut_sides(evidence: Map, price: Map, *, rounds: int = ROUNDS) -> Map:
-    """Label of every pixel, [H, W]: near 0 forward, near 1 backward.
+    """Label every pixel, [H, W]: near 0 for the forward side, near 1 for the backward side.
 
     Args:
         evidence: [H, W], above 0 for the backward side.
-        price: [H, W] price of a seam at a pixel, in units of the evidence.
+        price: [H, W] cost of a seam at a pixel, in units of the evidence.
     """
     label = (evidence > 0).astype(np.float32)
-    # The dual variables, bounded by the price between both pixels; 0 across the border. All by the
-    # step, so that a round has less to do.
+    # The dual variables are bounded by the cost between both pixels, and 0 across the border. All
+    # are multiplied by the step length beforehand, which saves work in every round.
     right, below = (price[:, :-1] + price[:, 1:]) / 2, (price[:-1] + price[1:]) / 2
     right *= _STEP
     below *= _STEP
@@ -55,7 +58,7 @@ def cut_sides(evidence: Map, price: Map, *, rounds: int = ROUNDS) -> Map:
         moved[:-1] += along_y
         moved[1:] -= along_y
         np.minimum(np.maximum(moved, 0, out=moved), 1, out=moved)
-        # 2 * moved - label, the point ahead of both.
+        # 2 * moved - label: the extrapolated point of the primal-dual method.
         np.add(moved, moved, out=ahead)
         ahead -= label
         ahead *= square

@@ -1,8 +1,8 @@
-"""Lab, and the histogram-preserving blend: the mean of two images without its loss of contrast.
+"""Histogram-preserving blend in Lab: the mean of two images, without its loss of contrast.
 
-The mean of two unlike images deviates less than they do. Its mean and deviation are brought back
-to those of an image that is not a mean, as in Heitz and Neyret (2018). Large images are worked on
-in bands of rows and channel by channel, so that little is in memory beside them.
+The mean of two different images has less contrast than either of them. So its mean and standard
+deviation are set to those of an image that was not averaged, as in Heitz and Neyret (2018). Large
+images are processed in bands of rows and channel by channel, to save memory.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ Plane = NDArray[np.floating]
 """One channel of an image, [H, W]."""
 
 FLATTEST = 1e-6
-"""Deviation below which a channel counts as constant and is only shifted."""
+"""Standard deviation below which a channel counts as constant and is only shifted."""
 BAND = 64
-"""Rows worked on at once where a whole image would take much memory."""
+"""Rows processed at once where a whole image would need much memory."""
 
 
 def list_bands(rows: int) -> Iterator[slice]:
-    """All rows, a few at a time."""
+    """Yield all rows in bands."""
     for top in range(0, rows, BAND):
         yield slice(top, min(top + BAND, rows))
 
 
 def to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 RGB [H, W, 3] as Lab [3, H, W] on the scale of 8-bit Lab, unrounded.
+    """Convert uint8 RGB [H, W, 3] to Lab [3, H, W] on the scale of 8-bit Lab, unrounded.
 
-    That is 0..255, a and b around 128. 8-bit Lab itself costs up to 20 grey levels on the way
-    back, so rounding waits to the end.
+    The scale is 0..255, with a and b around 128. It is not rounded, because 8-bit Lab loses up to
+    20 grey levels on the way back to RGB.
     """
     planes = np.empty((3, *image.shape[:2]), np.float32)
     for rows in list_bands(image.shape[0]):
@@ -56,13 +56,13 @@ def to_rgb(lab: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def measure_statistics(plane: Plane) -> tuple[float, float]:
-    """Mean and deviation, accumulated in float64."""
+    """Mean and standard deviation, accumulated in float64."""
     mean, deviation = cv2.meanStdDev(plane)
     return float(mean[0, 0]), float(deviation[0, 0])
 
 
 def match_statistics(plane: Plane, mean: float, deviation: float) -> Plane:
-    """The plane with another mean and deviation; a constant one is only shifted. In place."""
+    """Give the plane another mean and standard deviation, in place; a constant one is shifted."""
     own_mean, own_deviation = measure_statistics(plane)
     gain = deviation / own_deviation if own_deviation >= FLATTEST else 0.0
     plane *= plane.dtype.type(gain)
@@ -79,12 +79,12 @@ def mix(forward: Plane, backward: Plane, share: Plane) -> Plane:
 
 
 def blend_histograms(forward: Plane, backward: Plane, share: Plane, chosen: Plane) -> Plane:
-    """Mean of both sides with the mean and deviation of the side that pixels are taken from.
+    """Mix both sides; give the mix the mean and standard deviation of the selected image.
 
     Args:
         forward, backward: a channel of each side, [H, W].
-        share: share of the backward side in the mean, in 0..1.
-        chosen: share of the backward side where one side is taken, near 0 or 1.
+        share: share of the backward side in the mix, in 0..1.
+        chosen: which side is selected: share of the backward side, near 0 or 1.
     """
     wanted = measure_statistics(mix(forward, backward, chosen))
     return match_statistics(mix(forward, backward, share), *wanted)

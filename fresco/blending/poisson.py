@@ -1,9 +1,13 @@
-"""Gradient blend: a screened Poisson equation solved exactly by a cosine transform.
+"""Gradient blend: a screened Poisson equation, solved exactly by a cosine transform.
 
-The image x is wanted whose gradients are those of the selected side and whose values are those of
-the blend:  min |w (Gx x - gx)|^2 + |w (Gy x - gy)|^2 + |x - blend|^2.  With forward differences
-and no difference across the border, its normal equations (1 + w^2 L) x = blend + w^2 G^T g are
-diagonal in the basis of the type-II cosine transform. Every channel is solved by itself.
+We look for the image x whose gradients are near those of the selected side, and whose values are
+near those of the blend:
+
+    min |w (Gx x - gx)|^2 + |w (Gy x - gy)|^2 + |x - blend|^2
+
+With forward differences and no difference across the border, its normal equations
+(1 + w^2 L) x = blend + w^2 G^T g are diagonal in the basis of the type-II cosine transform. Every
+channel is solved by itself.
 """
 
 from __future__ import annotations
@@ -23,24 +27,25 @@ LAB_WEIGHTS = (2.5, 0.5, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Wanted differences of some rows of a channel."""
+    """Wanted gradients of some rows of a channel."""
 
     top: int
     """Number of the first row."""
     along_x: Plane
     """x[i, j + 1] - x[i, j], [h, W - 1]."""
     along_y: Plane
-    """x[i + 1, j] - x[i, j], [h, W], or a row less where the image ends."""
+    """x[i + 1, j] - x[i, j], [h, W], or one row less at the end of the image."""
 
 
 def select_gradients(
     forward: Plane, backward: Plane, share: NDArray[np.floating]
 ) -> Iterator[Gradients]:
-    """Forward differences of the side that each pixel is taken from, a few rows at a time.
+    """Yield the forward differences of each pixel's selected side, a few rows at a time.
 
-    A difference belongs to its left or upper pixel, so no seam between the sides enters. The
-    official tool also clips differences to 100 levels, which dulls the lines of a drawing: variance
-    of the Laplacian .54 of the true frames' against .72 without (car clip, a drawn style).
+    A difference belongs to its left or upper pixel, so the seam between the sides adds none. The
+    official tool also clips differences to 100 levels, which dulls the lines of a drawing: the
+    variance of the Laplacian is 0.54 of that of the true frames, and 0.72 without clipping (car
+    clip, a drawn style).
 
     Args:
         forward, backward: a channel of each side, [H, W].
@@ -57,7 +62,7 @@ def select_gradients(
 
 
 def _solve_screened(right: Plane, square: float) -> Plane:
-    """x with (1 + square L) x = right, L the Laplacian without difference across the border."""
+    """Solve (1 + square L) x = right; L is the Laplacian without differences across the border."""
     spectrum = np.asarray(scipy.fft.dctn(right, norm="ortho", overwrite_x=True))
     down, across = (
         square * (2 - 2 * np.cos(np.pi * np.arange(size) / size)) for size in right.shape
@@ -68,12 +73,12 @@ def _solve_screened(right: Plane, square: float) -> Plane:
 
 
 def blend_gradients(blend: Plane, gradients: Iterable[Gradients], *, weight: float) -> Plane:
-    """Channel with the values of `blend` and the given gradients, by weighted least squares.
+    """Find the channel nearest to the values of `blend` and the gradients, by least squares.
 
     Args:
         blend: [H, W]; overwritten; its dtype is that of the solution.
-        gradients: wanted differences of all rows, in parts.
-        weight: of the gradients; that of the values is 1.
+        gradients: wanted gradients of all rows, in parts.
+        weight: weight of the gradients; that of the values is 1.
     """
     square = blend.dtype.type(weight**2)
     for part in gradients:

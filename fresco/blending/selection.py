@@ -1,9 +1,9 @@
-"""Which side a pixel is taken from: the forward or the backward propagated one.
+"""Select for every pixel the side that it is taken from: the forward or the backward one.
 
-The official rule, w1 d1 >= w2 d2, compares errors weighted by time. Here it is in log form, time
-counts less, and in place of a mask that only grows, the evidence of neighbouring frames is
-gathered along the motion: the choice is steady in time and yet able to change back. Where the
-sides differ, whole regions are taken from one of them (`cut`).
+The official rule, w1 d1 >= w2 d2, compares errors weighted by time. Ours is its logarithm, with a
+smaller influence of time. The official mask can only grow from frame to frame. Ours gathers the
+evidence of neighbouring frames along the motion, so the selection is steady in time but can change
+back. Where the sides differ, whole regions are taken from one of them (`cut`).
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from fresco.blending.histogram import to_lab
 Map = NDArray[np.floating]
 
 SMALLEST_ERROR = 1e-6
-"""Added to both errors before the logarithm, so that two perfect matches compare by weight."""
+"""Added to both errors before the logarithm, so that the weights decide between perfect matches."""
 PRIOR = 0.25
-"""Weight of time against the errors. On a scene whose truth is known, errors tell which side is
-right, and time adds nothing to them: PSNR is 26.13 dB with 1, 26.24 with .5, 26.30 with .25, 26.37
-with 0 (benchmarks/truth.py). It decides where both sides fit, and keeps regions whole."""
+"""Weight of time against the errors. In a scene whose true frames are known, the errors say which
+side is right, and time adds nothing: PSNR is 26.13 dB with 1, 26.24 with 0.5, 26.30 with 0.25, and
+26.37 with 0 (benchmarks/truth.py). Time decides where both sides fit, and keeps regions whole."""
 RAMP = 0.5
-"""Width of the change from one side's values to the other's, in units of the log evidence. Half
-the width that weighs both by their errors, for errors are overstated where sides are unlike."""
+"""Width of the change from one side's values to the other's, in units of the log evidence. It is
+half the width that would weight both sides by their errors, because errors are too large where the
+sides differ."""
 SEAM, PATCH_SEAM = 0.02, 0.05
-"""Price of a seam for every level by which the sides differ, in units of the log evidence: of
-keys moved along the flow, whose hidden parts are narrow and sure, and of patches."""
+"""Cost of a seam for each level by which the sides differ, in units of the log evidence. The first
+is for keyframes moved along the flow, whose hidden regions are narrow and certain; the second is
+for patches."""
 MOST_DIFFERENT = 30.0
-"""Levels of Lab above which a difference is as bad as any."""
+"""Levels of Lab above which a larger difference costs no more."""
 SUREST = 2.0
-"""Evidence above which a pixel is as sure as any: alone it cannot outvote its region."""
+"""Evidence is limited to this, so that a single pixel cannot outvote its region."""
 CELLS = 128
-"""Cells of the shorter side of the grid on which the regions are found, whatever the image's size;
-a seam is three quarters of a cell wide."""
+"""Cells on the shorter side of the grid on which the regions are found, for every image size. A
+seam is three quarters of a cell wide."""
 
 
 def weigh_sides(position: int, length: int) -> tuple[float, float]:
-    """Weights (w1, w2) of the forward and the backward error of an interior frame.
+    """Weights (w1, w2) of the forward and the backward error of a frame between two keyframes.
 
-    w1 = j / n and w2 = 1 - w1 with j = 1 ... n - 1: no interior frame is forced to one side.
+    w1 = j / n and w2 = 1 - w1, for j = 1 ... n - 1. So no frame is forced to one side.
 
     Args:
         position: frames since the segment's first key, j.
@@ -56,9 +58,9 @@ def weigh_sides(position: int, length: int) -> tuple[float, float]:
 def weigh_evidence(
     forward: Map, backward: Map, *, weights: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """log(d1 / d2) + PRIOR log(w1 / w2): zero or more for the backward side.
+    """Evidence for the backward side: log(d1 / d2) + PRIOR log(w1 / w2).
 
-    With a PRIOR of 1 it would be the official rule.
+    The backward side is taken where it is 0 or more. With a PRIOR of 1 this is the official rule.
 
     Args:
         forward, backward: error maps d1 and d2, [H, W].
@@ -71,14 +73,14 @@ def weigh_evidence(
 
 
 def gather_evidence(own: Map, carried: Map, valid: NDArray[np.bool_], *, memory: float) -> Map:
-    """Evidence of a frame joined with that of its neighbour: (1 - m) own + m carried.
+    """Join the evidence of a frame with that of its neighbour: (1 - m) own + m carried.
 
-    Run over a segment in both directions it is a two-sided exponential mean in time.
+    Applied over a segment in both directions, it is an exponential mean over both sides in time.
 
     Args:
         own: [H, W].
-        carried: the neighbour's, already gathered and moved along the flow.
-        valid: where the motion can be trusted; elsewhere the frame stands alone.
+        carried: the gathered evidence of the neighbour, moved along the flow.
+        valid: where the motion can be trusted; elsewhere only `own` counts.
         memory: m, in 0..1: share of the neighbour.
     """
     share = np.where(valid, np.float32(memory), np.float32(0.0))
@@ -88,7 +90,7 @@ def gather_evidence(own: Map, carried: Map, valid: NDArray[np.bool_], *, memory:
 def share_backward(
     total: Map, *, softness: int, ramp: float = RAMP
 ) -> NDArray[np.float32]:
-    """Share of the backward side from evidence, in 0..1, without lone pixels.
+    """Compute the share of the backward side from the evidence, in 0..1, without isolated pixels.
 
     Args:
         total: evidence, [H, W].
@@ -101,7 +103,7 @@ def share_backward(
 
 
 def _fit_grid(size: tuple[int, int], cells: int) -> tuple[int, int]:
-    """Rows and columns with so many on the shorter side, never more than the image has."""
+    """Rows and columns of a grid with `cells` on the shorter side, at most those of the image."""
     factor = max(1.0, min(size) / cells)
     return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
 
@@ -113,7 +115,7 @@ def _shrink(values: NDArray, size: tuple[int, int]) -> NDArray:
 
 
 def compare_sides(forward: NDArray[np.uint8], backward: NDArray[np.uint8]) -> Map:
-    """How much two sides differ, in levels of Lab, on a grid of at most 2 * CELLS rows.
+    """Measure how much two sides differ, in levels of Lab, on a grid of at most 2 * CELLS rows.
 
     Args:
         forward, backward: [H, W, 3].
@@ -124,12 +126,12 @@ def compare_sides(forward: NDArray[np.uint8], backward: NDArray[np.uint8]) -> Ma
 
 
 def choose_sides(total: Map, difference: Map, *, seam: float) -> NDArray[np.float32]:
-    """Share of the backward side, [H, W] in 0..1: near 0 or 1, one of them for what is connected.
+    """Select one side for each region: the share of the backward side, [H, W], near 0 or 1.
 
     Args:
         total: evidence, [H, W].
-        difference: of the sides, [h, w], see `compare_sides`.
-        seam: price of a seam for every level of difference.
+        difference: how much the sides differ, [h, w], see `compare_sides`.
+        seam: cost of a seam for each level of difference.
     """
     size = (total.shape[0], total.shape[1])
     grid = _fit_grid(size, CELLS)

@@ -1,8 +1,9 @@
 """The three attentions of FRESCO (docs/method.md, section 6), as functions of tensors.
 
-One chunk at a time: the N frames of one conditioning, [N, tokens, C]. Keys and values of
-cross-frame attention are the same for every frame, so the frames are folded into the queries and
-nothing is repeated. Linear maps act on single tokens, so only tokens that are used are projected.
+They work on one chunk at a time: the N frames of one conditioning, [N, tokens, C]. The keys and
+values of cross-frame attention are the same for every frame. So the frames are folded into the
+queries, and nothing is repeated. Linear maps act on single tokens, so only the tokens that are used
+are projected.
 
 Axes in the patterns: n frames, t tokens of a frame, s motion paths, h heads, d channels of a head.
 """
@@ -22,7 +23,7 @@ from fresco.guidance.ports import Projections
 SHARPNESS = 0.2
 """1 / lambda of spatial- and temporal-guided attention (the paper: lambda = 5)."""
 TILE_TOKENS = 8192
-"""Queries worked on at once: little memory is needed beside the result, and launches are few."""
+"""Queries processed at once, so that little memory and few operators are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class AttentionParts:
 
     @property
     def any(self) -> bool:
-        """Whether a part is there."""
+        """Whether any part is on."""
         return any(part is not None for part in (self.keys, self.recorded, self.chains))
 
 
@@ -80,7 +81,7 @@ def average_queries(query: Tensor, recorded: Tensor, project: Projections) -> Te
 
 
 def attend_across_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """All frames attend to the same tokens.
+    """Attention in which all frames use the same keys and values.
 
     Args:
         query: [N, heads, T, d].
@@ -104,7 +105,7 @@ def attend_along_chains(query: Tensor, key: Tensor, value: Tensor, linked: Tenso
 
 
 def _follow_chains(attended: Tensor, x: Tensor, chains: Chains, project: Projections) -> None:
-    """Temporal-guided attention in place: a token lies on one chain, so tiles never overlap.
+    """Apply temporal-guided attention in place. Each token is on one chain, so tiles never overlap.
 
     Args:
         attended: [N, T, heads * d], overwritten.
@@ -127,7 +128,8 @@ def _follow_chains(attended: Tensor, x: Tensor, chains: Chains, project: Project
 
 
 def _attend_tiles(x: Tensor, project: Projections, parts: AttentionParts) -> Iterator[Tensor]:
-    """Self-attention before its output projection, [tile, T, heads * d], some frames at a time."""
+    """Yield self-attention before its output projection, [tile, T, heads * d], in tiles of frames.
+    """
     heads = project.heads
     shared = None
     if parts.keys is not None:
@@ -147,14 +149,14 @@ def _attend_tiles(x: Tensor, project: Projections, parts: AttentionParts) -> Ite
 
 
 def _split_into_tiles(x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Number of the first frame, and frames, of tiles of about TILE_TOKENS tokens."""
+    """Yield tiles of about TILE_TOKENS tokens: the number of the first frame, and the frames."""
     step = max(1, TILE_TOKENS // x.shape[1])
     for first in range(0, len(x), step):
         yield first, x[first : first + step]
 
 
 def _gather(pieces: Iterable[Tensor], frames: int) -> Tensor:
-    """Pieces [some frames, T, D] as one [frames, T, D], without holding them all twice."""
+    """Join pieces [some frames, T, D] to [frames, T, D], without having all in memory twice."""
     result: Tensor | None = None
     first = 0
     for piece in pieces:
@@ -168,7 +170,7 @@ def _gather(pieces: Iterable[Tensor], frames: int) -> Tensor:
 
 @torch.no_grad()
 def guide_attention(x: Tensor, project: Projections, parts: AttentionParts) -> Tensor:
-    """Self-attention of one chunk with the parts given.
+    """Self-attention of one chunk, with the given parts.
 
     Args:
         x: [N, T, C] normed input of the layer.

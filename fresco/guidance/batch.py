@@ -1,4 +1,4 @@
-"""Flow, masks, motion paths and saliency of a batch, made before it is sampled."""
+"""Flow, masks, motion paths and saliency of a batch, computed before it is sampled."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fresco.guidance.ports import GuidedUNet
 from fresco.settings import GuidanceSettings
 
 ATTENTION_SCALES = (8, 16)
-"""Pixels along a side of a token, in the two finest stages with attention of SD 1.x and 2.x
+"""Side of a token in pixels, in the two finest stages of SD 1.x and 2.x that have attention
 (docs/method.md, section 6)."""
 LATENT_SCALE = 8
-"""Pixels along a side of a latent, which is a token of the finest decoder stage."""
+"""Side in pixels of a latent, which is a token of the finest decoder stage."""
 
 
 def find_attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
-    """Pixels along a side of a token in the stages whose attention is guided, finest first."""
+    """Side of a token in pixels, in the stages whose attention is guided, finest first."""
     finest = len(unet.stages) - 1
     stages = {site.stage for site in unet.sites}
     return tuple(LATENT_SCALE * 2 ** (finest - stage) for stage in sorted(stages, reverse=True))
@@ -33,24 +33,25 @@ def find_attention_scales(unet: GuidedUNet) -> tuple[int, ...]:
 class BatchGuidance:
     """Flow, masks, motion paths and saliency of a batch, on the CPU.
 
-    They are made there, whatever the device: sorting whole numbers, and finding the least of them,
-    is wrong on MPS. Each part of the guidance sends what it needs to the device, once.
+    They are computed there for every device, because MPS gives wrong results for sorting whole
+    numbers and for finding the smallest one. Each part of the guidance sends what it needs to the
+    device, once.
     """
 
     flow: BidirectionalFlow
     """Flow and occlusion of the batch's ring at working size."""
     masks: Mapping[int, Tensor]
-    """By token count: [N, HW] bool, tokens that all frames attend to."""
+    """By number of tokens: [N, HW] bool, the tokens that all frames attend to."""
     chains: Mapping[int, Correspondence]
-    """By token count: motion paths."""
+    """By number of tokens: motion paths."""
     saliency: Tensor | None
     """[N, 1, h, w], 1 = background; None without background smoothing."""
     size: tuple[int, int]
     """Working height and width."""
     device: torch.device
-    """Where the model works."""
+    """Device of the model."""
     consensus: Consensus | None = None
-    """What brings denoised estimates to agree; None: nothing does."""
+    """Makes denoised estimates agree; None if it is off."""
 
     @classmethod
     @torch.no_grad()
@@ -63,10 +64,10 @@ class BatchGuidance:
 
         Args:
             images: [N, 3, H, W] in 0..255.
-            flow: of the same frames in a ring.
-            saliency: [N, 1, h, w], 1 = background; needed by background smoothing only.
-            device: where the model works.
-            scales: of the model's guided attention, see `find_attention_scales`.
+            flow: flow of the same frames in a ring.
+            saliency: [N, 1, h, w], 1 = background; needed only by background smoothing.
+            device: device of the model.
+            scales: scales of the model's guided attention, see `find_attention_scales`.
         """
         if settings.background_smoothing and saliency is None:
             raise HostError("background_smoothing is on but there is no saliency; compute it.")

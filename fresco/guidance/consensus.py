@@ -1,9 +1,10 @@
-"""Denoised estimates of a batch brought to agree along the flow, with finished keyframes too.
+"""Consensus: make the denoised estimates of a batch agree along the flow.
 
-A design of this project, tried in docs/method.md, section 15. At a few calls each frame's estimate,
-decoded, moves toward those of its neighbours in time and of the two finished keyframes that the
-batch takes over. Fine differences are evened out early only, so that texture stays the sampler's.
-At more and earlier calls coarse differences are evened out in the latents, at no cost of a codec.
+This is a design of our own, described in docs/method.md, section 15. At a few model calls the
+estimates are decoded. Each is then moved toward those of its neighbours in time, and toward the two
+finished keyframes of the batch before. Fine differences are reduced only in early calls, so that
+the sampler decides about texture. At more and earlier calls, coarse differences are reduced in the
+latents, which needs no decoding.
 """
 
 from __future__ import annotations
@@ -21,41 +22,41 @@ from fresco.flow.occlusion import BidirectionalFlow, estimate_with_occlusion
 from fresco.flow.warp import warp
 
 ANCHORS = 2
-"""Rows of a batch that are keyframes of the batch before."""
+"""Number of rows of a batch that are keyframes of the batch before."""
 _ALIKE = 8.0
-"""Difference of colours, of 255, at which two frames hardly show the same any more."""
+"""Difference of colours, of 255, at which two frames probably no longer show the same."""
 _ANCHOR_WEIGHT = 3.0
 """Weight of a finished keyframe; that of a neighbour is 1."""
 _BORDER_WEIGHT = 8.0
-"""Weight of the last finished keyframe for the new one after it: they meet at the border."""
+"""Weight of the last finished keyframe for the new one after it, its neighbour at the border."""
 _LATENT_ANCHOR_WEIGHT = 6.0
-"""Weight in latents of the rows that are finished keyframes."""
+"""Weight of finished keyframes in latents."""
 _LATENT_PASSES = 4
-"""Rounds in latents, so that what a finished keyframe shows reaches all frames of the batch."""
+"""Rounds in latents, so that the influence of a finished keyframe reaches all frames of a batch."""
 _OTHER_WORDS = 0.25
-"""Share of the weight that is left between frames with different prompts."""
+"""Factor of the weight between frames with different prompts."""
 _SMALLEST_SHARE = 0.3
-"""Share of a frame that must be seen in a finished keyframe for it to count."""
+"""Share of a frame that a finished keyframe must show for it to count."""
 _COARSE = 4.0
-"""Standard deviation in pixels of what counts as coarse."""
+"""Standard deviation in pixels of the blur that separates coarse from fine differences."""
 _LATENT_COARSE = 1.0
-"""The same in latents, which are 8 pixels wide."""
+"""The same for latents, in units of 8 pixels."""
 _MOST_GAIN = 0.1
-"""A channel's contrast is changed by this share at most."""
+"""Largest change of a channel's contrast, as a share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What one frame sees of another."""
+    """Which pixels of one frame are visible in another, and where."""
 
     frame: int
-    """Row that sees."""
+    """Row of the frame."""
     other: int
-    """Row that is seen."""
+    """Row of the other frame."""
     flow: Tensor
     """[2, H, W] pixels, x then y, from the frame to the other."""
     weight: Tensor
-    """[1, H, W], 0 where the other does not show the same."""
+    """[1, H, W], 0 where the other frame does not show the same."""
 
 
 def _weigh(
@@ -75,14 +76,15 @@ def link_frames(
     images: Tensor, ring: BidirectionalFlow, estimator: FlowEstimator, *, carried: bool,
     prompts: Sequence[str] = (),
 ) -> tuple[Link, ...]:
-    """What the new frames of a batch see of each other and of finished keyframes.
+    """Link the new frames of a batch with their neighbours and with the finished keyframes.
 
     Args:
         images: [N, 3, H, W] in 0..255, on the CPU.
-        ring: their flow.
-        estimator: of flow between frames that are not neighbours.
+        ring: flow between neighbours.
+        estimator: estimates the flow between frames that are not neighbours.
         carried: whether rows 0 and 1 are keyframes of the batch before.
-        prompts: of every frame; none: all the same. Frames that are to differ are linked less.
+        prompts: prompt of every frame; empty if all are the same. Frames with different prompts are
+            linked more weakly.
     """
     first, links = ANCHORS if carried else 0, list[Link]()
     for row in range(first, len(images)):
@@ -122,7 +124,7 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def shrink_link(link: Link, size: tuple[int, int]) -> Link:
-    """The same link between frames of a smaller height and width, such as latents."""
+    """Convert a link to frames of a smaller height and width, such as latents."""
     height, width = link.flow.shape[-2:]
     ratio = link.flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
     flow = F.adaptive_avg_pool2d(link.flow, size) * ratio
@@ -130,8 +132,11 @@ def shrink_link(link: Link, size: tuple[int, int]) -> Link:
 
 
 def match_colours(images: Tensor, estimates: Tensor, finished: Tensor) -> Tensor:
-    """Images [N, 3, H, W] with the gain and offset of each channel that bring estimates of some
-    frames, [M, 3, H, W], nearest to what became of them."""
+    """Apply one gain and offset for each channel to images [N, 3, H, W].
+
+    They are those that bring the estimates of some frames, [M, 3, H, W], nearest to the finished
+    images of the same frames.
+    """
     axes = (0, 2, 3)
     mean, wanted = (x.mean(dim=axes, keepdim=True) for x in (estimates, finished))
     spread = (estimates - mean).square().mean(dim=axes, keepdim=True)
@@ -142,20 +147,20 @@ def match_colours(images: Tensor, estimates: Tensor, finished: Tensor) -> Tensor
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """Brings denoised estimates of a batch to agree."""
+    """Makes denoised estimates of a batch agree."""
 
     links: tuple[Link, ...]
-    """What frames see of each other."""
+    """Links between the frames."""
     finished: Tensor | None
     """[2, 3, H, W] in [-1, 1], the finished keyframes of rows 0 and 1; None: there are none."""
 
     @torch.no_grad()
     def apply(self, images: Tensor, fine: float, *, colours: bool = False) -> Tensor:
-        """Images [N, 3, H, W] in [-1, 1] that agree; finished keyframes come back as they are.
+        """Make images [N, 3, H, W] in [-1, 1] agree; finished keyframes are returned unchanged.
 
         Args:
-            fine: share of fine differences that is evened out, 0..1.
-            colours: bring the colours of all to those of the finished keyframes first.
+            fine: share of fine differences that is removed, 0..1.
+            colours: whether to match the colours of all to the finished keyframes first.
         """
         values = images.float()
         if self.finished is not None:
@@ -174,9 +179,9 @@ class Consensus:
 
     @torch.no_grad()
     def apply_to_latents(self, latents: Tensor) -> Tensor:
-        """Latents [N, C, h, w] of denoised estimates, of which coarse differences are evened out.
+        """Reduce coarse differences between latents [N, C, h, w] of denoised estimates.
 
-        The rows of finished keyframes come back as they are.
+        The rows of finished keyframes are returned unchanged.
         """
         values = latents.float()
         size = (values.shape[-2], values.shape[-1])
@@ -203,7 +208,7 @@ class Consensus:
 def _average(
     own: Tensor, others: Tensor, links: Sequence[Link], weights: Sequence[Tensor]
 ) -> Tensor:
-    """Each frame's own values, weight 1, and those that it sees of others; [N, C, H, W]."""
+    """Average each frame's own values, with weight 1, and those of linked frames; [N, C, H, W]."""
     total, whole = own.clone(), torch.ones_like(own[:, :1])
     for link, weight in zip(links, weights, strict=True):
         total[link.frame] += weight * warp(others[link.other, None], link.flow[None])[0]

@@ -13,7 +13,7 @@ from fresco.flow.precision import full_precision
 from fresco.settings import GuidanceSettings
 
 VERSION = 2
-"""Raised when FreeU gives other results; images made with it are then made anew.
+"""Increased when the results of FreeU change; images made with it are then made again.
 
 2: every block of a stage, in float32. 1: the first block of a stage."""
 
@@ -23,13 +23,13 @@ class FreeU:
     """FreeU's factors at the coarsest decoder stages; 1 changes nothing."""
 
     backbone: tuple[float, ...]
-    """Of the decoder's feature, by stage."""
+    """Factors of the decoder's feature, by stage."""
     skip: tuple[float, ...]
-    """Of the skip's low frequencies, by stage."""
+    """Factors of the skip's low frequencies, by stage."""
 
     @classmethod
     def of(cls, settings: GuidanceSettings) -> FreeU:
-        """By the settings."""
+        """Read the factors from the settings."""
         return cls(
             backbone=(settings.freeu_b1, settings.freeu_b2),
             skip=(settings.freeu_s1, settings.freeu_s2),
@@ -41,7 +41,7 @@ class FreeU:
         return any(factor != 1 for factor in (*self.backbone, *self.skip))
 
     def apply(self, stage: int, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Input and skip of one block of a decoder stage, each [rows, C, H, W]."""
+        """Change input and skip of one block of a decoder stage, each [rows, C, H, W]."""
         if stage >= len(self.backbone):
             return h, skip
         return (
@@ -51,9 +51,10 @@ class FreeU:
 
 @torch.no_grad()
 def scale_backbone(h: Tensor, factor: float) -> Tensor:
-    """First half of the channels times 1 + (factor - 1) m, m = channel mean scaled to 0..1.
+    """Multiply the first half of the channels by 1 + (factor - 1) m.
 
-    The scaling is by frame; a frame of constant mean is left as it is. Factor 1 returns `h`.
+    m is the mean over channels, scaled to 0..1 for each frame. A frame with a constant mean is left
+    unchanged. Factor 1 returns `h`.
 
     Args:
         h: [N, C, H, W].
@@ -88,11 +89,12 @@ def _make_low_basis(height: int, width: int, radius: int, like: Tensor) -> Tenso
 
 @torch.no_grad()
 def damp_low_frequencies(skip: Tensor, factor: float, *, radius: int = 1) -> Tensor:
-    """The window of 2 radius by 2 radius at the spectrum's centre times `factor`; 1 returns `skip`.
+    """Multiply a window of 2 radius by 2 radius at the spectrum's centre by `factor`.
 
-    The few waves are projected out instead of transforming the whole feature: there are
-    no complex numbers, so it works for every dtype and device. In float32 also under a host's
-    autocast: the sum over a frame of 64 x 64 exceeds what float16 holds.
+    Its few waves are projected out instead of transforming the whole feature. That needs no complex
+    numbers, so it works for every dtype and device. It is computed in float32 also under a host's
+    autocast, because a sum over a frame of 64 x 64 exceeds the range of float16. Factor 1 returns
+    `skip`.
 
     Args:
         skip: [N, C, H, W].

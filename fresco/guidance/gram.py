@@ -1,4 +1,4 @@
-"""The spatial term of the feature optimisation: two Gram matrices, of which neither is stored."""
+"""The spatial term of the feature optimisation: compare two Gram matrices, but store neither."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from fresco.guidance.portions import find_portions, split
 
 LEVELS = 32767
-"""Steps from 0 to 1 of a kept cosine, which is stored in 16 bits."""
+"""Number of steps between 0 and 1 of a stored cosine, which has 16 bits."""
 MOST_DOUBTFUL = 1 / 64
-"""Share of a strip from which on it is cheaper to multiply the reference's tokens again."""
+"""If more than this share of a strip is in doubt, multiplying its tokens again is cheaper."""
 
 BLOCK = 16
-"""Rows that are looked through together for entries that are in doubt."""
+"""Rows that are searched together for entries whose sign is in doubt."""
 
 
 def normalize_tokens(feature: Tensor) -> Tensor:
@@ -28,15 +28,15 @@ def normalize_tokens(feature: Tensor) -> Tensor:
 
 
 def _invert(length: Tensor) -> Tensor:
-    """Inverse lengths; 0 for a zero token, which has no direction and gets no pull."""
+    """Inverse lengths; 0 for a zero token, which has no direction and gets no gradient."""
     return length.reciprocal().nan_to_num_(nan=math.nan, posinf=0)
 
 
 class GramTerm:
-    """weight * sum |a a^T - r r^T| of all frames, by strips of rows from the diagonal on.
+    """weight * sum |a a^T - r r^T| over all frames, in strips of rows from the diagonal on.
 
-    Strips of r r^T are kept in 16 bits as far as memory is given. They decide the sign of an entry
-    unless it lies within their rounding; there both products are computed anew.
+    Strips of r r^T are stored in 16 bits, as many as the memory holds. They give the sign of an
+    entry, except where it is within their rounding; there both products are computed again.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class GramTerm:
     def _keep_products(
         self, groups: Sequence[slice], memory: Tensor
     ) -> dict[tuple[int, int], Tensor]:
-        """Strips of r r^T by first frame and first row, as many as the memory holds."""
+        """Compute strips of r r^T, by first frame and first row, as many as the memory holds."""
         kept: dict[tuple[int, int], Tensor] = {}
         used = 0
         for frames in groups:
@@ -71,15 +71,15 @@ class GramTerm:
         return kept
 
     def _lend_strip(self, tokens: Tensor, rows: slice) -> Tensor:
-        """[frames, rows, HW - first row] of memory."""
+        """Memory for one strip, [frames, rows, HW - first row]."""
         shape = (len(tokens), rows.stop - rows.start, tokens.shape[1] - rows.start)
         return self._memory[: math.prod(shape)].view(shape)
 
     def write(self, frames: slice, pull: Tensor, losses: list[Tensor] | None) -> None:
-        """Make [frames, HW, C] the term's gradient; its value joins `losses` if asked.
+        """Write the term's gradient into `pull` [frames, HW, C]; its value is added to `losses`.
 
-        The tokens are divided by their lengths in place and multiplied again, which spares a copy
-        and changes them by rounding.
+        The tokens are divided by their lengths in place, and multiplied again afterwards. That
+        saves a copy and changes them only by rounding.
         """
         reference, unit = self._reference[frames], self._value[frames]
         length = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
@@ -94,13 +94,13 @@ class GramTerm:
                 _subtract_products(unit, reference, rows, difference)
             # 2: G is symmetric.
             _pull_tokens(pull, difference.sign_(), unit, rows, 2 * self._weight)
-        # Through the normalisation: only what is across a token turns it.
+        # Gradient of the normalisation: only the part perpendicular to a token counts.
         along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
         pull.addcmul_(unit, along, value=-1).mul_(inverse)
         unit.mul_(length)
 
     def _subtract_kept(self, unit: Tensor, frames: slice, rows: slice, difference: Tensor) -> bool:
-        """a a^T - r r^T with the right signs, from what is kept; False if nothing is."""
+        """Make a a^T - r r^T, with the right signs, from a stored strip; False if there is none."""
         kept = self._kept.get((frames.start, rows.start))
         if kept is None:
             return False
@@ -122,8 +122,8 @@ class GramTerm:
 
 def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the entries of [frames, rows, columns] below a bound, of which there are few."""
-    # Blocks first: to look at all entries would take as long as to multiply. Few at a time, since
-    # sizes take memory.
+    # Blocks first: searching all entries would take as long as multiplying. A few at a time, since
+    # absolute values take memory.
     height = BLOCK if strip.shape[1] % BLOCK == 0 else strip.shape[1]
     smallest = torch.cat([
         part.abs().unflatten(1, (-1, height)).amin(2) for part in strip.split(4 * height, dim=1)
@@ -137,29 +137,29 @@ def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
 def _multiply(tokens: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Single products of [N, HW, C] tokens."""
     flat, first = tokens.flatten(0, 1), frame * tokens.shape[1]
-    # Whole tokens are copied, where an index for each axis would look up number by number.
+    # This copies whole tokens; an index for each axis would look up single numbers.
     return flat.index_select(0, first + row).mul_(flat.index_select(0, first + column)).sum(-1)
 
 
 def _subtract_products(
     unit: Tensor, reference: Tensor, rows: slice, difference: Tensor
 ) -> None:
-    """Make the strip a a^T - r r^T."""
+    """Compute the strip a a^T - r r^T."""
     torch.bmm(unit[:, rows], unit[:, rows.start :].mT, out=difference)
     difference.baddbmm_(reference[:, rows], reference[:, rows.start :].mT, alpha=-1)
 
 
 def _sum_sizes(difference: Tensor, rows: slice) -> Tensor:
-    """Sum of the sizes of a strip and of what mirrors it."""
+    """Sum of the absolute values of a strip and of its mirror image below the diagonal."""
     size, corner = difference.abs(), rows.stop - rows.start
     return size[..., :corner].sum() + 2 * size[..., corner:].sum()
 
 
 def _pull_tokens(pull: Tensor, sign: Tensor, unit: Tensor, rows: slice, weight: float) -> None:
-    """Apply a strip of a symmetric matrix to the tokens, both ways.
+    """Apply a strip of a symmetric matrix, and its mirror image, to the tokens.
 
     Args:
-        pull: [N, HW, C] added to. The strip of row 0 begins it: what was there does not count.
+        pull: [N, HW, C], to which the result is added. The strip of row 0 overwrites it instead.
         sign: [N, rows, HW - first row], from the diagonal on.
         unit: [N, HW, C].
     """

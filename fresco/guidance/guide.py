@@ -1,4 +1,4 @@
-"""The guide of one batch, which the host's hooks call."""
+"""The guide of one batch: the host's hooks call it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from fresco.settings import GuidanceSettings
 class FrescoGuide:
     """Guides the sampling of one batch; the host calls it as `ports.SamplingGuide`.
 
-    It checks the layout of the rows and hands each chunk to the parts that act at the model call;
-    what they do is in `parts`.
+    It checks the layout of the rows, and passes each chunk to the parts that act at this model
+    call. The parts are in `parts`.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class FrescoGuide:
         return self._images is not None or self._consensus is not None
 
     def begin(self, sigmas: Sequence[float]) -> None:
-        """Take the noise level of every model call to come."""
+        """Receive the noise levels of all model calls before the first one."""
         self._schedule.begin(sigmas)
         self._step = None
 
     def step(self, step: Step) -> None:
-        """Take the model call that comes next."""
+        """Receive the model call that comes next."""
         self._step = step
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Within: one UNet call whose inputs become the spatial reference; nothing is changed."""
+        """Within the context, a UNet call is recorded as the spatial reference and not changed."""
         if self._capturing:
             raise HostError("the reference pass began twice; end the first one before.")
         self._reference.clear()
@@ -94,7 +94,7 @@ class FrescoGuide:
         return self._consensus is not None and self._schedule.steers(step)
 
     def steer(self, latents: Tensor) -> Tensor:
-        """Bring the coarse content of [N, C, h, w], latents of denoised estimates, to agree."""
+        """Make the coarse content of latents of denoised estimates agree; [N, C, h, w]."""
         if self._consensus is None:
             raise HostError("nothing is steered here; ask steers() before steer().")
         return self._consensus.apply_to_latents(latents)
@@ -105,8 +105,10 @@ class FrescoGuide:
         return agrees or (self._images is not None and self._images.acts(step))
 
     def smooth(self, images: Tensor) -> Tensor:
-        """Bring [N, 3, H, W] in [-1, 1] to agree and smooth the background, as far as they are on
-        and act at the present call."""
+        """Make images [N, 3, H, W] in [-1, 1] agree, and smooth their background.
+
+        Each is done only if it is on and acts at the present call.
+        """
         step = self._require_step()
         if not self.smooths(step):
             raise HostError("nothing is smoothed at this call; ask smooths() before smooth().")
@@ -139,14 +141,14 @@ class FrescoGuide:
     def decoder_block(
         self, stage: int, h: Tensor, skip: Tensor, rows: Rows
     ) -> tuple[Tensor, Tensor]:
-        """Strengthen the input of a decoder's block and damp its skip, if FreeU is on."""
+        """Apply FreeU, if it is on, to the input of a decoder block and its skip."""
         self._require_whole_chunks(h, rows)
         return (h, skip) if self._capturing else self._freeu.apply(stage, h, skip)
 
     def self_attention(
         self, site: Site, x: Tensor, project: Projections, rows: Rows
     ) -> Tensor | None:
-        """Guided self-attention of [rows, HW, C]; None: the host's own."""
+        """Guided self-attention of [rows, HW, C]; None if the host should use its own."""
         self._require_whole_chunks(x, rows)
         if self._capturing:
             for chunk, frames in _split_chunks(x, rows):
@@ -176,13 +178,13 @@ class FrescoGuide:
 
 
 def _split_chunks(x: Tensor, rows: Rows) -> Iterator[tuple[Chunk, Tensor]]:
-    """Chunks and their rows, in order."""
+    """Yield the chunks with their rows, in order."""
     for number, chunk in enumerate(rows.chunks):
         yield chunk, x[number * rows.frames : (number + 1) * rows.frames]
 
 
 def _map_chunks(work: Callable[[Tensor, Chunk], Tensor], x: Tensor, rows: Rows) -> Tensor:
-    """`work` on every chunk, results in the order of the rows."""
+    """Apply `work` to every chunk; the results are in the order of the rows."""
     if len(rows.chunks) == 1:
         return work(x, rows.chunks[0])
     result = torch.empty_like(x, memory_format=torch.contiguous_format)

@@ -1,9 +1,9 @@
 """The motion of a batch on the grid of one decoder stage.
 
-The temporal loss is the L1 norm of a sparse linear map of the feature's tokens: every row holds
-a pixel and minus the four pixels it is interpolated from. The map and its adjoint (the bilinear
-scatter) are both stored as weighted gathers, made once a batch, so that the gradient needs no
-atomic addition and comes out the same every time.
+The temporal loss is the L1 norm of a sparse linear map of the feature's tokens: each row is a pixel
+minus the four pixels that it is interpolated from. The map and its adjoint (the bilinear scatter)
+are both stored as weighted gathers, made once for each batch. So the gradient needs no atomic
+addition, and is the same every time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fresco.flow.occlusion import BidirectionalFlow
 from fresco.flow.warp import cell_scale, resize_flow
 
 GATHERING_DEVICES = ("cpu", "cuda")
-"""Devices whose embedding_bag takes weights; others gather and add entry by entry."""
+"""Devices whose embedding_bag accepts weights; on others we gather and add the entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,14 @@ class WeightedGather:
 
     @classmethod
     def of(cls, row: Tensor, index: Tensor, weight: Tensor, rows: int) -> WeightedGather:
-        """Sort entries by row; no size depends on the values, so nothing waits for a device."""
+        """Sort entries by row. No size depends on the values, so this does not wait for a device.
+        """
         row, order = torch.sort(row, stable=True)
         first = torch.searchsorted(row, torch.arange(rows, device=row.device))
         return cls(index[order].int(), weight[order], row.int(), first.int())
 
     def count_rows(self, device: torch.device) -> int:
-        """Rows [., C] that `apply` makes on a device, its result included."""
+        """Number of rows that `apply` allocates on a device, its result included."""
         rows = len(self.offset)
         return rows if device.type in GATHERING_DEVICES else rows + len(self.index)
 
@@ -69,10 +70,11 @@ class Disagreement:
     frames: slice
     """First frames of the pairs."""
     residual: WeightedGather
-    """Tokens [(pairs + 1) * HW, C] of the first frames and of the one after the last, which is
-    left out where the pairs are the whole ring -> [2 * pairs * HW, C]."""
+    """Maps tokens [(pairs + 1) * HW, C] to [2 * pairs * HW, C]. The tokens are those of the first
+    frames and of the frame after the last; the latter is left out if the pairs are the whole ring.
+    """
     adjoint: WeightedGather
-    """The other way."""
+    """The adjoint of `residual`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class FeatureMotion:
     flow: BidirectionalFlow
     """Resized and scaled flow; occlusion max-pooled."""
     disagreements: tuple[Disagreement, ...]
-    """Of all pairs of the ring, by groups in order; none for a single frame."""
+    """One for each group of pairs, in the order of the ring; none for a single frame."""
 
 
 def pool_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
@@ -94,7 +96,7 @@ def pool_occlusion(occlusion: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> BidirectionalFlow:
-    """The flow of a ring on another grid."""
+    """Resize the flow of a ring to another grid."""
     return BidirectionalFlow(
         resize_flow(flow.forward, size),
         resize_flow(flow.backward, size),
@@ -104,7 +106,9 @@ def resize_ring(flow: BidirectionalFlow, size: tuple[int, int]) -> Bidirectional
 
 
 def _find_bilinear_sources(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Sources and weights of warp(x, flow): two [N, HW, 4]; outside weighs nothing.
+    """Find the four sources of each pixel of warp(x, flow) and their weights: two [N, HW, 4].
+
+    Pixels outside the image have the weight 0.
 
     Args:
         flow: [N, 2, H, W] in pixels, x then y.
@@ -133,8 +137,8 @@ def _list_entries(
     Args:
         flow: [N, 2, H, W].
         occlusion: [N, H, W].
-        here: [N] frame whose pixels are explained.
-        there: [N] frame they are looked up in.
+        here: [N] number of the frame whose pixels are compared.
+        there: [N] number of the frame that they are compared with.
     """
     source, weight = _find_bilinear_sources(flow)
     tokens = source.shape[1]
@@ -167,10 +171,10 @@ def make_feature_motion(
     flow: BidirectionalFlow, size: tuple[int, int], *, dtype: torch.dtype = torch.float32,
     groups: Sequence[slice] | None = None,
 ) -> FeatureMotion:
-    """The ring's motion at a decoder stage of `size` rows and columns.
+    """Make the ring's motion for a decoder stage of `size` rows and columns.
 
     Args:
-        groups: frames that are worked on together, in order; None: all.
+        groups: frames that are processed together, in order; None: all.
     """
     ring = resize_ring(flow, size)
     ring = BidirectionalFlow(

@@ -3,8 +3,8 @@
     loss = 2 mean(|c[i+1] - warp(c[i], b)| (1 - bocc) + |c[i] - warp(c[i+1], f)| (1 - focc))
          + weight mean |G(c) - G_ref|,        G = cosine similarity of every two tokens of a frame
 
-Both gradients are written out: there is no autograd graph, so it works under `no_grad` and under
-`inference_mode` alike, and no matrix of tokens by tokens is ever stored.
+Both gradients are written out. There is no autograd graph, so it works under `no_grad` and under
+`inference_mode`, and no matrix of all tokens by all tokens is stored.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ BETAS = (0.9, 0.999)
 """Decay of Adam's two moments."""
 ADAM_EPSILON = 1e-8
 STATISTICS_EPSILON = 1e-5
-"""Added to the variance a feature is divided by."""
+"""Added to the variance that a feature is divided by."""
 PUBLISHED_VARIANCE_OFFSET = 1.0
-"""Added to the variance a feature gets back: an accident that the published results contain."""
+"""Added to the variance that a feature gets back: an accident that the published results contain.
+"""
 PUBLISHED_CHUNKS = 2
-"""Chunks the losses are averaged over. Always both, so that a chunk's result does not depend on
-whether the host evaluates the chunks in one call, in two, or only one of them: Adam's epsilon is
-not small against these gradients."""
+"""Number of chunks that the losses are averaged over. It is always both. Otherwise the result of a
+chunk would depend on whether the host evaluates both chunks in one call, in two, or only one of
+them, because Adam's epsilon is not small compared to these gradients."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizationTarget:
-    """What a feature is pulled toward; None leaves a term out."""
+    """The targets of the two loss terms; None leaves a term out."""
 
     reference: Tensor | None
     """[N, HW, K] unit tokens of the source's feature: the spatial term. Only their products
@@ -52,7 +53,7 @@ class OptimizationTarget:
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """How the loss is descended."""
+    """Options of the gradient descent."""
 
     iterations: int
     """Adam iterations."""
@@ -61,7 +62,7 @@ class Descent:
 
 
 _HELD = 3
-"""Most gradients of groups of frames that are held at once."""
+"""Largest number of gradients, one for each group of frames, that are in memory at once."""
 
 
 class _Adam:
@@ -73,7 +74,7 @@ class _Adam:
         self._first, self._second = torch.zeros_like(value), torch.zeros_like(value)
 
     def step(self, frames: slice, gradient: Tensor, iteration: int) -> None:
-        """Update some frames; the gradient's memory is used up. Iterations count from 1."""
+        """Update some frames; the gradient is overwritten. Iterations count from 1."""
         first, second, decay = self._first[frames], self._second[frames], BETAS[1] ** iteration
         first.lerp_(gradient, 1 - BETAS[0])
         second.addcmul_(gradient, gradient, value=(1 - BETAS[1]) / decay)
@@ -85,7 +86,8 @@ class _Adam:
 
 
 class _TemporalTerm:
-    """weight * sum |disagreement along the ring|, some channels of a group's pairs at a time."""
+    """weight * sum |disagreement along the ring|, computed for some channels of a group at a time.
+    """
 
     def __init__(
         self, value: Tensor, motions: Sequence[Disagreement], weight: float
@@ -99,12 +101,12 @@ class _TemporalTerm:
     def add(
         self, number: int, gradient: Tensor, following: Tensor, losses: list[Tensor] | None
     ) -> None:
-        """Add the gradient of a group's pairs; their term's value joins `losses` if asked.
+        """Add the gradient of a group's pairs; the value of their term is added to `losses`.
 
         Args:
-            number: of the group.
+            number: number of the group.
             gradient: [frames, HW, C] of the group.
-            following: of the next one, whose first frame is the last pair's second.
+            following: that of the next group; its first frame is the second one of the last pair.
         """
         part = self._parts[number]
         own = gradient.flatten(0, 1)
@@ -119,7 +121,7 @@ class _TemporalTerm:
 
 
     def _pick_tokens(self, frames: slice, channels: slice) -> Tensor:
-        """Some channels of a group's frames and of the one after them, one token a row."""
+        """Copy some channels of a group's frames and of the frame after them, one token a row."""
         tokens = self._value[frames.start : frames.stop + 1, :, channels].contiguous()
         if frames.start and frames.stop == len(self._value):
             tokens = torch.cat([tokens, self._value[:1, :, channels]])
@@ -134,7 +136,7 @@ def _weigh_adjoint(motion: Disagreement, weight: float) -> Disagreement:
 class FeatureLoss:
     """The loss of one chunk and its gradient.
 
-    Averages count `PUBLISHED_CHUNKS` chunks: the losses of the chunks add up to the whole loss.
+    Averages are over `PUBLISHED_CHUNKS` chunks, so the losses of the chunks add up to the whole.
     """
 
     def __init__(self, value: Tensor, target: OptimizationTarget) -> None:
@@ -153,7 +155,7 @@ class FeatureLoss:
             weight = TEMPORAL_WEIGHT / (rows * channels * tokens)
             self._temporal = _TemporalTerm(value, motions, weight)
         self._value = value
-        # Allocated once: what is freed and allocated again in every iteration adds up in memory.
+        # Allocated once, because memory grows if it is freed and allocated in every iteration.
         held = min(len(self._groups), _HELD if motions else 1)
         longest = max(group.stop - group.start for group in self._groups)
         self._memory = [torch.empty_like(value[:longest]) for _ in range(held)]
@@ -161,15 +163,15 @@ class FeatureLoss:
     def gradients(
         self, losses: list[Tensor] | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Every group of frames and its gradient [frames, HW, C], which may be overwritten and
-        holds until the next one.
+        """Yield every group of frames with its gradient [frames, HW, C].
 
-        A group may be changed as soon as it was yielded: none of the others needs it any more. So
-        the pairs of the last one come first, as one of them leads to frame 0; its own frames wait
-        for the pair that leads to them, and at most three gradients are held.
+        The gradient may be overwritten, and is valid until the next one is yielded. The frames of a
+        yielded group may be changed at once, because no other group needs them any more. For that,
+        the pairs of the last group are computed first, since one of them leads to frame 0. Its
+        gradient is completed at the end, so at most three gradients are in memory.
 
         Args:
-            losses: takes the terms' values; their sum is the chunk's loss.
+            losses: receives the values of the terms; their sum is the loss of the chunk.
         """
         last = len(self._groups) - 1
         begun: dict[int, Tensor] = {}
@@ -189,12 +191,12 @@ class FeatureLoss:
         yield self._groups[last], self._view(last, begun[last])
 
     def _view(self, number: int, memory: Tensor) -> Tensor:
-        """As much of a gradient's memory as a group needs."""
+        """The part of a gradient's memory that a group needs."""
         group = self._groups[number]
         return memory[: group.stop - group.start]
 
     def _begin(self, number: int, gradient: Tensor, losses: list[Tensor] | None) -> None:
-        """Make the gradient of a group the spatial term's."""
+        """Set the gradient of a group to that of the spatial term."""
         if self._gram is None:
             gradient.zero_()
         else:
@@ -205,7 +207,7 @@ def descend(
     value: Tensor, target: OptimizationTarget, descent: Descent,
     *, on_loss: Callable[[float], None] | None = None,
 ) -> None:
-    """Minimise the loss of one chunk in place by Adam, from where it is.
+    """Minimise the loss of one chunk in place by Adam, starting from its present values.
 
     Args:
         value: [N, HW, C] tokens, contiguous; overwritten.
@@ -223,10 +225,10 @@ def descend(
 def restore_statistics(
     feature: Tensor, before: Tensor, *, offset: float = PUBLISHED_VARIANCE_OFFSET
 ) -> Tensor:
-    """Mean and variance of every frame and channel back as before; [N, C, H, W] both.
+    """Give every frame and channel the mean and variance that it had before; both [N, C, H, W].
 
     Args:
-        offset: added to the variance of `before`; `STATISTICS_EPSILON` restores it plainly.
+        offset: added to the variance of `before`; `STATISTICS_EPSILON` restores it unchanged.
     """
     (old, old_mean), (new, new_mean) = (_find_statistics(each) for each in (before, feature))
     scale = (old + offset).sqrt_().div_((new + STATISTICS_EPSILON).sqrt_())
@@ -249,9 +251,9 @@ def optimize_feature(
 ) -> Tensor:
     """Optimise the feature of one chunk [N, C, H, W]; float32 inside, the same dtype out.
 
-    Memory beside input and result: three copies of the chunk in float32 (value, two moments),
-    gradients of three groups of frames, unit tokens of one with a strip of its Gram matrices, and
-    what is kept of the reference's (`portions`).
+    Memory besides input and result: three copies of the chunk in float32 (value, two moments),
+    gradients of three groups of frames, unit tokens of one group with a strip of its Gram matrices,
+    and the stored strips of the reference (`portions`).
 
     Args:
         plain_statistics: restore the plain variance, not the published one.

@@ -1,4 +1,4 @@
-"""The parts of the guidance that depend on the batch: each one's state, and when it acts."""
+"""The parts of the guidance that depend on the batch, with their state and when they act."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class FeaturePart(Protocol):
 
     @property
     def acts(self) -> Window:
-        """When it acts."""
+        """The model calls at which it acts."""
         ...
 
     def apply(self, h: Tensor, stage: int, chunk: Chunk) -> Tensor:
-        """The changed feature of one chunk, [N, C, H, W]."""
+        """Change the feature of one chunk, [N, C, H, W]."""
         ...
 
 
 class BatchMotion:
-    """The motion of a batch at the size of any feature, made and sent once for each size."""
+    """The motion of a batch for features of any size, made and sent once for each size."""
 
     def __init__(self, flow: BidirectionalFlow) -> None:
         self._flow = flow
@@ -66,7 +66,7 @@ class FeatureOptimization:
     reference: SpatialReference
     """Target of the spatial loss."""
     motion: BatchMotion
-    """Of the temporal loss."""
+    """Motion for the temporal loss."""
     acts: Window
     """When it acts."""
 
@@ -93,7 +93,7 @@ class FeatureSmoothing:
     saliency: Tensor
     """[N, 1, h, w], 1 = background."""
     motion: BatchMotion
-    """Along which the background is carried."""
+    """Motion along which the background is carried."""
     acts: Window
     """When it acts."""
 
@@ -109,7 +109,7 @@ class ImageSmoothing:
     saliency: Tensor
     """[N, 1, h, w], 1 = background."""
     ring: BidirectionalFlow
-    """At working size, occlusions grown."""
+    """Flow at working size, with enlarged occlusions."""
     acts: Window
     """When it acts."""
     finished: Tensor | None = None
@@ -139,7 +139,7 @@ class AttentionGuidance:
     ) -> None:
         self._settings, self._reference, self._schedule = settings, reference, schedule
         self._device = batch.device
-        # Indices instead of masks, made once: picking by mask would wait for the device each time.
+        # Indices, made once. Selecting by a mask would wait for the device each time.
         made = (
             tuple(mask.flatten().nonzero()[:, 0] for mask in batch.masks.values()),
             tuple(Chains.of(paths.to_first, paths.linked) for paths in batch.chains.values()),
@@ -160,7 +160,7 @@ class AttentionGuidance:
         )
 
     def _find_keys(self, tokens: int) -> Tensor:
-        """Tokens that all frames attend to; frame 0's where no mask has this size."""
+        """Tokens that all frames attend to; those of frame 0 if no mask has this size."""
         if tokens not in self._keys:
             self._keys[tokens] = torch.arange(tokens, device=self._device)
         return self._keys[tokens]
@@ -184,10 +184,10 @@ def make_feature_parts(
     batch: BatchGuidance, settings: GuidanceSettings, reference: SpatialReference,
     schedule: GuidanceSchedule, *, saliency: Tensor | None,
 ) -> tuple[FeaturePart, ...]:
-    """The parts that are on, in the order they are applied.
+    """Make the parts that are on, in the order in which they are applied.
 
     Args:
-        saliency: of background smoothing, on the device; None: it is off.
+        saliency: background mask, on the device; None if background smoothing is off.
     """
     motion, acts = BatchMotion(batch.flow), schedule.optimizes
     parts: list[FeaturePart] = []

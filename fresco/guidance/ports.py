@@ -87,26 +87,26 @@ class Projections(Protocol):
 
 
 class UNetHooks(Protocol):
-    """What a host calls during one UNet evaluation. Rows are whole chunks of all frames."""
+    """What a host calls during one UNet evaluation. The rows are chunks of all frames each."""
 
     def decoder_entry(self, stage: int, h: Tensor, rows: Rows) -> Tensor:
-        """Input of a decoder stage before the skip is joined, [rows, C, H, W]."""
+        """Change the input of a decoder stage before the skip is joined, [rows, C, H, W]."""
         ...
 
     def decoder_block(
         self, stage: int, h: Tensor, skip: Tensor, rows: Rows
     ) -> tuple[Tensor, Tensor]:
-        """Input and skip of each block of a decoder stage, before they are joined.
+        """Change input and skip of each block of a decoder stage, before they are joined.
 
-        Each [rows, C, H, W]. The first block's input has been through `decoder_entry`. Both come
-        back as they are unless FreeU is on.
+        Both are [rows, C, H, W], and are returned unchanged unless FreeU is on. The input of the
+        first block has passed `decoder_entry`.
         """
         ...
 
     def self_attention(
         self, site: Site, x: Tensor, project: Projections, rows: Rows
     ) -> Tensor | None:
-        """Self-attention of the normed input [rows, tokens, C]; None: the host's own."""
+        """Self-attention of the normed input [rows, tokens, C]; None: the host uses its own."""
         ...
 
 
@@ -124,7 +124,7 @@ class GuidedUNet(Protocol):
         ...
 
     def installed(self, hooks: UNetHooks) -> AbstractContextManager[None]:
-        """Install the hooks; on leaving, the model has no trace of them."""
+        """Install the hooks; after the context, the model is as it was."""
         ...
 
 
@@ -132,15 +132,15 @@ class SamplingGuide(UNetHooks, Protocol):
     """What a host's sampling loop calls besides the UNet hooks."""
 
     def begin(self, sigmas: Sequence[float]) -> None:
-        """Before the first model call: the noise level of every call to come."""
+        """Called before the first model call with the noise levels of all calls."""
         ...
 
     def capturing(self) -> AbstractContextManager[None]:
-        """Within: one UNet call whose inputs become the spatial reference; nothing is changed."""
+        """Within the context, a UNet call is recorded as the spatial reference and not changed."""
         ...
 
     def step(self, step: Step) -> None:
-        """Before each model call."""
+        """Called before each model call."""
         ...
 
     @property
@@ -154,11 +154,11 @@ class SamplingGuide(UNetHooks, Protocol):
         ...
 
     def steers(self, step: Step) -> bool:
-        """Whether the latents of denoised estimates are changed at this call, without a codec."""
+        """Whether the latents of denoised estimates are changed at this call, without the VAE."""
         ...
 
     def steer(self, latents: Tensor) -> Tensor:
-        """The changed latents of denoised estimates, [N, C, h, w]."""
+        """Change the latents of denoised estimates, [N, C, h, w]."""
         ...
 
     def smooths(self, step: Step) -> bool:
@@ -172,10 +172,11 @@ class SamplingGuide(UNetHooks, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchCarry:
-    """What a batch hands to the next: its first and last latent at every model call."""
+    """What a batch passes to the next: the latents of its first and last frame at each model call.
+    """
 
     latents: tuple[Tensor, ...]
-    """One [2, C, h, w] a model call, on the CPU: first frame, last frame."""
+    """[2, C, h, w] for each model call, on the CPU: first frame, last frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +190,17 @@ class BatchRequest:
     negative_prompts: tuple[str, ...]
     """Negative prompt of every frame, N of them."""
     carry: BatchCarry | None
-    """From the batch before; None in the first. Rows 0 and 1 are pinned to it."""
+    """Latents of the batch before, which rows 0 and 1 follow; None for the first batch."""
     strength: float | None = None
-    """Denoising strength of this batch; None: that of the settings."""
+    """Denoising strength of this batch; None: the strength in the settings."""
     seed: int | None = None
-    """Seed of this batch; None: that of the settings."""
+    """Seed of this batch; None: the seed in the settings."""
     hints: tuple[NDArray[np.uint8] | None, ...] = ()
-    """Of each ControlNet unit [N, H, W, 3] RGB at working size, where they were made elsewhere;
-    None where its preprocessor makes them. Empty: all are made by preprocessors."""
+    """Hints of each ControlNet unit, [N, H, W, 3] RGB at working size, if they were made elsewhere.
+    None: the unit's preprocessor makes them. Empty: preprocessors make the hints of all units."""
 
     def apply_to(self, sampling: SamplingSettings) -> SamplingSettings:
-        """The options of the sampling with the strength and the seed of this batch."""
+        """The options of the sampling, with the strength and seed of this batch."""
         own = {"strength": self.strength, "seed": self.seed}
         given = {name: value for name, value in own.items() if value is not None}
         return dataclasses.replace(sampling, **given) if given else sampling
@@ -225,21 +226,20 @@ class Host(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes images: weights, scheduler, options, number format.
+        """Hash of everything that changes images: weights, scheduler, options, number format.
 
-        Not over names of files nor the device: a run goes on with a model that was renamed, and
-        on another machine.
+        Names of files and the device are left out, so that a run can continue with a renamed model
+        and on another machine.
         """
         ...
 
     @property
     def former_fingerprint(self) -> str:
-        """The same as version 0.1 computed it, by which its keyframes are found."""
+        """The hash as version 0.1 computed it, with which its keyframes are found."""
         ...
 
     def digest_prompts(self, prompts: Sequence[str]) -> str:
-        """Hash over what prompts lead to beyond their words, such as the vectors of embeddings;
-        empty: nothing."""
+        """Hash of what prompts refer to, such as the vectors of embeddings; empty if nothing."""
         ...
 
     @property
@@ -249,25 +249,25 @@ class Host(Protocol):
 
     @property
     def device(self) -> str:
-        """Where tensors for the guide belong."""
+        """Device for the tensors of the guide."""
         ...
 
     @property
     def unet(self) -> GuidedUNet:
-        """Whose attention is guided: its layers say at which scales."""
+        """The UNet that is guided; its layers say at which scales."""
         ...
 
     def sample(self, request: BatchRequest, guide: SamplingGuide | None, stage: Stage
                ) -> BatchResult:
-        """Translate one batch. `guide=None` is the host alone, frame by frame.
+        """Translate one batch. With `guide=None` the host translates frame by frame, unguided.
 
-        Tells `stage` how many units to expect, model calls or steps, and advances it by each.
-        Raises OutOfMemoryError if the device has not enough memory, HostError on NaN.
+        Tells `stage` the number of units (model calls or steps), and advances it for each. Raises
+        OutOfMemoryError if the device has too little memory, and HostError on NaN.
         """
         ...
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """VAE round trip of [N, H, W, 3]: the floor of every measure."""
+        """Encode and decode [N, H, W, 3] with the VAE, as a lower bound for every measure."""
         ...
 
 

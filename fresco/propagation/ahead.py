@@ -1,6 +1,7 @@
-"""Work of one segment on several threads; OpenCV, numpy and the waiting for programs let them run.
+"""Run the work of one segment on several threads.
 
-Whatever a thread raises is raised where its answer is taken.
+Threads help because OpenCV, numpy and waiting for programs release Python's lock. An exception in
+a thread is raised where its result is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Given = TypeVar("Given")
 
 
 def look_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each next one is made in a thread while one is used."""
+    """Yield the same items; while one is used, a thread makes the next."""
     iterator = iter(items)
     with ThreadPoolExecutor(1, "fresco-ahead") as pool:
         following = pool.submit(_take_next, iterator)
@@ -35,7 +36,7 @@ def _take_next(iterator: Iterator[T]) -> list[T]:
 def map_in_order(
     work: Callable[[Given], T], items: Iterable[Given], threads: int
 ) -> Iterator[T]:
-    """What `work` makes of every item, in order; at most two items a thread are held."""
+    """Yield `work(item)` for every item, in order; each thread holds at most two items."""
     if threads == 1:
         yield from map(work, items)
         return
@@ -53,17 +54,18 @@ def map_in_order(
                 future.cancel()
 
 
-class _OtherFailed(Exception):  # noqa: N818 - what the other raised is what is told
+class _OtherFailed(Exception):  # noqa: N818 - the user is told what the other one raised
     """The work beside this one has failed."""
 
 
 def run_side_by_side(
     works: Sequence[Callable[[Callable[[], None]], T]], check: Callable[[], None], threads: int
 ) -> list[T]:
-    """What all works answer; each is given a check that it has to call often.
+    """Run several functions at once and return their results.
 
     Args:
-        works: run at once where `threads` are at least as many, else one after the other.
+        works: run at once if there are at least as many `threads`, otherwise one after another.
+            Each receives a check, which it must call often.
         check: raises to stop.
     """
     if threads < len(works):

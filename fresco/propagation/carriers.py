@@ -1,6 +1,6 @@
-"""Propagates one keyframe in one direction, frame by frame: along the flow, or by patches.
+"""Carry one keyframe in one direction, frame by frame: along the flow, or by patches.
 
-Both answer arrays to keep; an image is made of them when it is needed.
+Both ways return arrays that are kept on disk. The image is made from them when it is needed.
 """
 
 from __future__ import annotations
@@ -30,27 +30,30 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 CHAIN = 16
-"""Frames after which the synthesis starts over. Each frame starts from the matches of the frame
-before, which live in the program: so an interrupted run goes on from the last new start, to the
-same bytes. The start costs a few frames' time; a run loses at most this many frames a direction."""
+"""Frames after which the synthesis starts over.
+
+Each frame begins with the matches of the frame before, which only the running program holds. An
+interrupted run therefore continues from the last such start, and its results are the same byte by
+byte. A start costs the time of a few frames, and an interruption at most this many frames in each
+direction."""
 
 
 class Carrier(Protocol):
-    """Propagates one keyframe away from its frame."""
+    """Carries one keyframe to the frames before or after it, one by one."""
 
     restarts: int
-    """Frames after which it can go on from what was kept; 0: only from the key."""
+    """Frames after which it can continue from what was kept; 0: from the keyframe only."""
 
     shown: str
-    """Name of what is kept of a frame that `image` needs."""
+    """Name of the array that `image` needs."""
 
     def follow(
         self, image: Image, step: Flow, hidden: Mask, number: int = -1
     ) -> Callable[[], Arrays]:
-        """Find the next frame; answers what makes it, and gives what to keep.
+        """Find the motion to the next frame, and return a function that makes the frame.
 
-        `cost` [h, w] is kept, and every `restarts` frames all that `take` needs. The frame after it
-        may be found before it is made.
+        That function returns the arrays to keep: `cost` [h, w], and after every `restarts` frames
+        all that `take` needs. The motion to the frame after it may be found before it is called.
 
         Args:
             image: [H, W, 3] the source's frame.
@@ -61,15 +64,16 @@ class Carrier(Protocol):
         ...
 
     def take(self, kept: Arrays, count: int) -> None:
-        """Stand at a frame that was carried to before an interruption.
+        """Continue from a frame that was made before an interruption.
 
         Args:
-            count: of the frames carried to, a multiple of `restarts`.
+            kept: what was kept of that frame.
+            count: number of frames made until then, a multiple of `restarts`.
         """
         ...
 
     def image(self, kept: Arrays) -> Image:
-        """The frame at the key's size from what was kept of it."""
+        """Make the frame, in the size of the keyframe, from what was kept of it."""
         ...
 
 
@@ -94,10 +98,10 @@ class FlowCarrier:
         return lambda: {"flow": track.flow, "cost": track.measure_cost(image, self._key)}
 
     def take(self, kept: Arrays, count: int) -> None:
-        """Nothing to do: after an interruption all frames were carried to, or none counts."""
+        """Do nothing: this carrier continues only from the keyframe or behind the last frame."""
 
     def image(self, kept: Arrays) -> Image:
-        """The key moved in one step."""
+        """Move the keyframe to the frame in one step."""
         return warp_key(self._image, kept["flow"])
 
 
@@ -113,7 +117,7 @@ class PatchCarrier:
     ) -> None:
         """
         Args:
-            guides: from files, beside those that the source gives.
+            guides: guides from files, in addition to those made from the source.
             number: of the keyframe in the source.
         """
         self._size = (image.shape[0], image.shape[1])
@@ -163,7 +167,7 @@ class PatchCarrier:
         self._count = count
 
     def image(self, kept: Arrays) -> Image:
-        """The frame as it was painted."""
+        """The frame as the program painted it."""
         return kept["image"]
 
 
@@ -175,7 +179,7 @@ def _scale_to(image: Image, size: tuple[int, int]) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class CarryStep:
-    """A frame to carry to."""
+    """A frame that a keyframe is carried to."""
 
     frame: int
     """Its number."""
@@ -190,16 +194,16 @@ class CarryStep:
 def carry_all(
     carrier: Carrier, name: str, steps: Iterable[CarryStep], frames: Sequence[int], scratch: Scratch
 ) -> Iterator[tuple[int, Arrays]]:
-    """Carry over all steps, past those that were kept before an interruption.
+    """Carry a keyframe over all steps; frames kept before an interruption are not made again.
 
-    The next frame is found while one is made: the program paints in a process of its own.
+    The motion to the next frame is found while the program, a process of its own, paints this one.
 
     Args:
         name: under which the arrays of this direction are kept.
         frames: the numbers of all steps, in order.
 
     Returns:
-        Every frame's number, with what is kept of it.
+        The number of each frame, with the arrays that are kept of it.
     """
     known = scratch.count_leading(name, frames)
     if known < len(frames):

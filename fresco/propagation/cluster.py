@@ -1,6 +1,6 @@
-"""Segments on the machines of a dask.distributed cluster.
+"""Work on segments on the machines of a dask.distributed cluster.
 
-Its scheduler and workers need this package installed, and the same folders under the same paths.
+Scheduler and workers need this package installed, and see the same folders under the same paths.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _connect(address: str) -> Any:
         try:
             return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except AssertionError:
-            # Seen once in some ten starts on a busy machine; a second start works.
+            # On a busy machine about one start in ten fails so; a second start works.
             return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, AssertionError) as error:
         raise PropagationError(

@@ -1,13 +1,14 @@
-"""A draft of the frames between two keyframes: both moved along the motion, and mixed.
+"""Draft the frames between two keyframes: move both along the motion, and mix them.
 
-It shows in a small part of the synthesis' time what a keyframe comes to. Motion is found on small
-frames, so that it costs the same at any size. It depends on the source alone: of a keyframe that
-is painted again only `draw_draft` is repeated.
+A draft shows what a keyframe leads to, in a small part of the time that the synthesis takes. The
+motion is found on small frames, so it costs the same for every frame size. It depends on the source
+alone: when a keyframe is painted again, only `draw_draft` is repeated.
 
-A track leads from a frame to a keyframe. It composes the motion of neighbours, and is aligned to
-the keyframe's own frame at every step, as composed motion drifts: the source's own frames carried
-so over 10 to 15 frames have a PSNR of 35.9, 28.3 and 36.0 dB (dog, boxer, car), and of 30.0, 23.7
-and 30.7 without the alignment. What one keyframe does not show comes from the other.
+A track says where the pixels of a frame lie in a keyframe. It is composed of the motion between
+neighbouring frames. Composed motion drifts, so each step is aligned to the source's frame of the
+keyframe. The source's own frames, carried this way over 10 to 15 frames, have a PSNR of 35.9, 28.3
+and 36.0 dB (dog, boxer, car), and of 30.0, 23.7 and 30.7 dB without the alignment. What one
+keyframe does not show is taken from the other.
 """
 
 from __future__ import annotations
@@ -32,44 +33,44 @@ SIDE = 256
 _SMALLEST = 16
 """Shortest side that OpenCV's search takes at full resolution."""
 _STEP = cv2.DISOpticalFlow_PRESET_FAST
-"""Search for the motion between neighbours. The medium preset takes five times as long; with it
-the source's own frames, see above, have a PSNR that is .3 dB higher."""
+"""Search for the motion between neighbours. The medium preset takes five times as long and raises
+the PSNR given above by only 0.3 dB."""
 _ALIGN = cv2.DISOpticalFlow_PRESET_ULTRAFAST
-"""Search for what is left of the motion to a keyframe, down to full resolution."""
+"""Search for the rest of the motion to a keyframe, down to full resolution."""
 _ALIGN_GAIN = np.float32(0.9)
-"""An alignment is taken where it brings the error below this share."""
+"""An alignment is used where it lowers the error to less than this share."""
 _AGREE = 5
-"""Side in pixels of the neighbourhood of which most must want an alignment."""
+"""Side in pixels of a neighbourhood; an alignment is used where it helps most of its pixels."""
 _TRIP_SHARE, _TRIP_PIXELS = np.float32(0.02), np.float32(0.5)
-"""A pixel is hidden where the way there and back misses it by more than this share of the way and
-these pixels."""
+"""A pixel counts as hidden if the flow there and back ends farther from it than this share of the
+flow's length plus these pixels."""
 _HIDDEN = np.float32(400)
 """Grey levels squared added to the error of a pixel that the keyframe does not show."""
 _NOISE = np.float32(4)
-"""Grey levels squared that two equal pixels differ by: below it the nearer keyframe decides."""
+"""Squared grey levels of noise: where both errors are below it, the nearer keyframe is taken."""
 _LARGEST_ERROR = np.float32(6e4)
-"""Errors are kept in half precision, which ends above this."""
+"""Largest error that is kept: half precision ends just above it."""
 _SOFTNESS = 5
-"""Side in small pixels of the neighbourhood that chooses its side together."""
+"""Side, in pixels of the small frame, of the neighbourhood that chooses its keyframe together."""
 _WHOLE = np.float32(0.125)
-"""A way that is so near to whole pixels is taken for whole: it copies instead of sampling anew,
-so that the grain of what stands still stays as it was painted."""
+"""Pixels: a flow nearer than this to whole pixels is rounded to them. Then pixels are copied, not
+interpolated, and the grain of what stands still is kept."""
 _IN_MEMORY = 1 << 28
-"""Bytes of an array above which it lies in a temporary file: a segment may have any length."""
+"""Bytes above which an array is kept in a temporary file, because a segment may have any length."""
 
 
 @dataclass(frozen=True, slots=True)
 class DraftMotion:
-    """The motion and shares by which a frame is made from its two keyframes."""
+    """How a frame is made from its keyframes: the flow to each, and the share of each."""
 
     flows: tuple[NDArray[np.float16], ...]
-    """Of each keyframe: [h, w, 2] small pixels, x then y, frame to keyframe."""
+    """The flow to each keyframe: [h, w, 2], in pixels of the small frame, x then y."""
     share: NDArray[np.uint8] | None
-    """[h, w] share of the second keyframe in 0..255; None: there is one keyframe."""
+    """[h, w] share of the second keyframe, 0..255; None if there is only one keyframe."""
 
 
 def shrink_frame(frame: Image) -> Image:
-    """The frame [H, W, 3] at the size on which motion is found.
+    """Shrink a frame [H, W, 3] to the size at which motion is found.
 
     Raises PropagationError if a side has fewer than 16 pixels.
     """
@@ -87,7 +88,7 @@ def shrink_frame(frame: Image) -> Image:
 
 
 def draw_draft(keys: Sequence[Image], motion: DraftMotion) -> Image:
-    """A frame [h, w, 3] from its one or two keyframes of that size."""
+    """Make a frame [h, w, 3] from its one or two keyframes, which have the same size."""
     sides = [_move(key, flow) for key, flow in zip(keys, motion.flows, strict=True)]
     if motion.share is None:
         return sides[0]
@@ -98,7 +99,7 @@ def draw_draft(keys: Sequence[Image], motion: DraftMotion) -> Image:
 
 
 def draw_side(key: Image, motion: DraftMotion, side: int) -> Image:
-    """The first (0) or last keyframe (1) alone, carried to a frame [h, w, 3] of its size."""
+    """Carry the first (0) or the last keyframe (1) alone to a frame [h, w, 3] of its size."""
     return _move(key, motion.flows[side])
 
 
@@ -112,14 +113,16 @@ def _move(key: Image, flow: NDArray[np.float16]) -> Image:
 
 
 class DraftSegment:
-    """The motion of a segment, found as far as it is asked for. Not for several threads at once,
-    but `reach` may be called for both keyframes side by side."""
+    """Finds the motion of a segment, only as far as it is asked for.
+
+    Not safe for several threads, except that `reach` may run for both keyframes at once.
+    """
 
     def __init__(self, frames: Iterable[Image], length: int) -> None:
         """
         Args:
-            frames: the source's frames [H, W, 3] of the segment, keyframes included.
-            length: their number less one.
+            frames: the source's frames [H, W, 3] of the segment, including those of the keyframes.
+            length: their number minus one.
         """
         small = None
         for count, frame in enumerate(frames):
@@ -130,7 +133,7 @@ class DraftSegment:
         assert small is not None
         self._frames, self.length = small, length
         size = small.shape[1], small.shape[2]
-        # Of the first keyframe, then of the last one; positions count from the first keyframe.
+        # Of the first keyframe, then of the last; positions are counted from the first keyframe.
         self._steps = _allocate((2, length + 1, *size, 2), np.float16)
         self._hidden = _allocate((2, length + 1, *size), np.bool_)
         self._paired = [False] * (length + 1)
@@ -140,7 +143,7 @@ class DraftSegment:
         self._reached = [0, length]
 
     def find(self, position: int) -> DraftMotion:
-        """The motion of the frame so many frames behind the first keyframe."""
+        """The motion of the frame that is `position` frames after the first keyframe."""
         for side in range(2):
             self.reach(side, position)
         self._release()
@@ -153,7 +156,7 @@ class DraftSegment:
         )
 
     def reach(self, side: int, position: int) -> None:
-        """Follow the first (0) or the last keyframe (1) to a frame."""
+        """Find the tracks from the first (0) or the last keyframe (1) up to a frame."""
         store, step = self._tracks[side], 1 - 2 * side
         while (self._reached[side] - position) * step < 0:
             before = self._reached[side]
@@ -169,14 +172,14 @@ class DraftSegment:
             self._reached[side] = here
 
     def _release(self) -> None:
-        """Give back what only leads to tracks, once all are there."""
+        """Free what only tracks need, once all tracks are found."""
         if self._reached[0] >= self.length - 1 and self._reached[1] <= 1:
             self._frames, self._steps, self._hidden = (
                 array[:0].copy() for array in (self._frames, self._steps, self._hidden)
             )
 
     def _pair(self, position: int) -> None:
-        """Motion between a frame and the one before, in both directions."""
+        """Find the motion between a frame and the one before, in both directions."""
         if self._paired[position]:
             return
         before, here = (_to_grey(self._frames[n]) for n in (position - 1, position))
@@ -188,7 +191,7 @@ class DraftSegment:
 
 
 def follow_outward(key: Image, frames: Iterable[Image]) -> Iterator[DraftMotion]:
-    """The motion of frames on a side of the only keyframe there is, away from it.
+    """Yield the motion of frames on one side of a single keyframe, nearest first.
 
     Args:
         key: [H, W, 3] the source's frame of the keyframe.
@@ -224,7 +227,7 @@ class _Track:
 
 
 class _TrackStore:
-    """Tracks of one keyframe, by position."""
+    """Stores the tracks to one keyframe, by position."""
 
     def __init__(self, count: int, size: tuple[int, int]) -> None:
         self.flows = _allocate((count, *size, 2), np.float16)
@@ -238,19 +241,19 @@ class _TrackStore:
         self._seen[position] = track.seen
 
     def get(self, position: int) -> _Track:
-        """What leads on from there; the error is that of the frame alone, and left out."""
+        """The track at a position, for the next one; its error is not needed and left out."""
         seen = self._seen[position]
         return _Track(self.flows[position].astype(np.float32), seen, np.zeros(seen.shape,
                                                                               np.float32))
 
 
 def follow_track(before: _Track, step: Flow, hidden: Mask, *, frame: Image, key: Image) -> _Track:
-    """The track of the next frame from that of its neighbour.
+    """Compute the track of the next frame from that of its neighbour.
 
     Args:
         step: flow from the frame to that neighbour.
         hidden: where the neighbour does not show the frame's pixels.
-        frame, key: the source's frame and its keyframe's, small.
+        frame, key: the source's frame and that of the keyframe, both small.
     """
     flow = step + remap(before.flow, step)
     shown = remap(before.seen.astype(np.uint8), step, border=cv2.BORDER_CONSTANT) > 0
@@ -267,7 +270,7 @@ def follow_track(before: _Track, step: Flow, hidden: Mask, *, frame: Image, key:
 
 
 def _find_hidden(flow: Flow, other: Flow) -> Mask:
-    """Where the way there and back ends elsewhere."""
+    """Mask of the pixels that the flow there and back does not return to."""
     trip = flow + remap(other, flow)
     missed = cv2.magnitude(trip[..., 0], trip[..., 1])
     return missed > _TRIP_PIXELS + _TRIP_SHARE * cv2.magnitude(flow[..., 0], flow[..., 1])
@@ -285,17 +288,17 @@ def _to_grey(image: Image) -> Image:
 
 
 def _search(preset: int, here: Image, there: Image, *, finest: int | None = None) -> Flow:
-    # A fresh one each time: a used one keeps the pyramid of the size it saw before.
+    # A new object each time: a used one keeps the pyramid of the size it saw before.
     search = cv2.DISOpticalFlow.create(preset)
     if finest is not None:
         search.setFinestScale(finest)
-    # None, no start; OpenCV's stubs leave it out.
+    # None: no initial flow; OpenCV's stubs do not allow it.
     flow = search.calc(here, there, None)  # type: ignore[call-overload]
     return np.asarray(flow, np.float32)
 
 
 def _allocate(shape: tuple[int, ...], kind: DTypeLike) -> NDArray:
-    """An array in memory, or a large one in a file that goes with it."""
+    """Make an array in memory, or, if it is large, in a file that is deleted with it."""
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     if size <= _IN_MEMORY:
         return np.empty(shape, kind)

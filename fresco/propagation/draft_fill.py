@@ -10,10 +10,10 @@ from fresco.workspace import write_image
 
 
 def draft_segment(job: SegmentJob, check: Callable[[], None]) -> int:
-    """Write every missing frame between two keyframes; the number of frames written.
+    """Write every missing frame between two keyframes, and return how many were written.
 
     Args:
-        check: called once a frame and pass; raises to stop.
+        check: called for every frame in every pass; raises to stop.
     """
     missing = job.find_missing()
     if not missing:

@@ -1,4 +1,4 @@
-"""Frames outside the outermost keyframes of a shot: they follow the one keyframe there is."""
+"""Fill the ends of a shot: the frames outside its outermost keyframes, made from one keyframe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fresco.propagation.segment import FrameLoader, Image, read_key
 from fresco.workspace import frame_name, write_image
 
 READ_AT_ONCE = 8
-"""Frames read and held at once on the way back."""
+"""Frames read and held in memory at once when the frames are needed in reverse order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,19 @@ class EndJob:
     key: int
     """Frame number of the outermost keyframe."""
     end: int
-    """Last frame to write, before or behind it."""
+    """Last frame to write, before or after the keyframe."""
     image: Path
     """The keyframe."""
     frames: FrameLoader
     """Reads the source."""
     folder: Path
-    """Where the frames go, by `frame_name`."""
+    """Folder for the frames, named by `frame_name`."""
     engine: AnyEngine
     """How the key is carried."""
 
     @property
     def numbers(self) -> range:
-        """The frames to write, away from the key."""
+        """Numbers of the frames to write, nearest to the keyframe first."""
         step = 1 if self.end > self.key else -1
         return range(self.key + step, self.end + step, step)
 
@@ -49,7 +49,7 @@ class EndJob:
         return self.folder / frame_name(frame)
 
     def open_scratch(self, estimator: FlowEstimator) -> Scratch:
-        """Folder that exists until the end is filled, over any interruption."""
+        """Open the scratch folder; it survives interruptions until the end is filled."""
         cache_key = digest(
             digest_content(self.image), estimator.fingerprint, self.engine.cache_key
         )
@@ -57,7 +57,10 @@ class EndJob:
 
 
 def _read_outward(job: EndJob) -> Iterator[Image]:
-    """The source's frames away from the key; backward a few at a time, as sources run forward."""
+    """Yield the source's frames, nearest to the keyframe first.
+
+    Backward they are read a few at a time, because a source can only be read forward.
+    """
     if job.end > job.key:
         yield from job.frames(job.key + 1, job.end)
         return
@@ -92,7 +95,7 @@ def propagate_end(
     job: EndJob, estimator: FlowEstimator, *, advanced: Callable[[], None],
     check: Callable[[], None],
 ) -> None:
-    """Write the frames from a keyframe, itself left out, to the shot's end on one side of it.
+    """Write the frames between a keyframe (not included) and one end of its shot.
 
     Args:
         advanced: called after every frame; raises to stop.

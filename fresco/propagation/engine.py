@@ -1,8 +1,8 @@
 """The engines of propagation: how a keyframe is carried to the frames around it.
 
-One registry; the option propagation.method names an entry. A draft, which propagation.quality asks
-for, has an engine of its own. An engine holds values only, so that a segment that names it can be
-worked on by any process or machine.
+The option `propagation.method` names an entry of the registry below. Drafts, for which
+`propagation.quality` asks, have an engine of their own. An engine holds only values, so any process
+or machine can work on a segment that names it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 
 
 REVISION = 7
-"""Raised when flow, tracks or blending change the frames: those of before are made anew then.
-1 is version 0.1; 2 finds occlusion by OpenCV's sampling; 3 aligns tracks by least squares and
-takes regions where the sides differ from one of them; 4 has the synthesis weigh the use of the
-source exactly and search less at random; 5 aligns tracks without the light of the frames; 6
-finds far patches by a tree; 7 begins every pixel of a frame with the better of two fields."""
+"""Increased when a change of flow, tracks or blending changes the frames; older frames are then
+made again.
+
+1: version 0.1. 2: occlusion uses OpenCV's sampling. 3: tracks are aligned by least squares, and a
+region where the sides differ is taken from one of them. 4: the synthesis counts how often it uses
+each part of the keyframe exactly, and searches less at random. 5: tracks are aligned without the
+brightness of the frames. 6: far patches are found by a tree. 7: every pixel of a frame begins with
+the better of two fields."""
 
 
 DRAFT_REVISION = 2
-"""Raised when drafts change; 2 selects as the other engines do since their revision 3."""
+"""Increased when drafts change. 2: sides are selected as by the other engines since revision 3."""
 
 
 class Engine(Protocol):
@@ -51,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def text(self) -> str:
-        """For people: the name, with the version of the program where it uses one."""
+        """The name as shown to people, with the version of the program if it uses one."""
         ...
 
     @property
@@ -61,7 +64,7 @@ class Engine(Protocol):
 
     @property
     def seam(self) -> float:
-        """Price of a seam between the sides of a segment, see `blending.selection`."""
+        """Cost of a seam between the two sides of a segment, see `blending.selection`."""
         ...
 
     def digest_options(self, settings: FrescoSettings) -> str:
@@ -69,18 +72,18 @@ class Engine(Protocol):
         ...
 
     def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the grid on which motion is worked on, for frames of a size."""
+        """Height and width of the grid on which motion is computed, for frames of this size."""
         ...
 
     def with_threads(self, threads: int) -> Engine:
-        """The same engine with so many threads for a segment; its images stay the same."""
+        """The same engine with `threads` threads a segment; its images stay the same."""
         ...
 
     def open_carrier(
         self, image: Image, frame: Image, estimator: FlowEstimator, check: Callable[[], None],
         number: int,
     ) -> AbstractContextManager[Carrier]:
-        """A carrier that begins at a keyframe.
+        """Open a carrier that begins at a keyframe.
 
         Args:
             image: the keyframe.
@@ -101,11 +104,11 @@ class FlowEngine:
     seam = SEAM
 
     def digest_options(self, settings: FrescoSettings) -> str:
-        """See `Engine.digest_options`; the quality is that of patches and changes nothing."""
+        """See `Engine.digest_options`; the quality concerns patches only and is left out."""
         return _digest_options(settings, self.cache_key, method=self.name, quality="balanced")
 
     def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """See `Engine.choose_grid`; pixels of keyframes move as the motion says, so the frames'."""
+        """See `Engine.choose_grid`; pixels move by this flow, so the grid is the frame's own."""
         return size
 
     def with_threads(self, threads: int) -> FlowEngine:
@@ -127,13 +130,13 @@ class PatchEngine:
     quality: str
     """`best` or `balanced`."""
     fingerprint: str
-    """Digest of the program: a process that finds another one must not take part."""
+    """Digest of the program; a process that finds a different program must not take part."""
     version: str = ""
     """What the program says of itself, as shown to the user."""
     threads: int = 1
     """Threads of each program; the result does not depend on it."""
     guides: tuple[GuideFolder, ...] = ()
-    """Guides beside those that the source gives."""
+    """Guides in addition to those made from the source."""
 
     name = "patch"
     seam = PATCH_SEAM
@@ -154,7 +157,7 @@ class PatchEngine:
         return _digest_options(settings, self.cache_key, method=self.name)
 
     def choose_grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """See `Engine.choose_grid`; motion guides patches only, so a coarser one will do."""
+        """See `Engine.choose_grid`; motion only guides patches, so a coarser grid is enough."""
         return choose_grid(size)
 
     def with_threads(self, threads: int) -> PatchEngine:
@@ -180,14 +183,14 @@ class PatchEngine:
 
 @dataclass(frozen=True, slots=True)
 class DraftEngine:
-    """Moves both keyframes and mixes them, for a quick look: see `draft`."""
+    """Moves both keyframes and mixes them, for a quick look; see `draft`."""
 
     name = "draft"
     text = "draft"
     cache_key = f"draft {DRAFT_REVISION}"
 
     def digest_options(self, settings: FrescoSettings) -> str:
-        """See `Engine.digest_options`; no option changes a draft but that it is one."""
+        """See `Engine.digest_options`; no further option changes a draft."""
         return digest(self.cache_key)
 
     def with_threads(self, threads: int) -> DraftEngine:
@@ -207,7 +210,7 @@ def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:
 
 def _create_patch_engine(settings: PropagationSettings) -> PatchEngine:
     program = require_program()
-    # Beside a draft it is what the draft is compared with.
+    # With a draft, this is the quality that the draft is compared with.
     quality = "balanced" if settings.quality == DRAFT else settings.quality
     return PatchEngine(quality, program.fingerprint, program.version)
 
@@ -216,9 +219,9 @@ ENGINES: Mapping[str, Callable[[PropagationSettings], Engine]] = {
     "patch": _create_patch_engine,
     "flow": lambda settings: FlowEngine(),
 }
-"""Makes each engine, by its name; raises PropagationError where it cannot work."""
+"""Functions that make each engine, by name; they raise PropagationError if it cannot work here."""
 
 
 def create_engine(settings: PropagationSettings) -> AnyEngine:
-    """The engine that the options name; PropagationError where it cannot work."""
+    """Create the engine that the options name; PropagationError if it cannot work here."""
     return DraftEngine() if settings.quality == DRAFT else ENGINES[settings.method](settings)

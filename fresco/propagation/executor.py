@@ -1,9 +1,10 @@
-"""Segments on a pool of processes: progress by the frame, cancel at once, nothing left behind.
+"""Work on segments in a pool of processes.
 
-A worker watches for the end of the process that opened the pool, and ends with it.
+Progress is reported for every frame, a run can be cancelled at any time, and no process is left
+behind: a worker ends when the process that opened the pool ends.
 
-loky does not run the main module again in its workers, as spawn and forkserver do: a WebUI would
-start a second time. It comes with joblib; without it, processes are spawned.
+The pool is loky's, which comes with joblib. Its workers do not run the main module again; with
+spawn or forkserver a WebUI would start a second time. Without loky, processes are spawned.
 """
 
 from __future__ import annotations
@@ -52,42 +53,42 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fresco")
 
 POLL = 0.2
-"""Seconds between two looks at progress and cancellation."""
+"""Seconds between two checks of progress and cancellation."""
 CLUSTER_GRACE = 10.0
-"""Seconds that machines of a cluster have to see that they are to stop."""
+"""Seconds that the machines of a cluster have to notice that they should stop."""
 GRACE = 2.0
-"""Seconds that a worker has to end what it started before it is killed itself."""
+"""Seconds that a worker has to end the programs it started, before it is killed itself."""
 _AHEAD = 2
-"""Segments prepared for every worker: one at work, one that waits."""
+"""Segments handed to each worker at a time: one to work on, one that waits."""
 ATTEMPTS = 2
-"""A pool whose worker died is opened once more: another program may have used up the memory."""
+"""A pool whose worker died is opened again: another program may have used up the memory."""
 
 
 def count_workers(workers: int, jobs: int) -> int:
-    """Processes to use: 0 is as many as cores, and never more than jobs."""
+    """Number of processes to use: `workers`, or one a core if that is 0; never more than jobs."""
     return max(1, min(workers or count_cores(), jobs))
 
 
 def count_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return known or 1
 
 
 def _begin_worker(parent: int) -> None:
     end_with_parent(parent, kill_programs)
-    # Ctrl-C reaches the whole group of processes; the parent decides what becomes of the workers.
+    # Ctrl-C reaches the whole group of processes; only the parent decides when the workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, die_with_programs)
     _use_one_thread()
 
 
 def _use_one_thread() -> None:
-    """One thread a segment: cores are shared out by process, and the number of threads changes
-    the last digits of a flow."""
+    """Let libraries use one thread: cores are shared out by process, and the number of threads
+    changes the last digits of a flow."""
     cv2.setNumThreads(1)
     keep_freed_memory()
-    if "torch" in sys.modules:  # flow by OpenCV does without it
+    if "torch" in sys.modules:  # OpenCV's flow does not need it
         sys.modules["torch"].set_num_threads(1)
 
 
@@ -103,7 +104,7 @@ def _open_process_pool(workers: int) -> Executor:
 
 
 def _kill_pool(pool: Executor) -> None:
-    """Stop the processes of a pool in the middle of their work."""
+    """Stop the processes of a pool, in the middle of their work."""
     processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
     for process in processes.values():
         process.terminate()
@@ -123,10 +124,10 @@ def _kill_process(pid: int) -> None:
 
 @contextlib.contextmanager
 def open_executor(workers: int) -> Iterator[Executor]:
-    """A pool of processes, or a single thread of this process for one worker.
+    """Open a pool of processes, or, for one worker, a single thread of this process.
 
-    Leaving with an exception drops what waits and, in processes, kills what runs. A thread cannot
-    be killed: its task must look for itself whether to stop.
+    If the context is left by an exception, waiting tasks are dropped, and processes are killed. A
+    thread cannot be killed: its task must check by itself whether to stop.
     """
     thread = "fresco-segment"  # the log names threads
     with _make_importable():
@@ -145,10 +146,10 @@ def open_executor(workers: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def _make_importable() -> Iterator[None]:
-    """Within: processes that are started find this package.
+    """Within the context, started processes can import this package.
 
-    They look where this process looks; a WebUI takes an extension's folder off that list once its
-    scripts are loaded.
+    They search where this process searches. A WebUI removes the folder of an extension from that
+    list once the extension's scripts are loaded.
     """
     root = str(Path(__file__).resolve().parents[2])
     missing = root not in sys.path
@@ -164,23 +165,25 @@ def _make_importable() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _load_estimator(flow: FlowSettings, device: str) -> FlowEstimator:
-    """The estimator of this worker process: weights are read once."""
+    """The flow estimator of this worker process, which reads its weights once."""
     estimator = create_estimator(flow, device)
-    _use_one_thread()  # a network has brought torch
+    _use_one_thread()  # a network has imported torch
     return estimator
 
 
 def _work_in_process(job: SegmentJob) -> None:
-    """One segment in a worker process."""
+    """Fill one segment in a worker process."""
     propagate_segment(job, _load_estimator(job.flow, job.device))
     verify_segment(job)
 
 
 def _work_on_cluster(job: SegmentJob, stop: Path) -> list[str]:
-    """One segment on another machine: nothing can kill it there, so it watches for a file.
+    """Fill one segment on another machine.
+
+    Nothing can kill it there, so it stops when the file `stop` appears.
 
     Returns:
-        The workers that had begun it before, in this run, and were lost.
+        The workers that began it earlier in this run and were lost.
     """
     token = CancelToken()
     begun = _name_begun(job, stop)
@@ -195,25 +198,25 @@ def _work_on_cluster(job: SegmentJob, stop: Path) -> list[str]:
 
     try:
         _work_in_thread(job, _load_estimator(job.flow, job.device), check)
-    finally:  # not reached by a worker that is lost
+    finally:  # a worker that is lost does not get here
         begun.unlink(missing_ok=True)
     return lost
 
 
 def _name_begun(job: SegmentJob, stop: Path) -> Path:
-    """File that lists the workers of a cluster that have begun a segment in this run."""
+    """Path of the file that lists the cluster's workers that began a segment in this run."""
     return stop.with_name(f"{stop.name}-{job.first:06d}")
 
 
 def _work_in_thread(job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None]) -> None:
-    """One segment in a thread of this process."""
+    """Fill one segment in a thread of this process."""
     _use_one_thread()
     propagate_segment(job, estimator, check)
     verify_segment(job)
 
 
 class _Progress:
-    """Counts frames on disk and tells the stage."""
+    """Counts the frames on disk and reports them to the stage."""
 
     def __init__(self, jobs: Sequence[SegmentJob], stage: Stage) -> None:
         self._left = {job.first: len(job.interior) for job in jobs}
@@ -223,7 +226,7 @@ class _Progress:
         """Count again for these jobs; raises if the run was cancelled.
 
         Args:
-            found: what is there was made by an earlier run.
+            found: whether the frames were made by an earlier run.
         """
         finished = 0
         for job in jobs:
@@ -237,18 +240,18 @@ class _Progress:
 
 
 _Answer = Future[list[str] | None]
-"""Of a worker: those lost before it, on a cluster."""
+"""The result of a worker; on a cluster, the workers lost before it."""
 
 
 class Preparation(Protocol):
-    """Work that this process does for segments, whoever works on them."""
+    """Work that this process does for every segment, wherever the segment is filled."""
 
     def begin(self, job: SegmentJob, check: Callable[[], None]) -> None:
-        """Before a segment is handed out; `check` raises to stop."""
+        """Prepare a segment before it is handed out; `check` raises to stop."""
         ...
 
     def end(self, job: SegmentJob) -> None:
-        """After it was filled."""
+        """Clean up after the segment was filled."""
         ...
 
 
@@ -260,7 +263,7 @@ class _Round:
     progress: _Progress
     preparation: Preparation | None
     ahead: int
-    """Segments handed out at once where there is a preparation, whose files take room."""
+    """Segments handed out at a time if there is a preparation, because its files take space."""
     tell: Callable[[str], None]
     """Takes a sentence for the user."""
 
@@ -277,13 +280,13 @@ class _Round:
             self._wait(waiting)
 
     def _wait(self, waiting: dict[_Answer, SegmentJob]) -> None:
-        """Wait a little, counting frames; what is done is taken out."""
+        """Wait a little, count frames, and remove the jobs that are done."""
         wait(waiting, timeout=POLL, return_when=FIRST_EXCEPTION)
         self._look(waiting)
 
     def _look(self, waiting: dict[_Answer, SegmentJob]) -> None:
         done = [future for future in waiting if future.done()]
-        # Only segments at work have a scratch folder: the others need no counting.
+        # Only segments that are being filled have a scratch folder; no others need to be counted.
         busy = [job for future, job in waiting.items() if future in done or job.scratch.exists()]
         for future in done:
             lost = future.result()
@@ -299,7 +302,7 @@ class _Round:
 
 
 def _run_on_this_machine(tried: _Round, workers: int) -> None:
-    """Run all jobs on this machine; the first exception of any of them stops the others."""
+    """Run all jobs on this machine; an exception in one of them stops the others."""
     stop = CancelToken()
     with open_executor(workers) as pool:
         try:
@@ -329,8 +332,8 @@ def _run_on_cluster(tried: _Round, address: str) -> None:
         except BaseException:
             with contextlib.suppress(OSError):
                 stop.touch()
-            # Those not begun end at once too. A machine that is too busy to look finds the sign
-            # later, so then it stays.
+            # Segments that have not begun end at once, too. If a machine is too busy to notice the
+            # file in time, the file stays for it.
             if not wait(waiting, timeout=CLUSTER_GRACE).not_done:
                 stop.unlink(missing_ok=True)
             raise
@@ -340,9 +343,9 @@ def _run_on_cluster(tried: _Round, address: str) -> None:
 
 
 def share_cores(jobs: int, workers: int, cores: int) -> list[int]:
-    """Threads of every job where so many are worked on at a time, in that order.
+    """Choose the number of threads of every job, for jobs begun in this order.
 
-    What is left for the last turn, when some workers have nothing to do, shares all cores.
+    In the last turn, when some workers have nothing to do, the remaining jobs share all cores.
     """
     last = jobs % workers
     turns = [workers] * (jobs - last) + [last] * last
@@ -353,16 +356,16 @@ def run_segments(
     jobs: Sequence[SegmentJob], workers: int, stage: Stage, *, cluster: str = "",
     preparation: Preparation | None = None,
 ) -> list[str]:
-    """Fill all segments, `stage` advancing by every frame finished, those of before included.
+    """Fill all segments. `stage` advances for every finished frame, also for earlier ones.
 
     Args:
-        jobs: segments of any number of shots; such without frames between their keys are fine.
-        workers: processes; 0: as many as cores, 1: none but this one.
-        cluster: address of a dask.distributed scheduler, whose workers take the processes' place.
+        jobs: segments of any number of shots; a segment may have no frames between its keys.
+        workers: number of processes; 0: one a core, 1: this process only.
+        cluster: address of a dask.distributed scheduler, whose workers replace the processes.
         preparation: what this process does for each segment before it is handed out.
 
     Returns:
-        Sentences for the user: which workers were lost.
+        Sentences for the user that say which workers were lost.
     """
     notes: list[str] = []
 
@@ -370,7 +373,7 @@ def run_segments(
         logger.warning("%s", note)
         notes.append(note)
 
-    # The longest first, so that none is left to a single process at the end.
+    # The longest first, so that no long one is left for a single process at the end.
     jobs = sorted((job for job in jobs if job.interior), key=lambda job: -len(job.interior))
     if not jobs:
         return notes
@@ -378,7 +381,7 @@ def run_segments(
         raise ValueError("all segments need one flow estimator, given by name")
     progress = _Progress(jobs, stage)
     progress.look(jobs, found=True)
-    # Cores are shared out: on a cluster by its workers, here by us.
+    # On a cluster its workers divide the cores among themselves; here we do.
     count = count_workers(workers, len(jobs))
     shares = [1] * len(jobs) if cluster else share_cores(len(jobs), count, count_cores())
     jobs = [

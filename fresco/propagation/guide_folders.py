@@ -1,5 +1,7 @@
-"""Guides from files: images that say more about a frame than its colours, such as normals, object
-ids or texture coordinates of a 3D program."""
+"""Guides from files, such as normals, object ids or texture coordinates of a 3D program.
+
+They say more about a frame than its colours do.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,22 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class GuideFolder:
-    """A guide's image for every frame. Picklable: each process reads what it needs."""
+    """The images of a guide, one for each frame. Picklable: each process reads what it needs."""
 
     name: str
     """For messages."""
     weight: float
-    """Of all its channels together, as that of other guides."""
+    """Weight of all its channels together, as for other guides."""
     files: Mapping[int, str]
     """Path of each frame's image, by the frame's number."""
     content: str
     """Digest of the files."""
 
     def read(self, number: int, size: tuple[int, int]) -> Image:
-        """A frame's image [height, width, 3] at `size` (height, width); values are not mixed, since
-        between two ids lies none."""
+        """Read a frame's image [height, width, 3] at `size` (height, width).
+
+        It is resized without interpolation, because there is nothing between two object ids.
+        """
         image = decode_image(Path(self.files[number]))
         if image.shape[:2] == size:
             return image

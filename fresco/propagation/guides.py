@@ -1,14 +1,15 @@
-"""What tells the synthesis which part of a key corresponds to which part of a frame.
+"""Guides: images that tell the synthesis which parts of a keyframe and of a frame correspond.
 
-Weights are the official ones (docs/propagation.md, section 4). Nothing passes through a lossy
+The weights are the official ones (docs/propagation.md, section 4). No image passes through a lossy
 format.
 
-What moved is told by the motion accumulated since the key, aligned at every frame, and not by the
-frame painted before moved on by one step, holes inpainted, as officially. That loses a little at
-every step, and inpainting with radius 30 takes longer than the synthesis (3.8 s for 11 % holes at
-512x512). A drawn style, ten frames between keys, 256 pixels: mean error against the drawn frames
-4.03 grey levels instead of 5.18 (dog clip), 5.96 of 6.82 (boxer), 3.97 of 4.07 (car), 4.37 of 4.84
-(music), measured with an early build of the program that took one frame a start.
+The temporal guide is the stylised keyframe, moved to the frame by the motion accumulated since the
+keyframe and aligned at every frame. The official tool instead moves the frame painted before by one
+step and inpaints the holes. That loses a little at every step, and inpainting with radius 30 takes
+longer than the synthesis (3.8 s for 11 % holes at 512x512). Measured with a drawn style, ten frames
+between keyframes, 256 pixels, and an early build of the program that took one frame a start: the
+mean error against the drawn frames is 4.03 grey levels instead of 5.18 (dog clip), 5.96 instead of
+6.82 (boxer), 3.97 instead of 4.07 (car), 4.37 instead of 4.84 (music).
 """
 
 from __future__ import annotations
@@ -27,43 +28,43 @@ Image = NDArray[np.uint8]
 COLOUR, EDGE, TEMPORAL, POSITION = 6.0, 0.5, 0.5, 2.0
 """Weights of the guides."""
 STYLE = 1.0
-"""Weight of the style in a patch's distance, the program's default."""
+"""Weight of the style in the distance of patches; the program's default."""
 PATCH_AREA = 25
-"""Pixels of a patch; the program's default is 5 x 5."""
+"""Number of pixels in a patch; the program's default is 5 x 5."""
 
 _LAPLACIAN = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A pair of images: what is alike in both is to be painted alike."""
+    """A pair of images: where they are alike, keyframe and frame should be painted alike."""
 
     name: str
     """colour, edge, temporal or position."""
     source: Image
-    """[h, w] or [h, w, C] of the key."""
+    """[h, w] or [h, w, C], image of the keyframe."""
     target: Image
-    """[H, W] or [H, W, C] of the frame."""
+    """[H, W] or [H, W, C], image of the frame."""
     weight: float
-    """Of all its channels together."""
+    """Weight of all its channels together."""
 
 
 def detect_edges(image: Image) -> Image:
-    """Laplacian of the grey image, [H, W], what is below 0 or above 255 cut off."""
+    """Laplacian of the grey image, [H, W], clipped to 0..255."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.filter2D(grey, cv2.CV_8U, _LAPLACIAN), np.uint8)
 
 
 def encode_positions(flow: Flow) -> Image:
-    """Where every pixel lies in the key, as a colour [H, W, 3]: R 255 y, G 255 x, B 0.
+    """Encode where every pixel lies in the keyframe as a colour [H, W, 3]: R 255 y, G 255 x, B 0.
 
     Args:
-        flow: [H, W, 2] to the key; what lies outside it takes its nearest border.
+        flow: [H, W, 2] to the keyframe; positions outside it are moved to its nearest border.
     """
     height, width = flow.shape[:2]
     place = pixel_grid(height, width) + flow
     x, y = (
-        # Rounds, and cuts off.
+        # Rounds, and clips to 0..255.
         cv2.addWeighted(axis, 255 / max(side - 1, 1), axis, 0, 0, dtype=cv2.CV_8U)
         for axis, side in zip(cv2.split(place), (width, height), strict=True)
     )
@@ -72,7 +73,7 @@ def encode_positions(flow: Flow) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class KeySources:
-    """The guides' sources: those of a key."""
+    """The images of a keyframe that the guides compare with."""
 
     frame: Image
     """[H, W, 3] the source's frame of the key."""
@@ -85,12 +86,15 @@ class KeySources:
 
     @classmethod
     def from_frame(cls, frame: Image, style: Image) -> KeySources:
-        """From the source's frame of the key and the stylised key, of one size."""
+        """Make them from the source's frame of the keyframe and the stylised keyframe.
+
+        Both have the same size.
+        """
         still = np.zeros((*frame.shape[:2], 2), np.float32)
         return cls(frame, detect_edges(frame), style, encode_positions(still))
 
     def make_guides(self, frame: Image, flow: Flow) -> tuple[Guide, ...]:
-        """All guides of a frame [H, W, 3] whose `flow` [H, W, 2] leads to the key."""
+        """Make all guides of a frame [H, W, 3] whose `flow` [H, W, 2] leads to the keyframe."""
         moved = np.asarray(remap(self.style, flow, interpolation=cv2.INTER_CUBIC), np.uint8)
         return (
             Guide("colour", self.frame, frame, COLOUR),
@@ -103,10 +107,12 @@ class KeySources:
 def normalise_distance(
     error: NDArray[np.float32], guides: Sequence[Guide] = ()
 ) -> NDArray[np.float32]:
-    """Patch distances as a mean square in grey levels: the weights and the area divided out.
+    """Convert distances of patches to mean squared grey levels.
+
+    They are divided by the area of a patch and by the sum of all weights.
 
     Args:
-        guides: that were used; none: those of `KeySources`.
+        guides: the guides that were used; none: those of `KeySources`.
     """
     weights = [guide.weight for guide in guides] or [COLOUR, EDGE, TEMPORAL, POSITION]
     return error / np.float32(PATCH_AREA * (STYLE + sum(weights)))

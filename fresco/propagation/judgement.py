@@ -1,6 +1,7 @@
-"""How well each frame of a segment was carried: three numbers a frame, and where its sides lie.
+"""Judge how well each frame of a segment was propagated.
 
-All of it comes from what the selection has at hand anyway.
+The judgement is three numbers for each frame, and a small image that shows which side each region
+was taken from. They are computed from values that the selection needs anyway.
 """
 
 from __future__ import annotations
@@ -17,35 +18,35 @@ from fresco.flow.arrays import Map, Mask
 from fresco.workspace import frame_name, read_json, write_image, write_json
 
 SIDES = "sides"
-"""Folder beside the frames of a segment: the backward side's share of each, small."""
+"""Folder beside the frames of a segment, for small images of the backward side's share."""
 _SMALL = 128
-"""Pixels of the shorter side of these."""
+"""Pixels on the shorter side of these images."""
 _SEAM = 0.05
-"""Change of the share from pixel to pixel above which a seam passes."""
+"""Change of the share between neighbouring pixels above which there is a seam."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameJudgement:
-    """How well a frame was carried."""
+    """How well a frame was propagated."""
 
     error: float
-    """Propagation error: root of the mean error of the sides that were taken, in grey levels."""
+    """Propagation error: root mean square error of the selected sides, in grey levels."""
     occlusion: float
-    """Share of the pixels that the frame before does not show."""
+    """Share of the pixels that are not visible in the frame before."""
     jump: float
-    """Border jump: how much both sides differ where they meet in the frame, in levels of Lab; 0:
-    one side was taken everywhere, or both are equal there."""
+    """Border jump: how much both sides differ where they meet in the frame, in levels of Lab. It is
+    0 if one side was taken everywhere, or if both are equal there."""
 
 
 def judge_frame(
     costs: tuple[Map, Map], hidden: Mask, chosen: Map, difference: Map
 ) -> FrameJudgement:
-    """Judge a frame.
+    """Judge one frame.
 
     Args:
         costs: [H, W] squared errors of the forward and the backward side.
         hidden: [H, W], True = the frame before does not show the pixel.
-        chosen: [H, W] share of the backward side, near 0 or 1.
+        chosen: [H, W] which side is selected: share of the backward side, near 0 or 1.
         difference: [h, w] how much the sides differ, in levels of Lab.
     """
     forward, backward = (cost.astype(np.float32) for cost in costs)
@@ -61,7 +62,7 @@ def judge_frame(
 
 
 def shrink_share(chosen: Map) -> NDArray[np.uint8]:
-    """The share of the backward side as a small grey image [h, w, 3]."""
+    """Draw the share of the backward side as a small grey image [h, w, 3]."""
     height, width = chosen.shape
     scale = min(1.0, _SMALL / min(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -71,22 +72,22 @@ def shrink_share(chosen: Map) -> NDArray[np.uint8]:
 
 
 def write_share(folder: Path, frame: int, chosen: Map) -> None:
-    """Keep where the sides of a frame lie, beside the frames."""
+    """Write the image that shows the side of each region, beside the frames."""
     write_image(folder / SIDES / frame_name(frame), shrink_share(chosen))
 
 
 def name_judgements(folder: Path, first: int, last: int) -> Path:
-    """The file of a segment's judgements, beside its frames."""
+    """Path of the file of a segment's judgements, beside its frames."""
     return folder / f"judged-{first:06d}-{last:06d}.json"
 
 
 def write_judgements(path: Path, judged: Mapping[int, FrameJudgement]) -> None:
-    """Keep the judgements of a segment by frame number."""
+    """Write the judgements of a segment, by frame number."""
     write_json(path, {str(frame): asdict(each) for frame, each in judged.items()})
 
 
 def read_judgements(path: Path) -> dict[int, FrameJudgement]:
-    """The judgements of a segment; none where the file is absent or damaged."""
+    """Read the judgements of a segment; none if the file is absent or damaged."""
     known = read_json(path)
     try:
         return {

@@ -1,7 +1,8 @@
-"""Motion between neighbouring frames on disk, for all who need it: each pair is estimated once.
+"""Keep the motion between neighbouring frames on disk, so that each pair is estimated only once.
 
-Segments leave it here, and engines that carry the same keyframes and the measures take it. Pairs
-lie under the number of the later frame, in the form that a segment's scratch folder has.
+Segments store it in a shared folder. Other engines that carry the same keyframes read it there, and
+so do the measures. A pair is stored under the number of its later frame, in the same form as in a
+segment's scratch folder.
 """
 
 from __future__ import annotations
@@ -23,43 +24,43 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 _SIDES = ("ahead", "behind")
-"""Names of a pair's two directions; the latter is written last: it says that both are there."""
+"""Names of a pair's two directions. The second is written last: if it is there, both are."""
 BYTES_PER_PIXEL = 10
-"""Of a pair: two flows of two halves, two masks."""
+"""Size of a stored pair: two flows of two half-precision numbers, and two masks."""
 
 
 def store_pair(scratch: Scratch, frame: int, pair: FrameMotion) -> None:
-    """Keep the pair (frame - 1, frame) in a segment's scratch folder."""
+    """Store the pair (frame - 1, frame) in a segment's scratch folder."""
     for name, arrays in _list_arrays(pair):
         scratch.put(name, frame, **arrays)
 
 
 def has_pair(scratch: Scratch, frame: int) -> bool:
-    """Whether a segment's scratch folder has that pair."""
+    """Whether a segment's scratch folder has the pair (frame - 1, frame)."""
     return scratch.has(_SIDES[-1], frame)
 
 
 def take_pair(scratch: Scratch, frame: int, folder: Path) -> bool:
-    """Bring a pair from the folder of all to a segment's; False if it is not there."""
+    """Copy a pair from the shared folder to a segment's; False if it is not there."""
     if not (folder / f"{_SIDES[-1]}-{frame:06d}.npz").exists():
         return False
     return all(scratch.take(name, frame, folder) for name in _SIDES)
 
 
 def save_pair(folder: Path, frame: int, pair: FrameMotion) -> None:
-    """Keep a pair in the folder of all."""
+    """Store a pair in the shared folder."""
     for name, arrays in _list_arrays(pair):
         save_arrays(folder / f"{name}-{frame:06d}.npz", arrays)
 
 
 def give_pair(scratch: Scratch, frame: int, folder: Path) -> None:
-    """Leave a pair of a segment in the folder of all."""
+    """Copy a pair of a segment to the shared folder."""
     for name in _SIDES:
         scratch.give(name, frame, folder)
 
 
 def read_pair(folder: Path, frame: int) -> FrameMotion | None:
-    """The pair (frame - 1, frame) of the folder of all; None if it is not there."""
+    """Read the pair (frame - 1, frame) from the shared folder; None if it is not there."""
     try:
         ahead, behind = (load_arrays(folder / f"{name}-{frame:06d}.npz") for name in _SIDES)
     except FileNotFoundError:
@@ -70,10 +71,10 @@ def read_pair(folder: Path, frame: int) -> FrameMotion | None:
 def find_pair(
     folder: Path | None, frame: int, before: Image, image: Image, estimator: FlowEstimator
 ) -> FrameMotion:
-    """The pair (frame - 1, frame), from the folder of all or estimated and left there.
+    """Read the pair (frame - 1, frame) from the shared folder, or estimate and store it.
 
     Args:
-        folder: of all; None: there is none.
+        folder: the shared folder; None if there is none.
         before, image: [H, W, 3] both frames of the source.
     """
     known = read_pair(folder, frame) if folder else None
@@ -88,10 +89,10 @@ def find_pair(
 def estimate_pairs(
     job: SegmentJob, estimator: FlowEstimator, folder: Path, check: Callable[[], None]
 ) -> None:
-    """Estimate the pairs of a segment into the folder of all, before the segment is worked on.
+    """Estimate the pairs of a segment and store them in the shared folder, before it is filled.
 
     Args:
-        check: called once a frame; raises to stop.
+        check: called for every frame; raises to stop.
     """
     before = None
     for frame, image in job.read_source():
@@ -102,7 +103,7 @@ def estimate_pairs(
 
 
 def forget_pairs(job: SegmentJob, folder: Path) -> None:
-    """Remove the pairs of a segment from the folder of all."""
+    """Remove the pairs of a segment from the shared folder."""
     for frame in range(job.first + 1, job.last + 1):
         for name in _SIDES:
             (folder / f"{name}-{frame:06d}.npz").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Our synthesis program: where it lies, whether it runs here, and what identifies it."""
+"""Find our synthesis program, and check that it runs on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fresco.errors import PropagationError
 OVERRIDE = "FRESCO_EBSYNTH"
 """Environment variable that names another program."""
 SELF_TEST_SECONDS = 60.0
-"""A self-test takes a second; a busy machine may need longer."""
+"""Time limit of a self-test, which usually takes a second."""
 _SYSTEMS = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _BUILT = ("x86_64-linux", "aarch64-linux", "x86_64-windows", "x86_64-macos", "arm64-macos")
@@ -28,13 +28,13 @@ class Program:
     path: Path
     """The file."""
     version: str
-    """What it says of itself."""
+    """The version that it reports."""
     fingerprint: str
-    """Digest of its bytes: another program may paint otherwise."""
+    """Digest of its bytes, because another program may paint other images."""
 
 
 def platform_name() -> str:
-    """Folder of this machine's program below `ebsynth/bin`."""
+    """Name of the folder in `ebsynth/bin` with the program for this machine."""
     system = _SYSTEMS.get(platform.system(), platform.system().lower())
     machine = _MACHINES.get(platform.machine().lower(), platform.machine().lower())
     if (system, machine) == ("macos", "aarch64"):
@@ -45,7 +45,10 @@ def platform_name() -> str:
 
 
 def find_program() -> Path:
-    """The program for this machine, its run bit set, or PropagationError with the reason."""
+    """Find the program for this machine and make it executable.
+
+    Raises PropagationError with the reason if that is not possible.
+    """
     given = os.environ.get(OVERRIDE)
     path = Path(given).expanduser() if given else _locate_bundled()
     if not path.is_file():
@@ -75,7 +78,7 @@ def _explain_missing(path: Path) -> str:
 
 
 def _make_runnable(path: Path) -> None:
-    """Archives and some ways of copying lose the run bit."""
+    """Make a file executable: archives and some ways of copying lose that permission."""
     if os.access(path, os.X_OK):
         return
     try:
@@ -88,9 +91,10 @@ def _make_runnable(path: Path) -> None:
 
 
 def creation_flags() -> int:
-    """Flags of every start on Windows: no window, and a group of its own.
+    """Flags for starting the program on Windows: no window, and a process group of its own.
 
-    Like a session elsewhere, it keeps Ctrl-C away: who started the program decides.
+    The group keeps Ctrl-C away from the program, as a session does on other systems. The process
+    that started it decides when it ends.
     """
     if os.name == "nt":
         return subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # pyright: ignore
@@ -106,7 +110,7 @@ def _ask(path: Path, option: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_self_test(path: Path) -> str | None:
-    """Run the program's own test; None if it passed, else the reason why it cannot be used."""
+    """Run the program's self-test; None if it passed, otherwise why the program cannot be used."""
     try:
         done = _ask(path, "-selftest")
     except subprocess.TimeoutExpired:
@@ -121,7 +125,7 @@ def run_self_test(path: Path) -> str | None:
 
 @functools.lru_cache(maxsize=4)
 def _test_once(path: Path, size: int, modified: int) -> Program:
-    """One test a file and process if it passes; a file that changed is another one."""
+    """Test a program once in this process; a file that has changed is tested again."""
     if reason := run_self_test(path):
         raise PropagationError(reason)
     words = _ask(path, "-version").stdout.split()
@@ -129,7 +133,7 @@ def _test_once(path: Path, size: int, modified: int) -> Program:
 
 
 def require_program() -> Program:
-    """The program after its self-test, or PropagationError with the reason."""
+    """Find the program and run its self-test; PropagationError if it cannot be used."""
     path = find_program()
     status = path.stat()
     return _test_once(path, status.st_size, status.st_mtime_ns)

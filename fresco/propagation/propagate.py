@@ -1,9 +1,14 @@
 """Carry two keyframes to the frames between them.
 
-Four passes over a segment: flow of neighbours; both keys carried, at once where there are threads;
-backward, the evidence for either side gathered from the frames to come; forward, the evidence of
-the frames before, selection, blending, writing. Only a few frames are in memory at a time; the rest
-lies in the segment's scratch folder, where an interrupted run finds it again.
+This takes four passes over a segment:
+
+1. Find the flow between neighbouring frames.
+2. Carry both keyframes, at the same time if there are threads.
+3. Backward: gather, from the frames that follow, the evidence for either side.
+4. Forward: add the evidence of the frames before, select, blend, and write.
+
+Only a few frames are in memory at a time. The rest is in the segment's scratch folder, where an
+interrupted run finds it again.
 """
 
 from __future__ import annotations
@@ -57,26 +62,26 @@ if TYPE_CHECKING:
     from fresco.flow.interface import FlowEstimator
 
 NOISE = 4.0
-"""Grey levels squared that two equal pixels differ by: below it the nearer key decides."""
+"""Squared grey levels of noise: where both errors are below it, the nearer keyframe is taken."""
 MEMORY = 0.6
-"""Share of the neighbouring frame's evidence; half of it is forgotten after 1.4 frames."""
+"""Share of the neighbouring frame's evidence; half of it is gone after 1.4 frames."""
 SOFTNESS = 9
 """Side in pixels of the neighbourhood whose errors are weighed together."""
 STEADINESS = 0.3
-"""Evidence for the side that the frame before took, along the motion."""
+"""Evidence added for the side that the frame before took, along the motion."""
 TAKEN = 0.25
-"""Weight of the side that is taken in the mean of both, beside their errors."""
+"""Additional weight of the selected side in the mean of both, which is weighted by their errors."""
 _DIRECTIONS = ("forward", "backward")
-"""Names under which what is carried is kept."""
+"""Names under which the carried arrays are kept."""
 
 
 def propagate_segment(
     job: SegmentJob, estimator: FlowEstimator, check: Callable[[], None] = never_stop
 ) -> int:
-    """Write every missing frame between two keys; the number of frames written.
+    """Write every missing frame between two keyframes, and return how many were written.
 
     Args:
-        check: called once a frame and pass, and while a frame is waited for; raises to stop.
+        check: called for every frame in every pass, and while waiting for one; raises to stop.
     """
     missing = job.find_missing()
     if not missing:
@@ -87,7 +92,7 @@ def propagate_segment(
     images = job.read_keys()
     with Scratch(job.scratch, job.cache_key(estimator.fingerprint)) as scratch:
         frames = _store_source(job, engine, estimator, scratch, check)
-        # Two programs of one thread each do more than one program of two.
+        # Two programs with one thread each are faster than one program with two.
         engine = engine.with_threads(max(1, job.threads // 2))
 
         def carry(image: Image, frame: Image, check: Callable[[], None], *, backward: bool
@@ -120,7 +125,7 @@ def propagate_segment(
 
         for _ in map_in_order(write, chosen, job.threads):
             pass
-        # The last frame says that the segment is done, so it comes behind what is known of all.
+        # The last frame shows that the segment is done, so it is written after all judgements.
         write_judgements(name_judgements(job.folder, job.first, job.last), judged)
         for image in held:
             write_image(job.path(missing[-1]), image)
@@ -132,7 +137,7 @@ def _store_source(
     job: SegmentJob, engine: Engine, estimator: FlowEstimator, scratch: Scratch,
     check: Callable[[], None],
 ) -> tuple[Image, Image]:
-    """Keep the source's frames and the flow between neighbours. Returns the keys' frames."""
+    """Store the source's frames and the flow between them; return the frames of both keyframes."""
     before: Image | None = None
     first: Image | None = None
 
@@ -157,7 +162,7 @@ def _store_source(
         if not has_pair(scratch, frame):
             _store_motion(job, engine, frame, (earlier, image), estimator, scratch)
 
-    # A network takes much memory, and its rounding depends on its threads.
+    # A network needs much memory, and its rounding depends on its number of threads.
     threads = job.threads if isinstance(estimator, FrameEstimator) else 1
     for _ in map_in_order(store, read_pairs(), threads):
         pass
@@ -170,7 +175,7 @@ def _store_motion(
     job: SegmentJob, engine: Engine, frame: int, images: tuple[Image, Image],
     estimator: FlowEstimator, scratch: Scratch,
 ) -> None:
-    """Keep the motion from the frame before, and leave it to others where they want it."""
+    """Store the motion from the frame before, and share it if others want it."""
     size = images[0].shape[0], images[0].shape[1]
     grid = engine.choose_grid(size)
     if job.motion is None or grid != size:
@@ -184,20 +189,20 @@ def _store_motion(
 def _walk_segment(
     frames: Sequence[int], scratch: Scratch, *, backward: bool
 ) -> Iterator[CarryStep]:
-    """Frames in the direction of carrying."""
+    """Yield the frames in the direction of carrying."""
     for frame in frames:
         flow, hidden = _read_move(frame, scratch, backward=backward)
         yield CarryStep(frame, scratch.get("source", frame)["image"], flow, hidden)
 
 
 def _read_move(frame: int, scratch: Scratch, *, backward: bool) -> tuple[Flow, Mask]:
-    """Flow to the frame before, seen in the direction of carrying, and where that one hides it."""
+    """Read the flow to the frame before, in the direction of carrying, and what that one hides."""
     move = scratch.get("ahead", frame + 1) if backward else scratch.get("behind", frame)
     return move["flow"], move["hidden"]
 
 
 def _gather_evidence(job: SegmentJob, scratch: Scratch, check: Callable[[], None]) -> None:
-    """The evidence for either side, gathered from the frames to come."""
+    """Compute the evidence for either side of each frame, gathered from the frames after it."""
     total: Map | None = None
     for frame in job.interior[::-1]:
         check()
@@ -212,7 +217,7 @@ def _gather_evidence(job: SegmentJob, scratch: Scratch, check: Callable[[], None
 
 
 def _move(values: Map, flow: Flow) -> Map:
-    """A map that varies little from pixel to pixel, at p + flow(p)."""
+    """Move a smooth map: its values at p + flow(p)."""
     return remap(values, flow, interpolation=cv2.INTER_NEAREST)
 
 
@@ -224,10 +229,10 @@ def _select_sides(
     job: SegmentJob, wanted: Sequence[int], carriers: Sequence[Carrier], scratch: Scratch,
     check: Callable[[], None], judged: dict[int, FrameJudgement], *, seam: float
 ) -> Iterator[tuple[int, Sides]]:
-    """What every wanted frame is made from, in order: the evidence of the frames before joined in.
+    """Yield what every wanted frame is made from, in order, with the evidence of earlier frames.
 
     Args:
-        judged: gets the judgement of every frame.
+        judged: receives the judgement of every frame.
     """
     total: Map | None = None
     chosen: Map | None = None

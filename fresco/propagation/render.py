@@ -1,4 +1,4 @@
-"""One frame from its two sides: mix their values, take gradients from one, channel by channel."""
+"""Make one frame from its two sides: values from a mix of both, gradients from one of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a frame is made from; maps on the grid of motion."""
+    """What a frame is made from; the maps have the size of the motion's grid."""
 
     forward: Image
-    """[h, w, 3] the first key carried to the frame, at the keys' size."""
+    """[h, w, 3] the first keyframe carried to the frame, in the size of the keyframes."""
     backward: Image
-    """[h, w, 3] the last key carried to the frame."""
+    """[h, w, 3] the last keyframe carried to the frame."""
     chosen: Map
-    """[H, W] share of the backward side where one side is taken: near 0 or 1."""
+    """[H, W] which side is selected: share of the backward side, near 0 or 1."""
     share: Map
     """[H, W] share of the backward side in the mean of both, in 0..1."""
 
@@ -35,9 +35,9 @@ def _size_of(image: Image) -> tuple[int, int]:
 
 
 def warp_key(key: Image, flow: Flow) -> Image:
-    """A keyframe moved to a frame; `flow` [h, w, 2] may be of another size than the key.
+    """Move a keyframe to a frame; `flow` [h, w, 2] may be of another size than the keyframe.
 
-    Bicubic, and from the key in one step however far it is: nothing is blurred twice.
+    It is moved in one step, bicubic, so that nothing is interpolated twice.
     """
     return remap(key, resize_flow(flow, _size_of(key)), interpolation=cv2.INTER_CUBIC)
 
@@ -47,7 +47,7 @@ def _enlarge_map(values: Map, size: tuple[int, int]) -> Map:
 
 
 def render(sides: Sides, blend: BlendSettings) -> Image:
-    """The frame [h, w, 3] at the keys' size; rounded once, at its end."""
+    """Make the frame [h, w, 3] in the size of the keyframes; it is rounded only at the end."""
     size = _size_of(sides.forward)
     forward, backward = to_lab(sides.forward), to_lab(sides.backward)
     chosen = _enlarge_map(sides.chosen, size)

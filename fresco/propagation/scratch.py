@@ -1,4 +1,4 @@
-"""Arrays of one segment put aside on disk, so that memory does not grow with its length."""
+"""Keep the arrays of one segment on disk, so that memory does not grow with its length."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fresco.writing import explain, write_atomically, write_bytes
 Arrays = dict[str, NDArray]
 
 _LENGTHS = 26
-"""Bytes in front of a member of an archive before the lengths of its name and of what follows."""
+"""Bytes of an archive member's header before the lengths of its name and of its extra field."""
 
 
 class Scratch:
-    """A folder that lives until its segment is finished.
+    """A folder that exists until its segment is finished.
 
-    One left behind by an interruption is used again if it was made from the very same inputs;
-    what lies in it is whole, since everything is renamed into place.
+    After an interruption it is used again if it was made from the same inputs. Its files are
+    complete, because each is written under another name and then renamed.
     """
 
     def __init__(self, folder: Path, cache_key: str) -> None:
@@ -53,35 +53,36 @@ class Scratch:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def put(self, name: str, frame: int, **arrays: NDArray) -> Arrays:
-        """Keep arrays under a name and a frame; float32 is kept as float16.
+        """Store arrays under a name and a frame; float32 is stored as float16.
 
-        Half precision holds a flow of 64 pixels to 1/32, the precision of OpenCV's sampling.
+        Half precision stores a flow of 64 pixels to 1/32, which is the precision of OpenCV's
+        sampling.
 
         Returns:
-            The arrays as `get` will give them, so that an interruption changes nothing.
+            The arrays as `get` will return them, so that an interruption changes no result.
         """
         return save_arrays(self._path(name, frame), arrays)
 
     def get(self, name: str, frame: int, *only: str) -> Arrays:
-        """The arrays again, all or those named; float16 comes back as float32."""
+        """Read arrays, all or those named; float16 becomes float32."""
         return load_arrays(self._path(name, frame), *only)
 
     def has(self, name: str, frame: int) -> bool:
-        """Whether arrays were put there, now or before an interruption."""
+        """Whether arrays are stored, from this run or from before an interruption."""
         return self._path(name, frame).exists()
 
     def count_leading(self, name: str, frames: Sequence[int]) -> int:
-        """How many of these frames, from the first one on without a gap, are there."""
+        """Count the frames that are stored, from the first one up to the first gap."""
         return next((n for n, frame in enumerate(frames) if not self.has(name, frame)),
                     len(frames))
 
     def give(self, name: str, frame: int, folder: Path) -> None:
-        """Leave arrays in another folder, which outlives this one."""
+        """Copy arrays to another folder, which exists longer than this one."""
         path = self._path(name, frame)
         _link(path, folder / path.name)
 
     def take(self, name: str, frame: int, folder: Path) -> bool:
-        """Bring arrays from another folder; False if they are not there."""
+        """Copy arrays from another folder; False if they are not there."""
         path = self._path(name, frame)
         try:
             _link(folder / path.name, path)
@@ -94,21 +95,25 @@ class Scratch:
 
 
 def save_arrays(path: Path, arrays: Arrays) -> Arrays:
-    """Write arrays whole or not at all, float32 as float16; as `load_arrays` will give them."""
+    """Write arrays completely or not at all, float32 as float16.
+
+    Returns:
+        The arrays as `load_arrays` will return them.
+    """
     small = _narrow(arrays)
     write_arrays(path, small)
     return _widen(small)
 
 
 def load_arrays(path: Path, *only: str) -> Arrays:
-    """Arrays of `save_arrays`, all or those named; float16 comes back as float32."""
+    """Read arrays of `save_arrays`, all or those named; float16 becomes float32."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = {Path(member.filename).stem: member for member in archive.infolist()}
         return _widen({key: _read_member(file, members[key]) for key in only or members})
 
 
 def _read_member(file: IO[bytes], member: zipfile.ZipInfo) -> NDArray:
-    """An array of an archive, right from the file: what was renamed into place is whole."""
+    """Read an array straight from an archive, without its checksum: the file is complete."""
     file.seek(member.header_offset + _LENGTHS)
     name, extra = struct.unpack("<2H", file.read(4))
     file.seek(name + extra, os.SEEK_CUR)
@@ -117,12 +122,12 @@ def _read_member(file: IO[bytes], member: zipfile.ZipInfo) -> NDArray:
 
 
 def round_arrays(arrays: Arrays) -> Arrays:
-    """Arrays as `load_arrays` will give them once they were saved."""
+    """Round arrays to the values that `load_arrays` will return once they are saved."""
     return _widen(_narrow(arrays))
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the disk knows no links."""
+    """Link a file to another name, or copy it if the file system has no links."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)

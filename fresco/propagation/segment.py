@@ -1,4 +1,5 @@
-"""A segment: the frames between two keys, as values and paths that any process can work on."""
+"""A segment: the frames between two keyframes ("keys"), described so that any process can fill it.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +24,30 @@ class FrameLoader(Protocol):
     """Reads frames of the source at working size. Picklable: each process opens its own."""
 
     def __call__(self, first: int, last: int) -> Iterator[Image]:
-        """Frames `first` to `last`, both included, [H, W, 3] RGB, in order."""
+        """Yield the frames `first` to `last`, both included, [H, W, 3] RGB, in order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentJob:
-    """One segment to fill; holds values and paths only, so that any process can do it."""
+    """One segment to fill. It holds only values and paths, so any process can work on it."""
 
     first: int
     """Frame number of the first key."""
     last: int
     """Frame number of the last key."""
     first_key: Path
-    """The first key."""
+    """Image of the first key."""
     last_key: Path
-    """The last key, of the same size."""
+    """Image of the last key, of the same size."""
     frames: FrameLoader
     """Reads the source."""
     flow: FlowSettings
-    """Estimator by name, never `auto`: all segments must agree."""
+    """Options of the flow. They name the estimator, never `auto`: all segments must use one."""
     blend: BlendSettings
     """Which blends are on."""
     folder: Path
-    """Where the frames between the keys are written, by `frame_name`."""
+    """Folder where the frames between the keys are written, named by `frame_name`."""
     engine: AnyEngine
     """How the keys are carried."""
     threads: int = 1
@@ -54,8 +55,7 @@ class SegmentJob:
     device: str = "cpu"
     """Device of the flow estimator."""
     motion: Path | None = None
-    """Folder of the motion between neighbouring frames, for all who need it; None: there is none.
-    """
+    """Shared folder of the motion between neighbouring frames; None if there is none."""
 
     @property
     def interior(self) -> range:
@@ -64,19 +64,22 @@ class SegmentJob:
 
     @property
     def scratch(self) -> Path:
-        """Folder that exists from the segment's beginning to its end, over any interruption."""
+        """Scratch folder, which exists until the segment is filled, also after an interruption."""
         return self.folder / f".segment-{self.first:06d}-{self.last:06d}"
 
     def path(self, frame: int) -> Path:
-        """Where a frame is written."""
+        """Path where a frame is written."""
         return self.folder / frame_name(frame)
 
     def find_missing(self) -> list[int]:
-        """Numbers of the frames not written yet; what exists is whole, see `workspace`."""
+        """Numbers of the frames that are not written yet.
+
+        A frame that exists is complete, see `workspace`.
+        """
         return [frame for frame in self.interior if not self.path(frame).exists()]
 
     def read_keys(self) -> tuple[Image, Image]:
-        """Both keys, checked."""
+        """Read both keys and check their sizes."""
         first, last = (read_key(path) for path in (self.first_key, self.last_key))
         if first.shape != last.shape:
             raise PropagationError(
@@ -86,15 +89,15 @@ class SegmentJob:
         return first, last
 
     def cache_key(self, estimator: str) -> str:
-        """Digest of what the files in `scratch` were made from, besides the source's frames.
+        """Digest of what the files in `scratch` were made from.
 
-        Those, and all settings, are part of the name of `folder`.
+        The source's frames and all settings are left out; they are part of the name of `folder`.
         """
         read_keys = [digest_content(path) for path in (self.first_key, self.last_key)]
         return digest(read_keys, estimator, self.engine.cache_key)
 
     def read_source(self) -> Iterator[tuple[int, Image]]:
-        """The source's frames of the segment, keys included, with their numbers."""
+        """Yield the source's frames of the segment, those of the keys included, with numbers."""
         wanted = self.last - self.first + 1
         count = 0
         for image in self.frames(self.first, self.last):
@@ -108,7 +111,7 @@ class SegmentJob:
 
 
 def read_key(path: Path) -> Image:
-    """A key, or PropagationError."""
+    """Read the image of a key; PropagationError if it cannot be read."""
     image = read_image(path)
     if image is None:
         raise PropagationError(f"{path} cannot be read as an image; make that keyframe again.")
@@ -116,7 +119,7 @@ def read_key(path: Path) -> Image:
 
 
 def verify_segment(job: SegmentJob) -> None:
-    """Check that every frame between the keys is there, whole and of the keys' size."""
+    """Check that every frame between the keys exists, is complete, and has the keys' size."""
     height, width = job.read_keys()[0].shape[:2]
     for frame in job.interior:
         if not is_whole_image(job.path(frame), (width, height)):

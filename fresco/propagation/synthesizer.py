@@ -1,7 +1,8 @@
-"""One process of the synthesis program, fed by pipe: a key's style on many frames.
+"""Run one process of the synthesis program, which paints many frames in the style of one keyframe.
 
-The protocol is that of ebsynth/README.md. A request is written and its answer read in a thread of
-its own, so that a stop is heard whatever the process does: it is killed, and both pipes end.
+Frames and answers go through pipes, by the protocol of ebsynth/README.md. A thread of its own
+writes a request and reads the answer. So a run can be stopped whatever the process does: the
+process is killed, and both pipes end.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ Map = NDArray[np.float32]
 PROTOCOL = 1
 """Version of the pipe protocol."""
 WITH_FLOW, RESTART, WITH_TRACK = 1, 4, 8
-"""Flags of a frame: a flow follows; forget the frame before; a track follows."""
+"""Flags of a frame. They mean: a flow follows; forget the frame before; a track follows."""
 DEFAULT_WEIGHT = -1.0
-"""Stands for the program's own default, of the style 1."""
+"""Stands for the program's default; that of the style is 1."""
 SEARCH_VOTE_ROUNDS, SWEEPS = 12, 6
 """-searchvoteiters and -patchmatchiters, as FRESCO uses them (docs/propagation.md, section 4)."""
 POLL = 0.1
-"""Seconds between two looks at whether to stop."""
+"""Seconds between two checks whether to stop."""
 ATTEMPTS = 2
-"""A lost frame is asked for once more: the system may have killed its process to free memory."""
+"""Times that a frame is asked for: the system may have killed the process to free memory."""
 CLOSING_SECONDS = 10.0
-"""A process that was told to stop and does not end by then is killed."""
+"""Seconds after which a process that was told to stop is killed."""
 TAIL = 8
-"""Last lines of stderr that an error quotes."""
+"""Number of last lines of stderr that an error message quotes."""
 
 log = logging.getLogger("fresco")
 
@@ -55,7 +56,7 @@ _live: set[subprocess.Popen[bytes]] = set()
 
 
 def kill_programs() -> None:
-    """End every program that this process started, at once."""
+    """Kill every program that this process started."""
     for process in list(_live):
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -64,7 +65,7 @@ def kill_programs() -> None:
 
 
 def die_with_programs(signum: int, frame: FrameType | None) -> NoReturn:
-    """Handler of SIGTERM in a worker: nothing outlives it."""
+    """Handle SIGTERM in a worker: kill its programs, too."""
     kill_programs()
     signal.signal(signum, signal.SIG_DFL)
     signal.raise_signal(signum)
@@ -72,13 +73,13 @@ def die_with_programs(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 MOST_THREADS = 256
-"""Threads of one process at most, whatever the machine says it has; the result does not depend on
-them."""
+"""Largest number of threads of one process, however many cores the machine reports. The result does
+not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisOptions:
-    """How the program works."""
+    """Options of the program."""
 
     quality: str = "balanced"
     """`best` or `balanced`, see ebsynth/README.md."""
@@ -87,11 +88,11 @@ class SynthesisOptions:
 
 
 class _Lost(Exception):  # noqa: N818 - not an error yet: the frame is asked for once more
-    """A process died, or answered what cannot be."""
+    """A process died, or its answer makes no sense."""
 
 
 def build_command(program: Path, options: SynthesisOptions) -> list[str]:
-    """The words that start a sequence."""
+    """Build the command line that starts the program."""
     return [
         str(program), "-sequence", "-quality", options.quality,
         "-searchvoteiters", str(SEARCH_VOTE_ROUNDS), "-patchmatchiters", str(SWEEPS),
@@ -100,7 +101,7 @@ def build_command(program: Path, options: SynthesisOptions) -> list[str]:
 
 
 class _Process:
-    """A running program, its stderr drained."""
+    """A running program whose stderr is read all the time, so that it never blocks."""
 
     def __init__(self, words: Sequence[str]) -> None:
         try:
@@ -124,18 +125,18 @@ class _Process:
 
     @property
     def stdin(self) -> IO[bytes]:
-        """Where requests go."""
+        """The pipe for requests."""
         assert self._process.stdin is not None
         return self._process.stdin
 
     @property
     def stdout(self) -> IO[bytes]:
-        """Where answers come from."""
+        """The pipe of answers."""
         assert self._process.stdout is not None
         return self._process.stdout
 
     def read_into(self, array: NDArray) -> None:
-        """Fill an array, or raise when the answers end before it is full."""
+        """Fill an array from the answers; raise if they end before it is full."""
         view = array.reshape(-1).view(np.uint8).data
         count = 0
         while count < len(view):
@@ -145,7 +146,7 @@ class _Process:
             count += got
 
     def finish(self) -> int:
-        """Ask it to end; answers its exit code."""
+        """Ask it to end, and return its exit code."""
         self.stdin.write(b"STOP")
         self.stdin.close()
         if surplus := self.stdout.read():
@@ -153,8 +154,8 @@ class _Process:
         return self._process.wait()
 
     def end(self) -> str:
-        """End it at once and answer how it ended, with its last words."""
-        # One that closed its pipes is about to end by itself, with an exit code that tells why.
+        """Kill it, and return how it ended, with the last lines of its stderr."""
+        # If it closed its pipes, it is about to end, with an exit code that says why.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(POLL)
         self._process.kill()
@@ -171,7 +172,7 @@ class _Process:
 
 
 class PatchSynthesizer:
-    """Paints frames in a key's strokes. One process, started at the first frame."""
+    """Paints frames in the style of a keyframe, by one process that starts at the first frame."""
 
     def __init__(
         self, program: Path, style: Image, options: SynthesisOptions, *,
@@ -202,12 +203,12 @@ class PatchSynthesizer:
         self, guides: Sequence[Guide], flow: Map | None = None, track: Map | None = None, *,
         restart: bool = False,
     ) -> tuple[Image, Map]:
-        """The frame in the key's style [H, W, C], and the distance of every patch [H, W].
+        """Paint a frame [H, W, C]; also return the distance of every patch [H, W].
 
         Args:
-            guides: the same ones in the same order for every frame; only their targets change.
+            guides: the same guides in the same order for every frame; only their targets change.
             flow: [H, W, 2] pixels, x then y: where every pixel was in the frame before.
-            track: [H, W, 2] pixels, x then y: where every pixel lies in the key.
+            track: [H, W, 2] pixels, x then y: where every pixel lies in the keyframe.
             restart: forget the frame before.
         """
         reason = ""
@@ -229,7 +230,7 @@ class PatchSynthesizer:
         )
 
     def _drop(self) -> str:
-        """Kill the process; the next frame starts another. Answers how it ended."""
+        """Kill the process and return how it ended; the next frame starts another."""
         process, self._process = self._process, None
         return process.end() if process else "it could not be started"
 
@@ -260,7 +261,7 @@ class PatchSynthesizer:
         return image, error.astype(np.float32, copy=False)
 
     def _close(self, process: _Process) -> None:
-        """Let it end by itself, and check its exit code."""
+        """Let the process end by itself, and check its exit code."""
         future = self._pipes.submit(process.finish)
         try:
             code = future.result(CLOSING_SECONDS)
@@ -295,7 +296,7 @@ def _count_channels(image: NDArray) -> int:
 
 
 def pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memoryview]:
-    """What the program is told once."""
+    """Yield the parts of the message that is sent once, at the start."""
     height, width = style.shape[:2]
     yield b"EBSQ" + struct.pack(
         "<4If", PROTOCOL, width, height, _count_channels(style), DEFAULT_WEIGHT
@@ -314,7 +315,7 @@ def pack_setup(style: Image, guides: Sequence[Guide]) -> Iterator[bytes | memory
 def pack_frame(
     guides: Sequence[Guide], flow: Map | None, track: Map | None, restart: bool
 ) -> Iterator[bytes | memoryview]:
-    """What it is told for a frame."""
+    """Yield the parts of the message that is sent for a frame."""
     given = ((flow, WITH_FLOW, "flow"), (track, WITH_TRACK, "track"))
     flags = sum(flag for steps, flag, _ in given if steps is not None) | (RESTART * restart)
     yield b"FRAM" + struct.pack("<I", flags)

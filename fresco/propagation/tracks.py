@@ -1,10 +1,11 @@
-"""Where every pixel of a frame lies in a keyframe: motion accumulated over the frames between.
+"""Tracks: where every pixel of a frame lies in a keyframe, accumulated over the frames between.
 
-A track is carried from frame to frame by composing flows of neighbours, then mended: by the flow
-straight to the keyframe where that fits better, by the motion of what is seen nearby where the
-pixel is hidden, and by aligning what is left. Composed flows alone drift: over ten frames at 256
-pixels the error of the warped source is 8.8, 17.6, 10.4 and 9.9 grey levels (car, boxer, dog,
-music; root mean square), and 4.5, 12.2, 7.0 and 5.7 with all of it.
+A track is carried from frame to frame by composing the flows of neighbouring frames. Composed flows
+drift, so the track is then corrected in three ways: by the flow straight to the keyframe where that
+fits better; where a pixel is hidden, by the motion of visible pixels nearby; and by an alignment of
+the remaining difference. Over ten frames at 256 pixels, the root mean square error of the warped
+source is 8.8, 17.6, 10.4 and 9.9 grey levels (car, boxer, dog, music) with composed flows alone,
+and 4.5, 12.2, 7.0 and 5.7 with all corrections.
 """
 
 from __future__ import annotations
@@ -36,48 +37,49 @@ Grey = NDArray[np.uint8]
 Planes = NDArray[np.uint8]
 """[H, W, 4] colours and grey, or [H, W] grey alone."""
 Difference = NDArray[np.float32]
-"""Of two `Planes`, of their shape."""
+"""Difference of two `Planes`, of the same shape."""
 
 STRAIGHT_GAIN = 0.8
-"""The straight flow replaces a track whose error it brings below this share."""
+"""The straight flow replaces a track where it lowers the error to less than this share."""
 FOUND_ERROR = 4.0
-"""Grey levels squared by which the straight flow may err more and still bring back a pixel that
-was hidden on the way."""
+"""Squared grey levels by which the error of the straight flow may be larger, if a pixel was hidden
+on the way and the straight flow finds it again."""
 ALIGN_GAIN = 0.95
-"""An alignment is taken where it brings the error below this share."""
+"""An alignment is used where it lowers the error to less than this share."""
 ROUNDS, GUIDE_ROUNDS = 2, 1
-"""Rounds of alignment by least squares, after one by search; the latter for tracks that only guide.
-"""
+"""Rounds of alignment by least squares, after one by search: for tracks that move pixels, and for
+tracks that only guide patches."""
 PATCH = 5
-"""Side in pixels of the neighbourhood over which errors are averaged, that of a patch."""
+"""Side in pixels of the neighbourhood over which errors are averaged: that of a patch."""
 WINDOW = 5
-"""Side in pixels of the window of least squares."""
+"""Side in pixels of the window for least squares."""
 FLAT = 1.0
-"""Grey levels squared added to the squared gradients of a window: where it is flat, nothing moves.
-"""
+"""Squared grey levels added to the squared gradients of a window, so that nothing moves where it is
+flat."""
 LIGHT = 15
-"""Side in pixels of the window over which the difference of two images counts as one of light."""
+"""Side in pixels of a window; the mean difference of two images over it counts as brightness."""
 LIT = 0.2
-"""Share of the error that is measured in the light as it is. Without it what is of another colour
-altogether would pass for light, at the edges of things first."""
+"""Share of the error that is measured without removing brightness. Without this share, another
+colour would count as brightness, first at the edges of objects."""
 FARTHEST = 2.0
-"""Pixels that one round of least squares moves at most; the search did the rest."""
+"""Pixels that one round of least squares moves at most; larger motion was found by the search."""
 MEDIAN = 5
-"""Side in pixels of the median over the aligned flow, and of the neighbourhood that must agree."""
+"""Side in pixels of the median over the aligned flow, and of the neighbourhood whose majority
+decides."""
 SPREAD = 3
-"""Side of the window that smooths the motion of hidden pixels, on a grid of every second one."""
+"""Side of the window that smooths the motion of hidden pixels, on a grid of every second pixel."""
 SMALLEST_SIDE = 16
-"""Frames with a shorter side are not searched: OpenCV wants two levels of a patch of 8."""
+"""Frames with a shorter side are not searched: OpenCV needs room for two levels of a patch of 8."""
 HIDDEN_PENALTY = 400.0
-"""Grey levels squared added to the error of a pixel that the keyframe does not show."""
+"""Squared grey levels added to the error of a pixel that the keyframe does not show."""
 
 FINE = 2
-"""Times that a keyframe's frame is enlarged, bicubic, before it is moved bilinearly: as sharp as
-moving it bicubic, in a sixth of the time."""
+"""Factor by which a keyframe's frame is enlarged (bicubic) before it is moved (bilinear). That is
+as sharp as a bicubic move, in a sixth of the time."""
 
 _MEAN_OF_COLOURS = np.array([[1 / 3, 1 / 3, 1 / 3, 0]], np.float32)
 _GREY = 3
-"""Channel of the grey image behind the colours."""
+"""Number of the grey channel, after the three colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,9 @@ class Track:
         return cls(np.zeros((height, width, 2), np.float32), np.ones((height, width), bool))
 
     def measure_cost(self, frame: Image, key: KeyFrame) -> Map:
-        """Mean squared colour difference around every pixel with the penalty of what is hidden,
-        [H, W] in grey levels squared: the role of a patch distance.
+        """Mean squared colour difference around every pixel, [H, W] in squared grey levels.
+
+        Hidden pixels get a penalty. It takes the place of a patch's distance.
 
         Args:
             frame: [H, W, 3] of the source.
@@ -106,14 +109,14 @@ class Track:
 
 
 class KeyFrame:
-    """The source's frame of a keyframe, ready to be moved often."""
+    """The source's frame of a keyframe, prepared for being moved many times."""
 
     def __init__(self, image: Image, *, guides: bool = False) -> None:
-        """Prepare.
+        """Prepare an image.
 
         Args:
             image: [H, W, 3].
-            guides: whether tracks to it only guide patches: they are found by grey alone then.
+            guides: whether tracks to it only guide patches; they are then found by grey alone.
         """
         self.image = image
         self.guides = guides
@@ -122,14 +125,15 @@ class KeyFrame:
         ), np.uint8)
 
     def prepare(self, image: Image) -> Planes:
-        """What is compared of an image [H, W, 3]: colours and grey [H, W, 4], or grey [H, W]."""
+        """Make what is compared of an image [H, W, 3]: colours and grey [H, W, 4], or grey [H, W].
+        """
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         return grey if self.guides else np.asarray(cv2.merge([*cv2.split(image), grey]), np.uint8)
 
     def move(self, flow: Flow) -> Planes:
-        """The same of the keyframe's frame, at p + flow(p)."""
+        """The same for the keyframe's frame, taken at p + flow(p)."""
         place = (pixel_grid(*flow.shape[:2]) + flow) * np.float32(FINE)
-        place += np.float32((FINE - 1) / 2)  # a pixel's centre lies between those made of it
+        place += np.float32((FINE - 1) / 2)  # a pixel's centre lies between those made from it
         return np.asarray(cv2.remap(
             self._fine, place, cast("NDArray", None), cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
@@ -145,15 +149,15 @@ def _subtract(frame: Planes, moved: Planes) -> Difference:
 
 
 def _remove_light(difference: Difference) -> Difference:
-    """A difference of images without what changes slowly over the frame."""
+    """Remove what changes slowly over the frame, such as brightness, from a difference."""
     return difference - np.asarray(cv2.blur(difference, (LIGHT, LIGHT)), np.float32)
 
 
 def _average(difference: Difference, lit: Difference | None = None) -> Map:
-    """Mean square of a difference around every pixel, [H, W] in grey levels squared.
+    """Mean square of a difference around every pixel, [H, W] in squared grey levels.
 
     Args:
-        lit: another one that has a share of `LIT`.
+        lit: a second difference, which is included with a share of `LIT`.
     """
     square = difference * difference
     if lit is not None:
@@ -164,11 +168,12 @@ def _average(difference: Difference, lit: Difference | None = None) -> Map:
 
 
 class _Fit:
-    """A flow from a frame to its keyframe that takes whatever of another fits better.
+    """A flow from a frame to its keyframe, improved wherever another flow fits better.
 
-    The light of both is made alike before they are compared. Else what fits best is what is as
-    bright, not what is the same: on a scene whose light changes by 16 %, tracks of twelve frames at
-    512 pixels miss by .48 pixels (median) by the raw difference and by .34 without light.
+    The brightness of both images is made alike before they are compared. Otherwise the best fit is
+    what is equally bright, not what is the same. On a scene whose light changes by 16 %, tracks of
+    twelve frames at 512 pixels have a median error of 0.48 pixels with the raw difference, and of
+    0.34 pixels without brightness.
     """
 
     def __init__(self, frame: Image, key: KeyFrame, flow: Flow) -> None:
@@ -177,7 +182,10 @@ class _Fit:
         self._moved, self._change, self.error = self._compare(flow)
 
     def _compare(self, flow: Flow) -> tuple[Planes, Difference, Map]:
-        """The key moved along a flow, how the frame differs but for its light, the error of that.
+        """Move the keyframe along a flow and compare.
+
+        Returns:
+            The moved keyframe, the frame's difference from it without brightness, and the error.
         """
         moved = self._key.move(flow)
         lit = _subtract(self._frame, moved)
@@ -185,14 +193,14 @@ class _Fit:
         return moved, change, _average(change, lit)
 
     def take(self, flow: Flow, limit: Map, allowed: Mask | None = None) -> Mask:
-        """Take another flow where its error is below a limit and most neighbours agree.
+        """Use another flow where its error is below a limit, for most pixels of a neighbourhood.
 
         Args:
-            limit: [H, W] in grey levels squared.
-            allowed: [H, W], where it may be taken; None: everywhere.
+            limit: [H, W] in squared grey levels.
+            allowed: [H, W], where it may be used; None: everywhere.
 
         Returns:
-            Where it was taken.
+            Mask of the pixels where it was used.
         """
         moved, change, error = self._compare(flow)
         better = error < limit
@@ -208,7 +216,7 @@ class _Fit:
         return taken.view(bool)
 
     def align(self) -> None:
-        """Find what is left of the motion, and take it where it helps."""
+        """Find the rest of the motion, and use it where it lowers the error."""
         if min(self.error.shape) >= SMALLEST_SIDE:
             self._take_rest(_search_rest(
                 _take_grey(self._frame), self._match_light(), quick=self._key.guides
@@ -220,34 +228,38 @@ class _Fit:
         self.take(compose(rest, self.flow), np.float32(ALIGN_GAIN) * self.error)
 
     def _match_light(self) -> Grey:
-        """The key moved, grey, with the frame's light."""
+        """The moved keyframe in grey, with the frame's brightness."""
         light = cv2.subtract(_take_grey(self._frame), _take_grey(self._change), dtype=cv2.CV_8U)
         return np.asarray(light, np.uint8)
 
 
 def _search_rest(grey: Grey, moved: Grey, *, quick: bool) -> Flow:
-    """Motion between two grey images by OpenCV's search: at full resolution, or quick at half."""
+    """Find the motion between two grey images by OpenCV's search.
+
+    Args:
+        quick: search at half the resolution.
+    """
     if quick:
         search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_ULTRAFAST)
         search.setFinestScale(1)
     else:
         search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
         search.setFinestScale(0)
-        # What is left is small: with these, in half the time, tracks are as good.
+        # The motion is small: with these values tracks are as good, in half the time.
         search.setPatchStride(5)
         search.setGradientDescentIterations(8)
         search.setVariationalRefinementIterations(2)
-    search.setUseMeanNormalization(False)  # the light of both is alike
-    # None, no start; OpenCV's stubs leave it out.
+    search.setUseMeanNormalization(False)  # both are equally bright
+    # None: no initial flow; OpenCV's stubs do not allow it.
     return np.asarray(search.calc(grey, moved, None), np.float32)  # type: ignore[call-overload]
 
 
 def _solve_rest(moved: Grey, change: Map) -> Flow:
-    """Small motion by least squares in a window (Lucas and Kanade 1981), [H, W, 2].
+    """Find small motion by least squares in a window (Lucas and Kanade 1981), [H, W, 2].
 
     Args:
         moved: [H, W] grey.
-        change: [H, W] what the image that it is compared with has more.
+        change: [H, W] the image that it is compared with, minus `moved`.
     """
     along_x, along_y = (
         np.asarray(cv2.Sobel(moved, cv2.CV_32F, *axis, scale=1 / 8)) for axis in ((1, 0), (0, 1))
@@ -267,7 +279,7 @@ def _solve_rest(moved: Grey, change: Map) -> Flow:
 
 
 def spread_motion(flow: Flow, seen: Mask) -> Flow:
-    """Flow with that of the nearest seen pixel, smoothed, wherever a pixel is not seen."""
+    """Replace the flow of hidden pixels by that of the nearest visible pixel, smoothed."""
     if seen.all() or not seen.any():
         return flow
     near, coarse = seen[::2, ::2], flow[::2, ::2]  # what is filled in is smooth anyway
@@ -287,7 +299,8 @@ def spread_motion(flow: Flow, seen: Mask) -> Flow:
 
 
 def _straighten(fit: _Fit, seen: Mask, pair: FrameMotion) -> Mask:
-    """Take the straight flow to the keyframe where it fits better; what is seen then."""
+    """Use the flow straight to the keyframe where it fits better; return which pixels are visible.
+    """
     allowed = ~pair.forward_occlusion & find_inside(pair.forward)
     limit = np.where(seen, np.float32(STRAIGHT_GAIN) * fit.error, fit.error + FOUND_ERROR)
     return seen | fit.take(pair.forward, limit, allowed)
@@ -302,7 +315,7 @@ def advance_track(
     key: KeyFrame,
     estimator: FlowEstimator | None,
 ) -> Track:
-    """The track of the next frame from that of its neighbour.
+    """Compute the track of the next frame from that of its neighbour.
 
     Args:
         before: track of the neighbour that lies nearer to the keyframe.
@@ -310,8 +323,8 @@ def advance_track(
         hidden: [H, W], True = the neighbour does not show the pixel.
         frame: [H, W, 3] of the source.
         key: the source's frame of the keyframe, of the same size.
-        estimator: of the flow straight to the keyframe; None: none is looked for. As a guide of
-            patches the track is as good without (PatchSide), in a third of the time.
+        estimator: estimates the flow straight to the keyframe; None leaves that out. A track that
+            guides patches is as good without it, in a third of the time.
     """
     flow = compose(step, before.flow)
     came = remap(before.seen.view(np.uint8), step, interpolation=cv2.INTER_NEAREST)
@@ -322,7 +335,7 @@ def advance_track(
     if not seen.all():
         fit.take(spread_motion(fit.flow, seen), fit.error, ~seen)
     fit.align()
-    # The best match of every pixel alone tears images. A flow that is smooth in pieces looks better
-    # and costs 5 % of error. The median keeps the edges between the pieces.
+    # Taking the best match of every single pixel tears images apart. A flow that is smooth within
+    # each object looks better, with an error 5 % larger. The median keeps the edges of objects.
     calm = cv2.merge([cv2.medianBlur(axis, MEDIAN) for axis in cv2.split(fit.flow)])
     return Track(np.asarray(calm, np.float32), seen)
