@@ -7,6 +7,10 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,6 +55,17 @@ def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from demo.make_model import write_model  # diffusers takes seconds; the controller needs none
 
     return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Chrome]:
+    """One browser for all tests of pages."""
+    from tests.helpers.tab_browser import browser, missing_browser  # selenium: for these only
+
+    if missing := missing_browser():
+        pytest.skip(missing)
+    with browser() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,25 @@ def add_to_head(html: str) -> None:
     gradio.routes.templates.TemplateResponse = response
 
 
+def describe(component: Any) -> dict[str, Any]:
+    """What a test wants to know of a component."""
+    value = getattr(component, "value", None)
+    return {
+        "kind": type(component).__name__,
+        "label": getattr(component, "label", None),
+        "id": component.elem_id,
+        "unsaved": getattr(component, "do_not_save_to_config", False),
+        "visible": getattr(component, "visible", True),
+        "value": value if isinstance(value, str | int | float | bool | None) else str(value),
+        "info": getattr(component, "info", None),
+        "choices": [str(choice) for choice in getattr(component, "choices", None) or ()],
+    }
+
+
 def main(folder: Path, accounts: str = "") -> None:
     """Serve the tab on a free port, say which, and stay until the input ends.
+
+    `DIR/components.json` describes its components, built twice, as by a reload of the page.
 
     Args:
         accounts: users and passwords of the API, as of --api-auth.
@@ -44,6 +62,9 @@ def main(folder: Path, accounts: str = "") -> None:
     add_to_head(f"<style>{style}</style>{inside}")
     service = open_service(folder / "service", TinyEnvironment(folder / "models"))
     tab = build_tab(service)
+    (folder / "components.json").write_text(json.dumps([
+        [describe(block) for block in built.blocks.values()] for built in (build_tab(service), tab)
+    ]))
     with gr.Blocks(title="FRESCO", analytics_enabled=False) as page:
         tab.render()
     page.queue()

@@ -1,15 +1,17 @@
-"""One program with the tab, and one browser, for all tests of the page."""
+"""One program with the tab for all tests of the page."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from selenium.webdriver import Chrome
 
 from tests.helpers.clips import write_clip
-from tests.helpers.tab_browser import CUT, TabPage, browser, missing_browser, resize
+from tests.helpers.tab_browser import CUT, TabPage, resize
 from tests.helpers.tab_program import running_tab
 from tests.helpers.tiny_models import square_frames
 
@@ -28,15 +30,6 @@ def address(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def driver() -> Iterator[Chrome]:
-    """A browser."""
-    if missing := missing_browser():
-        pytest.skip(missing)
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A moving square, then, after a cut, its negative."""
     frames = square_frames(CUT)
@@ -46,9 +39,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(driver: Chrome, address: str) -> Iterator[TabPage]:
-    """The tab, newly opened; its own code must not complain."""
+    """The tab, newly opened; its own code must not complain.
+
+    Jobs that a failed test leaves are cancelled, so that the next test finds none at work.
+    """
     resize(driver, 1280, 1000)
     found = TabPage(driver, address)
     yield found
+    cancel_jobs(address)
     resize(driver, 1280, 1000)
     assert found.complaints() == []
+
+
+def cancel_jobs(address: str) -> None:
+    """Cancel every job that has not ended, and wait until it has."""
+    jobs = f"{address}/fresco/jobs"
+
+    def list_going() -> list[str]:
+        return [job["id"] for job in requests.get(jobs, timeout=20).json()["jobs"]
+                if job["state"] in ("queued", "running", "cancelling")]
+
+    for job in reversed(list_going()):  # a queued one first: it would begin
+        requests.post(f"{jobs}/{job}/cancel", timeout=20)
+    while list_going():
+        time.sleep(0.05)

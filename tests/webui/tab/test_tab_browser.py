@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -251,23 +250,11 @@ def test_keyframes_follow_their_settings(page: TabPage, clip: Path) -> None:
     assert max(b - a for a, b in itertools.pairwise(keys)) <= 4
 
 
-def keyframes_as_text(page: TabPage, clip: Path) -> Any:
-    """The text field of the keyframes, of an open clip."""
+def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
+    """What is being written is left alone until the field is left."""
     page.open_clip(clip)
     page.press("#fresco_section_keys .label-wrap")
-    return page.element("#fresco_keyframes_keys textarea")
-
-
-def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
-    field = keyframes_as_text(page, clip)
-    field.send_keys("0_6_18")
-    page.until("fresco.state().line.keys.join() === '0,6,11,12,18,23'")
-    field.send_keys(Keys.CONTROL, "a", Keys.NULL, "0,99")
-    page.until("document.querySelector('#fresco_said').textContent.includes('outside the frames')")
-
-
-def test_a_text_is_left_alone_while_somebody_writes_in_it(page: TabPage, clip: Path) -> None:
-    field = keyframes_as_text(page, clip)
+    field = page.element("#fresco_keyframes_keys textarea")
     field.send_keys("6, ")
     page.until("fresco.state().line.keys.join() === '0,6,11,12,23'")
     assert page.text("keyframes_keys") == "6, "
@@ -277,6 +264,8 @@ def test_a_text_is_left_alone_while_somebody_writes_in_it(page: TabPage, clip: P
     page.until("document.querySelector('#fresco_keyframes_keys textarea').value"
                " === '0,6,11,12,18,23'")
     assert page.script("return fresco.state().line.undo.length") == 2
+    field.send_keys(Keys.CONTROL, "a", Keys.NULL, "0_99")
+    page.until("document.querySelector('#fresco_said').textContent.includes('outside the frames')")
 
 
 def test_keyframes_by_hand_outlive_another_range_and_a_failed_load(
@@ -304,24 +293,6 @@ def test_keyframes_by_hand_outlive_another_range_and_a_failed_load(
     page.until("fresco.state().line.keys.join() === '0,5,11,12,18,23'")
     page.press("#fresco_timeline [data-focus='undo']")
     assert page.keys == [0, 5, 11, 12, 23]
-
-
-def test_cancel_and_resume(page: TabPage, clip: Path) -> None:
-    page.open_clip(clip)
-    page.put(**QUICK, sampling_seed=4)
-    page.put(sampling_steps=80, sampling_strength=1)
-    page.press("#fresco_run_keyframes")
-    page.until("fresco.state().work.jobs.some((job) => job.state === 'running' && job.stage"
-               " === 'keyframes')")
-    page.press("#fresco_cancel")
-    job = page.job_until("cancelled", "done", "failed")
-    assert job["state"] == "cancelled"
-    page.press("#fresco_resume")
-    again = page.job_until("running", "done")
-    assert again["id"] == job["id"]
-    page.press("#fresco_cancel")
-    page.job_until("cancelled")
-    delete_selected(page)
 
 
 def result_shown(page: TabPage) -> str:
@@ -396,28 +367,6 @@ def replace_a_keyframe(page: TabPage, before: str) -> None:
     page.until(f"document.querySelector('#fresco_result video')?.src !== {before!r}")
     page.until("fresco.state().work.detail.retouched.length === 0")
     page.until("fresco.state().work.pair.kind === ''")
-
-
-def test_a_double_click_queues_one_job(page: TabPage, clip: Path) -> None:
-    page.open_clip(clip)
-    page.put(**QUICK, sampling_seed=-1)
-    before = page.script("return fresco.state().work.jobs.map((job) => job.id)")
-    # Not by the pointer: what appears above meanwhile moves the button away from it.
-    page.script("arguments[0].click(); arguments[0].click()", page.element("#fresco_run_preview"))
-    page.until(f"!{before!r}.includes(fresco.state().work.chosen) && fresco.state().work.chosen")
-    job = page.job_until("done", "failed")
-    assert job["state"] == "done", job["message"]
-    page.until("!document.querySelector('#fresco_run_preview').disabled")
-    after = page.script("return fresco.state().work.jobs.map((job) => job.id)")
-    assert len(after) == len(before) + 1
-    assert "Seed is" in text_of(page, "progress"), "the seed that was drawn"
-
-
-def test_a_message_goes_when_it_is_no_longer_true(page: TabPage, clip: Path) -> None:
-    page.press("#fresco_run_all")
-    page.until("document.querySelector('#fresco_run_message').textContent.includes('no video yet')")
-    page.open_clip(clip)
-    page.until("!document.querySelector('#fresco_run_message').textContent")
 
 
 def test_uploads_are_listed_and_deleted(
@@ -498,15 +447,6 @@ def test_controlnets_are_added_one_by_one(page: TabPage, clip: Path) -> None:
     assert json.loads(page.text("control_units")) == []
 
 
-def delete_selected(page: TabPage) -> None:
-    """A job goes only after it was asked for twice."""
-    chosen = page.script("return fresco.state().work.chosen")
-    page.press(f"#fresco_jobs [data-focus='delete{chosen}']")
-    assert page.job() is not None
-    page.press(f"#fresco_jobs [data-job='{chosen}'] .fresco_danger")
-    page.until(f"!fresco.state().work.jobs.some((job) => job.id === '{chosen}')")
-
-
 def test_own_keyframes(page: TabPage, clip: Path, tmp_path: Path) -> None:
     page.open_clip(clip)
     page.put(**QUICK)
@@ -540,16 +480,8 @@ def test_an_upload_survives_what_is_done_meanwhile(
     page.until("document.querySelectorAll('#fresco_own_files a').length === 2")
 
 
-def test_an_upload_can_be_stopped(page: TabPage, clip: Path) -> None:
-    with slow_uploads(page.driver, 2_000):
-        page.upload(clip)
-        page.until("document.querySelector('#fresco_upload progress')")
-        page.press("#fresco_upload .fresco_sending button")
-        page.until("!document.querySelector('#fresco_upload progress')")
-    page.open_clip(clip)
-
-
-def test_what_is_wrong_is_said_in_the_tab(page: TabPage, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_in_the_tab(page: TabPage, clip: Path, tmp_path: Path) -> None:
+    """Until it is no longer true. An upload can be stopped."""
     page.press("#fresco_run_all")
     page.until("document.querySelector('#fresco_run_message').textContent.includes('no video yet')")
     broken = tmp_path / "broken.mp4"
@@ -560,6 +492,13 @@ def test_what_is_wrong_is_said_in_the_tab(page: TabPage, tmp_path: Path) -> None
     page.put(path="/nowhere/<b id=x>clip</b>.mp4")
     page.press("#fresco_load")
     page.until("document.querySelector('#fresco_source_message').textContent.includes('<b id=x>')")
+    with slow_uploads(page.driver, 2_000):
+        page.upload(clip)
+        page.until("document.querySelector('#fresco_upload progress')")
+        page.press("#fresco_upload .fresco_sending button")
+        page.until("!document.querySelector('#fresco_upload progress')")
+    page.open_clip(clip)
+    page.until("!document.querySelector('#fresco_run_message').textContent")
 
 
 def test_check_installation(page: TabPage) -> None:

@@ -1,11 +1,10 @@
-"""The tab's components as gradio builds them, in a process of its own."""
+"""The tab's components as gradio builds them, in the program that serves the page."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,15 +18,9 @@ SAVED = {"Slider", "Radio", "Checkbox", "Textbox", "Number", "Dropdown"}
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    """The tab, built twice."""
-    folder = tmp_path_factory.mktemp("tab")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.tab_dump", folder / "models", folder / "service"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def built(address: str, folder: Path) -> list[list[dict[str, Any]]]:
+    """The tab, built twice; it is served at `address`."""
+    return json.loads((folder / "components.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,10 @@ def test_a_dropped_result_restores_its_settings(page: TabPage, clip: Path, tmp_p
 
 
 def test_waiting_is_told(page: TabPage, clip: Path) -> None:
-    """The batch at work, the title of the page, and a word of the browser at the end."""
+    """The batch at work, the title of the page, and a word of the browser at the end.
+
+    The job that was cancelled meanwhile can be resumed and deleted.
+    """
     before = page.script("return document.title")
     page.script("""
         window.told = [];
@@ -90,11 +93,26 @@ def test_waiting_is_told(page: TabPage, clip: Path) -> None:
     page.until("/^[0-9]+ %.* FRESCO$/.test(document.title)")
     assert page.script("return document.querySelector('#fresco_preview').textContent")
     page.press("#fresco_cancel")
-    assert page.job_until("cancelled", "done")
+    job = page.job_until("cancelled", "done", "failed")
+    assert job["state"] == "cancelled"
     page.until("window.told.length === 1")
     page.until("!document.querySelector('#fresco_preview img')")
     page.until(f"document.title === {before!r}")
+    page.press("#fresco_resume")
+    assert page.job_until("running", "done")["id"] == job["id"]
+    page.press("#fresco_cancel")
+    page.job_until("cancelled")
+    delete_selected(page)
     page.press("#fresco_wait input")
+
+
+def delete_selected(page: TabPage) -> None:
+    """A job goes only after it was asked for twice."""
+    chosen = page.script("return fresco.state().work.chosen")
+    page.press(f"#fresco_jobs [data-focus='delete{chosen}']")
+    assert page.job() is not None
+    page.press(f"#fresco_jobs [data-job='{chosen}'] .fresco_danger")
+    page.until(f"!fresco.state().work.jobs.some((job) => job.id === '{chosen}')")
 
 
 def test_jobs_are_kept_in_order(page: TabPage, clip: Path) -> None:
@@ -156,14 +174,21 @@ def test_prompt_and_seed_have_the_tools_of_the_webui(page: TabPage, clip: Path) 
     page.press("#fresco_sampling_seed [aria-label='Random seed']")
     page.until(f"{seed} === '-1'")
     page.open_clip(clip)
-    page.put(**{**QUICK, "sampling_seed": 4321})
-    page.press("#fresco_run_preview")
-    page.until("fresco.state().work.detail?.seed === 4321")
+    page.put(**{**QUICK, "sampling_seed": -1})
+    before = page.script("return fresco.state().work.jobs.map((job) => job.id)")
+    # A double click, not by the pointer: what appears above meanwhile moves the button from it.
+    page.script("arguments[0].click(); arguments[0].click()", page.element("#fresco_run_preview"))
+    drawn = page.until(f"!{[*before, None]}.includes(fresco.state().work.chosen)".replace(
+        "None", "null") + " && fresco.state().work.detail?.seed")
     page.put(sampling_seed=1)
     page.press("#fresco_sampling_seed [aria-label='Use the seed again']")
-    page.until(f"{seed} === '4321'")
+    page.until(f"{seed} === '{drawn}'")
     assert not page.element("#fresco_from_img2img").is_displayed(), "there is no img2img here"
-    page.job_until("done")
+    job = page.job_until("done", "failed")
+    assert job["state"] == "done", job["message"]
+    page.until("!document.querySelector('#fresco_run_preview').disabled")
+    assert page.script("return fresco.state().work.jobs.length") == len(before) + 1
+    assert "Seed is" in page.element("#fresco_progress").text
 
 
 def test_img2img_is_read_as_far_as_it_is_offered_here() -> None:
