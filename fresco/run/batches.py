@@ -1,8 +1,8 @@
-"""Stage 2: the keyframes, batch by batch, with anchors carried over.
+"""Stage 2: translate the keyframes batch by batch, with anchors carried from batch to batch.
 
-A batch is done when its carry is on disk, which is written last. Running out of memory shrinks the
-batch, with a warning, down to `SMALLEST`; the batches in force are on disk too, so that a resumed
-run cuts them in the same places.
+A batch is done when its carry, which is written last, is on disk. If memory runs out, the batches
+become smaller, with a warning, down to `SMALLEST` frames. The batches that are used are stored on
+disk, too, so that a resumed run uses the same ones.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from fresco.guidance.guide import FrescoGuide
 
 _GROUPS_NAME = "groups.json"
-"""File with the sizes of the groups of `translate_unguided`, where memory made some smaller."""
+"""File with the sizes of the groups of `translate_unguided`, if memory made some smaller."""
 SMALLEST = 3
-"""Frames of the smallest batch that still has company for every anchor."""
+"""Frames in the smallest batch: two anchors and one new keyframe."""
 
 _ANCHORS = 2
 
@@ -56,7 +56,7 @@ class KeyframeRun:
     """What all batches of a run share."""
 
     folder: Path
-    """Where translated keyframes and carries lie."""
+    """Folder of the translated keyframes and the carries."""
     frames: WorkingFrames
     """The source at working size."""
     settings: FrescoSettings
@@ -64,21 +64,21 @@ class KeyframeRun:
     host: Host
     """The model."""
     estimator: FlowEstimator
-    """Optical flow, cached."""
+    """Estimates optical flow, with a cache."""
     progress: Progress
-    """For the sampling of each batch."""
+    """Receives the progress of each sampling."""
     hints: tuple[HintSource | None, ...] = ()
-    """Of each ControlNet unit, where they were made elsewhere."""
+    """Hints of each ControlNet unit, if they were made elsewhere."""
 
     def make_request(
         self, numbers: Sequence[int], carry: BatchCarry | None, *, of: int | None = None,
         seed: int | None = None,
     ) -> BatchRequest:
-        """The frames of a batch with their prompts.
+        """Make the request for a batch: its frames with their prompts.
 
         Args:
             of: frame whose range gives strength and seed; None: the last one.
-            seed: instead of that.
+            seed: used instead of that seed.
         """
         sampling = self.settings.sampling
         found = find_range(sampling, numbers[-1] if of is None else of)
@@ -93,7 +93,7 @@ class KeyframeRun:
         )
 
     def sample(self, request: BatchRequest, guide: FrescoGuide | None, name: str) -> BatchResult:
-        """One sampling, its result checked."""
+        """Sample once, and check the result."""
         with self.progress.stage(name) as stage:
             result = self.host.sample(request, guide, stage)
         if result.images.shape != request.frames.shape or result.images.dtype != np.uint8:
@@ -104,7 +104,7 @@ class KeyframeRun:
         return result
 
     def read_finished(self, batch: Batch) -> BatchCarry | None:
-        """The carry of a batch that is done already, its images checked."""
+        """Read the carry of a finished batch and check its images; None if it is not finished."""
         tensors = read_tensors(self.carry_path(batch))
         if tensors is None:
             return None
@@ -116,7 +116,7 @@ class KeyframeRun:
         return BatchCarry(tuple(tensors[name] for name in sorted(tensors)))
 
     def has_first(self, groups: Iterable[Sequence[Batch]], wanted: int) -> bool:
-        """Whether the batches of the groups that hold the first keyframes, so many, are done."""
+        """Whether the batches that hold the first `wanted` keyframes are done."""
         batches = (batch for group in groups for batch in read_batches(self, group))
         for batch in batches:
             if wanted <= 0:
@@ -130,9 +130,11 @@ class KeyframeRun:
         self, numbers: Sequence[int], carry: BatchCarry | None, name: str, *,
         of: int | None = None, seed: int | None = None,
     ) -> BatchResult:
-        """One guided sampling, see `make_request`. Raises OutOfMemoryError also where the guide
-        finds no room."""
-        # Here, since runs that only propagate do without torch.
+        """Sample once with guidance, see `make_request`.
+
+        Raises OutOfMemoryError, also if the guide runs out of memory.
+        """
+        # Imported here, because runs that only propagate do not need torch.
         from fresco.run.guide import GuideMaker
 
         with memory_errors(f"with a batch of {len(numbers)} frames"):
@@ -147,14 +149,14 @@ class KeyframeRun:
             return self.sample(request, guide, name)
 
     def _read_finished_anchors(self, numbers: Sequence[int]) -> NDArray[np.uint8] | None:
-        """[2, H, W, 3], the keyframes of the batch before that the guide wants; None: none."""
+        """[2, H, W, 3], the keyframes of the batch before, if the guide needs them; else None."""
         if not self.settings.guidance.consensus:
             return None
         images = [read_image(self.folder / frame_name(n)) for n in numbers[:_ANCHORS]]
         return np.stack([image for image in images if image is not None])
 
     def save(self, batch: Batch, result: BatchResult) -> None:
-        """Save the new keyframes, then the carry that says the batch is done."""
+        """Save the new keyframes, then the carry, which marks the batch as done."""
         for number, image in zip(batch.all, result.images, strict=True):
             if number in batch.frames:
                 write_image(self.folder / frame_name(number), image)
@@ -162,17 +164,17 @@ class KeyframeRun:
         write_tensors(self.carry_path(batch), latents)
 
     def carry_path(self, batch: Batch) -> Path:
-        """File of a batch's carry, which says that the batch is done."""
+        """Path of a batch's carry; if the file exists, the batch is done."""
         return self.folder / f"carry-{batch.frames[0]:06d}-{batch.frames[-1]:06d}.safetensors"
 
 
 def batches_path(run: KeyframeRun, planned: Sequence[Batch]) -> Path:
-    """File of the batches in force of a group, where memory made some smaller."""
+    """Path of the file with the batches of a group that are used, if memory made some smaller."""
     return run.folder / f"batches-{planned[0].frames[0]:06d}.json"
 
 
 def read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
-    """The batches of an earlier, interrupted run if they cover the same keys; else the plan."""
+    """Read the batches of an interrupted run if they cover the same keyframes; else the planned."""
     known = read_json(batches_path(run, planned))
     if not isinstance(known, list):
         return list(planned)
@@ -190,7 +192,8 @@ def read_batches(run: KeyframeRun, planned: Sequence[Batch]) -> list[Batch]:
 
 
 def shrink_batches(done: Sequence[Batch], failed: Sequence[Batch], size: int) -> list[Batch]:
-    """Batches of at most `size` frames for the keys of those that failed, after those done."""
+    """Plan batches of at most `size` frames for the keyframes of failed batches, after those done.
+    """
     keys = tuple(number for batch in failed for number in batch.frames)
     batches: list[Batch] = [] if done else [Batch(0, (), keys[:size])]
     keys = keys if done else keys[size:]
@@ -225,7 +228,7 @@ def translate_group(
             except OutOfMemoryError as error:
                 size = _shrink_size(len(batch.all), error)
             if known is None:
-                release_memory()  # only now: the error held on to what had been allocated
+                release_memory()  # only now: the error kept references to what had been allocated
                 done, failed = batches[:position], batches[position:]
                 batches = done + shrink_batches(done, failed, size)
                 write_json(batches_path(run, planned), [[b.anchors, b.frames] for b in batches])
@@ -261,8 +264,8 @@ def _translate_batch(run: KeyframeRun, batch: Batch, carry: BatchCarry | None) -
 def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -> None:
     """Translate frames with every part of FRESCO off: same model, noise and steps, no guide.
 
-    A frame's noise depends on its place in its group. So the groups are fixed, and where memory
-    made some smaller, all of them are on disk: a resumed run gives the same images.
+    The noise of a frame depends on its place in its group. So the groups are fixed. If memory made
+    some smaller, all are stored on disk, so that a resumed run gives the same images.
     """
     place = run.folder / _GROUPS_NAME
     sizes = _read_sizes(place, len(numbers))
@@ -285,7 +288,7 @@ def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -
 
 
 def _cut_evenly(run: KeyframeRun, numbers: Sequence[int], size: int) -> list[int]:
-    """Sizes of groups of so many frames each, the last one of a range perhaps smaller."""
+    """Sizes of groups of `size` frames each; the last group of a range may be smaller."""
     return [
         min(size, len(part) - start)
         for part in cut_at_ranges(numbers, run.settings.sampling)
@@ -294,7 +297,7 @@ def _cut_evenly(run: KeyframeRun, numbers: Sequence[int], size: int) -> list[int
 
 
 def _read_sizes(place: Path, count: int) -> list[int] | None:
-    """The groups of an earlier, interrupted run, if they are of so many frames in all."""
+    """Read the group sizes of an interrupted run, if they add up to `count` frames."""
     known = read_json(place)
     if not isinstance(known, list):
         return None
@@ -303,7 +306,7 @@ def _read_sizes(place: Path, count: int) -> list[int] | None:
 
 
 def _fits(run: KeyframeRun, group: Sequence[int]) -> bool:
-    """Translate a group; False where memory ran out and fewer frames may fit."""
+    """Translate a group; False if memory ran out and fewer frames may fit."""
     name = f"frames {group[0]} to {group[-1]}"
     try:
         with memory_errors(f"with {len(group)} frames at a time"):

@@ -20,7 +20,7 @@ from fresco.video.size import scale_frame, working_size
 from fresco.workspace import has_room, read_arrays, write_arrays
 
 _FRAME = "frame"
-"""Name of the array in the file of a frame that is kept."""
+"""Name of the array in the file of a stored frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class WorkingFrames:
     path: str
     """The source."""
     size: tuple[int, int]
-    """Width and height of the frames given."""
+    """Width and height of the frames."""
     end: int = -1
-    """Last frame that is ever asked for; a file cut off behind it will do. -1: its last."""
+    """Last frame that is used; the file may be cut off after it. -1: the last frame of the file."""
     index: SourceIndex | None = None
-    """What is known of the source, so that a worker need not decode all of it again."""
+    """Index of the source, so that a worker need not decode all of it again."""
     kept: Path | None = None
-    """Folder of frames that were decoded for this run already; None: there is none."""
+    """Folder of frames that this run has already decoded; None if there is none."""
 
     def __call__(self, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
-        """Frames `first` to `last`, both included, as [H, W, 3] RGB."""
+        """Yield the frames `first` to `last`, both included, as [H, W, 3] RGB."""
         numbers = range(first, last + 1)
         if not self._list_missing(numbers):
             for number in numbers:
@@ -51,7 +51,7 @@ class WorkingFrames:
                 yield scale_frame(frame, self.size)
 
     def pick(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        """Single frames, as [N, H, W, 3] RGB."""
+        """Read single frames, as [N, H, W, 3] RGB."""
         kept = {number: self._load(number) for number in numbers}
         missing = [number for number, frame in kept.items() if frame is None]
         if missing:
@@ -60,13 +60,13 @@ class WorkingFrames:
         return np.stack([frame for number in numbers if (frame := kept[number]) is not None])
 
     def keep(self, number: int, frame: NDArray[np.uint8]) -> None:
-        """Keep a frame of the source [h, w, 3] for this run, at working size."""
+        """Store a frame of the source [h, w, 3] for this run, at working size."""
         if self.kept is not None:
-            # An archive holds a checksum.
+            # An archive, because it has a checksum.
             write_arrays(self._path(number), {_FRAME: scale_frame(frame, self.size)})
 
     def keep_all(self, numbers: Iterable[int], progress: Progress) -> None:
-        """Keep frames for this run where there is room: the source is decoded once for all."""
+        """Store frames for this run if there is space, so that the source is decoded only once."""
         missing = self._list_missing(sorted(set(numbers)))
         if not missing or not self.has_room(len(missing)):
             return
@@ -76,7 +76,7 @@ class WorkingFrames:
                 stage.advance()
 
     def has_room(self, count: int) -> bool:
-        """Whether so many frames may be kept: they may take a limited share of the free disk."""
+        """Whether `count` frames may be stored: they may take a limited share of the free disk."""
         width, height = self.size
         return self.kept is not None and has_room(self.kept.parent, count * width * height * 3)
 
@@ -90,7 +90,7 @@ class WorkingFrames:
         return self.kept / f"{number:06d}.npz"
 
     def _load(self, number: int) -> NDArray[np.uint8] | None:
-        """A frame that was kept; None if it was not, or is damaged."""
+        """Read a stored frame; None if it is not there or damaged."""
         if self.kept is None:
             return None
         arrays = read_arrays(self._path(number))
@@ -112,7 +112,7 @@ class Clip:
     """The frames of a source that a run uses."""
 
     info: VideoInfo
-    """The whole source."""
+    """Facts about the whole source."""
     first: int
     """First frame used."""
     last: int
@@ -122,17 +122,17 @@ class Clip:
     cache_key: str
     """Digest of the source's bytes, the range and the working size."""
     range_key: str
-    """The same without the working size: what is found at the source's own size."""
+    """The same without the working size, for what is computed at the source's own size."""
     source: Source
-    """What must not change while the run reads it."""
+    """The source, which must not change while the run reads it."""
 
     @property
     def count(self) -> int:
-        """Frames used."""
+        """Number of frames used."""
         return self.last - self.first + 1
 
     def resized(self, size: tuple[int, int]) -> Clip:
-        """The same part of the source with frames of another size (width, height)."""
+        """Return the same part of the source, with frames of another size (width, height)."""
         if size == self.frames.size:
             return self
         frames = dataclasses.replace(self.frames, size=size, kept=None)
@@ -144,7 +144,7 @@ class Clip:
         return range(self.first, self.last + 1)
 
     def read_source(self) -> Iterator[NDArray[np.uint8]]:
-        """The frames used, in order, as the source has them: [h, w, 3] at its own size."""
+        """Yield the frames used, in order, at the source's own size [h, w, 3]."""
         with open_source(
             self.frames.path, last_frame=self.frames.end, index=self.frames.index
         ) as source:
@@ -166,7 +166,7 @@ def open_clip(path: Path, settings: FrescoSettings) -> Clip:
             f"give at most {info.frames - 1}."
         )
     size = working_size(info.width, info.height, settings.sampling.resolution)
-    # Mirrored sources were read as if they were not, up to 0.1: those keyframes do not fit.
+    # Version 0.1 read mirrored sources without mirroring them, so its keyframes do not fit.
     mirrored = [True] if info.mirrored else []
     content = held.read_content()
     return Clip(

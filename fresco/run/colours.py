@@ -1,7 +1,7 @@
-"""Keyframes of a shot brought to one exposure and colour, before they are carried to all frames.
+"""Give the keyframes of a shot the same exposure and colour, before they are propagated.
 
-What counts is how a keyframe changed against its source: a source that dims may dim. Both are
-compared along the motion, so that a new object does not count as a change of colour.
+What counts is how a keyframe differs from its source, so a shot that becomes darker stays so.
+Keyframes are compared along the motion, so that a new object does not count as a change of colour.
 """
 
 from __future__ import annotations
@@ -27,37 +27,38 @@ from fresco.workspace import frame_name, read_image, write_image, write_json
 
 Image = NDArray[np.uint8]
 Change = NDArray[np.float64]
-"""[3] of lightness, a and b on the scale of 8-bit Lab."""
+"""[3] change of lightness, a and b, on the scale of 8-bit Lab."""
 
 VERSION = 1
-"""Raised when the same keyframes are changed in another way."""
+"""Increased when the same keyframes are changed in another way."""
 _SMALLEST_SHARE = 0.1
-"""Share of a frame that must be seen in another one for the two to be compared."""
+"""Two frames are compared if this share of one is visible in the other."""
 _ALIKE = 25.0
 """Mean absolute difference of source colours, of 255, up to which a pixel counts as the same."""
 _MOST = 30.0
-"""Largest change of a channel; more is taken to be meant."""
+"""Largest change of a channel; a larger one is assumed to be intended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two keyframes of a shot differ, their sources' own difference taken off."""
+    """How two keyframes of a shot differ, minus the difference of their sources."""
 
     first: int
     """Position of the earlier one."""
     second: int
     """Position of the later one."""
     change: Change
-    """What the later one has more."""
+    """The later one minus the earlier one."""
 
 
 def compare_keyframes(
     first: tuple[Image, Image], second: tuple[Image, Image], estimator: FlowEstimator
 ) -> Change | None:
-    """What a keyframe has more than an earlier one, each given with its source; None: they show too
-    little of the same.
+    """Compare a keyframe with an earlier one; each is given with its source.
 
-    It is the median over the pixels that both show.
+    Returns:
+        The change: the median over the pixels that both show. None if both show too little of the
+        same.
     """
     motion = estimate_motion(first[1], second[1], estimator)
     flow = motion.backward
@@ -74,29 +75,31 @@ def compare_keyframes(
 
 
 def solve_levels(count: int, comparisons: Sequence[Comparison]) -> NDArray[np.float64]:
-    """The level [count, 3] of every keyframe by least squares; each group of keyframes that are
-    compared with each other has a mean of 0."""
+    """Find the level [count, 3] of every keyframe by least squares.
+
+    Each group of keyframes that are compared with each other has a mean of 0.
+    """
     if not comparisons:
         return np.zeros((count, 3))
     differences = np.zeros((len(comparisons), count))
     for row, each in zip(differences, comparisons, strict=True):
         row[each.first], row[each.second] = -1, 1
     changes = np.stack([each.change for each in comparisons])
-    # Of all solutions, which differ by a constant a group, this is the one of least norm.
+    # Solutions differ by a constant for each group; this one has the smallest norm.
     return np.linalg.lstsq(differences, changes, rcond=None)[0].clip(-_MOST, _MOST)
 
 
 def find_levels(
     read: Callable[[int], tuple[Image, Image]], prompts: Sequence[str], estimator: FlowEstimator
 ) -> NDArray[np.float64]:
-    """The level [N, 3] of every keyframe of a shot above their common one.
+    """Find the level [N, 3] of every keyframe of a shot, compared with their mean.
 
-    Keyframes are compared with the one before and with the first, if their prompts are the same.
-    No more than three are in memory.
+    A keyframe is compared with the one before and with the first, if their prompts are the same. At
+    most three keyframes are in memory.
 
     Args:
-        read: a keyframe and its source by position.
-        prompts: of every keyframe.
+        read: returns a keyframe and its source, by position.
+        prompts: prompt of every keyframe.
     """
     found = []
     start = before = read(0)
@@ -115,10 +118,13 @@ def find_levels(
 def even_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, estimator: FlowEstimator
 ) -> Path:
-    """The folder of keyframes to carry: of one exposure and colour, if that is asked for.
+    """Give keyframes the same exposure and colour, if that option is on.
 
     Args:
-        keys: folder of the keyframes, at the size of the run's frames; they stay as they are.
+        keys: folder of the keyframes, at the size of the run's frames; they are not changed.
+
+    Returns:
+        The folder of the keyframes to propagate.
     """
     if not run.settings.propagation.even_colours:
         return keys
@@ -146,7 +152,7 @@ def even_keyframes(
 
 
 def take_off(image: Image, level: Change) -> Image:
-    """An image without a change of its colours."""
+    """Subtract a change of colours from an image."""
     return to_rgb(to_lab(image) - level[:, None, None].astype(np.float32))
 
 

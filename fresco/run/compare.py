@@ -1,4 +1,4 @@
-"""Writes several versions of one clip side by side, with their names."""
+"""Write several versions of one clip side by side, with their names above."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from fresco.video.writer import VideoWriter
 from fresco.writing import clear_parts
 
 _LEAST_BAR = 28
-"""Height of the strip that holds the names, at least, in pixels."""
+"""Smallest height in pixels of the strip with the names."""
 _BAR_SHARE = 0.11
-"""Height of that strip over a panel's, so that names are read at any size."""
+"""Height of that strip as a share of a panel's, so that names can be read at any size."""
 _LARGEST_HEIGHT = 720
-"""Panels are scaled down to at most this."""
+"""Largest height of a panel in pixels; larger ones are scaled down."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def _find_bar(height: int) -> int:
-    """Height of a strip above panels of this height, even."""
+    """Height of the strip above panels of this height; it is even."""
     return max(_LEAST_BAR, 2 * round(_BAR_SHARE * height / 2))
 
 
 def _draw_strip(text: str, width: int, height: int) -> NDArray[np.uint8]:
-    """A dark strip with words on it, [height, width, 3]; words that are too long are smaller."""
+    """Draw a dark strip with a text, [height, width, 3]; a text that is too long gets smaller."""
     strip = np.full((height, width, 3), 24, np.uint8)
     margin = height // 3
     thickness = max(1, round(height / 20))
@@ -47,7 +47,10 @@ def _draw_strip(text: str, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _fit_panel(sources: Sequence[FrameSource]) -> tuple[int, int]:
-    """(width, height) in the shape of the first, no higher than the others need; even if scaled."""
+    """Choose (width, height) of the panels: the shape of the first video, at most its height.
+
+    If it is scaled, both are even.
+    """
     info = sources[0].info
     needed = max((each.info.height for each in sources[1:]), default=info.height)
     scale = min(1.0, _LARGEST_HEIGHT / info.height, needed / info.height)
@@ -58,7 +61,7 @@ def _fit_panel(sources: Sequence[FrameSource]) -> tuple[int, int]:
 
 
 def spell(text: str) -> str:
-    """The text in the letters that can be drawn, accents taken off; empty if that loses some."""
+    """Write the text in letters that can be drawn, without accents; empty if any letter is lost."""
     plain = unicodedata.normalize("NFKD", " ".join(text.split()))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return plain if plain.isascii() and plain.isprintable() else ""
@@ -73,14 +76,14 @@ def compare_videos(
     """Write videos side by side, with the rate and sound of the first, which may be longer.
 
     Args:
-        first_frames: frame of each video that is shown first; None: 0 for all.
-        last_frame: last frame used of the first video; a file cut off behind it is accepted.
-        shortest: end with the shortest one; else all but the first must have one length, and the
-            first at least that.
-        title: stands above all of them; left out where it has letters that cannot be drawn.
-        repeat: how often all is shown; without sound if more than once.
-        confirm: raises what is wrong with the videos, before the result gets its name; None: they
-            must be what they were.
+        first_frames: first frame shown of each video; None: 0 for all.
+        last_frame: last frame used of the first video; the file may be cut off after it.
+        shortest: end with the shortest video. Otherwise all but the first must have the same
+            length, and the first must be at least as long.
+        title: text above all panels; left out if it has letters that cannot be drawn.
+        repeat: how often the comparison is shown; without sound if more than once.
+        confirm: called before the result gets its name; raises if something is wrong with the
+            videos. None: check that they have not changed.
     """
     if len(paths) != len(labels) or not paths:
         raise SettingsError(f"{len(paths)} videos and {len(labels)} labels; give one label each.")
@@ -115,7 +118,7 @@ def _write_panels(
     sources: Sequence[FrameSource], starts: Sequence[int], count: int, words: Sequence[str],
     output: Path, progress: Progress, confirm: Callable[[], None], repeat: int,
 ) -> None:
-    """Write the panels below their strips; the first of the words is the title, empty for none."""
+    """Write the panels below their strips. The first text is the title; it may be empty."""
     width, height = _fit_panel(sources)
     bar = _find_bar(height)
     strips = np.concatenate([_draw_strip(text, width, bar) for text in words[1:]], axis=1)

@@ -1,4 +1,4 @@
-"""The state that the steps of one run share: clip, settings, workspace, notes."""
+"""The state that all steps of a run share: clip, settings, workspace, notes."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ log = logging.getLogger("fresco")
 
 
 _FRAMES, MOTION = "source", "motion"
-"""Kinds of folders that last as long as the run: frames of the source at working size, and motion
-between neighbouring ones."""
+"""Folders that exist only during the run: frames of the source at working size, and the motion
+between neighbouring frames."""
 
 
 @dataclass(slots=True)
 class RunContext:
-    """One run under way. Steps read it; only `notes` grows."""
+    """A run in progress. Its steps only read it, except that they add to `notes`."""
 
     clip: Clip
-    """The frames worked on."""
+    """The frames of the source that are used."""
     settings: FrescoSettings
     """All options, checked."""
     workspace: Workspace
-    """The folder of artefacts, held by this run."""
+    """The folder of artefacts, locked by this run."""
     progress: Progress
-    """Hears of every stage, and says when to stop."""
+    """Receives the progress of every stage, and says when to stop."""
     watch: SourceWatch
-    """Knows whether the source is still what it was."""
+    """Checks whether the source has changed."""
     output: Path
-    """Where the result goes."""
+    """Path of the result."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for the user, in the order in which they were found out."""
+    """Sentences for the user, in the order in which they came up."""
     hints: tuple[HintSource | None, ...] = ()
-    """Of each ControlNet unit, where they were made elsewhere; empty: of none."""
+    """Hints of each ControlNet unit, if they were made elsewhere; empty if there are none."""
 
 
 def default_workspace(output: Path) -> Path:
-    """The default folder of a run's artefacts: beside the result."""
+    """The default folder of a run's artefacts, beside the result."""
     return output.parent / f"{output.stem}.fresco"
 
 
@@ -58,16 +58,16 @@ def default_workspace(output: Path) -> Path:
 def open_run(
     clip: Clip, settings: FrescoSettings, output: Path, progress: Progress, folder: Path | None
 ) -> Iterator[RunContext]:
-    """Within: a run, whose workspace no other process can use.
+    """Open a run; within the context no other process can use its workspace.
 
     Args:
-        folder: of the workspace; None: beside the result.
+        folder: folder of the workspace; None: beside the result.
     """
     with Workspace(folder or default_workspace(output)) as workspace:
         root = workspace.root.absolute()
         clip = _keep_frames(clip, workspace)
         workspace.tidy()
-        for kind in (_FRAMES, MOTION):  # an interrupted run has left them
+        for kind in (_FRAMES, MOTION):  # left by an interrupted run
             for place in root.glob(f"{kind}-*"):
                 drop_damaged(place)
         watch = SourceWatch(clip.source, workspace)
@@ -80,14 +80,14 @@ def open_run(
 
 
 def _keep_frames(clip: Clip, workspace: Workspace) -> Clip:
-    """The clip whose frames may be kept in a workspace."""
-    # Absolute, for workers and machines of a cluster.
+    """Let a clip store its frames in a workspace."""
+    # An absolute path, for workers and for machines of a cluster.
     folder = workspace.root.absolute() / workspace.name(_FRAMES, clip.cache_key)
     return dataclasses.replace(clip, frames=dataclasses.replace(clip.frames, kept=folder))
 
 
 def resize_run(run: RunContext, size: tuple[int, int]) -> RunContext:
-    """The same run with frames of another size (width, height); both have the same notes."""
+    """Return the same run with frames of another size (width, height); the notes are shared."""
     clip = run.clip.resized(size)
     return run if clip is run.clip else dataclasses.replace(
         run, clip=_keep_frames(clip, run.workspace)
@@ -96,9 +96,9 @@ def resize_run(run: RunContext, size: tuple[int, int]) -> RunContext:
 
 @contextmanager
 def log_stage(name: str) -> Iterator[None]:
-    """Within: a stage of the run; its start and its seconds are logged.
+    """Log the start of a stage, and at its end the seconds that it took.
 
-    Memory that runs out anywhere in a stage is an `OutOfMemoryError`.
+    If memory runs out anywhere in the stage, the error becomes an `OutOfMemoryError`.
     """
     start = time.monotonic()
     log.info("%s: begins", name)

@@ -1,4 +1,4 @@
-"""Writes the settings of a run into the comment of its result, and reads them again."""
+"""Write the settings of a run into the comment of its result, and read them again."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from fresco.settings import FrescoSettings
 MARK = "fresco_run"
 """Key that tells a run's settings from other JSON; its value is `RUN_FORMAT`."""
 RUN_FORMAT = 1
-"""Raised when an older program would read settings wrong."""
+"""Increased when an older version of the program would misread the settings."""
 
 _BESIDE = frozenset({"compare", "compare_frames", "measures"})
-"""Options of what is written beside a result, which is the same without it."""
+"""Options of files written beside a result; they do not change the result."""
 
 _MAY_NAME_FILES = frozenset({"lora", "keys"})
-"""Options that may name files, besides those that say so."""
+"""Options that may name files, in addition to those declared as paths."""
 
 _MOST_BYTES = 1 << 24
-"""Of a run file."""
+"""Largest size of a run file in bytes."""
 
 _NOT_OURS = (
     "has no settings of FRESCO inside; give a result of this program, a run file, or a YAML or "
@@ -36,7 +36,8 @@ _NOT_OURS = (
 )
 
 _MOST_LETTERS = 1 << 20
-"""Of a comment; words for thousands of frames are longer, and stay in the run file alone."""
+"""Largest length of a comment. Prompts for thousands of frames are longer; they are only in the run
+file."""
 
 
 def is_held(entry: Entry) -> bool:
@@ -45,13 +46,14 @@ def is_held(entry: Entry) -> bool:
 
 
 def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None = None) -> str:
-    """The options that change images, as JSON; empty where that would be too long.
+    """Describe the options that change images as JSON; empty if that would be too long.
 
-    Of files and folders only the names are told: a result is shown to others. Options that change
-    nothing in it, such as the number of workers, are left out, so that its bytes stay the same.
+    Of files and folders only the names are written, because a result is shown to others. Options
+    that do not change the result, such as the number of workers, are left out, so that its bytes
+    stay the same.
 
     Args:
-        host: what the host's own model and sampling took beyond the settings, for JSON.
+        host: further options of the host's model and sampling, for JSON.
     """
     groups = [field.name for field in dataclasses.fields(settings)]
     values = image_settings(settings, *groups)
@@ -69,7 +71,7 @@ def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None =
 
 
 def _hide_folders(value: Any) -> Any:
-    """Paths shortened to the names of their files and folders."""
+    """Shorten paths to the names of their files and folders."""
     if isinstance(value, str):
         return PurePath(value.replace("\\", "/")).name
     return [_hide_folders(part) for part in value] if isinstance(value, (list, tuple)) else value
@@ -82,15 +84,15 @@ class ResultSettings:
     settings: FrescoSettings
     """All options."""
     host: Mapping[str, Any]
-    """What the host's own model and sampling took beyond them; empty: the file does not say."""
+    """Further options of the host's model and sampling; empty if the file does not have them."""
 
 
 def read_result(path: Path, name: str) -> ResultSettings:
-    """The settings inside a result of this program: a video, a PNG image, or a run file.
+    """Read the settings from a result of this program: a video, a PNG image, or a run file.
 
     Args:
-        path: a file of any name; what it is, its content tells.
-        name: of the file, for errors.
+        path: the file; its content decides of what kind it is, not its name.
+        name: name of the file for error messages.
     """
     try:
         with path.open("rb") as file:
@@ -110,12 +112,12 @@ def read_result(path: Path, name: str) -> ResultSettings:
 
 
 def read_embedded(path: Path, name: str = "") -> dict[str, Any]:
-    """The settings in a video or image; SettingsError if it has none.
+    """Read the settings from a video or image; SettingsError if it has none.
 
     Args:
-        name: of the file, for errors; empty: its path.
+        name: name of the file for error messages; empty: its path.
     """
-    from fresco.video.codecs import read_comment  # the packages of video take their time
+    from fresco.video.codecs import read_comment  # importing the video packages takes time
 
     if not path.is_file():
         raise SettingsError(f"{path} does not exist; give a YAML or JSON file, or a result.")
@@ -127,7 +129,7 @@ def read_embedded(path: Path, name: str = "") -> dict[str, Any]:
 
 
 def check_nested(nested: Any, path: Path) -> FrescoSettings:
-    """Settings from the groups of options in a file."""
+    """Make settings from the groups of options in a file, and check them."""
     if not isinstance(nested, dict):
         raise SettingsError(f"settings is {nested!r} in {path}; give groups of options.")
     try:

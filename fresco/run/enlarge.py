@@ -1,4 +1,4 @@
-"""Enlarges keyframes before they are propagated."""
+"""Enlarge keyframes before they are propagated."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ class UpscalingHost(Protocol):
 
     @property
     def upscaler(self) -> str:
-        """Name of the chosen upscaler; empty: none."""
+        """Name of the chosen upscaler; empty if none."""
         ...
 
     def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """An image [H, W, 3] at a larger size (width, height)."""
+        """Enlarge an image [H, W, 3] to a size (width, height)."""
         ...
 
 
 
 def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]:
-    """Width and height at which translated keyframes are propagated.
+    """Choose the width and height at which translated keyframes are propagated.
 
-    It is never below that of the keyframes, nor, where the result has the source's size, above it.
+    It is at least the size of the keyframes. If the result has the source's size, it is at most
+    that size.
     """
     source = clip.info.width, clip.info.height
     wanted = settings.propagation.resolution
@@ -52,9 +53,10 @@ def choose_carried_size(clip: Clip, settings: FrescoSettings) -> tuple[int, int]
 def enlarge_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], keys: KeyframeRun
 ) -> tuple[RunContext, Path]:
-    """The run at the size of propagation, and the folder of keyframes of that size.
+    """Enlarge keyframes to the size of propagation; one that has not changed is used again.
 
-    Keyframes that were enlarged before, and are the same, are used again.
+    Returns:
+        The run at that size, and the folder of the enlarged keyframes.
     """
     size = choose_carried_size(run.clip, run.settings)
     if size == run.clip.frames.size:
@@ -84,7 +86,7 @@ def enlarge_keyframes(
 
 
 def scale_images(images: ImageLookup, size: tuple[int, int]) -> ImageLookup:
-    """The same images at another size (width, height)."""
+    """Return a lookup of the same images at another size (width, height)."""
     def find(number: int) -> NDArray[np.uint8] | None:
         image = images(number)
         return None if image is None else scale_frame(image, size)

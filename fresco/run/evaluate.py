@@ -1,4 +1,4 @@
-"""A comparison video and a report with metrics, written beside a result."""
+"""Write a comparison video and a report with metrics beside a result."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fresco.run.result import ImageLookup, find_end, prepare_writer, read_stored
 from fresco.settings import OutputSettings
 
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
-"""Ends of the names of what is written beside a result."""
+"""Endings of the names of the files beside a result."""
 _SEEN_FOR = 8
-"""Seconds that the comparison of a stretch lasts at least: shorter ones are repeated."""
+"""Shortest length in seconds of the comparison of a part of the clip; a shorter one is repeated."""
 _OURS, _ALONE = _OWN = "fresco", "frame_by_frame"
-"""Results whose keyframes differ, by their names in the report."""
+"""Names in the report of the results that have keyframes of their own."""
 
 
 def list_companions(output: Path, settings: OutputSettings) -> tuple[Path, ...]:
@@ -46,12 +46,12 @@ def evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
     engine: AnyEngine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
-    """Write the report and the comparison that the settings ask for; the paths of both.
+    """Write the report and the comparison that the settings ask for, and return their paths.
 
     Args:
-        images: the frames of the result, which is written already.
-        engine: that carried the keyframes.
-        motion: folder of the motion between neighbouring frames that it left; None: it left none.
+        images: the frames of the result, which is already written.
+        engine: the engine that propagated the keyframes.
+        motion: folder of the motion between neighbouring frames; None if there is none.
     """
     wanted, whole = run.settings.output, run.clip
     if wanted.compare:
@@ -73,15 +73,15 @@ def evaluate(
 
 
 def _shorten(clip: Clip, most: int) -> Clip:
-    """The clip's first frames; `most` 0: all."""
+    """Shorten a clip to its first `most` frames; 0: all."""
     last = min(clip.last, clip.first + most - 1) if most else clip.last
     return dataclasses.replace(clip, last=last)
 
 
 def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
-    """Every frame translated alone, without guidance, to compare FRESCO with."""
+    """Translate every frame alone, without guidance, for comparison."""
     sampling, size = cache_settings(run.settings, "sampling"), run.settings.keyframes.batch_size
-    # The size of a group too: a frame's noise depends on its place in one.
+    # The size of a group, too: the noise of a frame depends on its place in its group.
     key = digest(
         __version__, run.clip.cache_key, sampling, keys.host.fingerprint, size,
         *_list_shorter(run),
@@ -94,18 +94,18 @@ def _translate_unguided(run: RunContext, keys: KeyframeRun) -> ImageLookup:
 
 
 def _list_shorter(run: RunContext) -> list[int]:
-    """What tells the frames of a part of the clip: the groups, and so the noise, are others."""
+    """Part of the cache key for a part of the clip: its groups, and so its noise, are different."""
     return [run.clip.count] if run.settings.output.compare_frames else []
 
 
 def _count_turns(clip: Clip) -> int:
-    """How often a stretch is shown, so that there is time to look at it."""
+    """How often a part of the clip is shown, so that there is time to look at it."""
     seconds = find_end(clip.info, clip.last) - clip.info.timestamps[clip.first]
     return max(1, math.ceil(_SEEN_FOR / seconds)) if seconds > 0 else 1
 
 
 def _write_comparison(run: RunContext, unguided: ImageLookup, repeat: int) -> Path:
-    """Source, frame by frame and FRESCO side by side under the prompt, beside the result."""
+    """Write source, frame by frame, and FRESCO side by side, with the prompt above."""
     beside, comparison = (_name_beside(run.output, end) for end in (_UNGUIDED, _COMPARISON))
     wanted = dataclasses.replace(run.settings.output, background="source")
     prompt = run.settings.sampling.prompt
@@ -126,7 +126,7 @@ def _propagate_by_others(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, used: AnyEngine,
     motion: Path | None,
 ) -> dict[str, ImageLookup]:
-    """The same keyframes propagated by every other engine, for the metrics, by its name."""
+    """Propagate the same keyframes by every other engine, for the metrics; by its name."""
     results: dict[str, ImageLookup] = {}
     for name, create in ENGINES.items():
         if name == used.name:
@@ -147,9 +147,9 @@ def _write_report(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun,
     results: dict[str, ImageLookup], known: dict[str, Any], motion: Path | None,
 ) -> Path:
-    """Metrics of all frames, and of the keyframes, which no engine changes."""
-    # For pairs that propagation left not, or there was no room. Not cached: the pairs of
-    # neighbouring frames of a long video would fill the disk.
+    """Write metrics of all frames, and of the keyframes, which are the same for all engines."""
+    # For pairs that propagation did not store. Not cached, because the pairs of neighbouring frames
+    # of a long video would fill the disk.
     named = dataclasses.replace(run.settings.flow, estimator=keys.estimator.name)
     estimator = create_estimator(named, keys.host.device)
     with log_stage("measures"):
@@ -157,7 +157,7 @@ def _write_report(
             run.clip, plans, results, keys.host.reconstruct, estimator, run.progress,
             motion=motion,
         )
-        # The pairs of keyframes are those that guided them, which are cached.
+        # Cached: the pairs of keyframes are those that were used to guide them.
         own = {name: results[name] for name in _OWN if name in results}
         keyframes = measure_keyframes(run.clip, plans, own, keys.estimator, run.progress)
     facts = known | {

@@ -1,4 +1,4 @@
-"""External keyframes: painted by hand, or made by another tool."""
+"""Import external keyframes, which were painted by hand or made by another tool."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class ImportedKeyframes:
     """External keyframes at the size of the clip's frames."""
 
     folder: Path
-    """The images, by frame number."""
+    """Folder of the images, named by frame number."""
     plans: tuple[KeyframePlan, ...]
-    """One a shot, with these keyframes alone."""
+    """One for each shot, with these keyframes only."""
     ends: tuple[tuple[int, int], ...]
-    """A keyframe and the end of its shot on a side where there is no other."""
+    """Pairs of an outermost keyframe and the end of its shot on that side."""
     notes: tuple[str, ...]
-    """What a person should know."""
+    """Notes for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,26 @@ class _Numbering:
     """How the number in a keyframe's name becomes the number of a frame."""
 
     by_image: Mapping[int, int] | None
-    """Frame of each number that the source's images have in their names; None: a number counts
-    frames from 0."""
+    """Frame of each number in the names of the source's images; None: numbers count frames from 0.
+    """
     note: str = ""
-    """What a person should know of it."""
+    """Note for the user."""
 
     def find(self, number: int) -> int | None:
-        """The frame of that number, or None if there is none."""
+        """The frame that a number means, or None."""
         return number if self.by_image is None else self.by_image.get(number)
 
 
 def list_external_keyframes(
     folder: Path, clip: Clip, *, what: str = "keyframes"
 ) -> tuple[dict[int, Path], tuple[str, ...]]:
-    """The images of a folder by frame number, with notes.
+    """Find the images of a folder by frame number, with notes.
+
+    The last number in a name counts. If the source is a folder of numbered images, it is the number
+    of one of these. Otherwise, and in a folder that this program made, it counts frames from 0.
 
     Args:
-        what: the word for such images.
-
-    The last number in a name counts. Where the source is a folder of numbered images, it is the
-    number of one of these; else, and in a folder that this program made, it counts frames from 0.
+        what: the word for such images in messages.
     """
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; give one with {what}.")
@@ -97,7 +97,7 @@ def list_external_keyframes(
 
 
 def _choose_numbering(numbers: Sequence[int], clip: Clip, what: str) -> _Numbering:
-    """Number keyframes as the source's images if all of them have one there, else by position."""
+    """Number keyframes like the source's images if each has one there, otherwise by position."""
     index = clip.frames.index
     files = [file for file, *_ in index.files] if isinstance(index, FolderIndex) else []
     by_image = number_images(files) if len(files) > 1 else None
@@ -120,7 +120,7 @@ def _choose_numbering(numbers: Sequence[int], clip: Clip, what: str) -> _Numberi
 
 
 def _warn_of_counting_from_1(numbers: Sequence[int], clip: Clip, what: str) -> str:
-    """A note where names look as if they counted from 1."""
+    """Make a note if the names seem to count from 1; otherwise an empty text."""
     if numbers[0] != 1 or clip.first != 0 or clip.count == 1:
         return ""
     return (
@@ -148,12 +148,12 @@ def _make_outside_error(
 def choose_size(
     images: Mapping[int, Path], clip: Clip, settings: FrescoSettings, most: int = 0
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Width and height at which external keyframes are propagated, with notes.
+    """Choose the width and height at which external keyframes are propagated, with notes.
 
-    It is the size that most of them have, as long as the result can show it.
+    It is the size that most of them have, unless that is larger than the result.
 
     Args:
-        most: largest short side that may be worked at; 0: any.
+        most: largest short side that is allowed; 0: any.
     """
     info, wanted = clip.info, settings.propagation.resolution
     source = info.width, info.height
@@ -185,7 +185,7 @@ def import_external_keyframes(
     held = [Source(path) for path in images.values()]
     for each in held:
         each.read_content(once=True)
-    # Not of what they show: where one is replaced, only the frames beside it are made again.
+    # Not of their content: if one is replaced, only the frames beside it are made again.
     folder = space.folder("own", digest(clip.cache_key, list(images)))
     notes: list[str] = []
     changed: list[KeyframePlan] = []

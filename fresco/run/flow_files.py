@@ -1,4 +1,4 @@
-"""Motion from files: checked before the work, and used instead of estimated optical flow."""
+"""Check motion from files before the work, and use it instead of estimated optical flow."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from fresco.video.size import scale_frame
 
 @dataclass(frozen=True, slots=True)
 class MotionInput:
-    """Motion from files, checked."""
+    """Checked motion from files."""
 
     files: FlowFiles
-    """By the numbers of frames."""
+    """The files, by frame number."""
     notes: tuple[str, ...] = ()
-    """What a person should know."""
+    """Notes for the user."""
 
 
 def check_flow_files(clip: Clip, settings: FlowSettings) -> MotionInput | None:
@@ -66,7 +66,7 @@ def _require_all(
 
 
 def _check_sizes(paths: Sequence[Path], direction: str, clip: Clip) -> None:
-    """All of one size, and of the source's proportions."""
+    """Check that all have the same size, and the proportions of the source."""
     size: tuple[int, int] | None = None
     wide, high = clip.info.width, clip.info.height
     for path in paths:
@@ -84,10 +84,10 @@ def _check_sizes(paths: Sequence[Path], direction: str, clip: Clip) -> None:
 
 
 def use_flow_files(run: RunContext, given: MotionInput | None, *sizes: tuple[int, int]) -> None:
-    """Set the files in the run's settings, in the form that the estimator opens.
+    """Put the files into the run's settings, in the form that the estimator opens.
 
     Args:
-        sizes: width and height of frames that will be asked about, beside those of the clip.
+        sizes: further sizes (width, height) of frames whose motion is needed, besides the clip's.
     """
     if given is None:
         return

@@ -1,7 +1,7 @@
-"""Cache keys as version 0.1 computed them, so that its files are used again.
+"""Compute cache keys as version 0.1 did, so that its files are used again.
 
-They held more than the images depend on: where the model lies, the device, options without an
-effect. Nothing is written under such a key; a folder that has one is used on.
+Those keys included more than the images depend on: the path of the model, the device, and options
+without an effect. No new folder gets such a key, but an existing one is used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KNOWN = {"guidance": _GUIDANCE, "sampling": _SAMPLING}
 def digest_former_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], host: Host, estimator: FlowEstimator
 ) -> str | None:
-    """Digest of all that translated keyframes depended on; None if version 0.1 had no such run."""
+    """Digest of all that keyframes depended on in version 0.1; None if it had no such run."""
     from fresco.guidance.freeu import FreeU  # runs that only propagate do without torch
 
     if _uses_new_options(run.settings) or FreeU.of(run.settings.guidance).is_on:

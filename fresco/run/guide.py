@@ -1,4 +1,4 @@
-"""Makes the guide of a batch from the flow, correspondence and saliency of its frames."""
+"""Make the guide of a batch from the flow, correspondence and saliency of its frames."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class GuideMaker:
     settings: FrescoSettings
     """All options."""
     estimator: FlowEstimator
-    """Optical flow."""
+    """Estimates optical flow."""
     device: str
-    """Where the model works."""
+    """Device of the model."""
     model_sigmas: Sequence[float]
     """Noise level of every training timestep, rising."""
 
@@ -39,21 +39,21 @@ class GuideMaker:
     def create(
         cls, settings: FrescoSettings, device: str, model_sigmas: Sequence[float]
     ) -> GuideMaker:
-        """With the estimator that the settings name."""
+        """Create it with the estimator that the settings name."""
         return cls(settings, create_estimator(settings.flow, device), device, model_sigmas)
 
     def guide(
         self, frames: NDArray[np.uint8], unet: GuidedUNet | None = None, *,
         finished: NDArray[np.uint8] | None = None, prompts: Sequence[str] = (),
     ) -> FrescoGuide:
-        """The guide of a batch.
+        """Make the guide of a batch.
 
         Args:
             frames: [N, H, W, 3] RGB at working size.
-            finished: [2, H, W, 3] RGB, what became of the first two frames in the batch before;
-                None: they belong to this batch alone.
-            prompts: of every frame; none: all the same.
-            unet: whose attention is guided; None: one of SD 1.x or 2.x.
+            finished: [2, H, W, 3] RGB, the translated images of the first two frames, from the
+                batch before; None if these frames are new.
+            prompts: prompt of every frame; empty if all are the same.
+            unet: the UNet to guide; None: one of SD 1.x or 2.x.
         """
         guidance = self.settings.guidance
         flow = ring_flow(frames, self.estimator)

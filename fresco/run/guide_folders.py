@@ -1,4 +1,4 @@
-"""Guides of propagation from folders: found and checked before the work."""
+"""Find and check guides of propagation from folders, before the work."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fresco.settings import PropagationSettings
 from fresco.video.folder import decode_image, find_images
 
 MOST, HEAVIEST = 8, 100.0
-"""Guides of one run, and the weight of one; those of the program's own are 9 together."""
+"""Largest number of guides in a run, and largest weight of one. Our own guides weigh 9 together."""
 
 
 def check_guides(
     clip: Clip, settings: PropagationSettings
 ) -> tuple[tuple[GuideFolder, ...], tuple[str, ...]]:
-    """Check the guides that the options name; answers them, with notes."""
+    """Check the guides that the options name, and return them with notes."""
     named = [text for text in settings.guides if text.strip()]
     if not named:
         return (), ()
@@ -41,14 +41,14 @@ def check_guides(
 
 
 def parse_guide(text: str) -> tuple[Path, float]:
-    """Folder and weight of FOLDER:WEIGHT; without a weight it is 1."""
+    """Read folder and weight from FOLDER:WEIGHT; the default weight is 1."""
     folder, colon, weight = text.rpartition(":")
     if not colon or Path(text).expanduser().is_dir():
         return Path(text).expanduser(), 1.0
     try:
         value = float(weight)
     except ValueError:
-        return Path(text).expanduser(), 1.0  # a drive's letter
+        return Path(text).expanduser(), 1.0  # the colon follows the letter of a drive
     if not (math.isfinite(value) and 0 < value <= HEAVIEST):
         raise SettingsError(
             f"The weight in propagation.guides {text!r} is {weight}; give more than 0, at most "

@@ -1,4 +1,4 @@
-"""Hints of ControlNet that were made elsewhere: found and checked before the work."""
+"""Find and check ControlNet hints that were made elsewhere, before the work."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class HintSource:
-    """Where the hints of one unit come from, checked."""
+    """The checked source of the hints of one unit."""
 
     path: Path
     """Folder of images, or a video."""
     resize_mode: str
-    """How a hint of other proportions comes to the size of the frames."""
+    """How a hint of other proportions is brought to the size of the frames."""
     source: Size
     """Width and height of the source's frames."""
     content: str
     """Digest of what is read."""
     files: Mapping[int, Path] = field(default_factory=dict)
-    """Of a folder: the image of each frame used."""
+    """For a folder: the image of each frame used."""
     index: SourceIndex | None = None
-    """Of a video: what opening it once has found."""
+    """For a video: its index."""
     offset: int = 0
-    """Of a video: number of the frame that its first one belongs to."""
+    """For a video: number of the source's frame that its first frame belongs to."""
 
     def read(self, numbers: Sequence[int], size: Size) -> NDArray[np.uint8]:
-        """The hints of some frames [N, H, W, 3] at this size."""
+        """Read the hints of some frames, [N, H, W, 3], at this size."""
         if self.files:
             found = [decode_image(self.files[number]) for number in numbers]
         else:
@@ -58,8 +58,10 @@ class HintSource:
 def check_hints(
     clip: Clip, units: Sequence[ControlUnit]
 ) -> tuple[tuple[HintSource | None, ...], tuple[str, ...]]:
-    """The hints of each unit, None where its preprocessor makes them; with notes. What cannot be
-    used is refused."""
+    """Find the hints of each unit, with notes; None if the unit's preprocessor makes them.
+
+    Hints that cannot be used are refused.
+    """
     found: list[HintSource | None] = []
     notes: list[str] = []
     for unit in units:
@@ -89,7 +91,7 @@ def _open_folder(
 
 
 def _measure_all(paths: Sequence[Path]) -> Size:
-    """The size of all images, which is the same."""
+    """Find the size of the images; SettingsError if they differ."""
     size: Size | None = None
     for path in paths:
         try:
@@ -132,7 +134,7 @@ def _open_video(
 
 
 def _tell_cut(path: Path, hint: Size, frames: Size, mode: str) -> tuple[str, ...]:
-    """A note where the proportions are others."""
+    """Make a note if the hints have other proportions than the frames."""
     if is_shaped(hint, frames):
         return ()
     done = {"crop": "cropped at their edges", "stretch": "stretched", "fill": "filled up with "
@@ -144,12 +146,12 @@ def _tell_cut(path: Path, hint: Size, frames: Size, mode: str) -> tuple[str, ...
 def fit_hint(
     image: NDArray[np.uint8], source: Size, size: Size, mode: str
 ) -> NDArray[np.uint8]:
-    """A hint [h, w, 3] at the size (width, height) that the source's frames are scaled to.
+    """Scale a hint [h, w, 3] to the size (width, height) to which the source's frames are scaled.
 
     Args:
         source: width and height of the source's frames.
-        mode: what makes the hint's proportions theirs: crop (what lies over the edges is lost),
-            stretch, or fill (black at the edges).
+        mode: how a hint gets their proportions: crop (its edges are cut off), stretch, or fill
+            (black edges are added).
     """
     high, wide = image.shape[:2]
     if not is_shaped((wide, high), source) and mode != "stretch":

@@ -1,7 +1,8 @@
-"""Checks that the files a run reads do not change, and ends it if they do.
+"""Check that the files a run reads do not change, and end the run if they do.
 
-A source that is replaced under a run gives frames of two videos under the digest of the first. So
-it is looked at whenever a stage ends, and what was made since the last good look is dropped.
+If a source is replaced during a run, the run reads frames of two videos and stores them under the
+digest of the first. So the source is checked at the end of every stage. If it has changed, all that
+was made since the last check is deleted.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from fresco.video.folder import find_images
 from fresco.workspace import SEEN, Workspace, read_json, write_json
 
 Look = tuple[tuple[str, int, int, int, int], ...]
-"""Names of files with all that changes when somebody writes or replaces them."""
+"""Names of files, with the numbers that change when a file is written or replaced."""
 
 FileState = tuple[int, int, int]
-"""Number, size and time of change of a file."""
+"""Inode number, size and time of change of a file."""
 _SHARE = 20
-"""A look between two ends of stages may take one part in so many of a run's time."""
+"""Checks during a stage may take this part of a run's time: one in `_SHARE`."""
 _OFTEN = 1.0
-"""Seconds between two such looks at least."""
+"""Shortest time in seconds between two such checks."""
 
 
 def look_at(path: Path) -> Look:
-    """The state of a file, or of the images of a folder, by which a change is noticed."""
+    """Read the state of a file, or of the images of a folder, in which a change would show."""
     files = find_images(path)[0] if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files]
     return tuple(
@@ -41,21 +42,21 @@ class Source:
     """A file, or a folder of images, that must not change while it is read."""
 
     def __init__(self, path: Path) -> None:
-        """To be made before anything of it is read."""
+        """Take its state; to be created before anything of it is read."""
         self.path = path
         self._look = self._see()
         self._content: str | None = None
 
     @property
     def look(self) -> Look:
-        """Its state at the last good check."""
+        """Its state at the last check that found no change."""
         return self._look
 
     def read_content(self, *, once: bool = False) -> str:
-        """Digest of its whole content, read after everything else that is read first.
+        """Digest of its whole content; to be read after everything else that is read first.
 
         Args:
-            once: nobody will ask for it again, so that it need not be remembered.
+            once: it is not needed again, so it is not kept.
         """
         try:
             read = digest_content if once else digest_source
@@ -97,12 +98,12 @@ def _explain_unreadable(path: Path, error: OSError) -> VideoError:
 
 
 class SourceWatch:
-    """Checks the source of a run, and remembers the files made since the last good check."""
+    """Checks the source of a run, and remembers the files made since the last check."""
 
     def __init__(self, source: Source, workspace: Workspace) -> None:
         """
         Args:
-            workspace: held by this run.
+            workspace: the workspace, locked by this run.
         """
         self._source, self._workspace = source, workspace
         self._drop_unseen()
@@ -112,9 +113,9 @@ class SourceWatch:
         self._next = time.monotonic() + _OFTEN
 
     def check(self) -> None:
-        """Raise VideoError if the source has changed, from then on at every call."""
+        """Raise VideoError if the source has changed; once it has, every later call raises."""
         start = time.monotonic()
-        made = _list_files(self._workspace)  # before the look: what comes after is not known
+        made = _list_files(self._workspace)  # before the check, which says nothing of later files
         change = self._find_change()
         if change is not None:
             raise change
@@ -123,15 +124,15 @@ class SourceWatch:
         self._next = end + max(_OFTEN, (end - start) * _SHARE)
 
     def glance(self) -> None:
-        """As `check`, but not more often than every few moments."""
+        """Do the same as `check`, but not too often."""
         if time.monotonic() >= self._next:
             self.check()
 
     @contextlib.contextmanager
     def dropping(self) -> Iterator[None]:
-        """Within: a run. If it ends early and its source has changed, files made of it are removed.
+        """Run in this context: if it ends early and its source has changed, remove its new files.
 
-        Such a source is the error then, whatever came of reading it.
+        The error is then that the source has changed, whatever error that led to.
         """
         try:
             yield
@@ -145,7 +146,7 @@ class SourceWatch:
             raise
 
     def _find_change(self) -> VideoError | None:
-        """Describe how the source has changed; the first finding is kept."""
+        """Describe how the source has changed; None if it has not. The first change is kept."""
         if self._change is None:
             try:
                 self._source.check()
@@ -154,15 +155,15 @@ class SourceWatch:
         return self._change
 
     def _keep(self, made: dict[Path, FileState]) -> None:
-        """Record that these files were made of the unchanged source, also for a later run."""
+        """Record, also for a later run, that these files were made from the unchanged source."""
         self._seen = made
         latest = max((time_changed for _, _, time_changed in made.values()), default=0)
         write_json(self._workspace.root / SEEN, [self._source.look, latest])
 
     def _drop_unseen(self) -> None:
-        """Remove what a killed run made after its last check, if the source has changed since.
+        """Remove what a killed run made after its last check, if the source may have changed.
 
-        It may have been replaced before the kill, and put back.
+        It may have been replaced before the run was killed, and put back.
         """
         known = read_json(self._workspace.root / SEEN)
         if not isinstance(known, list) or len(known) != 2 or type(known[1]) is not int:
@@ -182,16 +183,16 @@ class SourceWatch:
 
 
 def _is_caused(error: BaseException) -> bool:
-    """Whether a changed source may have caused an error; cancelling never has that cause."""
+    """Whether a changed source may have caused an error; it never causes a cancellation."""
     return isinstance(error, Exception) and not isinstance(error, Cancelled)
 
 
 def _list_files(workspace: Workspace) -> dict[Path, FileState]:
-    """The files that runs have made in a workspace, each with what changes when it is replaced."""
+    """List the files that runs have made in a workspace, with their states."""
     found: dict[Path, FileState] = {}
     for place in workspace.list_artefacts():
         for path in place.rglob("*") if place.is_dir() else [place]:
-            with contextlib.suppress(OSError):  # gone since it was listed
+            with contextlib.suppress(OSError):  # deleted since it was listed
                 state = path.stat()
                 if not path.is_dir():
                     found[path] = state.st_ino, state.st_size, state.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Which keyframes a run translates, and in which folder they lie: it is named by a cache key."""
+"""Decide which keyframes a run translates, and find their folder, which is named by a cache key."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from fresco.settings import SamplingSettings
 from fresco.workspace import frame_name, read_image, read_json, write_json
 
 PLAN_NAME = "plan.json"
-"""File of the workspace that says which keyframes are in force, and where they lie."""
+"""File of the workspace that says which keyframes are used, and in which folder they are."""
 
 _GROUPS = "made.json"
-"""File of a folder of keyframes: what each group of batches was made from, as digests."""
+"""File of a folder of keyframes with digests of what each group of batches was made from."""
 
 Plans = tuple[KeyframePlan, ...]
 
@@ -45,7 +45,7 @@ def digest_keyframes(run: RunContext, plans: Plans, host: Host, estimator: FlowE
 
 
 def _digest_ranges(sampling: SamplingSettings, host: Host) -> list[str]:
-    """What the prompts of ranges lead to; the host's fingerprint holds it of the others."""
+    """Hashes of what the prompts of ranges refer to; the host's fingerprint covers all others."""
     prompts = [
         text for each in parse_ranges(sampling.ranges)
         for text in (each.prompt, each.negative_prompt) if text
@@ -64,7 +64,7 @@ def _digest_groups(
         frames = [number for batch in group for number in batch.frames]
         own = choose_options(run.settings.sampling, frames[0])
         words = compose_prompts(frames, run.settings.sampling), own.negative_prompt
-        # The words are told as they come out, whatever options they come from.
+        # The prompts themselves count, not the options that they are made from.
         plain = dataclasses.replace(
             own, prompt="", added_prompt="", negative_prompt="", key_prompts={}, ranges=()
         )
@@ -80,14 +80,14 @@ def _digest_groups(
 
 
 def _describe_hints(run: RunContext) -> list[object]:
-    """Digests of the hints that were made elsewhere; empty: there are none."""
+    """Digests of the hints that were made elsewhere; empty if there are none."""
     return [["hints", *(hints and hints.content for hints in run.hints)]] if run.hints else []
 
 
 def open_keyframes(
     run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator
 ) -> KeyframeRun:
-    """The keyframes of these plans, in a folder of their own; one of version 0.1 is used on."""
+    """Open the folder of the keyframes of these plans; a folder of version 0.1 is used again."""
     folder = run.workspace.folder(
         "keys", digest_keyframes(run, plans, host, estimator),
         lambda: None if run.hints else digest_former_keyframes(run, plans, host, estimator),
@@ -98,10 +98,10 @@ def open_keyframes(
 
 
 def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:
-    """Say where the keyframes in force lie, for those who watch or come later."""
+    """Write which keyframes are used and where they are, for servers and for later runs."""
     path = run.workspace.root / PLAN_NAME
     known = read_json(path) or {}
-    # The frames of the run before are those of the same keyframes until others are made.
+    # Until new frames are made, those of the run before belong to the same keyframes.
     frames = {"frames": known["frames"]} if known.get("folder") == folder.name and (
         "frames" in known) else {}
     masks = {"masks": known["masks"]} if "masks" in known else {}
@@ -114,13 +114,14 @@ def write_plan(run: RunContext, plans: Plans, folder: Path) -> None:
 
 
 def note_frames(run: RunContext, folder: Path) -> None:
-    """Say where the frames between the keyframes in force come to lie."""
+    """Write in which folder the frames between these keyframes will be."""
     path = run.workspace.root / PLAN_NAME
     write_json(path, {**(read_json(path) or {}), "frames": folder.name})
 
 
 def note_masks(run: RunContext, folder: Path | None) -> None:
-    """Say where the masks in force lie; None: there are none, or they are files of the user."""
+    """Write in which folder the masks are; None if there are none, or if they are the user's files.
+    """
     path = run.workspace.root / PLAN_NAME
     known = read_json(path) or {}
     known.pop("masks", None)
@@ -133,7 +134,7 @@ def translate_keyframes(
     """Translate the keyframes of all shots.
 
     Args:
-        all_frames: the run goes on to all frames, so that the source is decoded for both at once.
+        all_frames: whether the run continues to all frames; the source is then decoded only once.
     """
     keys = open_keyframes(run, plans, host, estimator)
     numbers = [number for plan in plans for number in plan.keyframes]
@@ -147,10 +148,10 @@ def translate_keyframes(
 def preview_keyframes(
     run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator, wanted: int
 ) -> tuple[KeyframeRun, Plans]:
-    """Translate the first keyframes, so many and no more; where they lie, and their plans.
+    """Translate only the first keyframes; return their folder and their plans.
 
-    They are those of the whole run where they end with a batch, or where that run has them. A part
-    of a batch has other company, hence other images, so it gets a folder of its own.
+    If they end with a batch, or if the whole run already has them, they are those of the whole run.
+    A part of a batch gives other images than the whole batch, so it gets a folder of its own.
     """
     keys, part = open_keyframes(run, plans, host, estimator), cut_plans(plans, wanted)
     whole = all(cut.batches == plan.batches[:len(cut.batches)]
@@ -183,13 +184,15 @@ def _translate(
 
 
 def _take_over_groups(run: RunContext, plans: Plans, keys: KeyframeRun) -> None:
-    """Copy the groups that an earlier run of this workspace has, where nothing that they depend on
-    has changed: another range, or words for a keyframe of another shot, leave them as they are."""
+    """Copy groups of keyframes from an earlier run of this workspace, if they would be the same.
+
+    That is so after a change of another range, or of the prompt of a keyframe in another shot.
+    """
     digests = _digest_groups(run, plans, keys.host, keys.estimator)
     known = read_json(run.workspace.root / PLAN_NAME) or {}
     before = sorted(
         (path for path in run.workspace.root.glob("keys-*") if path.name != keys.folder.name),
-        key=lambda path: path.name != known.get("folder"),  # first those in force: retouched ones
+        key=lambda path: path.name != known.get("folder"),  # first those in use
     )
     has = {path: read_json(path / _GROUPS) or {} for path in before}
     for group in (group for plan in plans for group in plan.groups):
@@ -204,7 +207,7 @@ def _take_over_groups(run: RunContext, plans: Plans, keys: KeyframeRun) -> None:
 
 
 def _take_over(finished: KeyframeRun, keys: KeyframeRun, group: Sequence[Batch]) -> None:
-    """Copy the batches of a group that another folder has; their company is the same in both."""
+    """Copy the batches of a group from another folder; their frames are the same in both."""
     in_force = batches_path(finished, group)
     if in_force.exists():  # memory made some smaller
         shutil.copyfile(in_force, batches_path(keys, group))
@@ -219,7 +222,7 @@ def _take_over(finished: KeyframeRun, keys: KeyframeRun, group: Sequence[Batch])
 def find_translated(
     run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator, frame: int
 ) -> tuple[KeyframeRun, Plans]:
-    """The keyframes among which one was translated, in the whole run or in the latest preview."""
+    """Find the keyframes that one belongs to: those of the whole run, or of the latest preview."""
     keys = open_keyframes(run, plans, host, estimator)
     if (keys.folder / frame_name(frame)).exists():
         return keys, plans

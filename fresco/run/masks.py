@@ -1,8 +1,8 @@
-"""The mask of a run: checked before the work, tracked to all frames, applied to the result.
+"""The mask of a run: check it before the work, track it to all frames, apply it to the result.
 
-Translation and propagation do not depend on it. So with another mask only the result is written
-again, from the same frames. Runs that end with keyframes make the masks of these, by which a server
-shows them.
+Translation and propagation do not depend on the mask. So with another mask, only the result is
+written again, from the same frames. A run that ends with keyframes makes the masks of its
+keyframes, so that a server can show these with them.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class MaskInput:
     drawings: Mapping[int, Path] = field(default_factory=dict)
     """Drawn masks by frame number; empty unless they are drawn."""
     sequence: files.MaskSequence | None = None
-    """Masks of all frames from files."""
+    """Masks of all frames, read from files."""
     held: tuple[Source, ...] = ()
     """The files, which must not change while they are read."""
     notes: tuple[str, ...] = ()
-    """What a person should know."""
+    """Notes for the user."""
 
 
 def check_mask(clip: Clip, settings: MaskSettings) -> MaskInput | None:
@@ -112,13 +112,13 @@ def _check_drawings(clip: Clip, settings: MaskSettings, size: Size) -> MaskInput
 
     shares = read()
     files.refuse_useless(shares, invert=settings.invert)
-    for _ in shares:  # the shapes of the rest are checked too
+    for _ in shares:  # this checks the shapes of the rest, too
         pass
     return MaskInput(settings, drawings, held=held, notes=(*notes, *scaled))
 
 
 def _place_drawing(path: Path, clip: Clip) -> tuple[dict[int, Path], tuple[str, ...]]:
-    """A single drawing belongs to the frame of the number in its name, else to the first."""
+    """Find the frame of a single drawing: the number in its name, or else the first frame."""
     number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else None
     if number is None:
         return {clip.first: path}, (
@@ -140,9 +140,9 @@ class StoredMasks:
     folder: Path
     """The images, by frame number."""
     numbers: range
-    """Of the frames used."""
+    """Numbers of the frames used."""
     settings: MaskSettings
-    """What is made of them."""
+    """How they are finished: inverted, softened."""
 
     def read(self, size: Size) -> Iterator[Share]:
         """See `FrameMasks.read`."""
@@ -163,12 +163,12 @@ class FileMasks:
     sequence: files.MaskSequence
     """The files."""
     count: int
-    """Frames used."""
+    """Number of frames used."""
     settings: MaskSettings
-    """What is made of them."""
+    """How they are finished: inverted, softened."""
 
     def read(self, size: Size) -> Iterator[Share]:
-        """See `FrameMasks.read`; a single image is made ready once."""
+        """See `FrameMasks.read`; a single image is prepared only once."""
         if self.sequence.still:
             share = _finish(scale_share(next(self.sequence.read(1)), size), self.settings)
             yield from itertools.repeat(share, self.count)
@@ -178,7 +178,7 @@ class FileMasks:
 
 
 def read_stored(folder: Path, number: int, size: Size) -> Share | None:
-    """The mask of a frame in the folder of `StoredMasks`, of 0 and 1; None: it is not there."""
+    """Read the mask of a frame, of 0 and 1, from the folder of `StoredMasks`; None if not there."""
     image = read_image(folder / frame_name(number))
     if image is None:
         return None
@@ -188,11 +188,11 @@ def read_stored(folder: Path, number: int, size: Size) -> Share | None:
 def read_file_mask(
     settings: MaskSettings, used: range, info: VideoInfo, number: int, size: Size
 ) -> Share:
-    """The mask of a frame from the files that the settings name.
+    """Read the mask of a frame from the files that the settings name.
 
     Args:
         used: numbers of the frames used.
-        info: of their source.
+        info: facts about their source.
     """
     sequence, _ = files.open_sequence(
         Path(settings.path).expanduser(), used, info.frames, (info.width, info.height)
@@ -205,7 +205,7 @@ def _finish(share: Share, settings: MaskSettings) -> Share:
 
 
 def finish_mask(share: Share, width: float, *, invert: bool) -> Share:
-    """The mask as it is applied: inverted if asked for, with a soft edge of so many pixels."""
+    """Finish a mask: invert it if asked for, and give it a soft edge of `width` pixels."""
     return feather(1 - share if invert else share, width)
 
 

@@ -1,4 +1,7 @@
-"""Stage 5: measures of the result beside those of its floors, as JSON next to the result."""
+"""Stage 5: measure the result, and write the measures as JSON beside it.
+
+For comparison, the source and its VAE round trip are measured, too.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from fresco.workspace import write_json
 from fresco.writing import follow_link
 
 _ROUND_TRIP_CHUNK = 4
-"""Frames that go through the autoencoder together."""
+"""Number of frames that go through the VAE together."""
 
 Reconstruct = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
 
@@ -31,7 +34,7 @@ Reconstruct = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
 def _collect_images(
     results: Mapping[str, ImageLookup], number: int
 ) -> dict[str, NDArray[np.uint8]]:
-    """The image of one frame in every result, or PropagationError."""
+    """Read the image of one frame from every result; PropagationError if one is missing."""
     images: dict[str, NDArray[np.uint8]] = {}
     for name, find_image in results.items():
         image = find_image(number)
@@ -55,7 +58,7 @@ def _stack_chunks(frames: Iterator[NDArray[np.uint8]], size: int) -> Iterator[ND
 
 
 def _fit(reconstruct: Reconstruct, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The round trip of frames, in halves where memory runs out."""
+    """Encode and decode frames; if memory runs out, in halves."""
     try:
         with memory_errors(f"with {len(frames)} frames in the autoencoder"):
             return reconstruct(frames)
@@ -68,7 +71,7 @@ def _fit(reconstruct: Reconstruct, frames: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 def find_borders(clip: Clip, plans: Sequence[KeyframePlan]) -> frozenset[int]:
-    """Positions t of the clip whose pair (t - 1, t) lies between two batches of keyframes."""
+    """Positions t in the clip at which the pair (t - 1, t) is between two batches of keyframes."""
     crossing: set[int] = set()
     for plan in plans:
         for before, after in (pair for group in plan.groups for pair in pairwise(group)):
@@ -81,10 +84,10 @@ def measure_frames(
     reconstruct: Reconstruct, estimator: FlowEstimator, progress: Progress,
     *, motion: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measures of every frame at working size: results, the source, and the VAE round trip.
+    """Measure every frame at working size: of the results, the source, and the VAE round trip.
 
     Args:
-        motion: folder of the motion between neighbouring frames that is known already.
+        motion: folder of the motion between neighbouring frames that is already known.
     """
     names = [*results, "source", "vae"]
     measures = Metrics(estimator, names, borders=find_borders(clip, plans))
@@ -106,7 +109,7 @@ def measure_keyframes(
     clip: Clip, plans: Sequence[KeyframePlan], results: Mapping[str, ImageLookup],
     estimator: FlowEstimator, progress: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """The same from keyframe to keyframe of the clip: what guidance does before propagation."""
+    """Measure the keyframes in the same way, which shows the guidance without propagation."""
     firsts = {
         batch.frames[0] for plan in plans for group in plan.groups for batch in group[1:]
     }
@@ -124,6 +127,6 @@ def measure_keyframes(
 
 
 def write_report(path: Path, facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Path:
-    """Write the measures with what they mean and what they were taken of."""
+    """Write the measures, with what they mean and what was measured."""
     write_json(follow_link(path), {**facts, "measures": measured, "definitions": dict(DEFINITIONS)})
     return path

@@ -1,4 +1,4 @@
-"""Finds the frames that the numbers in names of files mean."""
+"""Find the frames that numbers in the names of files mean."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fresco.video.numbering import find_number, number_images
 def find_frames(
     numbers: Sequence[int], clip: Clip, what: str
 ) -> tuple[dict[int, int], tuple[str, ...]]:
-    """The frame that each number means, with notes.
+    """Find the frame that each number means, with notes.
 
-    Where the source is a folder of numbered images, a number is that of one of these. Else numbers
-    count frames from 0; where there are as many in a row as the source has frames, or one less,
-    from the first of them.
+    If the source is a folder of numbered images, a number is that of one of these. Otherwise
+    numbers count frames from 0. But if they are consecutive and as many as the source has frames,
+    or one less, the first number is frame 0.
 
     Args:
-        numbers: rising.
-        what: what the files hold, for notes.
+        numbers: in ascending order.
+        what: what the files contain, for notes.
     """
     index = clip.frames.index
     files = [file for file, *_ in index.files] if isinstance(index, FolderIndex) else []
@@ -41,11 +41,11 @@ def find_frames(
 def find_frame_images(
     folder: Path, images: Sequence[Path], clip: Clip, name: str, what: str
 ) -> tuple[dict[int, Path], tuple[str, ...]]:
-    """The image of every frame used, by its number, with notes; SettingsError where one lacks.
+    """Find the image of every frame used, with notes; SettingsError if one is missing.
 
     Args:
-        images: those of the folder.
-        name: what notes call the folder.
+        images: the images of the folder.
+        name: name of the folder in notes.
         what: what one image is, such as hint.
     """
     if number_images(images) is None:

@@ -33,16 +33,18 @@ from fresco.writing import explain
 log = logging.getLogger("fresco")
 
 ORIGIN = "keyframes.json"
-"""File beside what was made of keyframes: which ones, by their digests."""
+"""File beside propagated frames with the digests of the keyframes that they were made from."""
 _OPTIONS = "options.json"
-"""File beside what was made of keyframes: digest of all that it depends on but them, and the pairs
+"""File beside propagated frames with a digest of all else that they depend on, and with the pairs
 of keyframes that frames were made between."""
 DRAFT_FLOW = FlowSettings(estimator="dis")
-"""Of drafts, which find motion by themselves: no worker loads a network for them."""
+"""Options of the flow for drafts, which find motion by themselves, so that no worker loads a
+network."""
 
 
 def choose_engine(settings: FrescoSettings) -> tuple[AnyEngine, str]:
-    """The engine asked for; where it cannot work, the flow's and a note that says why."""
+    """Choose the engine that the options name; if it cannot work, `flow` and a note that says why.
+    """
     try:
         return create_engine(settings.propagation), ""
     except PropagationError as error:
@@ -56,12 +58,12 @@ def propagate_frames(
     engine: AnyEngine, *, ends: tuple[tuple[int, int], ...] = (), stage: str = "propagate",
     motion: Path | None = None,
 ) -> ImageLookup:
-    """Carry keyframes to all frames; where the image of each frame is found.
+    """Propagate keyframes to all frames, and return a lookup of the image of each frame.
 
     Args:
         keys: folder of the keyframes.
-        motion: folder where the motion between neighbouring frames is left for others.
-        ends: pairs of a keyframe and the end of its shot on a side without another keyframe.
+        motion: folder in which the motion between neighbouring frames is stored for others.
+        ends: pairs of an outermost keyframe and the end of its shot on that side.
         stage: name of the stage for `progress`.
     """
     segments = [[(part.first, part.last) for part in plan.segments] for plan in plans]
@@ -80,7 +82,7 @@ def propagate_frames(
             __version__, run.clip.cache_key, engine.digest_options(run.settings),
             estimator.fingerprint,
         ))
-        # Both ends of a stretch included: the motion from the keyframes is estimated too.
+        # The keyframes at both ends are included, because the motion from them is estimated, too.
         stretches = [*between, *map(_sort, ends)]
         run.clip.frames.keep_all(_list_unfinished(stretches, folder), run.progress)
         _propagate_segments(run, plans, keys, folder, estimator, engine, stage, motion)
@@ -93,8 +95,10 @@ def propagate_frames(
 
 
 def read_origin(folder: Path) -> dict[str, str] | None:
-    """The digest of each keyframe, by its number, that the images of a folder were made from; None:
-    the folder does not say."""
+    """Read the digests, by number, of the keyframes that the images of a folder were made from.
+
+    None if the folder does not have them.
+    """
     known = read_json(folder / ORIGIN)
     if not isinstance(known, dict):
         return None
@@ -105,7 +109,7 @@ def _drop_outdated(
     folder: Path, keys: Path, segments: Sequence[tuple[int, int]],
     ends: Sequence[tuple[int, int]],
 ) -> None:
-    """Remove the frames beside keyframes that are others now; all the rest is used again."""
+    """Delete the frames beside keyframes that have changed; all other frames are used again."""
     numbers = sorted({*(number for pair in segments for number in pair), *(key for key, _ in ends)})
     paths = {n: keys / frame_name(n) for n in numbers}
     now = {str(n): digest_content(path) for n, path in paths.items() if path.exists()}
@@ -128,10 +132,10 @@ def _drop_outdated(
 def _take_over_segments(
     run: RunContext, folder: Path, segments: Sequence[tuple[int, int]], options: str
 ) -> None:
-    """Copy the segments that an earlier run of this workspace made of the same two keyframes.
+    """Copy the segments that an earlier run of this workspace made from the same two keyframes.
 
     Args:
-        options: digest of what else frames between keyframes depend on.
+        options: digest of all else that frames between keyframes depend on.
     """
     write_json(folder / _OPTIONS, {"options": options, "segments": segments})
     now = read_origin(folder) or {}
@@ -142,7 +146,7 @@ def _take_over_segments(
         if known.get("options") != options:
             continue
         made = read_origin(other) or {}
-        # Beside a cut, frames lie between the same two keyframes but show one of them only.
+        # Beside a cut, frames are between the same two keyframes but were made from only one.
         for first, last in (pair for pair in segments if [*pair] in known.get("segments", ())):
             ends = str(first), str(last)
             if any(now.get(end) is None or now[end] != made.get(end) for end in ends):
@@ -158,7 +162,7 @@ def _take_over_segments(
 
 
 def _drop_scratch(folder: Path) -> None:
-    """Remove what could not be removed when its segment was filled: nobody opens it again."""
+    """Delete scratch folders that could not be deleted when their segments were filled."""
     for path in folder.glob(".*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -169,7 +173,7 @@ def _sort(end: tuple[int, int]) -> tuple[int, int]:
 
 
 def _list_unfinished(stretches: Iterable[tuple[int, int]], folder: Path) -> Iterator[int]:
-    """The frames of stretches of the clip of which a frame was not written yet."""
+    """Yield the frames of those stretches of the clip in which a frame is not written yet."""
     for first, last in stretches:
         if not all((folder / frame_name(n)).exists() for n in range(first + 1, last)):
             yield from range(first, last + 1)
@@ -179,12 +183,12 @@ def _propagate_segments(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, folder: Path,
     estimator: FlowEstimator, engine: AnyEngine, stage_name: str, motion: Path | None,
 ) -> None:
-    """Write every frame between two keyframes of a shot; what exists is left as it is."""
-    # The choice was made once; workers must not choose for themselves.
+    """Write every frame between two keyframes of a shot; existing frames are not changed."""
+    # The estimator is chosen once; workers must not choose one themselves.
     flow = dataclasses.replace(run.settings.flow, estimator=estimator.name)
     if isinstance(engine, DraftEngine):
         flow = DRAFT_FLOW
-    # Absolute, for machines of a cluster.
+    # Absolute paths, for machines of a cluster.
     keys, folder = keys.absolute(), folder.absolute()
     source = Path(run.clip.frames.path).absolute()
     frames = dataclasses.replace(run.clip.frames, path=str(source))
@@ -208,12 +212,15 @@ def _propagate_segments(
 def _place_flow(
     run: RunContext, jobs: list[SegmentJob], flow: FlowSettings, device: str
 ) -> tuple[list[SegmentJob], int, _MotionAhead | None]:
-    """Where the flow of the segments is estimated: their jobs, workers, and what comes before.
+    """Decide where the flow of the segments is estimated.
 
-    On the CPU every worker estimates its own, on one thread each. Beside an accelerator this
-    process does it there for all: a worker with a context of its own on it would cost some 500 MB
-    of its memory. The engine that warps by flow asks for more than neighbours, and little else
-    takes it time: it works in this process.
+    On the CPU every worker estimates the flow of its own segments, with one thread. If there is an
+    accelerator, this process does it there for all workers, because each worker would need some
+    500 MB of the accelerator's memory. The engine `flow` needs flow between more frames than
+    neighbours, and does little else. It then runs in this process.
+
+    Returns:
+        The jobs, the number of workers, and the preparation of each segment.
     """
     propagation = run.settings.propagation
     if device == "cpu" or not jobs or isinstance(jobs[0].engine, DraftEngine):
@@ -237,7 +244,7 @@ class _MotionAhead:
     estimator: FlowEstimator
     folder: Path
     forget: bool
-    """Whether nobody needs the motion of a segment that is filled."""
+    """Whether the motion of a filled segment is no longer needed."""
 
     def begin(self, job: SegmentJob, check: Callable[[], None]) -> None:
         """See `Preparation.begin`."""
@@ -251,7 +258,8 @@ class _MotionAhead:
 
 
 def find_motion(run: RunContext, estimator: FlowEstimator) -> Path | None:
-    """Folder that keeps the motion between neighbouring frames for the run; None: no room."""
+    """Folder for the motion between neighbouring frames during the run; None if there is no space.
+    """
     width, height = run.clip.frames.size
     folder = _name_motion(run, estimator.fingerprint)
     return folder if has_room(folder, run.clip.count * width * height * BYTES_PER_PIXEL) else None
@@ -267,7 +275,7 @@ def _propagate_ends(
     estimator: FlowEstimator, engine: AnyEngine,
 ) -> None:
     """Write the frames outside the outermost keyframes of shots."""
-    # One after the other, so each may have all cores.
+    # One after another, so each may use all cores.
     engine = engine.with_threads(count_cores())
     with run.progress.stage("ends", sum(abs(end - key) for key, end in ends)) as stage:
         for key, end in ends:

@@ -1,4 +1,4 @@
-"""One keyframe translated again, in the company of its neighbours, which stay as they are."""
+"""Translate one keyframe again, together with its neighbours, which are not changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fresco.workspace import frame_name, read_image, write_image
 
 
 def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...]:
-    """The keyframe before, the frame itself, and the keyframe after, as far as its shot has them.
+    """List the keyframe before, the keyframe itself, and the keyframe after, if the shot has them.
 
     Raises SettingsError if the frame is not a keyframe.
     """
@@ -29,11 +29,12 @@ def find_neighbours(plans: Sequence[KeyframePlan], frame: int) -> tuple[int, ...
 def redo_keyframe(
     run: KeyframeRun, plans: Sequence[KeyframePlan], frame: int, *, seed: int | None = None
 ) -> None:
-    """Replace the image of a keyframe; frames made from the old one are made again when next
-    keyframes are carried.
+    """Translate a keyframe again and replace its image.
+
+    Frames made from the old image are made again by the next propagation.
 
     Args:
-        seed: of this image; None: that of the settings.
+        seed: seed of this image; None: the seed in the settings.
     """
     company = find_neighbours(plans, frame)
     path = run.folder / frame_name(frame)

@@ -1,4 +1,4 @@
-"""Stage 4: writes the video, at the source's size and rate, with its sound."""
+"""Stage 4: write the video, with the source's size, frame rate and sound."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from fresco.workspace import frame_name, read_image, read_json, write_json
 from fresco.writing import clear_parts, write_bytes
 
 EXPORTED = ".fresco-keys.json"
-"""Names and digests of the keyframes that were exported into a folder."""
+"""File with the names and digests of the keyframes that were exported into a folder."""
 
 Writer = VideoWriter | ImageFolderWriter
 """Writes the frames of a result."""
 
 ImageLookup = Callable[[int], "NDArray[np.uint8] | None"]
-"""Gives the image of a frame by its number in the source; None if it is absent or damaged."""
+"""Returns the image of a frame by its number in the source; None if it is absent or damaged."""
 
 
 def read_stored(folder: Path) -> ImageLookup:
-    """The images of a folder of the workspace."""
+    """Return a lookup of the images in a folder of the workspace."""
     return lambda number: read_image(folder / frame_name(number))
 
 
 def find_end(info: VideoInfo, number: int) -> Fraction:
-    """Second at which a frame of the source gives way to the next, or the source ends."""
+    """Time in seconds at which the next frame of the source begins, or the source ends."""
     times = info.timestamps
     return times[number + 1] if number + 1 < len(times) else times[0] + info.seconds
 
 
 def choose_sound(info: VideoInfo, first: int, last: int) -> dict[str, Any]:
-    """The writer's arguments for the source's sound that belongs to frames `first` to `last`."""
+    """Choose the writer's arguments for the part of the sound that belongs to these frames."""
     if not info.has_sound:
         return {}
     sound = {"sound_from": Path(info.path), "clock_shifts": info.clock_shifts}
@@ -59,18 +59,18 @@ def prepare_writer(
     clip: Clip, output: Path, settings: OutputSettings, workspace: Path,
     confirm: Callable[[], None], comment: str = "",
 ) -> Writer:
-    """The writer of the clip's result, tried out: place, container, sound.
+    """Create the writer of the result, and try its folder, container and sound.
 
     What cannot be written is refused here, before any work.
 
     Args:
         output: a video file, or a folder of images when the name has no suffix.
-        workspace: folder where sound that must be encoded is kept.
-        confirm: raises what is wrong with the source, before the result gets its name.
-        comment: text that a video file, or every image, keeps.
+        workspace: folder for sound that must be encoded.
+        confirm: called before the result gets its name; raises if the source has changed.
+        comment: text that is stored in a video file, or in every image.
     """
     width, height = _find_size(clip, settings)
-    # Times as in the source: the writer moves frames and sound together.
+    # Times are those of the source; the writer shifts frames and sound together.
     times = clip.info.timestamps[clip.first:clip.last + 1]
     if output.suffix:
         sound = choose_sound(clip.info, clip.first, clip.last) if settings.sound else {}
@@ -97,10 +97,10 @@ def write_result(
     clip: Clip, images: ImageLookup, writer: Writer, settings: OutputSettings, progress: Progress,
     *, masks: FrameMasks | None = None,
 ) -> tuple[str, ...]:
-    """Write every frame of the clip by the writer of `prepare_writer`; the writer's notes.
+    """Write every frame of the clip by the writer of `prepare_writer`; return the writer's notes.
 
     Args:
-        masks: where the frames show the images; elsewhere they are the source's own.
+        masks: show the images only inside these masks, and the source elsewhere.
     """
     size, scale = _find_size(clip, settings), scale_deep if writer.deep else scale_frame
     with progress.stage("write", clip.count) as stage, writer:
@@ -123,7 +123,7 @@ def _open_masking(
     clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage],
     *, transparent: bool,
 ) -> Callable[[AnyImage], AnyImage]:
-    """Lays the images of the clip's frames, given in order, over the source by their masks."""
+    """Return a function that lays the images, in order, over the source's frames by their masks."""
     if masks is None:
         return lambda image: image
     if transparent:
@@ -139,15 +139,16 @@ def _open_masking(
 
 
 def find_export(output: Path) -> Path:
-    """The folder beside a result that keyframes are exported into."""
+    """The folder beside a result for exported keyframes."""
     return output.parent / f"{output.stem}-keys"
 
 
 def export_keyframes(folder: Path, output: Path, plans: Sequence[KeyframePlan]) -> Path:
-    """Copy the translated keyframes that exist beside the result, named by frame number.
+    """Copy the translated keyframes that exist to a folder beside the result, by frame number.
 
-    Those of an earlier export that are no longer keyframes are removed, or a propagation from that
-    folder would show them. An image retouched there stays until its keyframe is translated again.
+    Images of an earlier export that are no longer keyframes are deleted; otherwise a propagation
+    from that folder would use them. An image that was retouched there stays until its keyframe is
+    translated again.
     """
     target = find_export(output)
     numbers = [number for plan in plans for number in plan.keyframes]

@@ -1,4 +1,4 @@
-"""Stage 1: scores the changes and the cuts of all frames in one pass over the source."""
+"""Stage 1: score the changes and cuts of all frames in one pass over the source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fresco.video.reader import open_source
 from fresco.workspace import Workspace, read_json, write_json
 
 _VERSION = 1
-"""Raised when the scores of the same frames change."""
+"""Increased when the scores of the same frames change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,23 @@ class Scan:
     """Scores of the frames of a clip, in order."""
 
     changes: tuple[float, ...]
-    """Change score of every frame against the one before; the first is 0."""
+    """Change score of every frame, compared with the one before; the first is 0."""
     cuts: tuple[float, ...]
-    """Cut score of every frame against the one before; the first is 0."""
+    """Cut score of every frame, compared with the one before; the first is 0."""
 
 
 def scan_clip(
     clip: Clip, workspace: Workspace, progress: Progress, *, elsewhere: Path | None = None,
     keep: bool = False,
 ) -> Scan:
-    """Score every frame; a later run of the same clip reads the scores from the file.
+    """Score every frame. A later run of the same clip reads the scores from a file.
 
     Args:
-        elsewhere: another folder where the clip may have been scanned.
-        keep: keep the frames for the run, which are decoded here anyway.
+        elsewhere: another folder that may have the scores of this clip.
+        keep: store the decoded frames for the run.
     """
     path = workspace.file(f"scan{_VERSION}", clip.range_key, ".json")
-    # Version 0.1 named it by the working size too, on which no score depends.
+    # Version 0.1 named the file by the working size, too, on which no score depends.
     former = workspace.file(f"scan{_VERSION}", clip.cache_key, ".json")
     for place in (path, former, *([elsewhere / path.name] if elsewhere else ())):
         known = _read_scan(place, clip.count)
@@ -63,7 +63,7 @@ def _read_scan(path: Path, count: int) -> Scan | None:
 
 
 def _are_scores(values: Any, count: int) -> TypeGuard[list[float]]:
-    """Whether a value from a file is a score of every frame."""
+    """Whether a value from a file is a list of scores, one for every frame."""
     return isinstance(values, list) and len(values) == count and all(
         type(value) in (int, float) and math.isfinite(value) for value in values
     )

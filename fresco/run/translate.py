@@ -74,7 +74,7 @@ HostFactory = Callable[[], Host]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run left."""
+    """What a run has made."""
 
     output: Path
     """The video, or the folder of images."""
@@ -85,7 +85,7 @@ class RunResult:
     comparison: Path | None = None
     """Source, frame by frame, and FRESCO side by side."""
     notes: tuple[str, ...] = ()
-    """What a person should know of what was decided."""
+    """Notes for the user about decisions of the run."""
 
 
 def translate(
@@ -98,16 +98,16 @@ def translate(
 
     Args:
         output: a video file, or a folder of images if the name has no suffix.
-        preview: translate only that many keyframes, from the first, and stop.
+        preview: translate only this number of keyframes, from the first one, and stop.
         workspace: the folder of the run; None: beside the result.
-        scans: folder where the source may have been scanned before, see `detect_keyframes`.
-        about: options of the host besides the settings, for JSON; the result keeps them.
-        control: the host's ControlNet units, where they are not in the settings.
+        scans: folder that may have the scores of the source, see `detect_keyframes`.
+        about: further options of the host, for JSON; they are stored in the result.
+        control: the host's ControlNet units, if they are not in the settings.
     """
     settings = _require_drawn(validated(settings))
     require_mask(settings)
     only_keys = preview is not None or not settings.propagation.enabled
-    # Everything that may be refused comes before the work.
+    # Everything that may be refused is checked before the work.
     if only_keys:
         require_folder(find_export(output))
     else:
@@ -157,12 +157,12 @@ def _make_video(
     """Propagate the translated keyframes, write the result, and measure it.
 
     Args:
-        motion: folder of the motion between neighbouring frames of the size that the model sees.
+        motion: folder of the motion between neighbouring frames, at the model's size.
     """
     wanted = run.settings.output
     carried, folder = enlarge_keyframes(run, plans, keys)
     folder = even_keyframes(carried, plans, folder, keys.estimator)
-    # Masks and measures want the motion of frames of the size that the model sees.
+    # Masks and measures need the motion at the model's size.
     known = carried is run and (wanted.measures or masks is not None)
     motion = motion if known else None
     images = propagate_frames(carried, plans, folder, keys.estimator, engine, motion=motion)
@@ -178,17 +178,17 @@ def _make_video(
 
 @contextmanager
 def _clearing(*results: Path) -> Iterator[None]:
-    """Within: a run that makes these files; what killed runs have left beside them is removed."""
+    """Delete, before and after a run that makes these files, what killed runs left beside them."""
     clear_parts(*results)
     yield
-    clear_parts(*results)  # what was too young before
+    clear_parts(*results)  # those that were too young before
 
 
 def _evaluate(
     run: RunContext, plans: tuple[KeyframePlan, ...], keys: KeyframeRun, images: ImageLookup,
     engine: AnyEngine, motion: Path | None,
 ) -> tuple[Path | None, Path | None]:
-    """Report and comparison; the result is there, so memory that runs out costs only these."""
+    """Write report and comparison. If memory runs out, only these are lost, not the result."""
     try:
         return evaluate(run, plans, keys, images, engine, motion)
     except OutOfMemoryError as error:
@@ -206,13 +206,13 @@ def retranslate_keyframe(
 ) -> RunResult:
     """Translate one keyframe of an earlier run again, together with its neighbours.
 
-    Its image is replaced, and a later `translate` makes the frames that were carried from it
-    again. All other keyframes stay as they are.
+    Its image is replaced. A later `translate` makes the frames that depend on it again. All other
+    keyframes stay as they are.
 
     Args:
         settings: as in the earlier run.
-        seed: another seed for this keyframe; None: that of the settings.
-        control: as of `translate`.
+        seed: another seed for this keyframe; None: the seed in the settings.
+        control: as for `translate`.
     """
     settings = _require_drawn(validated(settings))
     clip = open_clip(source, settings)
@@ -239,11 +239,11 @@ def propagate_keys(
     source: Path, keys_folder: Path, output: Path, settings: FrescoSettings, progress: Progress,
     *, workspace: Path | None = None, scans: Path | None = None, device: str = "cpu", most: int = 0,
 ) -> RunResult:
-    """Carry external keyframes, painted by hand or by another tool, to every frame.
+    """Propagate external keyframes, painted by hand or made by another tool, to every frame.
 
     Args:
-        device: where optical flow is estimated.
-        most: largest short side of frames that may be worked at; 0: any.
+        device: device of the flow estimator.
+        most: largest short side of frames that is allowed; 0: any.
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
@@ -290,7 +290,7 @@ def propagate_keys(
 def detect_keyframes(
     source: Path, settings: FrescoSettings, progress: Progress, workspace: Path
 ) -> tuple[Clip, Scan, tuple[KeyframePlan, ...], tuple[str, ...]]:
-    """Read a source and decide its shots, keyframes, batches and segments, with notes."""
+    """Read a source and choose its shots, keyframes, batches and segments, with notes."""
     clip = open_clip(source, validated(settings))
     check_ranges(settings.sampling, clip.info.frames)
     with Workspace(workspace) as space:
@@ -304,15 +304,17 @@ def detect_keyframes(
 def _scan(run: RunContext, elsewhere: Path | None, *, keep: bool = False) -> Scan:
     wanted = run.settings.keyframes
     if wanted.keys and not wanted.detect_shots:
-        # Keyframes are given and cuts do not count, so no score is looked at.
+        # Keyframes are given and cuts do not count, so no score is needed.
         nothing = (0.0,) * run.clip.count
         return Scan(nothing, nothing)
     return scan_clip(run.clip, run.workspace, run.progress, elsewhere=elsewhere, keep=keep)
 
 
 def _require_drawn(settings: FrescoSettings) -> FrescoSettings:
-    """The settings themselves, unless their seed stands for a random one: a run is resumed by its
-    seed, so who starts it draws and keeps one."""
+    """Return the settings; SettingsError if their seed stands for a random one.
+
+    A run is resumed with its seed, so whoever starts a run must choose one and keep it.
+    """
     if settings.sampling.seed == RANDOM_SEED:
         raise SettingsError(
             f"sampling.seed is {RANDOM_SEED}, which stands for a random one; draw one before the "
@@ -324,7 +326,7 @@ def _require_drawn(settings: FrescoSettings) -> FrescoSettings:
 def _plan_keyframes(
     clip: Clip, scores: Scan, settings: FrescoSettings
 ) -> tuple[tuple[KeyframePlan, ...], tuple[str, ...]]:
-    """Shots, and the keyframes, batches and segments of each, with notes."""
+    """Plan the shots, and the keyframes, batches and segments of each, with notes."""
     keys = settings.keyframes
     threshold = keys.shot_threshold if keys.detect_shots else float("inf")
     shots = split_shots(scores.cuts, threshold, keys.shot_min_length)
@@ -347,7 +349,7 @@ def _take_hints(
 
 
 def _open_estimator(run: RunContext, device: str) -> FlowEstimator:
-    """The estimator of optical flow, which keeps its pairs in the workspace."""
+    """Open the estimator of optical flow, which stores its results in the workspace."""
     estimator = create_estimator(
         run.settings.flow, device, cache=run.workspace.root / "flow", progress=run.progress
     )
