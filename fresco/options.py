@@ -274,12 +274,22 @@ def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None
         )
 
 
-def require_mask(settings: FrescoSettings) -> None:
-    """SettingsError where a result shall be transparent and no mask says where."""
-    if settings.output.background == "transparent" and settings.mask.source == "none":
+def needs_alpha(settings: FrescoSettings) -> bool:
+    """Whether a transparent result has no mask, so that its source must have transparent parts."""
+    return settings.output.background == "transparent" and settings.mask.source == "none"
+
+
+def require_transparent(settings: FrescoSettings, *, source: bool) -> None:
+    """SettingsError where a result shall be transparent, and nothing says where.
+
+    Args:
+        source: whether its source has transparent parts.
+    """
+    if needs_alpha(settings) and not source:
         raise SettingsError(
-            "output.background is 'transparent', but mask.source is 'none'; choose a mask, which "
-            "says what is seen, or set output.background to source."
+            "output.background is 'transparent', but mask.source is 'none' and the source has no "
+            "transparent parts; choose a mask, which says what is seen, or set output.background "
+            "to source."
         )
 
 

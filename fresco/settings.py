@@ -616,11 +616,12 @@ class OutputSettings:
     )
     background: str = _result(
         "source",
-        "What lies outside the mask: source (its pixels), or transparent (frames with alpha, by "
-        "vp9, prores-4444, ffv1, webp, png and png-16bit).",
+        "What is seen outside the mask and through transparent parts of the source: source (its "
+        "pixels, laid over black), or transparent (frames with alpha, by vp9, prores-4444, ffv1, "
+        "webp, png and png-16bit).",
         choices=("source", "transparent"),
         images=False,
-        label="Outside the mask",
+        label="Background",
     )
     crf: int = _result(
         17,

@@ -76,3 +76,12 @@ def add_alpha(image: AnyImage, share: Share) -> AnyImage:
     most = np.iinfo(image.dtype).max
     alpha = np.rint(share.clip(0, 1) * np.float32(most)).astype(image.dtype)
     return np.dstack([image, alpha])
+
+
+def lift_from_black(image: AnyImage, alpha: Share) -> AnyImage:
+    """The colours [H, W, 3] that, with this alpha, give the image when they are laid over black;
+    the brightest there are where the image is brighter than that can be. They stay where the alpha
+    is 0."""
+    most = np.float32(np.iinfo(image.dtype).max)
+    divisor = np.where(alpha > 0, alpha, np.float32(1))[..., None]
+    return np.rint(np.minimum(image / divisor, most)).astype(image.dtype)

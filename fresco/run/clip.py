@@ -150,6 +150,13 @@ class Clip:
         ) as source:
             yield from source.frames(self.first, self.last)
 
+    def read_alpha(self) -> Iterator[NDArray[np.float32]]:
+        """How far each pixel of the frames used hides what is below, [h, w] from 0 to 1."""
+        with open_source(
+            self.frames.path, last_frame=self.frames.end, index=self.frames.index
+        ) as source:
+            yield from source.alphas(self.first, self.last)
+
 
 def open_clip(path: Path, settings: FrescoSettings) -> Clip:
     """Read a source's facts and check the range of frames in the settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 
 from fresco.digests import digest_content
 from fresco.errors import PropagationError
-from fresco.masks.edge import AnyImage, FrameMasks, add_alpha, lay_over
+from fresco.masks.edge import AnyImage, FrameMasks, add_alpha, lay_over, lift_from_black
 from fresco.planning.keyframes import KeyframePlan
 from fresco.progress import Progress
 from fresco.run.clip import Clip
 from fresco.settings import OutputSettings
 from fresco.video.codecs import FOLDERS
 from fresco.video.reader import VideoInfo
-from fresco.video.size import scale_deep, scale_frame
+from fresco.video.size import scale_deep, scale_frame, scale_levels
 from fresco.video.writer import ImageFolderWriter, VideoWriter
 from fresco.workspace import frame_name, read_image, read_json, write_json
 from fresco.writing import clear_parts, write_bytes
@@ -100,12 +101,14 @@ def write_result(
     """Write every frame of the clip by the writer of `prepare_writer`; return the writer's notes.
 
     Args:
-        masks: show the images only inside these masks, and the source elsewhere.
+        masks: show the images only inside these masks. Elsewhere is the source, or nothing with a
+            transparent background. Frames with that have the alpha of the source, too.
     """
     size, scale = _find_size(clip, settings), scale_deep if writer.deep else scale_frame
     with progress.stage("write", clip.count) as stage, writer:
-        finish = _open_masking(
-            clip, masks, size, scale, transparent=settings.background == "transparent"
+        finish = (
+            _open_alpha(clip, masks, size) if settings.background == "transparent"
+            else _open_masking(clip, masks, size, scale)
         )
         for number in clip.numbers:
             image = images(number)
@@ -119,16 +122,32 @@ def write_result(
     return writer.notes
 
 
+def _open_alpha(
+    clip: Clip, masks: FrameMasks | None, size: tuple[int, int]
+) -> Callable[[AnyImage], AnyImage]:
+    """Return a function that gives the images, in order, the source's alpha times the mask.
+
+    Their colours were made over black where the source is transparent.
+    """
+    whole = np.ones(size[::-1], np.float32)
+    shares = masks.read(size) if masks else itertools.repeat(whole)
+    if not clip.info.transparent:
+        return lambda image: add_alpha(image, next(shares))
+    alphas = (scale_levels(alpha, size) for alpha in clip.read_alpha())
+
+    def finish(image: AnyImage) -> AnyImage:
+        alpha = next(alphas)
+        return add_alpha(lift_from_black(image, alpha), alpha * next(shares))
+
+    return finish
+
+
 def _open_masking(
-    clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage],
-    *, transparent: bool,
+    clip: Clip, masks: FrameMasks | None, size: tuple[int, int], scale: Callable[..., AnyImage]
 ) -> Callable[[AnyImage], AnyImage]:
     """Return a function that lays the images, in order, over the source's frames by their masks."""
     if masks is None:
         return lambda image: image
-    if transparent:
-        shares = masks.read(size)
-        return lambda image: add_alpha(image, next(shares))
     pairs = zip(clip.read_source(), masks.read(size), strict=True)
 
     def finish(image: AnyImage) -> AnyImage:

@@ -19,7 +19,7 @@ from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.guidance.ports import Host
 from fresco.masks.edge import FrameMasks
-from fresco.options import require_mask, validated
+from fresco.options import require_transparent, validated
 from fresco.planning.keyframes import KeyframePlan, make_plan
 from fresco.planning.prompts import find_unused_words
 from fresco.planning.ranges import check_ranges, cut_at_ranges
@@ -105,7 +105,6 @@ def translate(
         control: the host's ControlNet units, if they are not in the settings.
     """
     settings = _require_drawn(validated(settings))
-    require_mask(settings)
     only_keys = preview is not None or not settings.propagation.enabled
     # Everything that may be refused is checked before the work.
     if only_keys:
@@ -114,6 +113,7 @@ def translate(
         check_target(output, settings.output.codec)
         require_files(*list_companions(output, settings.output))
     clip = open_clip(source, settings)
+    require_transparent(settings, source=clip.info.transparent)
     check_ranges(settings.sampling, clip.info.frames)
     mask = check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)
@@ -247,11 +247,11 @@ def propagate_keys(
         keys_folder: images whose names hold their frame numbers, such as 000012.png.
     """
     settings = validated(settings)
-    require_mask(settings)
     check_target(output, settings.output.codec)
     if output.resolve() == keys_folder.resolve():
         raise SettingsError(f"{output} is the folder of the keyframes; name another result.")
     clip = open_clip(source, settings)
+    require_transparent(settings, source=clip.info.transparent)
     images, notes = list_external_keyframes(keys_folder, clip)
     mask = check_mask(clip, settings.mask)
     motion_files = check_flow_files(clip, settings.flow)

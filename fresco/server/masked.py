@@ -15,8 +15,8 @@ from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import JobRequest
 from fresco.server.jobs.segments import find_masks
 from fresco.server.videos import read_frame
-from fresco.video.reader import VideoInfo
-from fresco.video.size import scale_frame
+from fresco.video.reader import VideoInfo, open_source
+from fresco.video.size import scale_frame, scale_levels
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -35,24 +35,27 @@ class Masked:
         """The image of a frame, over the source's where the mask says so, in the size of the
         result; as it is where the job has no mask for it.
 
-        Outside the mask it has the very pixels of the source, if the result has its size.
+        Outside the mask it has the very pixels of the source, if the result has its size; or it is
+        black, if the result is transparent.
         """
         request = self.engine.request(job)
-        if request.settings.mask.source == "none":
+        if not _is_masked(request):
             return image
         info = self.drafts.open_info(request)
         own = image.shape[1], image.shape[0]
         size = (info.width, info.height) if request.settings.output.source_size else own
         share = self._find(request, info, job, number, size)
+        if _is_transparent(request):
+            return self._lay_over_black(request, info, number, scale_frame(image, size), share)
         if share is None:
             return image
         below = scale_frame(read_frame(Path(request.source), number), size)
-        return _lay(request, below, scale_frame(image, size), share)
+        return np.asarray(lay_over(below, scale_frame(image, size), share), np.uint8)
 
     def lay_small(self, job: str, images: dict[int, Image]) -> dict[int, Image]:
         """The same of several frames in the size of the images, which is small."""
         request = self.engine.request(job)
-        if request.settings.mask.source == "none" or not images:
+        if not images or not _is_masked(request):
             return images
         info, frames = self.drafts.open_info(request), self.drafts.open(request)
         numbers = sorted(images)
@@ -60,9 +63,28 @@ class Masked:
         for number, frame in zip(numbers, frames.pick(numbers), strict=True):
             size = images[number].shape[1], images[number].shape[0]
             share = self._find(request, info, job, number, size)
-            if share is not None:
-                found[number] = _lay(request, scale_frame(frame, size), images[number], share)
+            if _is_transparent(request):
+                found[number] = self._lay_over_black(request, info, number, images[number], share)
+            elif share is not None:
+                below = scale_frame(frame, size)
+                found[number] = np.asarray(lay_over(below, images[number], share), np.uint8)
         return found
+
+    def _lay_over_black(
+        self, request: JobRequest, info: VideoInfo, number: int, image: Image, share: Share | None
+    ) -> Image:
+        """The image as a transparent result shows it over black."""
+        if info.transparent:
+            frames = self.drafts.open(request)
+            with open_source(
+                request.source, last_frame=frames.end, index=frames.index
+            ) as source:
+                alpha = next(iter(source.alphas(number, number)))
+            most = scale_levels(alpha, (image.shape[1], image.shape[0]))[..., None] * 255
+            image = np.rint(np.minimum(image, most)).astype(np.uint8)
+        if share is None:
+            return image
+        return np.asarray(lay_over(np.zeros_like(image), image, share), np.uint8)
 
     def find_plain(self, job: str, number: int) -> Share | None:
         """The mask of a frame without its soft edge, at working size; None: the job has none."""
@@ -82,7 +104,9 @@ class Masked:
         used = range(output.first_frame, last + 1)
         if number not in used:
             return None
-        if settings.source == "files":
+        if settings.source == "none":
+            share = None
+        elif settings.source == "files":
             share = read_file_mask(settings, used, info, number, size)
         else:
             folder = find_masks(self.engine.folder(job))
@@ -94,7 +118,10 @@ class Masked:
         return finish_mask(share, width if soft else 0, invert=settings.invert)
 
 
-def _lay(request: JobRequest, below: Image, image: Image, share: Share) -> Image:
-    if request.settings.output.background == "transparent":
-        below = np.zeros_like(below)  # as transparent results are shown
-    return np.asarray(lay_over(below, image, share), np.uint8)
+def _is_masked(request: JobRequest) -> bool:
+    """Whether the result of a job is more than its images."""
+    return request.settings.mask.source != "none" or _is_transparent(request)
+
+
+def _is_transparent(request: JobRequest) -> bool:
+    return request.settings.output.background == "transparent"

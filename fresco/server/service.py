@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fresco.errors import SettingsError, WorkspaceError
-from fresco.options import list_named_paths, require_mask, require_paths
+from fresco.options import (
+    list_named_paths,
+    needs_alpha,
+    require_paths,
+    require_transparent,
+)
 from fresco.planning.names import TELLING, check_pattern, has_number, name_result
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Frames, Layer, Seen
@@ -28,6 +33,7 @@ from fresco.server.jobs.store import INCOMING
 from fresco.server.ports import Environment
 from fresco.server.space import NoRoomError, require_free
 from fresco.server.videos import UnknownVideoError, VideoStore
+from fresco.video.reader import open_source
 from fresco.video.size import scale_frame
 
 _JOBS, _VIDEOS = "jobs", "videos"
@@ -237,7 +243,6 @@ class Service:
     def complete(self, request: JobRequest) -> JobRequest:
         """The request as a job keeps it; SettingsError where this server does not take it."""
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
-        require_mask(request.settings)
         for path in list_named_paths(request.settings):
             if not self.is_sent(Path(path)):
                 self.environment.require_allowed(path)
@@ -252,6 +257,10 @@ class Service:
         request = draw_seeds(request)
         check_pattern(request.settings.output.name)
         check_limits(request, self.environment.limits)
+        if needs_alpha(request.settings):
+            last = request.settings.output.last_frame
+            with open_source(request.source, last_frame=last) as source:
+                require_transparent(request.settings, source=source.info.transparent)
         if request.webhook:
             check_webhook(request.webhook, self.environment.limits.webhooks)
         if request.goal is Goal.PROPAGATION:

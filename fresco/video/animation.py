@@ -17,8 +17,10 @@ from fresco.errors import VideoError
 from fresco.video.color import lay_over_black
 from fresco.video.folder import DEFAULT_RATE, FolderIndex, check_index, check_range
 from fresco.video.image_header import count_images, list_tiff_pages
-from fresco.video.index import VideoInfo
+from fresco.video.index import VideoInfo, describe_alpha
 
+_OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr", "I;16", "I;16L", "I;16B")
+"""Pillow's modes without alpha."""
 _SHORTEST, _INSTEAD = 10, 100
 """Milliseconds of an image below which browsers show it, and for how long instead."""
 
@@ -51,6 +53,8 @@ class _Pages:
     """Seconds at which each is shown."""
     seconds: Fraction
     """Until the last one ends."""
+    transparent: bool
+    """Whether some have transparent parts."""
 
 
 @lru_cache(maxsize=4)
@@ -64,8 +68,34 @@ def _list_pages(path: Path, rate: Fraction, size: int, changed: int) -> _Pages:
         else:
             numbers = tuple(range(image.n_frames))
             lengths = [_read_length(image, path, number) for number in numbers]
+        transparent = any(_is_transparent(image, path, number) for number in numbers)
     times = tuple(accumulate(lengths[:-1], initial=Fraction(0)))
-    return _Pages(numbers, times, times[-1] + lengths[-1])
+    return _Pages(numbers, times, times[-1] + lengths[-1], transparent)
+
+
+def _is_transparent(image: Any, path: Path, number: int) -> bool:
+    image.seek(number)
+    if image.mode in _OPAQUE and "transparency" not in image.info:
+        return False
+    return bool((_find_alpha(_read_pixels(image, path, number)) < 1).any())
+
+
+def _read_pixels(image: Any, path: Path, number: int) -> NDArray[Any]:
+    """One image of a file, [H, W], [H, W, 3] or with alpha [H, W, 4]; 16 bits stay what they are.
+    """
+    try:
+        image.seek(number)
+        # Palettes and rarer kinds become colours.
+        kept = image.mode in ("L", "RGB", "RGBA") or image.mode.startswith("I;16")
+        return np.array(image if kept else image.convert("RGBA"))
+    except (OSError, EOFError, ValueError) as error:
+        raise _explain_unreadable(path, number, error) from error
+
+
+def _find_alpha(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    if pixels.ndim < 3 or pixels.shape[2] < 4:
+        return np.ones(pixels.shape[:2], np.float32)
+    return (pixels[..., 3] / np.float32(255)).astype(np.float32)
 
 
 def _read_length(image: Any, path: Path, number: int) -> Fraction:
@@ -109,18 +139,15 @@ class ImagePages:
         self.info = VideoInfo(
             path=str(path), width=width, height=height, rate=own.limit_denominator(1001),
             frames=count, seconds=pages.seconds, has_sound=False, rotation=0,
-            timestamps=pages.times, variable_rate=bool(steps),
+            timestamps=pages.times, variable_rate=bool(steps), transparent=pages.transparent,
+            notes=(describe_alpha(f"{self._path.name} has"),) if pages.transparent else (),
         )
 
+    def _read(self, index: int) -> NDArray[Any]:
+        return _read_pixels(self._image, self._path, self._numbers[index])
+
     def _decode(self, index: int) -> NDArray[np.uint8]:
-        number, image = self._numbers[index], self._image
-        try:
-            image.seek(number)
-            # Palettes and rarer kinds become colours; 16 bits stay what they are.
-            kept = image.mode in ("L", "RGB", "RGBA") or image.mode.startswith("I;16")
-            pixels = np.array(image if kept else image.convert("RGBA"))
-        except (OSError, EOFError, ValueError) as error:
-            raise _explain_unreadable(self._path, number, error) from error
+        pixels = self._read(index)
         if pixels.dtype == np.uint16:
             pixels = np.rint(pixels.astype(np.float32) / 257).astype(np.uint8)
         if pixels.ndim == 2:
@@ -142,6 +169,13 @@ class ImagePages:
         """Frames `first` to `last`, both included, one at a time."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield self.frame(index)
+
+    def alphas(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        for index in range(first, check_range(first, last, self.info) + 1):
+            yield _find_alpha(self._read(index))
 
     def close(self) -> None:
         """Close the file."""

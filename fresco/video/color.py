@@ -308,6 +308,31 @@ def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
     return _yuv_to_rgb(frame)
 
 
+def frame_to_alpha(frame: VideoFrame) -> NDArray[np.float32] | None:
+    """How far each pixel of a decoded frame hides what is below, [H, W] from 0 to 1; None: the
+    frame has no alpha."""
+    kind = frame.format
+    if _is_grey(frame):
+        values = _read_grey(frame)
+        return values[..., 1] if values.shape[2] == 2 else None
+    if not (kind.has_palette or any(part.is_alpha for part in kind.components)):
+        return None
+    if kind.has_palette or kind.is_rgb:
+        deep = kind.components[0].bits > 8
+        rgba = _convert(frame, "rgba64le" if deep else "rgba").to_ndarray()
+        return (rgba[..., 3] / np.float32(65535 if deep else 255)).astype(np.float32)
+    planar = _unpack(frame, kind.components[0].bits)
+    bits = _count_bits(planar)
+    plane = _read_samples(planar, 3, "u1" if bits <= 8 else "u2")
+    return (plane / np.float32(2**bits - 1)).astype(np.float32)
+
+
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether something below a decoded frame would be seen."""
+    alpha = frame_to_alpha(frame)
+    return alpha is not None and bool((alpha < 1).any())
+
+
 def _build_inverse(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
     """`yuv_matrix` for samples of so many bits."""
     affine = yuv_matrix(matrix, full)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fresco.errors import VideoError
 from fresco.video.color import lay_over_black
 from fresco.video.image_header import count_images
-from fresco.video.index import VideoInfo
+from fresco.video.index import VideoInfo, describe_alpha
 from fresco.video.numbering import find_numbering_notes, refuse_doubles, sort_key
 from fresco.video.png_text import add_text
 from fresco.writing import claim_part, follow_link, is_claimed, name_part
@@ -50,9 +50,14 @@ def decode_with_alpha(path: Path) -> tuple[NDArray[np.uint8], bool]:
     """An image file as `decode_image` gives it, and whether it has transparent parts."""
     image = _read_image(path)
     rgb = _to_rgb(image, path)
-    opaque = 255 if image.dtype == np.uint8 else 65535
-    has_alpha = image.ndim == 3 and image.shape[2] == 4
-    return rgb, has_alpha and bool(np.any(image[..., 3] != opaque))
+    return rgb, bool((_find_alpha(image) < 1).any())
+
+
+def _find_alpha(image: NDArray[Any]) -> NDArray[np.float32]:
+    """How far each pixel of an image as OpenCV gives it hides what is below, [H, W] in 0..1."""
+    if image.ndim < 3 or image.shape[2] < 4:
+        return np.ones(image.shape[:2], np.float32)
+    return (image[..., 3] / np.float32(np.iinfo(image.dtype).max)).astype(np.float32)
 
 
 def describe_transparent(names: Sequence[str]) -> str:
@@ -130,6 +135,8 @@ class FolderIndex:
     """Height and width of all."""
     notes: tuple[str, ...] = ()
     """What a person should know about them."""
+    transparent: bool = False
+    """Whether some have transparent parts."""
 
 
 def _describe_several(files: Sequence[Path]) -> tuple[str, ...]:
@@ -167,12 +174,16 @@ def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
         transparent += [file.name] if see_through else []
     logger.info("%s: %d images", files[0][0].parent, len(files))
     notes = find_numbering_notes([file for file, *_ in files])
-    notes += (describe_transparent(transparent),) if transparent else ()
+    if transparent:
+        notes += (describe_alpha(
+            f"{transparent[0]} has" if len(transparent) == 1
+            else f"{len(transparent)} images, such as {transparent[0]}, have"
+        ),)
     notes += _describe_several([file for file, *_ in files])
     for note in notes:
         logger.warning("%s: %s", files[0][0].parent, note)
     height, width = (first or (0, 0))[:2]
-    return FolderIndex(files, (height, width), notes)
+    return FolderIndex(files, (height, width), notes, bool(transparent))
 
 
 class ImageFolder:
@@ -196,7 +207,7 @@ class ImageFolder:
             path=str(path), width=width, height=height, rate=rate, frames=count,
             seconds=count / rate, has_sound=False, rotation=0,
             timestamps=tuple(number / rate for number in range(count)), variable_rate=False,
-            notes=self.index.notes,
+            notes=self.index.notes, transparent=self.index.transparent,
         )
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -211,6 +222,13 @@ class ImageFolder:
         """Frames `first` to `last`, both included, one at a time."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield self.frame(index)
+
+    def alphas(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        for index in range(first, check_range(first, last, self.info) + 1):
+            yield _find_alpha(_read_image(self._files[index]))
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from fresco.errors import VideoError
-from fresco.video.color import FULL, UNTOLD, Colour
+from fresco.video.color import FULL, UNTOLD, Colour, is_transparent
 from fresco.video.decoding import (
     FrameDecoder,
     can_read_alpha,
@@ -95,6 +95,8 @@ class VideoInfo:
     """Seconds added to the stored times, part by part, where the clock starts again; else empty."""
     colour: Colour = UNTOLD
     """What its colours mean."""
+    transparent: bool = False
+    """Whether some of its frames have transparent parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class _Contents:
     interlaced: bool = False
     mirrored: bool = False
     turned: int = 0
+    transparent: bool = False
 
 
 def _note_packet(scan: _Contents, packet: Any) -> None:
@@ -150,6 +153,7 @@ def _note_frame(scan: _Contents, frame: VideoFrame) -> None:
     scan.sizes[frame.width, frame.height] += 1
     scan.damaged += frame.is_corrupt
     scan.interlaced = scan.interlaced or frame.interlaced_frame
+    scan.transparent = scan.transparent or is_transparent(frame)
 
 
 def _holds_image(packet: Any, stream: VideoStream) -> bool:
@@ -326,7 +330,15 @@ def _list_notes(
         notes.append(f"The source is HDR ({transfer}); it is not tone mapped and may look flat.")
     if has_hidden_alpha(stream) and not can_read_alpha(stream):
         notes.append("The source has alpha, which this PyAV cannot read; its colours are shown.")
+    if scan.transparent:
+        notes.append(describe_alpha("The source has"))
     return (*notes, *explain_choice(list_video_streams(container), stream, "video"))
+
+
+def describe_alpha(who_has: str) -> str:
+    """A note about transparent parts, whose subject is such as `The source has`."""
+    return (f"{who_has} transparent parts. The model sees them over black; output.background "
+            "transparent keeps them in the result.")
 
 
 def _list_loss_notes(scan: _Contents) -> list[str]:
@@ -407,6 +419,7 @@ def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
             pixel_aspect=_read_pixel_aspect(stream, scan.turned),
             notes=_list_notes(scan, container, stream, repaired), mirrored=scan.mirrored,
             clock_shifts=_convert_shifts(repaired, stream), colour=_read_colour(stream),
+            transparent=scan.transparent,
         )
     for note in info.notes:
         logger.warning("%s: %s", path, note)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fresco.errors import VideoError
 from fresco.video.animation import ImagePages
-from fresco.video.color import frame_to_rgb
+from fresco.video.color import frame_to_alpha, frame_to_rgb
 from fresco.video.decoding import decode_frames
 from fresco.video.folder import (
     DEFAULT_RATE,
@@ -65,6 +65,12 @@ class FrameSource(Protocol):
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, one at a time."""
+        ...
+
+    def alphas(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
         ...
 
     def close(self) -> None:
@@ -217,19 +223,35 @@ class VideoReader:
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Frames `first` to `last`, both included, one at a time; several may run at once."""
+        for frame in self._decode(first, last):
+            yield self._to_upright_rgb(frame)
+
+    def alphas(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        for frame in self._decode(first, last):
+            alpha = frame_to_alpha(frame)
+            if alpha is None:
+                alpha = np.ones((frame.height, frame.width), np.float32)
+            yield self._turn_upright(alpha)
+
+    def _decode(self, first: int, last: int | None) -> Iterator[VideoFrame]:
         end = check_range(first, last, self.info)
         decoder = _Decoder(self._path, self._index)
         try:
             for index in range(first, end + 1):
-                yield self._to_upright_rgb(decoder.frame(index))
+                yield decoder.frame(index)
         finally:
             decoder.close()
 
     def _to_upright_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        rgb = frame_to_rgb(frame)
+        return self._turn_upright(frame_to_rgb(frame))
+
+    def _turn_upright(self, image: NDArray[Any]) -> NDArray[Any]:
         if self.info.mirrored:
-            rgb = rgb[:, ::-1]
-        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
+            image = image[:, ::-1]
+        return np.ascontiguousarray(np.rot90(image, self.info.rotation // 90))
 
     def close(self) -> None:
         """Close the file."""

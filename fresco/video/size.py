@@ -49,6 +49,11 @@ def scale_deep(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     return np.asarray(_resize(rgb.astype(np.uint16) * 257, size), dtype=np.uint16)
 
 
+def scale_levels(levels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """As `scale_frame`, of one plane [H, W] from 0 to 1."""
+    return np.asarray(_resize(levels, size), np.float32).clip(0, 1)
+
+
 def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     height, width = image.shape[:2]
     if (width, height) == size:

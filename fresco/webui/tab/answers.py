@@ -222,9 +222,10 @@ class Answers:
 
     def _name_mask(self, request: JobRequest, *, ended: bool) -> int:
         """A number by which the page sees that keyframes are shown with another mask; 0: none."""
-        if request.settings.mask.source == "none":
+        mask, output = request.settings.mask, request.settings.output
+        if mask.source == "none" and output.background == "source":
             return 0
-        return crc32(repr((request.settings.mask, request.settings.output, ended)).encode())
+        return crc32(repr((mask, output, ended)).encode())
 
     def _measure(self, video: Path | None) -> tuple[int, float]:
         """Frames of a result, and frames a second; counted once."""

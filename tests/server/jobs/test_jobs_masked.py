@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from fresco.control import ControlUnit
+from fresco.errors import SettingsError
 from fresco.hosts.options import HostOptions
 from fresco.server.frames import Layer
 from fresco.server.hints import draw_hint
@@ -94,6 +96,36 @@ def test_outside_the_mask_everything_that_is_shown_is_the_source(
     middle = shown.image.shape[1] // 2
     assert (shown.image[:, :middle - 1] == 255).all()
     assert not shown.image[:, middle + 1:].any()
+
+
+def test_a_transparent_job_is_shown_over_black(
+    service: Service, tmp_path: Path
+) -> None:
+    """By the alpha of its source, without a mask; where nothing is transparent it is refused."""
+    alpha = np.zeros((HIGH, WIDE, 1), np.uint8)
+    alpha[:, :LEFT] = 255
+    for number, frame in enumerate(moving_texture(COUNT, HIGH, WIDE)):
+        (tmp_path / "clear").mkdir(exist_ok=True)
+        Image.fromarray(np.dstack([frame, alpha])).save(tmp_path / "clear" / f"{number}.png")
+        write_image(tmp_path / "opaque" / f"{number}.png", frame)
+    write_image(tmp_path / "own" / "0.png", np.full((HIGH, WIDE, 3), 250, np.uint8))
+    settings = tiny_settings({"output": {"background": "transparent", "codec": "png"}})
+
+    def ask(name: str) -> JobRequest:
+        return JobRequest(str(tmp_path / name), Goal.PROPAGATION, settings,
+                          own_keys=str(tmp_path / "own"))
+
+    with pytest.raises(SettingsError, match="the source has no transparent parts"):
+        service.submit(ask("opaque"))
+    job = run(service, ask("clear"))
+    small = service.frames.read_small_keys(job, [0], 32)[0]
+    for layer in (Layer.KEYFRAME, Layer.RESULT):
+        seen = service.frames.look(job, 0, layer)
+        assert seen is not None
+        for image in (seen.image, small):
+            middle = image.shape[1] // 2
+            assert not image[:, middle + 2:].any()
+            assert (image[:, :middle - 2] > 240).all()
 
 
 def test_keyframes_alone_have_their_masks_and_hints(
