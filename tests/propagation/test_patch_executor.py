@@ -157,7 +157,7 @@ def test_a_cluster_tells_its_errors(tmp_path: Path, far: Cluster) -> None:
 
 def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster) -> None:
     (far.program.parent / "mode").write_text("slow")
-    jobs = make_jobs(SlidingScene(60, height=40, width=48), [0, 29, 59], tmp_path,
+    jobs = make_jobs(SlidingScene(30, height=40, width=48), [0, 14, 29], tmp_path,
                      engine=far.engine)
     begun = len(starts(far.program))
     progress, seen = Progress(), list[float]()
@@ -170,7 +170,7 @@ def test_cancelling_stops_the_machines_of_a_cluster(tmp_path: Path, far: Cluster
 
     watcher = threading.Thread(target=cancel_when_begun)
     watcher.start()
-    with progress.stage("propagate", 57) as stage, pytest.raises(Cancelled):
+    with progress.stage("propagate", 27) as stage, pytest.raises(Cancelled):
         run_segments(jobs, 1, stage, cluster=far.address)
     watcher.join()
     assert time.monotonic() - seen[0] < 8
