@@ -1,4 +1,4 @@
-"""Checks the installation: what works, and what to do about what does not."""
+"""Check the installation: what works, and what to do about what does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "numpy", "cv2", "av", "scipy", "einops", "safetensors")
 
 
 def check_installation(environment: Environment) -> tuple[Check, ...]:
-    """Make every line of the check; a failure becomes a line, not an error."""
+    """Make all lines of the check; a failed check becomes a line, not an error."""
     flow = environment.complete_flow(FlowSettings())
     lines: list[Callable[[], Check]] = [
         lambda: _versions(environment),

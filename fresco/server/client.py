@@ -6,7 +6,7 @@
     client.wait(job.id)
     client.download_video(job.id, "dog-watercolor.mp4")
 
-Needs the package requests alone; what it imports of the project needs nothing else either.
+It needs only the package requests, and so do the modules of the project that it imports.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class JobFailedError(HostError):
 
 
 class StillRunningError(HostError):
-    """A job has not ended in the time that was given."""
+    """A job has not ended within the given time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +59,22 @@ class Keyframes:
     """What was detected in a video."""
 
     numbers: tuple[int, ...]
-    """Of the keyframes, rising."""
+    """Frame numbers of the keyframes, in ascending order."""
     shots: tuple[tuple[int, int], ...]
     """First and last frame of every shot."""
     changes: tuple[float, ...]
-    """Of every frame used against the one before."""
+    """Change of every frame used, compared with the one before."""
     notes: tuple[str, ...]
-    """What a person should know."""
+    """Notes for the user."""
 
 
 class Client:
     """A server's API.
 
     Args:
-        address: of the server, such as http://127.0.0.1:7860.
+        address: address of the server, such as http://127.0.0.1:7860.
         auth: user and password of its --api-auth.
-        timeout: seconds without a byte after which a request is given up.
+        timeout: seconds without any data after which a request fails.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Client:
         self._timeout = timeout
         self._session: requests.Session = _requests().Session()
         if auth:
-            # As bytes, or letters that Latin-1 lacks could not be sent.
+            # As bytes, because requests can otherwise send only Latin-1.
             self._session.auth = cast("tuple[str, str]", tuple(part.encode() for part in auth))
 
     def version(self) -> Json:
@@ -96,12 +96,15 @@ class Client:
         return self._get("models")
 
     def upload(self, video: str | Path) -> str:
-        """Upload a video; answers its id."""
+        """Upload a video, and return its id."""
         return str(self._send_file("videos", Path(video))["id"])
 
     def read_settings(self, result: str | Path) -> Json:
-        """The settings inside a result (a video, a PNG image or a run file): `settings`, `host`
-        and `controlnet` as `submit` takes them, and `notes`."""
+        """Read the settings from a result: a video, a PNG image or a run file.
+
+        Returns:
+            `settings`, `host` and `controlnet`, as `submit` takes them, and `notes`.
+        """
         return self._send_file("settings", Path(result))
 
     def _send_file(self, route: str, path: Path) -> Json:
@@ -113,7 +116,7 @@ class Client:
             raise HostError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
     def detect(self, video: str, settings: Settings | None = None) -> Keyframes:
-        """Keyframes and shots of an uploaded video."""
+        """Detect the keyframes and shots of an uploaded video."""
         found = self._post("keyframes", {"video_id": video, "settings": settings or {}})
         shots = cast("list[Json]", found["shots"])
         return Keyframes(
@@ -127,7 +130,7 @@ class Client:
         self, video: str, frame: int, unit: Mapping[str, object], target: str | Path, *,
         settings: Settings | None = None,
     ) -> Path:
-        """Save what a ControlNet unit shows its network of one frame: PNG.
+        """Save the hint that a ControlNet unit gives its network for one frame, as PNG.
 
         Args:
             video: id of an uploaded video.
@@ -153,7 +156,7 @@ class Client:
             controlnet: units, such as {"model": "...", "module": "canny", "weight": 0.7}.
             keyframes: external keyframes, image files by frame number, for the goal propagation.
             masks: drawn masks, image files by frame number; white is translated.
-            rest: other fields of POST /fresco/jobs, such as preview or title.
+            rest: other fields of POST /fresco/jobs, such as preview and title.
         """
         wishes = _pack(settings, host, controlnet, keyframes, masks)
         return _load_job(self._post("jobs", {"video_id": video, "goal": goal, **wishes, **rest}))
@@ -168,30 +171,33 @@ class Client:
         return tuple(_load_job(item) for item in cast("list[Json]", found["jobs"]))
 
     def cancel(self, job: str) -> JobStatus:
-        """Stop a job; what is finished is kept."""
+        """Stop a job; what it has finished is kept."""
         return _load_job(self._post(f"jobs/{_part(job)}/cancel", {}))
 
     def resume(
         self, job: str, goal: str | None = None, settings: Settings | None = None
     ) -> JobStatus:
-        """Queue an ended job again, perhaps with another goal or changed options."""
+        """Queue an ended job again, optionally with another goal or changed options."""
         wishes = _pack(settings, None, None, None, None) | ({"goal": goal} if goal else {})
         return _load_job(self._post(f"jobs/{_part(job)}/resume", wishes))
 
     def retouch(self, job: str, number: int, image: str | Path) -> JobStatus:
-        """Replace a keyframe of a job by a PNG or JPEG of any size. A job that has a video makes
-        it again: of the frames only those beside the keyframe."""
+        """Replace a keyframe of a job by a PNG or JPEG of any size.
+
+        If the job has a video, it is made again, but only the frames beside the keyframe change.
+        """
         data = base64.b64encode(_read(Path(image))).decode("ascii")
         return _load_job(self._post(f"jobs/{_part(job)}/keyframes/{number}", {"image": data}))
 
     def download_draft(self, job: str, number: int, target: str | Path) -> Path:
-        """Save a frame between two keyframes as a draft of what these are now: PNG."""
+        """Save a draft, as PNG, of a frame between two keyframes, made from their current images.
+        """
         return self._download(f"jobs/{_part(job)}/drafts/{number}", Path(target))
 
     def download_frame(
         self, job: str, number: int, target: str | Path, *, layer: str = "result"
     ) -> Path:
-        """Save the current image of a frame: JPEG.
+        """Save the current image of a frame as JPEG.
 
         Args:
             layer: result, source, keyframe; docs/api.md lists all.
@@ -201,10 +207,10 @@ class Client:
         )
 
     def delete(self, job: str, *, video: bool = False) -> None:
-        """Remove a job that does not run, and what it made.
+        """Delete a job that does not run, with its files.
 
         Args:
-            video: remove its uploaded video too, if no other job needs that.
+            video: also delete its uploaded video, if no other job needs it.
         """
         self._send("DELETE", f"jobs/{_part(job)}{'?video=true' if video else ''}").close()
 
@@ -213,32 +219,32 @@ class Client:
         return _load_job(self._post(f"jobs/{_part(job)}/title", {"title": title}))
 
     def move(self, job: str, before: str | None = None) -> tuple[str, ...]:
-        """Move a waiting job before another, or to the end; answers the waiting ids in order."""
+        """Move a waiting job before another, or to the end; return the waiting ids in order."""
         answer = self._post(f"jobs/{_part(job)}/place", {"before": before or ""})
         return tuple(cast("list[str]", answer["queue"]))
 
     def delete_several(self, jobs: Sequence[str], *, video: bool = False) -> Json:
-        """Delete several jobs; answers what was deleted, its `size` in bytes, and `refused`."""
+        """Delete several jobs; return what was deleted, its `size` in bytes, and `refused`."""
         return self._post("jobs/delete", {"jobs": list(jobs), "video": video})
 
     def count_space(self) -> Json:
-        """Bytes of `jobs` and `videos` by their ids, of all (`bytes`), and what is `free`."""
+        """Bytes of `jobs` and `videos` by their ids, the sum (`bytes`), and the `free` bytes."""
         return self._get("space")
 
     def empty(
         self, days: float, *, jobs: bool = True, videos: bool = True, dry_run: bool = False
     ) -> Json:
-        """Delete ended jobs and unused uploads older than so many days, or say which."""
+        """Delete ended jobs and unused uploads older than `days`, or only list them."""
         return self._post("space/empty", {
             "days": days, "jobs": jobs, "videos": videos, "dry_run": dry_run,
         })
 
     def delete_video(self, video: str) -> None:
-        """Remove an uploaded video."""
+        """Delete an uploaded video."""
         self._send("DELETE", f"videos/{_part(video)}").close()
 
     def events(self, job: str) -> Iterator[JobStatus]:
-        """Every change of a job as it happens, until it ends."""
+        """Yield every change of a job as it happens, until it ends."""
         version = -1
         while True:
             headers = {"Last-Event-ID": str(version)}
@@ -262,9 +268,9 @@ class Client:
         """Wait until a job is done; JobFailedError if it failed or was cancelled.
 
         Args:
-            report: told of every change that is seen.
-            timeout: seconds after which StillRunningError is raised; the job goes on.
-            every: seconds between looks.
+            report: called for every change that is seen.
+            timeout: seconds after which StillRunningError is raised; the job continues.
+            every: seconds between two requests.
         """
         end = None if timeout is None else time.monotonic() + timeout
         seen = -1
@@ -299,8 +305,7 @@ class Client:
         return saved
 
     def download_preview(self, job: str, target: str | Path) -> Path:
-        """Save what the model is making of the batch at work, a JPEG; ServerError 404 while
-        nothing can be seen."""
+        """Save a preview of the batch in progress as JPEG; ServerError 404 if there is none yet."""
         return self._download(f"jobs/{_part(job)}/preview", Path(target))
 
     def report(self, job: str) -> Json:
@@ -370,7 +375,7 @@ def _requests() -> ModuleType:
 
 
 def _events(answer: requests.Response) -> Iterator[tuple[str, Json]]:
-    """Name and data of every server-sent event."""
+    """Yield the name and data of every server-sent event."""
     name = ""
     for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
         key, _, value = str(line).partition(": ")
@@ -381,7 +386,7 @@ def _events(answer: requests.Response) -> Iterator[tuple[str, Json]]:
 
 
 def _parsed(answer: requests.Response) -> Json | None:
-    """The object of an answer; None if the answer is not an object."""
+    """Parse the JSON object of an answer; None if it is not an object."""
     try:
         found: object = answer.json()
     except ValueError:
@@ -390,7 +395,7 @@ def _parsed(answer: requests.Response) -> Json | None:
 
 
 def _detail(answer: requests.Response) -> str:
-    """What the server says of an error."""
+    """The server's message about an error."""
     detail = (_parsed(answer) or {}).get("detail")
     return str(detail) if detail else f"{answer.url} answered {answer.status_code}."
 
@@ -404,7 +409,7 @@ def _object(answer: requests.Response) -> Json:
 
 
 def _unbroken(items: Iterator[_Item]) -> Iterator[_Item]:
-    """What a server goes on to send; ServerError where the connection breaks."""
+    """Yield what a server sends; ServerError if the connection breaks."""
     try:
         yield from items
     except _requests().RequestException as error:
@@ -437,7 +442,9 @@ def _pack(
 
 
 def _load_job(values: Json) -> JobStatus:
-    """The status in an answer, which may hold more: an id of its video, or what is newer than this
-    client."""
+    """Read the status from an answer.
+
+    Other fields are ignored, such as the id of the video, or fields of a newer server.
+    """
     names = {field.name for field in dataclasses.fields(JobStatus)}
     return load_status({name: value for name, value in values.items() if name in names})

@@ -1,7 +1,7 @@
-"""Drafts of single frames of jobs, while a keyframe is retouched.
+"""Draw drafts of single frames of jobs, while a keyframe is retouched.
 
-Their motion depends on the source alone. It stays in memory for the segments that are looked at,
-so that a frame is drawn from another keyframe in a few hundredths of a second.
+Their motion depends on the source alone. It is kept in memory for the segments that are viewed, so
+that a frame can be drawn from a new keyframe in a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from fresco.workspace import read_image
 Image = NDArray[np.uint8]
 
 _SEGMENTS, _FRAMES = 2, 96
-"""Segments whose motion is kept: so many at least, and more as long as they have no more frames
-together. A frame takes 1 to 3 MB."""
+"""The motion of this number of segments is kept, and of more as long as they have at most this
+number of frames together. A frame takes 1 to 3 MB."""
 _SOURCES = 4
-"""Sources of which is remembered what is in them."""
+"""Number of sources whose index is kept."""
 
 
 @dataclass(slots=True)
@@ -58,8 +58,10 @@ class Drafts:
         self._wish = 0
 
     def draw(self, job: str, frame: int) -> Image | None:
-        """The draft of a frame from the keyframes that the job has now, at working size; None: the
-        frame does not lie between two of them."""
+        """Draw a frame from the current keyframes of a job, at working size.
+
+        None if the frame is not between two of them.
+        """
         for segment in list_segments(self._engine.folder(job)):
             if frame in segment.interior:
                 return self.draw_in(self._engine.request(job), segment, frame, {})
@@ -68,11 +70,11 @@ class Drafts:
     def draw_in(
         self, request: JobRequest, segment: JobSegment, frame: int, new: Mapping[int, Image]
     ) -> Image | None:
-        """The draft of a frame between the keyframes of a segment; None: one of them is not there.
+        """Draw a frame between the keyframes of a segment; None if one of these does not exist.
 
         Args:
-            request: of the segment's job.
-            new: keyframes that take the place of those that are there, by number.
+            request: request of the segment's job.
+            new: images that replace existing keyframes, by number.
         """
         motion = self._find(request, segment, frame)
         numbers = (segment.first, segment.last)
@@ -83,8 +85,10 @@ class Drafts:
         return draw_draft(found, motion) if len(found) == len(keys) else None
 
     def draw_side(self, job: str, frame: int, side: int) -> Image | None:
-        """The first (0) or last keyframe (1) of its segment alone, carried to a frame; None: it
-        does not lie between two keyframes that are there."""
+        """Carry the first (0) or last keyframe (1) of its segment alone to a frame.
+
+        None if the frame is not between two existing keyframes.
+        """
         request = self._engine.request(job)
         for segment in list_segments(self._engine.folder(job)):
             if frame in segment.interior:
@@ -96,15 +100,17 @@ class Drafts:
         return None
 
     def prepare(self, job: str, frame: int) -> None:
-        """Find the motion of the segments that touch a frame in the background, the nearest frames
-        first. A later wish takes the place of an earlier one."""
+        """Find, in the background, the motion of the segments beside a frame, nearest frames first.
+
+        A later call replaces an earlier one.
+        """
         with self._lock:
             self._wish += 1
             wish = self._wish
         self._ahead.submit(self._prepare, job, frame, wish)
 
     def count(self, job: str, segment: JobSegment) -> int:
-        """Frames of a segment whose motion is known."""
+        """Number of frames of a segment whose motion is known."""
         key = self._name(self._engine.request(job), segment)
         with self._lock:
             motion = self._motions.get(key)
@@ -120,7 +126,7 @@ class Drafts:
                     return
                 self._find(request, segment, number)
         except (FrescoError, OSError):
-            return  # the source or the job is gone; who asks for a frame is told
+            return  # the source or the job was deleted; a request for a frame reports it
 
     def _find(self, request: JobRequest, segment: JobSegment, frame: int) -> DraftMotion:
         kept = self._keep(self._name(request, segment))
@@ -151,13 +157,13 @@ class Drafts:
             return kept
 
     def open_info(self, request: JobRequest) -> VideoInfo:
-        """What is known of the source."""
+        """Facts about the source."""
         frames = self.open(request)
         with open_source(request.source, last_frame=frames.end, index=frames.index) as source:
             return source.info
 
     def open(self, request: JobRequest) -> WorkingFrames:
-        """The source's frames at working size; what is in it is read once."""
+        """Open the source's frames at working size; its index is read only once."""
         name = _name_source(request)
         with self._lock:
             known = self._sources.get(name)

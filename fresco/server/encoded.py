@@ -1,4 +1,4 @@
-"""Values that JSON has no type for: files in base64, and whole numbers."""
+"""Read values for which JSON has no type: files in base64, and whole numbers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fresco.errors import SettingsError
 from fresco.options import Entry
 
 _BLOCK = 1 << 20
-"""Letters that are decoded at once, a multiple of 4."""
+"""Number of letters that are decoded at once, a multiple of 4."""
 
 
 class EncodedFile:
-    """A file that a client sent in base64; its letters wait on the disk."""
+    """A file that a client sent in base64; the text is kept on disk until it is decoded."""
 
     def __init__(self, spool: IO[bytes], start: int, length: int) -> None:
         self._spool, self._start, self._length = spool, start, length
@@ -26,7 +26,7 @@ class EncodedFile:
         return f"a text of {self._length} letters"
 
     def grow(self, letters: int) -> None:
-        """So many more letters have come."""
+        """Count more letters that have arrived."""
         self._length += letters
 
     def letters(self) -> str:
@@ -35,10 +35,10 @@ class EncodedFile:
         return self._spool.read(self._length).decode("ascii")
 
     def open(self, name: str) -> DecodedFile:
-        """Its bytes, decoded as they are read.
+        """Open its bytes, which are decoded as they are read.
 
         Args:
-            name: what the client calls it, for errors.
+            name: name of the field or file, for error messages.
         """
         self._spool.seek(self._start)
         head = self._spool.read(min(self._length, 256))
@@ -54,7 +54,7 @@ class DecodedFile:
         self._name = name
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, as many as are decoded at once; nothing at the end."""
+        """Read the next block of bytes; empty at the end."""
         self._spool.seek(self._place)
         letters = self._spool.read(min(_BLOCK, self._end - self._place))
         self._place += len(letters)
@@ -70,16 +70,16 @@ class DecodedFile:
 
 
 def strip_prefix(text: str) -> str:
-    """The text of base64 without a `data:video/mp4;base64,` before it."""
+    """Remove a prefix such as `data:video/mp4;base64,` from a text."""
     return text.partition(",")[2] if text.startswith("data:") else text
 
 
 def decode_base64(name: str, text: str, advice: str) -> bytes:
-    """Bytes of base64, with or without a prefix.
+    """Decode base64, with or without a prefix.
 
     Args:
-        name: what the client calls it, for errors.
-        advice: what to do about a text that is not base64.
+        name: name of the field or file, for error messages.
+        advice: what to do if the text is not base64, for error messages.
     """
     try:
         return base64.b64decode(strip_prefix(text), validate=True)
@@ -88,7 +88,7 @@ def decode_base64(name: str, text: str, advice: str) -> bytes:
 
 
 def restore_integer(entry: Entry, value: Any) -> Any:
-    """Whole numbers of sliders and of JSON come as floats."""
+    """Convert a float to an integer if the option is one: sliders and JSON give floats."""
     if entry.type is int and isinstance(value, float) and value.is_integer():
         return int(value)
     return value

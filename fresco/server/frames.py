@@ -1,4 +1,4 @@
-"""Gives single frames of jobs: of the source, of the result, and of the steps between."""
+"""Give single frames of jobs: of the source, of the result, and of the steps between."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ Image = NDArray[np.uint8]
 
 
 class Layer(str, Enum):
-    """The image of a frame that is shown."""
+    """Which image of a frame is shown."""
 
     SOURCE = "source"
     """The source's frame."""
     RESULT = "result"
-    """The video's frame, or what there is of it with a keyframe that was replaced."""
+    """The frame of the result; beside a replaced keyframe, the new frame or its draft."""
     KEYFRAME = "keyframe"
-    """The keyframe, over the source by the job's mask."""
+    """The keyframe, laid over the source by the job's mask."""
     FLOW = "flow"
     """Motion to the frame before, as colours: hue is the direction, saturation the length."""
     OCCLUSION = "occlusion"
-    """White: the frame before does not show it."""
+    """White where a pixel is not visible in the frame before."""
     FORWARD = "forward"
     """The keyframe before, propagated to the frame as a draft."""
     BACKWARD = "backward"
     """The keyframe after, propagated to the frame as a draft."""
     SIDE = "side"
-    """Which side the run took: black the forward one, white the backward one."""
+    """Which side the run selected: black for the forward, white for the backward side."""
     HINT = "hint"
-    """What a ControlNet unit gave its network of the keyframe, made anew."""
+    """The hint of a ControlNet unit for the keyframe, computed again."""
     MASK = "mask"
-    """White: it is translated. Without its soft edge."""
+    """The mask without its soft edge; white is translated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Seen:
     image: Image
     """[H, W, 3] RGB."""
     draft: bool = False
-    """Whether it is a draft, beside a keyframe that was replaced."""
+    """Whether it is a draft, because a keyframe beside it was replaced."""
 
 
 class Frames:
@@ -77,13 +77,13 @@ class Frames:
         self.masked = Masked(engine, drafts)
 
     def look(self, job: str, number: int, layer: Layer, *, unit: int = 1) -> Seen | None:
-        """A frame of a job by its number in the source; None: the job has no such image.
+        """Get a frame of a job by its number in the source; None if the job has no such image.
 
-        The motion beside a keyframe that is looked at is found in the background: it may be
-        replaced next.
+        When a keyframe is viewed, the motion beside it is computed in the background, because the
+        keyframe may be replaced next.
 
         Args:
-            unit: whose hint is looked at, counted from 1.
+            unit: number of the unit whose hint is wanted, from 1.
         """
         keys = self._engine.outcome(job).keys
         if number in keys:
@@ -105,7 +105,7 @@ class Frames:
         return self._look_at_result(job, number)
 
     def _look_at_motion(self, job: str, number: int, layer: Layer) -> Seen | None:
-        """Made anew, by DIS on frames of working size; None: no frame lies before it."""
+        """Compute it again, by DIS at working size; None if there is no frame before."""
         frames = self._drafts.open(self._engine.request(job))
         if number < 1:
             return None
@@ -117,13 +117,15 @@ class Frames:
         return Seen(np.repeat(white[..., None], 3, axis=2))
 
     def draw_draft(self, job: str, number: int) -> Image | None:
-        """The draft of a frame between two keyframes that the job has now, over the source by its
-        mask; None: it does not lie between two."""
+        """Draw a frame from the current keyframes of a job, laid over the source by its mask.
+
+        None if the frame is not between two of them.
+        """
         draft = self._drafts.draw(job, number)
         return None if draft is None else self.masked.lay(job, number, draft)
 
     def read_small_keys(self, job: str, numbers: Iterable[int], side: int) -> dict[int, Image]:
-        """Keyframes of a job over the source by its mask, so many pixels high at most."""
+        """Read small keyframes of a job, laid over the source by its mask, at most `side` high."""
         keys = self._engine.outcome(job).keys
         found = {
             number: image for number in numbers if number in keys
@@ -156,7 +158,7 @@ class Frames:
         return Seen(np.repeat(grey[..., None], 3, axis=2))
 
     def list_retouched(self, job: str) -> list[JobSegment]:
-        """The segments of which a keyframe differs from that in the video."""
+        """List the segments with a keyframe that has changed since the video was made."""
         retouched = self._engine.retouched(job)
         if not retouched:
             return []
@@ -166,8 +168,7 @@ class Frames:
         ]
 
     def _look_at_result(self, job: str, number: int) -> Seen | None:
-        """Of the video; beside a keyframe that was replaced since, what there is of the frame with
-        the new keyframe."""
+        """Get a frame of the video; beside a replaced keyframe, the new frame or its draft."""
         outcome = self._engine.outcome(job)
         if not (outcome.output and outcome.output.exists()):
             return None
@@ -187,8 +188,11 @@ class Frames:
 
 
 def color_flow(flow: Flow) -> Image:
-    """Flow [H, W, 2] as colours [H, W, 3]: hue is the direction, saturation the length beside the
-    longest but one of a hundred; still parts are white."""
+    """Draw flow [H, W, 2] as colours [H, W, 3].
+
+    Hue is the direction. Saturation is the length, compared with the 99th percentile. Parts without
+    motion are white.
+    """
     length, angle = cv2.cartToPolar(flow[..., 0], flow[..., 1])
     longest = max(1.0, float(np.percentile(length, 99)))
     hue = np.rint(angle * np.float32(90 / np.pi)).astype(int) % 180

@@ -1,4 +1,4 @@
-"""The hint that a ControlNet unit gives its network of one frame, before a job is begun."""
+"""Draw the hint of a ControlNet unit for one frame, before a job is started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw_hint(
     environment: Environment, source: Path, number: int, unit: ControlUnit,
     settings: FrescoSettings,
 ) -> NDArray[np.uint8]:
-    """The hint of a frame of a source [H, W, 3] RGB, at the size that the model sees."""
+    """Draw the hint of a frame of a source, [H, W, 3] RGB, at the model's size."""
     check_limits(JobRequest(str(source), settings=settings), environment.limits)
     if unit.hints:
         environment.require_allowed(unit.hints)

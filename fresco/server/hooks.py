@@ -1,7 +1,7 @@
-"""Runs a command and calls a web hook when a job ends.
+"""Run a command and call a web hook when a job ends.
 
-The command is the server's alone: no client can name or change it. An address comes with a job, and
-only one that the server lists is called.
+Only the server names the command; no client can set or change it. A job may name an address, which
+is called only if the server lists it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from fresco.server.jobs.log import Say, open_log
 log = logging.getLogger("fresco")
 
 COMMAND = "FRESCO_JOB_COMMAND"
-"""Variable of the server's environment with the command."""
+"""Environment variable of the server with the command."""
 ADDRESSES = "FRESCO_WEBHOOKS"
-"""Variable of the server's environment with addresses that may be called."""
+"""Environment variable of the server with the addresses that may be called."""
 
 _COMMAND_SECONDS, _CALL_SECONDS = 60.0, 5.0
 _PORTS = {"http": 80, "https": 443}
 
 
 def split_addresses(text: str) -> tuple[SplitResult, ...]:
-    """The addresses of a list with commas; SettingsError where one is not an address."""
+    """Parse a list of addresses with commas; SettingsError if one is not an address."""
     found = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         parts = _split(item)
@@ -52,7 +52,7 @@ def split_addresses(text: str) -> tuple[SplitResult, ...]:
 
 
 def check_webhook(url: str, listed: str) -> None:
-    """SettingsError unless the server lists the address, or one that it begins with."""
+    """Raise SettingsError unless the server lists the address, or a folder that contains it."""
     parts = _split(url)
     if parts is None:
         raise SettingsError(
@@ -76,7 +76,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _covers(entry: SplitResult, parts: SplitResult) -> bool:
-    """Whether a listed address is that one, or a folder that it lies in."""
+    """Whether a listed address is this one, or a folder that contains it."""
     same = (entry.scheme, entry.hostname, _port(entry)) == (
         parts.scheme, parts.hostname, _port(parts)
     )
@@ -90,8 +90,10 @@ def _port(parts: SplitResult) -> int:
 
 
 def find_target(parts: SplitResult, listed: str) -> str:
-    """The number that an address leads to; SettingsError where that is of a private network and
-    not listed itself."""
+    """Look up the IP address of an address.
+
+    Raises SettingsError if that is in a private network and not listed itself.
+    """
     own = {entry.hostname for entry in split_addresses(listed)}
     try:
         found = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
@@ -108,14 +110,14 @@ def find_target(parts: SplitResult, listed: str) -> str:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to a number that was checked, whatever the name leads to meanwhile."""
+    """A connection to an IP address that was checked, even if the name now means another one."""
 
     def __init__(self, parts: SplitResult, number: str) -> None:
         super().__init__(str(parts.hostname), _port(parts), timeout=_CALL_SECONDS)
         self._number, self._secure = number, parts.scheme == "https"
 
     def connect(self) -> None:
-        """As a plain one, to the number."""
+        """Connect to the checked IP address."""
         self.sock = socket.create_connection((self._number, self.port), self.timeout)
         if self._secure:
             self.sock = ssl.create_default_context().wrap_socket(
@@ -124,7 +126,7 @@ class _Pinned(http.client.HTTPConnection):
 
 
 def call_webhook(url: str, listed: str, status: JobStatus) -> str:
-    """Send the state of a job as JSON; answers in words what happened. Follows no redirects."""
+    """Send the state of a job as JSON, without following redirects; return a text for the log."""
     check_webhook(url, listed)
     parts = urlsplit(url)
     connection = _Pinned(parts, find_target(parts, listed))
@@ -143,7 +145,7 @@ def call_webhook(url: str, listed: str, status: JobStatus) -> str:
 
 
 def run_command(command: str, status: JobStatus, folder: Path) -> str:
-    """Run the server's command with what there is to know in its environment."""
+    """Run the server's command, with facts about the job in its environment."""
     known = {
         "FRESCO_JOB_ID": status.id, "FRESCO_JOB_STATE": status.state.value,
         "FRESCO_JOB_TITLE": status.title, "FRESCO_JOB_GOAL": status.goal.value,
@@ -162,13 +164,13 @@ def run_command(command: str, status: JobStatus, folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Called by the jobs whenever one has ended."""
+    """Called by the engine whenever a job has ended."""
 
     list_addresses: Callable[[], str]
-    """Addresses that may be called, as the server lists them now."""
+    """Returns the addresses that may be called, as the server lists them now."""
 
     def __call__(self, status: JobStatus, request: JobRequest, folder: Path) -> None:
-        """Begin what is to be done; the next job does not wait for it."""
+        """Start the actions; the next job does not wait for them."""
         if os.environ.get(COMMAND) or request.webhook:
             threading.Thread(
                 target=self._run, args=(status, request, folder), name="fresco-hooks", daemon=True
@@ -185,7 +187,7 @@ class Hooks:
 
 
 def _try(what: str, say: Say, work: Callable[[], str]) -> None:
-    """Run an action whose failure is logged and does not fail the job."""
+    """Run an action; if it fails, that is logged, and the job does not fail."""
     try:
         say(f"{what}: {work()}")
     except Exception as error:

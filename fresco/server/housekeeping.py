@@ -1,6 +1,6 @@
-"""Counts the disk space of jobs and uploads, and deletes old ones on request.
+"""Count the disk space of jobs and uploads, and delete old ones on request.
 
-Nothing here runs by itself: a server never deletes unasked.
+Nothing here runs by itself: a server deletes only on request.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Room:
     """Used disk space in bytes."""
 
     jobs: dict[str, int]
-    """Of every job."""
+    """Bytes of every job."""
     videos: dict[str, int]
-    """Of every uploaded video."""
+    """Bytes of every uploaded video."""
     free: int | None
-    """What is left; None where the system does not say."""
+    """Free bytes; None if the system does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What was deleted, or would be."""
+    """What was deleted, or would be deleted."""
 
     jobs: tuple[str, ...]
     """Ids of jobs."""
@@ -42,11 +42,11 @@ class Removal:
     size: int
     """Bytes."""
     refused: dict[str, str]
-    """Why a job or video stays, by its id."""
+    """Why a job or video was not deleted, by its id."""
 
 
 class Housekeeper:
-    """Counts and empties the folder of a service."""
+    """Counts the files of a service, and deletes old ones."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -63,7 +63,7 @@ class Housekeeper:
         return Room(jobs, videos, find_free(self._service.root))
 
     def _count_job(self, status: JobStatus) -> int:
-        """Counted again only once the job has changed."""
+        """Count the bytes of a job; done again only after the job has changed."""
         known = self._sizes.get(status.id)
         if known is None or known[0] != status.version:
             size = _count_folder(self._service.folders[0] / status.id)
@@ -71,10 +71,10 @@ class Housekeeper:
         return known[1]
 
     def find_old(self, days: float, *, jobs: bool, videos: bool) -> Removal:
-        """What is older than so many days: jobs by their end, and uploads that no job needs.
+        """Find what is older than `days`: jobs, by their end, and uploads that no job needs.
 
         Args:
-            jobs, videos: which of the two are looked for.
+            jobs, videos: which of the two are wanted.
         """
         before, room = time.time() - days * _DAY, self.count_room()
         old = [status.id for status in self._service.engine.jobs()
@@ -92,14 +92,14 @@ class Housekeeper:
         return Removal(tuple(old), tuple(unused), size, {})
 
     def empty(self, days: float, *, jobs: bool, videos: bool) -> Removal:
-        """Delete what `find_old` finds, and what it was."""
+        """Delete what `find_old` finds, and return what was deleted."""
         return self.delete(self.find_old(days, jobs=jobs, videos=videos))
 
     def delete_jobs(self, jobs: Sequence[str], *, videos: bool = False) -> Removal:
-        """Delete several jobs; one that runs stays.
+        """Delete several jobs; running ones are not deleted.
 
         Args:
-            videos: delete with them the uploads that no other job needs.
+            videos: also delete the uploads that no other job needs.
         """
         room = self.count_room()
         gone, gone_videos, refused = [], [], {}
@@ -116,7 +116,7 @@ class Housekeeper:
         return Removal(tuple(gone), tuple(gone_videos), size, refused)
 
     def delete(self, wanted: Removal) -> Removal:
-        """Delete jobs first, then videos, which they may have needed."""
+        """Delete the jobs first, then the videos, which the jobs may have needed."""
         done = self.delete_jobs(wanted.jobs)
         room, gone, refused = self.count_room(), [], dict(done.refused)
         for video in wanted.videos:
@@ -138,7 +138,7 @@ def _changed(path: Path) -> float:
 
 
 def _count_folder(folder: Path) -> int:
-    """Bytes of all files of a folder; what goes meanwhile does not count."""
+    """Count the bytes of all files in a folder; files deleted meanwhile do not count."""
     total = 0
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""Makes and checks ids of jobs and videos; no id can be a path."""
+"""Make and check ids of jobs and videos; no id can be a path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _BYTES = 8
 
 
 def make_id() -> str:
-    """A random id."""
+    """Make a random id."""
     return secrets.token_hex(_BYTES)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text that a client gave has the form of an id."""
+    """Whether a text from a client has the form of an id."""
     return _FORM.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Checks images of clients by their headers before it decodes them."""
+"""Check images from clients by their headers before they are decoded."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fresco.server.videos import MOST_PIXELS
 from fresco.video.size import scale_frame
 
 IMAGE_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
-"""Formats of external keyframes and their endings."""
+"""Formats of external keyframes, and the endings of their files."""
 
 _HEADER_END = 33
-"""Bytes of a PNG's mark and its first chunk."""
+"""Number of bytes of a PNG's signature and first chunk."""
 
 
 def read_image_header(name: str, data: bytes) -> tuple[str, int, int]:
-    """Format, width and height of an image; what is larger than the limit is never decoded.
+    """Read format, width and height of an image; one above the limit is never decoded.
 
     Args:
-        name: what the client calls it, for errors.
+        name: name of the field or file, for error messages.
     """
     try:
         with Image.open(io.BytesIO(data), formats=tuple(IMAGE_FORMATS)) as image:
             kind, (width, height) = image.format or "", image.size
-    except Image.DecompressionBombError as error:  # far larger: Pillow does not say its size
+    except Image.DecompressionBombError as error:  # far too large; Pillow does not say its size
         raise SettingsError(
             f"{name} is too large; at most {MOST_PIXELS} pixels are read. Scale it down."
         ) from error
@@ -55,7 +55,7 @@ def read_image_size(path: Path) -> tuple[int, int] | None:
 
 
 def decode_sent_image(name: str, data: bytes) -> NDArray[np.uint8]:
-    """A PNG or JPEG as [H, W, 3] RGB, after a look at its header."""
+    """Decode a PNG or JPEG to [H, W, 3] RGB, after a check of its header."""
     kind, _, _ = read_image_header(name, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -67,7 +67,7 @@ def decode_sent_image(name: str, data: bytes) -> NDArray[np.uint8]:
 
 
 def fit_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The image [H, W, 3] with no side longer than so many pixels; a smaller one as it is."""
+    """Shrink an image [H, W, 3] until no side is longer than `side`; a smaller one is unchanged."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -76,7 +76,7 @@ def fit_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """[H, W, 3] RGB as PNG."""
+    """Encode [H, W, 3] RGB as PNG."""
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise SettingsError(f"An image of shape {image.shape} cannot be encoded as PNG.")
@@ -84,7 +84,7 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def add_text(png: bytes, key: str, text: str) -> bytes:
-    """A PNG with a text (iTXt) behind its header, by which other programs know what it is."""
+    """Add a text (iTXt) after the header of a PNG, so that other programs can read it."""
     data = key.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
     chunk = b"iTXt" + data
     place = _HEADER_END

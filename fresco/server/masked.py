@@ -1,4 +1,4 @@
-"""Lays images of a job's frames over the source by the job's mask, as its result shows them."""
+"""Lay images of a job's frames over the source by the job's mask, as in its result."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Masked:
 
     engine: JobEngine
     drafts: Drafts
-    """Knows the sources."""
+    """Opens the sources."""
 
     def lay(self, job: str, number: int, image: Image) -> Image:
-        """The image of a frame, over the source's where the mask says so, in the size of the
-        result; as it is where the job has no mask for it.
+        """Lay the image of a frame over the source by the mask, in the size of the result.
 
-        Outside the mask it has the very pixels of the source, if the result has its size; or it is
-        black, if the result is transparent.
+        Outside the mask the pixels are exactly those of the source, if the result has its size, or
+        black, if the result is transparent. If the job has no mask for the frame, the image is
+        returned unchanged.
         """
         request = self.engine.request(job)
         if not _is_masked(request):
@@ -53,7 +53,7 @@ class Masked:
         return np.asarray(lay_over(below, scale_frame(image, size), share), np.uint8)
 
     def lay_small(self, job: str, images: dict[int, Image]) -> dict[int, Image]:
-        """The same of several frames in the size of the images, which is small."""
+        """Do the same for several small images, in their own size."""
         request = self.engine.request(job)
         if not images or not _is_masked(request):
             return images
@@ -87,7 +87,7 @@ class Masked:
         return np.asarray(lay_over(np.zeros_like(image), image, share), np.uint8)
 
     def find_plain(self, job: str, number: int) -> Share | None:
-        """The mask of a frame without its soft edge, at working size; None: the job has none."""
+        """Get the mask of a frame without its soft edge, at working size; None if there is none."""
         request = self.engine.request(job)
         if request.settings.mask.source == "none":
             return None
@@ -98,7 +98,7 @@ class Masked:
         self, request: JobRequest, info: VideoInfo, job: str, number: int, size: Size, *,
         soft: bool = True,
     ) -> Share | None:
-        """The mask of a frame as it is applied at that size; None: it is not made yet."""
+        """Get the mask of a frame as it is applied at a size; None if it is not made yet."""
         settings, output = request.settings.mask, request.settings.output
         last = info.frames - 1 if output.last_frame < 0 else output.last_frame
         used = range(output.first_frame, last + 1)

@@ -1,4 +1,4 @@
-"""A file as a form, for the client's uploads."""
+"""Send a file as a form, for uploads of the client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MultipartBody:
         return self._size
 
     def read(self, size: int = _BLOCK) -> bytes:
-        """The next bytes; nothing at the end."""
+        """Read the next bytes; empty at the end."""
         while self._parts:
             block = self._parts[0].read(size)
             if block:

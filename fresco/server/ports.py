@@ -1,4 +1,4 @@
-"""What jobs, tab and API need of the program around: its models, settings, folders and limits."""
+"""The interface of jobs, tab and API to the program around them: models, settings and limits."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What there is to choose from."""
+    """The models and options that a user can choose from."""
 
     models: tuple[str, ...]
     """Checkpoints; the loaded one first."""
     samplers: tuple[str, ...]
     """Samplers that FRESCO can guide; the default first."""
     schedulers: tuple[str, ...] = ()
-    """Noise schedules; empty: there is no choice of them."""
+    """Noise schedules; empty if they cannot be chosen."""
     control_models: tuple[str, ...] = ()
-    """ControlNets; empty: there is none."""
+    """ControlNets; empty if there are none."""
     control_modules: tuple[str, ...] = ()
     """ControlNet's preprocessors."""
     upscalers: tuple[str, ...] = ()
-    """What can enlarge keyframes besides Lanczos."""
+    """Upscalers for keyframes, in addition to Lanczos."""
     loras: tuple[str, ...] = ()
-    """LoRA files by the names that prompts call them by."""
+    """LoRA files, by their names in prompts."""
     styles: tuple[str, ...] = ()
     """Styles of prompts."""
     control_units: int = 0
-    """ControlNet units of a job at most; 0: there is no ControlNet."""
+    """Largest number of ControlNet units of a job; 0 if there is no ControlNet."""
     control_sliders: Mapping[str, Sliders] = field(default_factory=dict)
-    """Numbers of ControlNet's preprocessors that have some, by the fields of a unit."""
+    """Adjustable numbers of ControlNet's preprocessors, by the fields of a unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +49,37 @@ class Check:
     """One line of the check of the installation."""
 
     name: str
-    """What was looked at."""
+    """What was checked."""
     fine: bool
     """Whether it works."""
     text: str
-    """What was found, and what to do where it does not work."""
+    """What was found, and what to do if it does not work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server takes on."""
+    """The limits of a server."""
 
     upload_megabytes: int = 2048
-    """Largest upload."""
+    """Largest upload in megabytes."""
     frames: int = 0
-    """Most frames of a job; 0: any number."""
+    """Largest number of frames of a job; 0: any number."""
     resolution: int = 1024
     """Largest short side of the frames the model sees."""
     workers: int = 0
-    """Processes of a job that does not say how many; 0: as many as cores."""
+    """Number of processes of a job that does not set it; 0: one for each core."""
     cluster: str = ""
-    """Scheduler of a dask.distributed cluster that propagates; empty: this machine."""
+    """Scheduler of a dask.distributed cluster for propagation; empty: this machine is used."""
     waiting_jobs: int = 100
-    """Most jobs that wait for their turn; 0: any number."""
+    """Largest number of waiting jobs; 0: any number."""
     free_megabytes: int = 1024
-    """Disk space that jobs and uploads leave free."""
+    """Megabytes of disk space that jobs and uploads must leave free."""
     webhooks: str = ""
-    """Addresses that may be told of the end of jobs, with commas; empty: none."""
+    """Addresses that may be called at the end of jobs, with commas; empty: none."""
 
 
 class Environment(Protocol):
-    """The program around jobs: a WebUI, or a test."""
+    """The program in which jobs run: a WebUI, `fresco ui`, or a test."""
 
     @property
     def name(self) -> str:
@@ -88,43 +88,46 @@ class Environment(Protocol):
 
     @property
     def device(self) -> str:
-        """Where optical flow is estimated for jobs that need no model."""
+        """Device on which optical flow is estimated for jobs that need no model."""
         ...
 
     @property
     def limits(self) -> Limits:
-        """As its settings say now."""
+        """The limits that its settings have now."""
         ...
 
     def offer(self) -> Offer:
-        """What there is to choose from now."""
+        """The models and options that can be chosen now."""
         ...
 
     def resolve(self, options: HostOptions) -> HostOptions:
-        """The options with every empty one filled in as it is now, so that a resumed job is the
-        same job. Raises SettingsError naming what is not there."""
+        """Fill in every empty option with its current value, so that a resumed job stays the same.
+
+        Raises SettingsError with the name of what does not exist.
+        """
         ...
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
-        """The model, for one job. Loads it when it is needed."""
+        """Open the model for one job, and load it if necessary."""
         ...
 
     def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The hint [H, W, 3] RGB that a unit's preprocessor makes of a frame of that size. Raises
-        SettingsError naming what is not there."""
+        """Draw the hint [H, W, 3] RGB of a unit's preprocessor for a frame of that size.
+
+        Raises SettingsError with the name of what does not exist.
+        """
         ...
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
-        """Prompt and negative prompt with styles added. Raises SettingsError for a name that is
-        not among those offered."""
+        """Add styles to the prompt and the negative prompt; SettingsError for an unknown name."""
         ...
 
     def count_tokens(self, prompt: str) -> tuple[int, int] | None:
-        """Tokens of a prompt, and how many its chunks hold; None: not known now."""
+        """Number of tokens in a prompt, and how many its chunks can have; None if not known now."""
         ...
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
-        """The settings with the folder of weights filled in, and downloads as they are allowed."""
+        """Fill in the folder of weights, and whether downloads are allowed."""
         ...
 
     def require_allowed(self, path: str) -> None:
@@ -132,16 +135,16 @@ class Environment(Protocol):
         ...
 
     def list_versions(self) -> Mapping[str, str]:
-        """Package or program -> version, for reports."""
+        """Versions of packages and programs, by name, for reports."""
         ...
 
     def run_checks(self) -> tuple[Check, ...]:
-        """Checks that only this program can make, such as of ControlNet."""
+        """Run the checks that only this program can make, such as of ControlNet."""
         ...
 
 
 def require_styles(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise SettingsError for a style that is not there."""
+    """Raise SettingsError for an unknown style."""
     for name in names:
         if name not in known:
             raise SettingsError(

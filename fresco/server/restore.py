@@ -1,4 +1,4 @@
-"""The settings that a result holds, as a new job takes them."""
+"""Read the settings from a result, for a new job."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from fresco.settings import FrescoSettings
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a result was made by, as far as it can be had here."""
+    """The settings of a result, as far as this server can use them."""
 
     settings: FrescoSettings
-    """Options that a client may give; the others by default."""
+    """Options that a client may set; the others have their defaults."""
     host: HostOptions
-    """The model and its sampling; empty where this server has not got it."""
+    """The model and its sampling; empty where this server does not have it."""
     notes: tuple[str, ...]
     """What could not be restored, in sentences."""
 
 
 def restore_settings(path: Path, name: str, offer: Offer) -> Restored:
-    """The settings inside a result of this program; SettingsError where there are none.
+    """Read the settings from a result of this program; SettingsError if it has none.
 
     Args:
-        path: the file, under any name.
-        name: of the file, for people.
-        offer: what there is to choose from here.
+        path: the file, which may have any name.
+        name: name of the file in messages.
+        offer: what this server offers.
     """
     found = read_result(path, name)
     model = str(found.host.get("model") or found.settings.sampling.model)
-    # Of a run of the command line, the units are among the options.
+    # In a run of the command line, the units are among the options.
     own = [dataclasses.asdict(unit) for unit in list_units(found.settings.sampling)]
     settings, notes = _keep_offered(found.settings)
     host, more = _choose_host({"control": own, **found.host, "model": model}, offer)
@@ -50,11 +50,11 @@ _TAKEN = frozenset(("sampling", name) for name in (
     "model", "control", "control_model", "control_weight", "control_units", "canny_low",
     "canny_high",
 ))
-"""Options of the command line that are taken over as those of the host."""
+"""Options of the command line that become options of the host."""
 
 
 def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
-    """The settings without what only the command line has."""
+    """Remove the settings that only the command line has."""
     notes: list[str] = []
     for entry in entries():
         group = getattr(settings, entry.group)
@@ -69,7 +69,7 @@ def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
 
 
 def _choose_host(known: Mapping[str, Any], offer: Offer) -> tuple[HostOptions, list[str]]:
-    """What the host had, where this one has it too."""
+    """Keep the host's options as far as this server offers them."""
     notes: list[str] = []
 
     def choose(what: str, name: Any, names: Sequence[str]) -> str:
@@ -112,7 +112,7 @@ def _make_unit(values: Mapping[str, Any], notes: list[str]) -> ControlUnit | Non
 
 
 def _find_name(wanted: str, names: Sequence[str]) -> str:
-    """The name that is the same, also without hash, folder and ending; empty: there is none."""
+    """Find the same name, also without hash, folder and ending; empty if there is none."""
     if wanted in names:
         return wanted
     bare = _strip(wanted)

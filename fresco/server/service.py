@@ -1,4 +1,4 @@
-"""What tab and API share: the environment, the jobs, the uploaded videos."""
+"""The service that tab and API share: the environment, the jobs, the uploaded videos."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _JOBS, _VIDEOS = "jobs", "videos"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What tab and API work with."""
+    """The environment, jobs and videos that tab and API use."""
 
     environment: Environment
     """The program around."""
@@ -54,8 +54,8 @@ class Service:
     drafts: Drafts
     """Draws frames beside a keyframe that is retouched."""
     page_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    """By it the API knows the requests of the tab: whoever sees the page may look at the jobs, and
-    retouch their keyframes. Another one at each start."""
+    """Key with which the page identifies itself to the API. Whoever sees the page may view the jobs
+    and retouch their keyframes. It is different at each start."""
 
     @property
     def frames(self) -> Frames:
@@ -68,19 +68,21 @@ class Service:
         return self.root / _JOBS, self.root / _VIDEOS
 
     def submit(self, request: JobRequest) -> JobStatus:
-        """As `submit_once`, without saying whether the job is a new one."""
+        """Do the same as `submit_once`, but return only the status."""
         return self.submit_once(request)[0]
 
     def submit_once(self, request: JobRequest, *, pressed: float = 0) -> tuple[JobStatus, bool]:
-        """Check a request against the environment, fill in what it leaves open, and queue it,
-        unless the same is queued or runs: see `JobEngine.submit_once`."""
+        """Check a request, fill in its empty options, and queue it.
+
+        If the same job already waits or runs, that one is returned: see `JobEngine.submit_once`.
+        """
         request = self.complete(request)
         with self.engine.unchanged():
             self._require_kept(request)
             return self.engine.submit_once(request, pressed=pressed, admit=self._require_room)
 
     def _require_room(self) -> None:
-        """NoRoomError where too many jobs wait, or the disk is full."""
+        """Raise NoRoomError if too many jobs wait, or if the disk is full."""
         limits = self.environment.limits
         waiting = sum(status.state is State.QUEUED for status in self.engine.jobs())
         if 0 < limits.waiting_jobs <= waiting:
@@ -102,8 +104,10 @@ class Service:
         self, job: str, number: int, image: NDArray[np.uint8], frame: int, layer: Layer,
         unit: int = 1,
     ) -> tuple[JobStatus, Seen | None]:
-        """As `retouch`, and what `Frames.look` gives of a frame of the job then. It comes before
-        the job begins, which would take the cores."""
+        """Do the same as `retouch`, and return a frame of the job as `Frames.look` does.
+
+        The frame is drawn before the job begins, because the job would use all cores.
+        """
         with self.engine.unchanged(), ThreadPoolExecutor(1) as beside:
             image = self._fit(job, number, image)
             segment = self._find_drafted(job, number, frame) if layer is Layer.RESULT else None
@@ -121,24 +125,24 @@ class Service:
         return status, seen
 
     def _fit(self, job: str, number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image for a keyframe of a job, in its size; NoRoomError where the disk is full."""
+        """Resize an image to the size of a job's keyframe; NoRoomError if the disk is full."""
         require_free(self.root, self.environment.limits.free_megabytes, what="A keyframe")
         path = self.engine.outcome(job).keys.get(number)
         size = read_image_size(path) if path else None
         return scale_frame(image, size) if size else image
 
     def _find_drafted(self, job: str, number: int, frame: int) -> JobSegment | None:
-        """The segment beside a keyframe that a frame lies in, of a job that has a video."""
+        """Find the segment beside a keyframe that contains a frame, if the job has a video."""
         if self.engine.outcome(job).output is None:
             return None
         beside = (s for s in list_segments(self.engine.folder(job)) if s.touches(number))
         return next((segment for segment in beside if frame in segment.interior), None)
 
     def redo_keyframe(self, job: str, number: int, seed: int) -> JobStatus:
-        """Translate a keyframe of a job again; the video, if there is one, is made again with it.
+        """Translate a keyframe of a job again; if there is a video, make it again, too.
 
         Args:
-            seed: of this keyframe; -1: a random one.
+            seed: seed of this keyframe; -1: a random one.
         """
         changed = dataclasses.replace(
             self.engine.request(job), goal=Goal.KEYFRAME, frame=number, frame_seed=seed
@@ -151,7 +155,7 @@ class Service:
             return self.engine.redo_keyframe(job, request)
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
-        """Queue an ended job again, perhaps changed; checked as in `submit`."""
+        """Queue an ended job again, optionally changed; it is checked as in `submit`."""
         request = self._complete_again(job, request)
         with self.engine.unchanged():
             if self.engine.status(job).state.ended:
@@ -159,7 +163,8 @@ class Service:
             return self.engine.resume(job, request)
 
     def resume_once(self, job: str, request: JobRequest | None = None) -> JobStatus:
-        """As `resume`; a job that was just queued with that request is left as it is."""
+        """Do the same as `resume`, but leave a job alone that is already queued with this request.
+        """
         request = self._complete_again(job, request)
         status = self.engine.status(job)
         if status.state.going and self.engine.request(job) == request:
@@ -167,18 +172,18 @@ class Service:
         return self.resume(job, request)
 
     def _complete_again(self, job: str, request: JobRequest | None) -> JobRequest:
-        """The request that a job is resumed with; None: its own."""
+        """Complete the request that a job is resumed with; None: its own."""
         request = self.complete(request or self.engine.request(job))
         return self.engine.reuse_folders(job, request)
 
     def delete_job(self, job: str, *, video: bool = False) -> str:
-        """Remove a job that does not run, and what it made.
+        """Delete a job that does not run, with its files.
 
         Args:
-            video: remove the uploaded video with it, if this is the last job that needs it.
+            video: also delete the uploaded video, if no other job needs it.
 
         Returns:
-            The id of the video that was removed; empty: none.
+            The id of the deleted video; empty if none was deleted.
         """
         source = self.engine.request(job).source
         self.engine.delete(job)
@@ -192,7 +197,7 @@ class Service:
         return ""
 
     def delete_video(self, video: str) -> None:
-        """Remove an uploaded video that no waiting or running job needs."""
+        """Delete an uploaded video that no waiting or running job needs."""
         kept = self.videos.get(video)
         with self.engine.unchanged():
             for status in self.count_jobs().get(video, ()):
@@ -204,7 +209,7 @@ class Service:
             self.videos.delete(video)
 
     def count_jobs(self) -> dict[str, list[JobStatus]]:
-        """The jobs of every uploaded video that has some, by its id."""
+        """List the jobs of every uploaded video that has any, by its id."""
         found: dict[str, list[JobStatus]] = {}
         requests = self.engine.requests()
         for status in self.engine.jobs():
@@ -215,7 +220,7 @@ class Service:
         return found
 
     def name_result(self, job: str) -> str:
-        """The name under which what a job made is saved, without its ending."""
+        """Name for saving the files of a job, without ending."""
         request = self.engine.request(job)
         sampling, clip = request.settings.sampling, Path(request.source)
         if identity := self.videos.find_id(request.source):
@@ -228,20 +233,20 @@ class Service:
         return name_result(pattern, clip.name, sampling.prompt, sampling.seed, number)
 
     def _require_kept(self, request: JobRequest) -> None:
-        """Raise UnknownVideoError if the source is an uploaded video that was just removed."""
+        """Raise UnknownVideoError if the source is an uploaded video that was just deleted."""
         identity = self.videos.find_id(request.source)
         if identity:
             self.videos.get(identity)
 
     def is_sent(self, path: Path) -> bool:
-        """Whether a path is that of masks which came with a job."""
+        """Whether a path is a folder of masks that were sent with a job."""
         place = path.resolve()
         return place.is_relative_to((self.root / _JOBS).resolve()) and (
             place.name.startswith(f"{MASKS}-") or place.parent.name == INCOMING
         )
 
     def complete(self, request: JobRequest) -> JobRequest:
-        """The request as a job keeps it; SettingsError where this server does not take it."""
+        """Complete a request; SettingsError if this server does not accept it."""
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
         for path in list_named_paths(request.settings):
             if not self.is_sent(Path(path)):
@@ -265,12 +270,12 @@ class Service:
             check_webhook(request.webhook, self.environment.limits.webhooks)
         if request.goal is Goal.PROPAGATION:
             return request
-        # As it is now: a resumed job is the same job, whatever model is loaded meanwhile.
+        # Its current value, so that a resumed job is the same even if another model is loaded.
         return dataclasses.replace(request, host=self.environment.resolve(request.host))
 
 
 def _count_frames(videos: VideoStore, request: JobRequest) -> int:
-    """Frames of a job; 0 where its source would have to be read for that."""
+    """Number of frames of a job; 0 if its source would have to be read first."""
     output = request.settings.output
     last = output.last_frame
     if last < 0:
@@ -285,11 +290,11 @@ def _count_frames(videos: VideoStore, request: JobRequest) -> int:
 
 
 def open_service(root: Path, environment: Environment, *, alone: bool = False) -> Service:
-    """Open the jobs and videos under a folder, and begin to run what is queued.
+    """Open the jobs and videos in a folder, and start to run the queue.
 
     Args:
-        alone: raise WorkspaceError where another program runs the jobs, or the folder cannot be
-            written, instead of only looking on.
+        alone: raise WorkspaceError if another program runs the jobs, or if the folder cannot be
+            written. Otherwise the service is then read-only.
     """
     videos = VideoStore(root / _VIDEOS, lambda: environment.limits)
     engine = JobEngine(

@@ -1,4 +1,4 @@
-"""What a server leaves free of its disk, so that whoever asks cannot fill it."""
+"""Keep some space of a server's disk free, so that requests cannot fill it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _GIGABYTE = 1_000_000_000
 
 
 class NoRoomError(FrescoError):
-    """The server takes nothing more for now: its disk or its queue is full."""
+    """The server accepts nothing more for now: its disk or its queue is full."""
 
 
 def require_free(folder: Path, kept: int, size: int = 0, *, what: str) -> None:
-    """NoRoomError unless a disk has room for something.
+    """Raise NoRoomError unless a disk has enough space.
 
     Args:
-        kept: megabytes that stay free.
-        size: bytes that come.
-        what: the beginning of the sentence.
+        kept: megabytes that must stay free.
+        size: bytes that will be written.
+        what: the beginning of the error's sentence.
     """
     free = find_free(folder)
     if free is None or free - size >= kept * _MEGABYTE:

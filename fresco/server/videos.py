@@ -1,4 +1,7 @@
-"""Uploaded videos: kept under opaque names, checked before they count; and looks into a video."""
+"""Keep uploaded videos, and detect keyframes in a video.
+
+Videos have opaque names, and are checked before they are accepted.
+"""
 
 from __future__ import annotations
 
@@ -48,30 +51,30 @@ SUFFIXES = frozenset({
 """Endings that an uploaded file keeps; what it is, its content decides."""
 
 MOST_PIXELS = 8192 * 8192
-"""Of one frame; a small file can name a size that fills the memory."""
+"""Largest number of pixels of a frame; a small file can claim a size that fills the memory."""
 
 _FACTS = "clip.json"
 _LARGEST = 10**9
-"""Of any number of a video."""
+"""Largest value of any number in the facts of a video."""
 _BLOCK = 1 << 20
 _MEGABYTE = 1_000_000
 _NAME_LENGTH = 120
 _QUALITY = 85
-"""Of small JPEGs."""
+"""Quality of small JPEGs."""
 _detecting = threading.Lock()
-"""One video at a time: a pass over it keeps every core busy."""
+"""Detect in one video at a time, because a pass over it uses all cores."""
 
 
 class Readable(Protocol):
-    """Bytes in order, such as an open file."""
+    """A stream of bytes, such as an open file."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Some of the next bytes; nothing at the end."""
+        """Read some of the next bytes; empty at the end."""
         ...
 
 
 class UnknownVideoError(SettingsError):
-    """No video is kept under that name."""
+    """There is no video with this id."""
 
 
 class TooLargeError(SettingsError):
@@ -83,23 +86,23 @@ class StoredVideo:
     """An uploaded video that was read from its first frame to its last."""
 
     id: str
-    """Opaque; what clients call it by."""
+    """Opaque id, by which clients name it."""
     name: str
-    """Of the file as it was uploaded; only shown, never used as a path."""
+    """Name of the uploaded file; it is only shown, never used as a path."""
     path: Path
-    """Where it lies."""
+    """Path of the stored file."""
     info: VideoInfo
-    """What is in it."""
+    """Facts about the video."""
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
 
 
 class VideoStore:
-    """Uploaded videos, one folder each; the same file is kept once.
+    """Stores uploaded videos, each in a folder of its own; the same file is stored only once.
 
     Args:
-        root: holds these folders and nothing else.
-        limits: asked at each upload, so that a changed setting counts at once.
+        root: folder of these folders; it contains nothing else.
+        limits: called at each upload, so that a changed setting takes effect at once.
     """
 
     def __init__(self, root: Path, limits: Callable[[], Limits]) -> None:
@@ -107,15 +110,15 @@ class VideoStore:
         self._limits = limits
         self._lock = threading.RLock()
         self._added: Counter[str] = Counter()
-        """How often each video that is new in this process was added, less what was taken back."""
+        """How often each video that is new in this process was added, minus `take_back` calls."""
 
     def add(self, data: Readable | Path, name: str) -> StoredVideo:
-        """Keep a video. It is read whole before it counts; a bad one leaves nothing.
+        """Store a video. It is read completely before it is accepted; a bad one is deleted.
 
-        A file that is here already gets the name that it has now.
+        If the same file is already stored, it gets the new name.
 
         Args:
-            data: its bytes, or a file on the same disk that is moved.
+            data: its bytes, or a file on the same disk, which is moved.
         """
         video = make_id()
         folder = self._root / video
@@ -123,7 +126,7 @@ class VideoStore:
         path = folder / f"video{suffix if suffix in SUFFIXES else '.bin'}"
         shown = _shown_name(name)
         coming = data.stat().st_size if isinstance(data, Path) else 0
-        if not coming:  # what is on the disk already takes no more room
+        if not coming:  # a file that is already on the disk needs no more space
             require_free(self._root, self._limits().free_megabytes, what="The upload")
         try:
             folder.mkdir(parents=True)
@@ -147,8 +150,10 @@ class VideoStore:
         return known
 
     def take_back(self, video: str) -> None:
-        """Undo one `add` whose request failed: the file goes unless it was here before, or
-        another request has added it too."""
+        """Undo one `add` whose request failed.
+
+        The file is deleted unless it was stored before, or another request has added it, too.
+        """
         with self._lock:
             if video not in self._added:
                 return
@@ -165,7 +170,8 @@ class VideoStore:
         return self.get(video)
 
     def _give_again(self, content: str, path: Path, shown: str) -> StoredVideo | None:
-        """The video that has the same bytes as a new file, under its name of now; or None."""
+        """Find a stored video with the same bytes as a new file and give it the new name; or None.
+        """
         size = path.stat().st_size
         for folder in self._folders():
             facts = read_json(folder / _FACTS)
@@ -188,14 +194,14 @@ class VideoStore:
             return False
 
     def _take(self, data: Readable | Path, path: Path) -> str:
-        """Bring a file to its place; the digest of its content."""
+        """Move or copy a file to its place, and return the digest of its content."""
         if isinstance(data, Path):
             data.replace(path)
             return digest_content(path)
         return _copy(data, path, self._limits().upload_megabytes)
 
     def get(self, video: str) -> StoredVideo:
-        """The video of that id."""
+        """Get the video with this id."""
         found = self._read(video) if is_id(video) else None
         if found is None:
             raise UnknownVideoError(
@@ -204,10 +210,10 @@ class VideoStore:
         return found
 
     def delete(self, video: str) -> None:
-        """Remove the video of that id and what was found out about it."""
+        """Delete the video with this id, with its facts and scores."""
         with self._lock:
             folder = self.get(video).path.parent
-            # Without its facts it no longer counts, whatever happens to the rest.
+            # The facts go first: without them the video no longer exists for anybody.
             (folder / _FACTS).unlink(missing_ok=True)
             self._added.pop(video, None)
         shutil.rmtree(folder, ignore_errors=True)
@@ -219,13 +225,13 @@ class VideoStore:
         return tuple(sorted(found, key=lambda video: -_changed(video.path)))
 
     def find_id(self, source: str) -> str:
-        """The id of the uploaded video that a job names as its source; empty: it is none."""
+        """Find the id of an uploaded video by a job's source; empty if it is not an upload."""
         folder = Path(source).parent
         here = is_id(folder.name) and folder.parent.absolute() == self._root.absolute()
         return folder.name if here else ""
 
     def scan_folder(self, path: Path) -> Path:
-        """Workspace of `detect` for a video; that of an uploaded one goes with it."""
+        """Workspace of `detect` for a video; that of an upload is deleted with it."""
         if path.parent.parent == self._root:
             return path.parent / "scan"
         return self._root / "scans" / digest(str(path.absolute()))[:16]
@@ -252,7 +258,7 @@ class VideoStore:
 
 
 def _find_kept(folder: Path, facts: Mapping[str, Any]) -> Path | None:
-    """The video that facts name; None unless it lies in the folder itself."""
+    """Find the video that the facts name; None unless it is in the folder itself."""
     path = folder / str(facts.get("file") or "")
     try:
         inside = path.is_file() and path.resolve().parent == folder.resolve()
@@ -269,7 +275,7 @@ def _changed(path: Path) -> float:
 
 
 def _shown_name(name: str) -> str:
-    """A file's name as shown: without folders and what cannot be shown."""
+    """Clean the name of a file for display: without folders and invisible characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 
@@ -283,7 +289,7 @@ def too_large(megabytes: int) -> TooLargeError:
 
 
 def _copy(data: Readable, path: Path, megabytes: int) -> str:
-    """Write the file up to a limit; the digest of its content, as of `digest_content`."""
+    """Write the file, up to a limit, and return the digest of its content (`digest_content`)."""
     left, sha = megabytes * _MEGABYTE, hashlib.sha256()
     with path.open("wb") as file:
         while block := data.read(_BLOCK):
@@ -296,7 +302,7 @@ def _copy(data: Readable, path: Path, megabytes: int) -> str:
 
 
 def _checked(path: Path, shown: str) -> VideoInfo:
-    """What is in a new file, or VideoError that calls it by the name its sender knows."""
+    """Read the facts of a new file; a VideoError has the name that the sender knows."""
     if not path.stat().st_size:
         raise VideoError(f"{shown} is empty (0 bytes); send the file again.")
     try:
@@ -304,7 +310,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
         with open_source(path) as source:
             return source.info
     except VideoError as error:
-        # The sender has no use for a path of the server.
+        # The sender must not see a path of the server.
         raise VideoError(str(error).replace(str(path), shown)) from error
     except (av.FFmpegError, ValueError, MemoryError, ArithmeticError) as error:
         raise VideoError(
@@ -313,7 +319,7 @@ def _checked(path: Path, shown: str) -> VideoInfo:
 
 
 def probe_video(path: Path, shown: str) -> None:
-    """Refuse lists of other files and enormous frames before anything of it is decoded."""
+    """Refuse lists of other files, and enormous frames, before anything is decoded."""
     allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
         container = av.open(str(path.absolute()), container_options=allowed)
@@ -333,7 +339,7 @@ def probe_video(path: Path, shown: str) -> None:
 
 
 def _plain(info: VideoInfo) -> dict[str, Any]:
-    """For JSON: fractions become texts."""
+    """Convert facts for JSON: fractions become texts."""
     values = dataclasses.asdict(info)
     for name in ("rate", "seconds", "pixel_aspect"):
         values[name] = str(values[name])

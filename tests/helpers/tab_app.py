@@ -13,6 +13,7 @@ import gradio.routes
 
 from fresco.server.api.access import Access
 from fresco.server.api.routes import add_routes
+from fresco.server.ports import Limits
 from fresco.server.service import open_service
 from fresco.webui.tab.page import build_tab
 from fresco.webui.widgets.serving import close_folders
@@ -60,7 +61,9 @@ def main(folder: Path, accounts: str = "") -> None:
     style = (ROOT / "style.css").read_text("utf-8")
     inside = "".join(f"<script>{script}</script>" for script in scripts)
     add_to_head(f"<style>{style}</style>{inside}")
-    service = open_service(folder / "service", TinyEnvironment(folder / "models"))
+    # Worker processes of jobs are in the tests of `fresco ui`; each pool takes seconds.
+    environment = TinyEnvironment(folder / "models", Limits(workers=1))
+    service = open_service(folder / "service", environment)
     tab = build_tab(service)
     (folder / "components.json").write_text(json.dumps([
         [describe(block) for block in built.blocks.values()] for built in (build_tab(service), tab)

@@ -27,7 +27,7 @@ from fresco.server.ports import Limits
 from fresco.settings import FrescoSettings
 from tests.helpers.api_server import SETTINGS, ApiServer, make_environment, serving, small_clip
 
-BODIES, IDS = 15, 3
+BODIES, IDS = 8, 2
 """Requests of a route with a body, and of one that only has an id."""
 
 
