@@ -609,7 +609,8 @@ class OutputSettings:
     name: str = _result(
         "",
         "Pattern for the name of the result, of {clip}, {prompt}, {seed} and {number}; empty: "
-        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. --output overrides it.",
+        "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. A name given on the command line "
+        "counts more.",
         letters=200,
         images=False,
         label="Name of the result",

@@ -160,7 +160,7 @@ var fresco = (() => {
         clip: null, keys: [], wish: [], words: {}, hand: false, cursor: 0, zoom: 1, undo: [], redo: [],
         thumbnails: {}, asked: new Set(), drag: null, said: "", state: "empty", done: 0, total: 0,
         message: "", stale: false, id: "", source: 0, size: null, aspect: 1, loading: "",
-        reading: false, last: 0, /* last frame of the whole video */
+        reading: false, wrong: "", last: 0, /* last frame of the whole video */
     };
     const clamp = (number) =>
         Math.min(line.clip.last, Math.max(line.clip.first, Math.round(number)));
@@ -185,7 +185,7 @@ var fresco = (() => {
         line.clip = null;
         Object.assign(line, {
             keys: [], wish: [], words: {}, hand: false, undo: [], redo: [], thumbnails: {}, zoom: 1,
-            asked: new Set(), source: line.source + 1, loading: mark,
+            wrong: "", asked: new Set(), source: line.source + 1, loading: mark,
         });
         const view = find("view");
         if (view) fill(view);
@@ -284,6 +284,7 @@ var fresco = (() => {
     /* A field that somebody writes in is left alone until they leave it. */
     const active = () => app().activeElement || document.activeElement;
     const publish = () => {
+        line.wrong = "";
         for (const [id, text] of [
             ["keyframes_keys", line.hand ? line.keys.join(",") : ""],
             ["sampling_key_prompts", words_text(line.words)],
@@ -363,7 +364,9 @@ var fresco = (() => {
             if (same) publish();
             else edit(keys, taken.words, `${keys.length} keyframes set.`);
         } catch (error) {
-            say(error.message);
+            line.wrong = error.message;
+        } finally {
+            draw_timeline();
         }
     };
     const take_texts = () =>
@@ -517,6 +520,8 @@ var fresco = (() => {
                 button("Export", export_file, { "data-focus": "export" }),
                 button("Copy", copy, { "data-focus": "copy", title: "Frame numbers as text" })));
     };
+    const unused_words = () =>
+        Object.keys(line.words).map(Number).filter((number) => !line.keys.includes(number));
     const status = () => make("div", { class: "fresco_status" },
         /* The same node always: a reader of screens hears only what changes in one it knows. */
         find("said") || make("span", { id: "fresco_said", "aria-live": "polite" }, line.said),
@@ -525,6 +530,9 @@ var fresco = (() => {
         line.reading ? make("span", {}, "Reading the video ...") : null,
         line.state === "detecting" ? make("span", {}, "Detecting ...") : null,
         line.message ? note(line.message, "bad") : null,
+        line.wrong ? note(line.wrong, "bad") : null,
+        unused_words().length ? note(`Prompt texts without effect, as these frames are no keyframes: `
+            + `${unused_words().join(", ")}.`, "bad") : null,
         line.clip.notes.length ? make("details", {},
             make("summary", { "data-focus": "notes" }, `Notes (${line.clip.notes.length})`),
             make("ul", {}, line.clip.notes.map((text) => make("li", {}, text)))) : null);
@@ -1008,8 +1016,31 @@ var fresco = (() => {
             wrong);
     };
 
+    /* What the pointer presses is drawn again once it is released: a button that is replaced
+       meanwhile hears no click. */
+    const held = { target: null, waiting: new Map() };
+    const release = () => {
+        held.target = null;
+        setTimeout(() => {
+            const drawings = [...held.waiting.values()];
+            held.waiting.clear();
+            drawings.forEach((draw) => draw());
+        }, 0);
+    };
+    document.addEventListener("pointerdown", (event) => {
+        [held.target] = event.composedPath();
+    }, true);
+    for (const name of ["pointerup", "pointercancel"]) {
+        document.addEventListener(name, release, true);
+    }
+    window.addEventListener("blur", release);
+
     /* Draw again what may be scrolled or have the focus, and restore both. */
     const redrawn = (place, list, draw) => {
+        if (held.target && place.contains(held.target)) {
+            held.waiting.set(place, () => redrawn(place, list, draw));
+            return;
+        }
         const old = place.querySelector(list);
         const [left, top] = old ? [old.scrollLeft, old.scrollTop] : [0, 0];
         const focused = active();
@@ -1171,6 +1202,12 @@ var fresco = (() => {
             if (old && old[name] && old[name] !== pair[name]) URL.revokeObjectURL(old[name]);
         }
     };
+    /* Why the frame has no image: of some layers it never has one. */
+    const lacks = () => {
+        const layer = find_layer().split("&")[0], of_keys = ["keyframe", "hint"].includes(layer);
+        if (of_keys && work.key === null) return "not a keyframe";
+        return ["keyframe", "result"].includes(layer) ? "not there yet" : `no ${layer}`;
+    };
     const draw_compare = () => {
         const place = find("compare");
         if (!place) return;
@@ -1199,7 +1236,7 @@ var fresco = (() => {
         slider.setAttribute("aria-valuetext", `frame ${work.frame}`);
         box.querySelector(".fresco_frame_number").textContent =
             `Frame ${work.frame}${work.key === null ? "" : ", keyframe"}`
-            + `${pair && pair.frame === work.frame && !pair.after ? ", not there yet" : ""}`;
+            + `${pair && pair.frame === work.frame && !pair.after ? `, ${lacks()}` : ""}`;
         box.querySelector(".fresco_tag_after").textContent =
             pair && pair.kind === "draft" ? "draft" : "after";
         tell_all("compare_drawn", box);
@@ -1312,6 +1349,7 @@ var fresco = (() => {
             fill(files);
             return;
         }
+        place.classList.toggle("fresco_clear", detail.clear);
         const ending = /\.\w+$/.exec(detail.name);
         const saved = detail.saved + (ending ? ending[0] : ".zip");
         if (!ending) {

@@ -24,6 +24,9 @@ RUN_FORMAT = 1
 _BESIDE = frozenset({"compare", "compare_frames", "measures"})
 """Options of files written beside a result; they do not change the result."""
 
+_WHERE_CHOSEN = frozenset({"background", "name"})
+"""Options of the output that change no image of the run, and are told where they are chosen."""
+
 _MAY_NAME_FILES = frozenset({"lora", "keys"})
 """Options that may name files, in addition to those declared as paths."""
 
@@ -42,7 +45,9 @@ file."""
 
 def is_held(entry: Entry) -> bool:
     """Whether a result holds the value of an option."""
-    return entry.option.images and not (entry.group == "output" and entry.name in _BESIDE)
+    if entry.group == "output":
+        return entry.name in _WHERE_CHOSEN or (entry.option.images and entry.name not in _BESIDE)
+    return entry.option.images
 
 
 def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None = None) -> str:
@@ -60,6 +65,9 @@ def describe_settings(settings: FrescoSettings, host: Mapping[str, Any] | None =
     for name in _BESIDE:
         del values["output"][name]
     for entry in entries():
+        chosen = getattr(getattr(settings, entry.group), entry.name)
+        if entry.group == "output" and entry.name in _WHERE_CHOSEN and chosen != entry.default:
+            values["output"][entry.name] = chosen
         known = values[entry.group]
         if entry.name in known and (entry.option.file or entry.name in _MAY_NAME_FILES):
             value = known[entry.name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -58,6 +58,27 @@ class _Numbering:
         return number if self.by_image is None else self.by_image.get(number)
 
 
+def number_keyframes(images: Iterable[Path], where: str = "") -> dict[int, Path]:
+    """Sort images by the numbers in their names; SettingsError where one has none, or two the same.
+
+    Args:
+        where: where the images lie, for messages.
+    """
+    named: dict[int, Path] = {}
+    for path in images:
+        number = find_number(path)
+        if number is None:
+            raise SettingsError(
+                f"{path.name}{where} holds no frame number; name it such as 000012.png."
+            )
+        if number in named:
+            raise SettingsError(
+                f"{named[number].name} and {path.name} are both frame {number}; keep one."
+            )
+        named[number] = path
+    return named
+
+
 def list_external_keyframes(
     folder: Path, clip: Clip, *, what: str = "keyframes"
 ) -> tuple[dict[int, Path], tuple[str, ...]]:
@@ -71,18 +92,7 @@ def list_external_keyframes(
     """
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; give one with {what}.")
-    named: dict[int, Path] = {}
-    for path in find_images(folder)[0]:
-        number = find_number(path)
-        if number is None:
-            raise SettingsError(
-                f"{path.name} in {folder} holds no frame number; name it such as 000012.png."
-            )
-        if number in named:
-            raise SettingsError(
-                f"{named[number].name} and {path.name} are both frame {number}; keep one."
-            )
-        named[number] = path
+    named = number_keyframes(find_images(folder)[0], f" in {folder}")
     if not named:
         raise SettingsError(f"{folder} holds no images; give {what} as PNG or JPEG.")
     ours = any((folder / mark).exists() for mark in (FRAMES_MARK, EXPORTED))

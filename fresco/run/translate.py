@@ -336,7 +336,8 @@ def _plan_keyframes(
     )
     if len(shots) > 1:
         starts = ", ".join(str(plan.keyframes[0]) for plan in plans[1:])
-        notes += (f"{len(shots)} shots; the cuts are before frames {starts}.",)
+        cuts = "the cut is before frame" if len(shots) == 2 else "the cuts are before frames"
+        notes += (f"{len(shots)} shots; {cuts} {starts}.",)
     chosen = [number for plan in plans for number in plan.keyframes]
     return plans, (*notes, *find_unused_words(chosen, settings.sampling))
 

@@ -85,6 +85,6 @@ def _weights(weight: WeightFile, flow: FlowSettings, without: str) -> Check:
         return Check(name, True, f"In {folder}, whole.")
     if is_offline(flow.offline):
         return Check(name, False, f"Not in {folder}, and downloads are switched off; {without}. "
-                     f"Fetch it from {weight.address} and put it there.")
+                     f"Fetch it from {weight.address} and put it there.", needed=False)
     return Check(name, True, f"Not in {folder} yet; it is fetched ({weight.size >> 20} MB) when it "
                  f"is needed. Without it, {without}.")

@@ -54,6 +54,13 @@ class Check:
     """Whether it works."""
     text: str
     """What was found, and what to do if it does not work."""
+    needed: bool = True
+    """Whether jobs need it; what is optional is shown as missing, not as broken."""
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things in words: `1 model`, `2 models`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 @dataclass(frozen=True, slots=True)

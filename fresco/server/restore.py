@@ -11,7 +11,7 @@ from typing import Any
 from fresco.control import AUTO, NO_MODULE, ControlUnit, list_units
 from fresco.errors import SettingsError
 from fresco.hosts.options import HostOptions
-from fresco.options import entries
+from fresco.options import Entry, entries
 from fresco.run.embedded import read_result
 from fresco.server.ports import Offer
 from fresco.settings import FrescoSettings
@@ -59,13 +59,34 @@ def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
     for entry in entries():
         group = getattr(settings, entry.group)
         value = getattr(group, entry.name)
-        if not entry.option.instead or value == entry.default:
+        if value == entry.default:
             continue
-        if entry.place not in _TAKEN:
-            notes.append(f"{entry.group}.{entry.name} was {value!r}: {entry.option.instead}.")
+        if entry.option.instead:
+            if entry.place not in _TAKEN:
+                notes.append(f"{entry.group}.{entry.name} was {value!r}: {entry.option.instead}.")
+        elif entry.option.file and not _has_folder(value):
+            notes.append(_describe_absent(entry, settings))
+        else:
+            continue
         group = dataclasses.replace(group, **{entry.name: entry.default})
         settings = dataclasses.replace(settings, **{entry.group: group})
     return settings, notes
+
+
+def _has_folder(value: Any) -> bool:
+    """Whether files are told with their folders, as a run file does and a result does not."""
+    paths = [value] if isinstance(value, str) else value
+    return all(PurePath(str(path).replace("\\", "/")).name != str(path) for path in paths)
+
+
+def _describe_absent(entry: Entry, settings: FrescoSettings) -> str:
+    """That a result does not hold the files of an option, and what to do."""
+    name = f"{entry.group}.{entry.name}"
+    if entry.place == ("mask", "path") and settings.mask.source == "drawing":
+        return f"{name}: the masks were drawn. A result does not hold drawings; draw them again."
+    value = getattr(getattr(settings, entry.group), entry.name)
+    told = value if isinstance(value, str) else ", ".join(value)
+    return f"{name} was {told}, which the result does not hold; name it again, with its folder."
 
 
 def _choose_host(known: Mapping[str, Any], offer: Offer) -> tuple[HostOptions, list[str]]:

@@ -222,15 +222,20 @@ class Service:
     def name_result(self, job: str) -> str:
         """Name for saving the files of a job, without ending."""
         request = self.engine.request(job)
-        sampling, clip = request.settings.sampling, Path(request.source)
-        if identity := self.videos.find_id(request.source):
-            with contextlib.suppress(UnknownVideoError):
-                clip = Path(self.videos.get(identity).name)
+        sampling = request.settings.sampling
         pattern, number = request.settings.output.name or TELLING, 1
         if has_number(pattern):
             created = self.engine.status(job).created
             number += sum(status.created < created for status in self.engine.jobs())
-        return name_result(pattern, clip.name, sampling.prompt, sampling.seed, number)
+        clip = self.name_source(request.source)
+        return name_result(pattern, clip, sampling.prompt, sampling.seed, number)
+
+    def name_source(self, source: str) -> str:
+        """The name of a job's source: of an upload the one that its file was sent under."""
+        if identity := self.videos.find_id(source):
+            with contextlib.suppress(UnknownVideoError):
+                return Path(self.videos.get(identity).name).name
+        return Path(source).name
 
     def _require_kept(self, request: JobRequest) -> None:
         """Raise UnknownVideoError if the source is an uploaded video that was just deleted."""

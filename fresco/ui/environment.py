@@ -26,7 +26,7 @@ from fresco.hosts.diffusers.preprocessors import (
 )
 from fresco.hosts.diffusers.schedulers import SCHEDULERS, find_scheduler
 from fresco.hosts.options import HostOptions
-from fresco.server.ports import Check, Limits, Offer, require_styles
+from fresco.server.ports import Check, Limits, Offer, count, require_styles
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.ui.models import list_models
 from fresco.weights import is_offline
@@ -236,7 +236,7 @@ class DiffusersEnvironment:
         if not controls:
             return Check("ControlNet", True, "None; FRESCO works without. To keep the source's "
                          "lines, start with --control-model FILE or --control-dir FOLDER.")
-        return Check("ControlNet", True, f"{len(controls)} models.")
+        return Check("ControlNet", True, f"{count(len(controls), 'model')}.")
 
 
 def _choose(what: str, name: str, known: Sequence[str], remedy: str) -> str:

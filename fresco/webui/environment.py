@@ -31,7 +31,7 @@ from fresco.hosts.webui.prompts import add_styles, count_tokens, list_loras, lis
 from fresco.hosts.webui.sampling import UNGUIDED_SAMPLERS
 from fresco.hosts.webui.upscaling import list_upscalers
 from fresco.server.hooks import ADDRESSES
-from fresco.server.ports import Check, Limits, Offer, require_styles
+from fresco.server.ports import Check, Limits, Offer, count, require_styles
 from fresco.settings import FlowSettings, SamplingSettings
 from fresco.webui.obstacles import Part, require_part
 
@@ -227,4 +227,4 @@ def _controlnet_check() -> Check:
             "ControlNet", False,
             f"There is {control.name}, but it has no model; put one into models/ControlNet.",
         )
-    return Check("ControlNet", True, f"{control.name}, {len(models)} models.")
+    return Check("ControlNet", True, f"{control.name}, {count(len(models), 'model')}.")

@@ -182,7 +182,7 @@ class JobRoutes:
         seen = self._service.frames.look(job, number, Layer.KEYFRAME) if masked else None
         data = encode_png(seen.image) if seen else path.read_bytes()
         if text:
-            source = json.dumps(Path(self._engine.request(job).source).name)
+            source = json.dumps(self._service.name_source(self._engine.request(job).source))
             data = add_text(data, "FRESCO", f"FRESCO frame: {number}, FRESCO source: {source}")
         return Response(data, media_type="image/png", headers=_FRESH)
 

@@ -215,12 +215,13 @@ def choose_slowest(rates: Iterable[Rates]) -> Rates:
 def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
     """The estimate in words: what, how much, and where the number comes from."""
     need = count_memory(load)
+    least, most = f"{need.least / _GIB:.1f}", f"{need.most / _GIB:.1f}"
+    memory = most if least == most else f"{least} to {most}"
     lines = [
         f"{load.keys} keyframes of {load.width} x {load.height} in batches of {load.batch}, "
         f"{load.frames} frames in all.",
-        f"Graphics memory: about {need.least / _GIB:.1f} to {need.most / _GIB:.1f} GiB, counted "
-        "from the tensors of Stable Diffusion 1.x in float16, not measured. If it runs out, the "
-        "batch shrinks by itself.",
+        f"Graphics memory: about {memory} GiB, counted from the tensors of Stable Diffusion 1.x in "
+        "float16, not measured. If it runs out, the batch shrinks by itself.",
     ]
     known = [
         f"{format_seconds(rate * work)} for {what}" for rate, work, what in (

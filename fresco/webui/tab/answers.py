@@ -177,6 +177,7 @@ class Answers:
             "keys": {number: _changed(path) + masked for number, path in outcome.keys.items()},
             "output": _changed(outcome.output),
             "name": outcome.output.name if outcome.output else "",
+            "clear": request.settings.output.background == "transparent",
             "saved": self._service.name_result(chosen),
             "report": _changed(outcome.report), "comparison": _changed(outcome.comparison),
             "retouched": [

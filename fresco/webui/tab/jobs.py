@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fresco.errors import SettingsError
+from fresco.run.external_keyframes import number_keyframes
 from fresco.server.jobs.engine import UnknownJobError
 from fresco.server.jobs.job import Goal, JobRequest, JobStatus, with_seed
 from fresco.server.service import Service
@@ -164,11 +165,13 @@ def _own_folder(service: Service, files: Sequence[Path], folder: str) -> Iterato
         service.environment.require_allowed(folder)
         yield folder
         return
+    for path in files:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise SettingsError(f"{path.name} is not an image; give PNG or JPEG keyframes.")
+    number_keyframes(files)
     place = service.engine.new_folder()
     try:
         for path in files:
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                raise SettingsError(f"{path.name} is not an image; give PNG or JPEG keyframes.")
             shutil.copyfile(path, place / path.name)
         yield str(place)
     except BaseException:

@@ -19,6 +19,7 @@ from fresco.webui.tab.text import describe_error, render_note, with_labels
 from fresco.webui.tab.values import count_controls, list_entries, write_values
 from fresco.webui.widgets.events import get_path, on
 from fresco.webui.widgets.file import make_file_control
+from fresco.webui.widgets.uploads import drop_sent_file
 
 
 def make_restore_section(service: Service, controls: SettingControls) -> None:
@@ -45,6 +46,7 @@ def _restorer(service: Service) -> Callable[..., tuple[Any, ...]]:
             if file is None or not path.is_file():
                 raise SettingsError("The upload has not ended; wait, or choose the file again.")
             found = restore_settings(path, path.name, service.environment.offer())
+            drop_sent_file(path)
             values = write_values(found.settings, found.host)
             count = len(list_entries())
             # What changes no image is not in the file, and a host's own option may be none here.

@@ -135,13 +135,19 @@ def render_facts(name: str, info: VideoInfo) -> str:
     return f'<dl class="fresco_facts">{cells}{shots}</dl>{notes}'
 
 
+def _describe_state(check: Check) -> tuple[str, str, str]:
+    """Class, sign and word of a line of the check."""
+    if check.fine:
+        return "good", "&#10003;", "works"
+    return ("bad", "&#10007;", "does not work") if check.needed else (
+        "spare", "&#8211;", "optional, not there")
+
+
 def render_checks(checks: Iterable[Check]) -> str:
     """The check of the installation, as HTML."""
     rows = "".join(
-        f'<tr class="fresco_{"good" if check.fine else "bad"}">'
-        f'<td>{"&#10003;" if check.fine else "&#10007;"}'
-        f'<span class="fresco_unseen">{"works" if check.fine else "does not work"}</span></td>'
+        f'<tr class="fresco_{kind}"><td>{sign}<span class="fresco_unseen">{said}</span></td>'
         f"<th>{html.escape(check.name)}</th><td>{html.escape(with_labels(check.text))}</td></tr>"
-        for check in checks
+        for check in checks for kind, sign, said in [_describe_state(check)]
     )
     return f'<table class="fresco_checks"><tbody>{rows}</tbody></table>'

@@ -30,7 +30,7 @@ def make_setting_control(entry: Entry, label: str, identity: str, **further: Any
         "info": option.help, **further,
     }
     if entry.type is bool:
-        return gr.Checkbox(**common)
+        return gr.Checkbox(**common, elem_classes=["fresco_box"])
     if option.choices:
         return gr.Dropdown(**common, choices=list(option.choices))
     whole = entry.type is int

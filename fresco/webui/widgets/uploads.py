@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -19,8 +20,7 @@ def check_sent_files(text: str) -> list[str]:
     Raises:
         SettingsError: a path is not that of an uploaded file; a page could name any.
     """
-    folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
-    root = Path(folder).resolve()
+    root = _find_root()
     try:
         paths = [Path(name).resolve() for name in json.loads(text)]
     except (TypeError, ValueError) as error:
@@ -31,3 +31,16 @@ def check_sent_files(text: str) -> list[str]:
     if not paths:
         raise SettingsError("No file was uploaded; choose one.")
     return [str(path) for path in paths]
+
+
+def drop_sent_file(path: Path) -> None:
+    """Remove gradio's own copy of an upload that is kept elsewhere by now."""
+    if path.resolve().is_relative_to(_find_root()):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _find_root() -> Path:
+    """The folder of gradio's uploads."""
+    folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
+    return Path(folder).resolve()

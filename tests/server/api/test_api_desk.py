@@ -20,7 +20,7 @@ from fresco.options import entries
 from fresco.run.embedded import is_held
 from fresco.server.client import Client
 from tests.helpers.api_server import SETTINGS, ApiServer, small_clip
-from tests.helpers.job_environment import CANNY
+from tests.helpers.job_environment import BLOCKS, CANNY
 
 FRAMES = 4
 
@@ -97,17 +97,27 @@ def test_a_result_gives_back_every_setting(
         assert f"{name} has no settings of FRESCO inside" in said
 
 
+def test_a_keyframe_says_which_frame_of_which_file_it_is(server: ApiServer, job: str) -> None:
+    image = server.ask("GET", f"jobs/{job}/keyframes/0?text=true").content
+    assert b'FRESCO frame: 0, FRESCO source: "a dog.mp4"' in image
+
+
 def test_what_is_not_here_is_named(server: ApiServer, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"fresco_run": 1, "version": "0", "settings": {
         "sampling": {"model": "/x/gone.safetensors", "lora": ["a.safetensors"], "steps": 9},
+        "mask": {"source": "drawing", "path": "mask-1"}, "output": {"background": "transparent"},
+        "flow": {"path": "vectors"},
     }, "host": {"sampler": "unheard", "control": [{"model": "absent"}, 5]}}))
     with path.open("rb") as file:
         found = server.json("POST", "settings", files={"file": (path.name, file)})
     assert found["settings"]["sampling"]["steps"] == 9
     assert (found["host"], found["controlnet"]) == ({}, [])
+    assert found["settings"]["mask"]["path"] == found["settings"]["flow"]["path"] == ""
+    assert found["settings"]["output"]["background"] == "transparent"
     said = " ".join(found["notes"])
-    for words in ("gone.safetensors", "a.safetensors", "unheard", "absent"):
+    for words in ("gone.safetensors", "a.safetensors", "unheard", "absent", "draw them again",
+                  "flow.path was vectors"):
         assert words in said
 
 
@@ -182,6 +192,64 @@ def test_order_is_kept(server: ApiServer, video: str, job: str, tmp_path: Path) 
 
 def room_of(server: ApiServer, video: str) -> int:
     return server.json("GET", "space")["videos"][video]
+
+
+def keyframes_of(server: ApiServer, body: dict[str, Any]) -> dict[int, str]:
+    """Of a job, once it is done, as base64."""
+    job = server.json("POST", "jobs", json=body | {"goal": "keyframes"})["id"]
+    assert server.ended(job)["state"] == "done"
+    found: Any = server.json("GET", f"jobs/{job}/keyframes")
+    return dict(zip(found["numbers"], found["images"], strict=True))
+
+
+def test_a_range_has_its_own_prompt_strength_and_seed(server: ApiServer, clip: Path) -> None:
+    """Another one changes nothing outside itself."""
+    video = server.upload(clip)
+
+    def ask_for(*ranges: str) -> dict[str, Any]:
+        sampling = SETTINGS["sampling"] | {"ranges": list(ranges)}
+        return {"video_id": video, "settings": SETTINGS | {"sampling": sampling}}
+
+    first = keyframes_of(server, ask_for("0-1 seed=1 prompt=a sea", "2-3 seed=2"))
+    again = keyframes_of(server, ask_for("0-1 seed=1 prompt=a sea", "2-3 seed=2 strength=0.9"))
+    changed = {number for number, image in first.items() if again[number] != image}
+    assert changed == {number for number in first if number >= 2} != set()
+    assert "overlap at frame 1" in server.refused(
+        422, "POST", "jobs", json=ask_for("0-1 seed=1", "1-3 seed=2"))
+
+
+def test_exact_motion_further_guides_and_an_upscaler(
+    server: ApiServer, clip: Path, tmp_path: Path
+) -> None:
+    video, motion, guides = server.upload(clip), tmp_path / "motion", tmp_path / "guides"
+    for folder in (motion, guides):
+        folder.mkdir()
+    still = np.zeros((64, 64, 2), np.float32)
+    for number in range(FRAMES):
+        np.savez(motion / f"{number:06d}.npz", forward=still, backward=still)
+        cv2.imwrite(str(guides / f"{number:06d}.png"), np.full((64, 64, 3), 9 * number, np.uint8))
+    settings = SETTINGS | {
+        "flow": {"estimator": "files", "path": str(motion)},
+        "propagation": {"resolution": 128, "workers": 1, "guides": [f"{guides}:2"]},
+        "output": {"source_size": False, "codec": "png", "measures": False},
+    }
+    body = {"video_id": video, "settings": settings, "host": {"upscaler": BLOCKS}}
+    job = server.json("POST", "jobs", json=body)["id"]
+    status: Any = server.ended(job)
+    assert status["state"] == "done", status
+    assert "Flow is read from files; nothing is estimated." in status["notes"]
+    packed = zipfile.ZipFile(io.BytesIO(server.ask("GET", f"jobs/{job}/video").content))
+    images = [cv2.imdecode(np.frombuffer(packed.read(name), np.uint8), cv2.IMREAD_COLOR)
+              for name in sorted(packed.namelist())]
+    assert [image.shape for image in images] == [(128, 128, 3)] * FRAMES
+    assert np.array_equal(images[0][::2, ::2], images[0][1::2, 1::2]), "blocks of the upscaler"
+    judged: Any = server.json("GET", f"jobs/{job}/judged")
+    assert judged["frames"]
+    assert all(len(judged[name]) == len(judged["frames"]) for name in (
+        "error", "occlusion", "jump"))
+    for layer in ("result", "source", "flow", "occlusion", "forward", "backward", "side"):
+        seen = server.ask("GET", f"jobs/{job}/frames/{judged['frames'][0]}?layer={layer}")
+        assert seen.headers["content-type"] == "image/jpeg", layer
 
 
 def test_styles_are_kept_as_what_they_add(server: ApiServer, tmp_path: Path) -> None:

@@ -265,7 +265,11 @@ def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
                " === '0,6,11,12,18,23'")
     assert page.script("return fresco.state().line.undo.length") == 2
     field.send_keys(Keys.CONTROL, "a", Keys.NULL, "0_99")
-    page.until("document.querySelector('#fresco_said').textContent.includes('outside the frames')")
+    wrong = "document.querySelector('#fresco_timeline .fresco_status .fresco_bad')?.textContent"
+    page.until(f"{wrong}?.includes('outside the frames')")
+    page.put(sampling_key_prompts="7: a hat")
+    page.script("fresco.core.edit(fresco.state().line.keys, {7: 'a hat'}, '')")
+    page.until(f"{wrong}?.includes('no keyframes: 7.')")
 
 
 def test_keyframes_by_hand_outlive_another_range_and_a_failed_load(

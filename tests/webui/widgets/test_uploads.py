@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fresco.errors import SettingsError
-from fresco.webui.widgets.uploads import check_sent_files
+from fresco.webui.widgets.uploads import check_sent_files, drop_sent_file
 
 
 @pytest.fixture
@@ -25,6 +25,13 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_uploaded_files_are_taken(uploads: Path) -> None:
     clip = str(uploads / "0123" / "clip.mp4")
     assert check_sent_files(json.dumps([clip, clip])) == [clip, clip]
+
+
+def test_only_the_copy_of_an_upload_is_dropped(uploads: Path) -> None:
+    for path in (uploads / "0123" / "clip.mp4", uploads / "gone.mp4", uploads.parent / "secret.mp4"):
+        drop_sent_file(path)
+    assert not (uploads / "0123" / "clip.mp4").exists()
+    assert (uploads.parent / "secret.mp4").exists()
 
 
 @pytest.mark.parametrize("name", [
