@@ -412,7 +412,7 @@ def test_what_is_missing_is_named(service: Service, source: LoadedClip, job: str
         propagate_job(service, job, source, [], "/etc", values_of())
     with pytest.raises(SettingsError, match="is not an image"):
         propagate_job(service, job, source, [Path("a.exe")], "", values_of())
-    with pytest.raises(SettingsError, match="left.png holds no frame number"):
+    with pytest.raises(SettingsError, match=r"left\.png holds no frame number"):
         propagate_job(service, job, source, [Path("left.png")], "", values_of())
 
 
