@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from fresco.errors import Cancelled, HostError, OutOfMemoryError
 from fresco.flow.dis import DisEstimator
+from fresco.guidance.consensus import Link
 from fresco.guidance.ports import BatchRequest, BatchResult, Host
 from fresco.hosts.diffusers.load import load_host
 from fresco.options import from_dict
@@ -24,6 +26,7 @@ from fresco.run.batches import KeyframeRun, shrink_batches, translate_group, tra
 from fresco.run.clip import WorkingFrames
 from fresco.run.redo import redo_keyframe
 from fresco.settings import FrescoSettings
+from fresco.workspace import read_image
 from tests.helpers.clips import moving_texture, write_clip
 
 KEYS = tuple(range(9))
@@ -98,6 +101,67 @@ def test_a_resumed_run_gives_the_same_bytes(
     name = sorted(n for n in files if n.startswith("carry"))[-1]
     (run.folder / (name if lost == "carry" else f"{KEYS[-1]:06d}.png")).unlink()
     assert _translate(run, batches) == files
+
+
+class _Kill(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+def test_a_kill_within_a_batch_costs_no_bytes(run: KeyframeRun, tmp_path: Path) -> None:
+    """At its first call, and behind its last; with consensus, in batches of three, the smallest."""
+    settings = from_dict({"guidance": {"consensus": True}}, run.settings)
+    run = dataclasses.replace(run, settings=settings)
+    batches = (Batch(0, (), (0, 1, 2)), Batch(1, (0, 2), (3,)), Batch(2, (0, 3), (4,)))
+    files = _translate(run, batches)
+    for done in (1, 2):
+        def kill(status: StageStatus, done: int = done) -> None:
+            if (status.stage, status.done) == ("batch 3", done):
+                raise _Kill
+
+        folder = tmp_path / f"killed {done}"
+        folder.mkdir()
+        killed = dataclasses.replace(run, folder=folder)
+        with pytest.raises(_Kill):
+            _translate(dataclasses.replace(killed, progress=Progress(kill)), batches)
+        left = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert _pictures(left) == _pictures(files)[:4]
+        assert _translate(killed, batches) == files
+
+
+def test_one_keyframe_alone_agrees_with_itself(run: KeyframeRun) -> None:
+    images = []
+    for consensus in (True, False):
+        settings = from_dict({"guidance": {"consensus": consensus}}, run.settings)
+        _translate(dataclasses.replace(run, settings=settings), plan_batches(KEYS[:1], 5))
+        images.append(read_image(run.folder / "000000.png"))
+        for path in run.folder.iterdir():
+            path.unlink()
+    assert images[0] is not None
+    assert images[1] is not None
+    assert np.abs(images[0].astype(int) - images[1]).max() <= 1
+
+
+def test_consensus_knows_the_words_of_single_keyframes(run: KeyframeRun) -> None:
+    """What words of its own ask of a keyframe is not evened out."""
+    seen: list[tuple[Link, ...]] = []
+
+    class Watched(_Narrow):
+        def sample(self, request: BatchRequest, guide: Any, stage: Stage) -> BatchResult:
+            seen.append(guide._batch.consensus.links)
+            return super().sample(request, guide, stage)
+
+    for words in ({}, {"1": "in the rain"}):
+        settings = from_dict({
+            "guidance": {"consensus": True}, "sampling": {"key_prompts": words},
+        }, run.settings)
+        watched = dataclasses.replace(run, settings=settings, host=Watched(run.host, 9))
+        watched.sample_guided(KEYS[:3], None, "batch")
+    pairs = zip(*seen, strict=True)
+    shares = {(told.frame, told.other): (told.weight.sum() / plain.weight.sum()).item()
+              for plain, told in pairs}
+    assert {pair for pair, share in shares.items() if share < 0.5} == {
+        (0, 1), (1, 0), (1, 2), (2, 1)
+    }
 
 
 def test_the_time_left_is_that_of_what_is_made(run: KeyframeRun) -> None:

@@ -146,10 +146,9 @@ def test_units_of_a_host_and_its_fingerprint(tiny_model: Path, control: Path) ->
     ))
     assert not np.array_equal(sample(twice), expected)
     assert twice._parts.controls[0] is twice._parts.controls[1]
-    hosts = [short, given, twice, twice.with_settings(dataclasses.replace(
-        twice._settings, control_units=(f"canny model={control} weight=0.5 end=0.9",
-                                        f"none model={control}"),
-    ))]
+    hosts = [short, given, twice, *(twice.with_settings(dataclasses.replace(
+        twice._settings, control_units=(f"canny model={control} {words}", f"none model={control}"),
+    )) for words in ("weight=0.5 end=0.9", "weight=0.6"))]
     assert len({host.fingerprint for host in hosts}) == len(hosts)
 
 

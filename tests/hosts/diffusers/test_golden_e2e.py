@@ -48,7 +48,7 @@ CASES = {
     "optimization_only": dataclasses.replace(
         OFF, spatial_optimization=True, temporal_optimization=True
     ),
-    "attention_optimization": GuidanceSettings(),
+    "attention_optimization": GuidanceSettings(**PRESETS["paper"]),
     "all_on": ALL,
     "all_on_iters2": dataclasses.replace(ALL, optimization_iterations=2),
 }
