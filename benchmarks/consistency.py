@@ -1,17 +1,18 @@
 """Keyframes over many batches: does the look jump where one batch meets the next?
 
-    python -m benchmarks.consistency CLIP... --results FILE [--noise each] [--only NAME]
+    python -m benchmarks.consistency CLIP... --results FILE [--noise each] [--only NAME] [--video]
     python -m benchmarks.consistency --results FILE --table docs/method.md
 
 Keyframes are taken at even distances and translated in small batches, so that there are many
-borders. Every row that is measured is appended to FILE at once, one JSON object a line; a row that
-is there already is not measured again. So a long measurement may stop and go on anywhere. `--table`
-writes the means over the clips of FILE into a page, between two marks.
+borders. With `--video` they are also carried to all frames, and the video is measured apart. Every
+row that is measured is appended to FILE at once, one JSON object a line; a row that is there
+already is not measured again. So a long measurement may stop and go on anywhere. `--table` writes
+the means over the clips of FILE into a page, between two marks, one table for each set of options.
 
-A clip is a file, the name of one that a package ships, or `scene`: the drawn scene of
-`benchmarks.scene`, whose motion the measures know exactly. With `--noise each` every batch has
-noise of its own, a stress: with a model that invents little and one noise for all frames, no border
-shows.
+A clip is a file, the name of one that a package ships, or the drawn scene of `benchmarks.scene`,
+whose motion the measures know exactly: `scene`, or `slow-scene` at a fifth of the speed, which is
+121 frames long. With `--noise each` every batch has noise of its own, a stress: with a model that
+invents little and one noise for all frames, no border shows.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ from fresco.guidance.ports import BatchRequest, BatchResult, SamplingGuide
 from fresco.hosts.diffusers.host import DiffusersHost
 from fresco.hosts.diffusers.load import load_host
 from fresco.metrics import Metrics
+from fresco.options import from_dict
 from fresco.progress import Progress, Stage
 from fresco.run.clip import Clip, open_clip
+from fresco.run.measure import find_borders
 from fresco.run.translate import detect_keyframes, translate
 from fresco.settings import FrescoSettings
 from fresco.workspace import frame_name, read_image, write_image
@@ -60,10 +63,18 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "frame by frame": OFF,
     "FRESCO": {},
     "FRESCO and background smoothing": {"background_smoothing": True},
+    "FRESCO and even colours": {},
+    "consensus alone": OFF | {"consensus": True},
     "consensus": {"consensus": True},
     "consensus and background smoothing": {"consensus": True, "background_smoothing": True},
+    "consensus and even colours": {"consensus": True},
 }
-"""Which parts are on beside (or instead of) those that are by default."""
+"""Which parts of guidance are on beside (or instead of) those that are by default. `consensus` is
+FRESCO with it, `consensus alone` has no other part."""
+EVEN = " and even colours"
+"""End of the names of variants with `propagation.even_colours`."""
+SCENES: Mapping[str, int] = {"scene": 1, "slow-scene": 5}
+"""Drawn clips, and into how many frames each of the scene's is drawn."""
 COLUMNS: Mapping[str, str] = {
     "batch_border_jump": "border jump", "border_error": "error at borders",
     "inner_error": "error inside", "warp_error": "warp error",
@@ -94,16 +105,17 @@ class OwnNoise:
         return getattr(self._host, name)
 
 
-def draw_scene(folder: Path) -> Path:
-    """The drawn scene as a folder of frames."""
+def draw_scene(name: str, folder: Path) -> Path:
+    """A drawn scene as a folder of frames."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(scene.FRAMES):
-        write_image(folder / frame_name(number), scene.render(number)[0])
+    pace = SCENES[name]
+    for number in range((scene.FRAMES - 1) * pace + 1):
+        write_image(folder / frame_name(number), scene.render(number / pace)[0])
     return folder
 
 
-def find_exact_motion(first: int, second: int, side: int) -> FrameMotion:
-    """Motion between two frames of the drawn scene at a side of so many pixels."""
+def find_exact_motion(first: float, second: float, side: int) -> FrameMotion:
+    """Motion between two times of the drawn scene at a side of so many pixels."""
     flows, hidden = [], []
     for one, other in ((first, second), (second, first)):
         flow, covered = scene.motion(one, other)
@@ -127,14 +139,15 @@ def measure_motion_error(
 
 
 def measure(
-    clip: Clip, settings: FrescoSettings, pictures: Mapping[int, Frame], borders: Sequence[int],
-    *, exact: bool,
+    clip: Clip, settings: FrescoSettings, pictures: Mapping[int, Frame], borders: Collection[int],
+    *, pace: int | None,
 ) -> Row:
-    """Measures of translated keyframes against the source's.
+    """Measures of translated frames against the source's.
 
     Args:
-        borders: positions of pictures that are the first new ones of a batch.
-        exact: by the drawn scene's own motion.
+        borders: positions of pictures whose pair with the one before crosses from one batch of
+            keyframes to the next.
+        pace: by the motion of a scene that is drawn in so many frames for one; None: by flow.
     """
     estimator = create_estimator(settings.flow, "cpu")
     measures = Metrics(estimator, borders=borders)
@@ -145,8 +158,8 @@ def measure(
         source = clip.frames.pick([number])[0]
         motion = None
         if before is not None:
-            motion = find_exact_motion(before[0], number, len(source)) if exact else \
-                estimate_motion(before[1], source, estimator)
+            motion = estimate_motion(before[1], source, estimator) if pace is None else \
+                find_exact_motion(before[0] / pace, number / pace, len(source))
             distances.append(measure_motion_error((before[2], picture), motion, estimator))
         measures.update(source, {"result": picture}, starts_shot=before is None, motion=motion)
         colours.append(colour_distance(picture, source))
@@ -157,37 +170,58 @@ def measure(
     found["colours"] = statistics.mean(colours)
     jump, error = found["batch_border_jump"], found["warp_error"]
     if jump is not None and error is not None:
-        inside = len(pictures) - 1 - len(borders)
-        found["inner_error"] = error * (len(pictures) - 1) / (len(borders) * jump + inside)
+        crossing, inside = len(borders), len(pictures) - 1 - len(borders)
+        found["inner_error"] = error * (crossing + inside) / (crossing * jump + inside)
         found["border_error"] = found["inner_error"] * jump
     return {name: found.get(name) for name in COLUMNS}
 
 
+def scale_clip(path: Path, settings: FrescoSettings, folder: Path) -> Path:
+    """The clip at the size that the model sees, as a folder: decoded once for all rows."""
+    clip = open_clip(path, settings)
+    folder.mkdir()
+    for number, frame in enumerate(clip.frames(0, clip.last)):
+        write_image(folder / frame_name(number), frame)
+    return folder
+
+
 def run_variant(
-    path: Path, settings: FrescoSettings, host: Any, name: str, kept: Path | None
-) -> Row:
-    """Measures and CPU seconds of one row on one clip."""
-    began = time.process_time()
+    path: Path, settings: FrescoSettings, host: Any, name: str, kept: Path | None, *,
+    pace: int | None = None,
+) -> dict[str, Row]:
+    """Measures of one row on one clip: `measures` of the keyframes, with CPU seconds, and `video`
+    of all frames where they are propagated.
+
+    Args:
+        pace: see `measure`.
+    """
+    began = sum(os.times()[:4])
     with tempfile.TemporaryDirectory() as place:
         clip, _, plans, _ = detect_keyframes(path, settings, Progress(), Path(place) / "plan")
         numbers = [number for plan in plans for number in plan.keyframes]
-        if name in (SOURCE, ROUND_TRIP):
-            frames = clip.frames.pick(numbers)
-            found = dict(zip(numbers, frames if name == SOURCE else host.reconstruct(frames),
-                             strict=True))
+        everything = list(clip.numbers) if settings.propagation.enabled else numbers
+        if name == SOURCE:
+            found = dict(zip(everything, clip.frames.pick(everything), strict=True))
+        elif name == ROUND_TRIP:
+            found = dict(zip(numbers, host.reconstruct(clip.frames.pick(numbers)), strict=True))
         else:
-            result = translate(path, Path(place) / "out.mp4", settings, lambda: host, Progress())
-            read = {number: read_image(result.output / frame_name(number)) for number in numbers}
+            result = translate(path, Path(place) / "out", settings, lambda: host, Progress())
+            files = sorted(result.output.glob("*.png"))
+            read = {n: read_image(file) for n, file in zip(everything, files, strict=True)}
             found = {number: image for number, image in read.items() if image is not None}
-    seconds = time.process_time() - began
+    seconds = sum(os.times()[:4]) - began  # with those of propagation's processes
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         for number, image in found.items():
             write_image(kept / frame_name(number), image)
     starts = {batch.frames[0] for plan in plans for batch in plan.batches[1:]}
     borders = [place for place, number in enumerate(numbers) if number in starts]
-    row = measure(clip, settings, found, borders, exact=path.name == "scene")
-    return row | {"cpu_seconds": round(seconds, 1)}
+    keys = {number: found[number] for number in numbers}
+    rows = {"measures": measure(clip, settings, keys, borders, pace=pace)
+            | {"cpu_seconds": round(seconds, 1)}}
+    if settings.propagation.enabled and name != ROUND_TRIP:
+        rows["video"] = measure(clip, settings, found, find_borders(clip, plans), pace=pace)
+    return rows
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -198,28 +232,76 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: means over the clips that have every variant, then border jumps clip by clip."""
-    names = list(dict.fromkeys(row["variant"] for row in rows))
-    found = {(row["clip"], row["variant"]): row["measures"] for row in rows}
-    clips = [clip for clip in dict.fromkeys(row["clip"] for row in rows)
-             if all((clip, name) in found for name in names)]
-    lines = [f"Means over {len(clips)} clips: {', '.join(Path(clip).stem for clip in clips)}.", "",
+    """Markdown: for each set of options the keyframes, and where they are propagated the video."""
+    parts = []
+    for options, group in group_rows(rows):
+        told = describe_options(options)
+        parts += make_means(group, "measures", f"Keyframes, {told}")
+        if any("video" in row for row in group):
+            parts += make_means(
+                [row for row in group if "video" in row], "video", f"The video, {told}"
+            )
+        parts += make_jumps(group)
+    return "\n".join(parts[:-1])
+
+
+def group_rows(
+    rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Rows by their options, in the order in which these come first."""
+    groups: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
+    for row in rows:
+        known = next((group for options, group in groups if options == row["options"]), None)
+        if known is None:
+            groups.append((row["options"], known := []))
+        known.append(row)
+    return groups
+
+
+def describe_options(options: Mapping[str, Any]) -> str:
+    """What distinguishes one set of options from another, in words."""
+    every, count = options.get("every"), options.get("frames")
+    distance = f"one every {every} frames of the whole clip" if count == 0 else \
+        f"{count} of them, at most {every} frames apart"
+    return f"batches of {options.get('batch_size')}, {distance}"
+
+
+def make_means(rows: Sequence[Mapping[str, Any]], part: str, title: str) -> list[str]:
+    """Lines with means over the clips that have every variant of these rows."""
+    clips, names, found = find_complete(rows)
+    shown = ", ".join(Path(clip).stem for clip in clips)
+    lines = [f"**{title}**; means over {len(clips)} clips: {shown}.", "",
              "| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name in names:
-        cells = []
-        for column in COLUMNS:
-            values = [found[clip, name][column] for clip in clips]
-            known = [value for value in values if value is not None]
-            cells.append(f"{statistics.mean(known):.3g}" if known else "-")
+        values = [[found[clip, name][part][column] for clip in clips] for column in COLUMNS]
+        known = [[value for value in column if value is not None] for column in values]
+        cells = [f"{statistics.mean(column):.3g}" if column else "-" for column in known]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "Border jump clip by clip:", "",
-              "| | " + " | ".join(Path(clip).stem for clip in clips) + " |",
-              "|---" * (len(clips) + 1) + "|"]
+    return [*lines, ""]
+
+
+def make_jumps(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines with border jumps of the keyframes clip by clip."""
+    clips, names, found = find_complete(rows)
+    lines = ["Border jump of the keyframes clip by clip:", "",
+             "| | " + " | ".join(Path(clip).stem for clip in clips) + " |",
+             "|---" * (len(clips) + 1) + "|"]
     for name in names:
-        jumps = [found[clip, name]["batch_border_jump"] for clip in clips]
+        jumps = [found[clip, name]["measures"]["batch_border_jump"] for clip in clips]
         cells = ["-" if jump is None else f"{jump:.2f}" for jump in jumps]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return [*lines, ""]
+
+
+def find_complete(
+    rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
+    """Clips that have every variant, the variants, and each row by both."""
+    found = {(row["clip"], row["variant"]): row for row in rows}
+    names = sorted(dict.fromkeys(row["variant"] for row in rows), key=list(VARIANTS).index)
+    clips = [clip for clip in dict.fromkeys(row["clip"] for row in rows)
+             if all((clip, name) in found for name in names)]
+    return clips, names, found
 
 
 def write_table(page: Path, table: str) -> None:
@@ -237,26 +319,40 @@ def find_clip(name: str) -> Path:
     return Path(name) if Path(name).exists() else packaged_clip(name)
 
 
-def fit_distance(path: Path, options: argparse.Namespace) -> int:
-    """Frames from one keyframe to the next: as asked, or fewer so that the clip has enough."""
-    clip = open_clip(path, FrescoSettings())
-    most = (clip.count - 1 - options.first) // (options.frames - 1)
-    if most < 1:
-        raise SystemExit(f"{path} has {clip.count} frames, fewer than {options.frames} keyframes.")
-    return min(options.every, most)
+def fit_keyframes(path: Path, options: argparse.Namespace) -> argparse.Namespace:
+    """How many keyframes and how far apart: as asked, or nearer so that the clip has enough; those
+    of the whole clip if none are asked for."""
+    most = open_clip(path, FrescoSettings()).count - 1 - options.first
+    count = options.frames or most // options.every + 1
+    every = min(options.every, most // (count - 1)) if count > 1 else 0
+    if every < 1:
+        raise SystemExit(f"{path} has {most + 1} frames, too few for {max(count, 2)} keyframes.")
+    return argparse.Namespace(**vars(options) | {"frames": count, "every": every})
+
+
+def make_settings(options: argparse.Namespace, name: str) -> FrescoSettings:
+    """The options of one row."""
+    base = variant_settings(options, VARIANTS[name])
+    even = name.endswith(EVEN)
+    return from_dict({
+        "propagation": {"enabled": options.video or even, "even_colours": even, "workers": 1},
+        "output": {"source_size": False},
+    }, base)
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(description="Does the look jump from batch to batch?")
-    parser.add_argument("clips", nargs="*", help="files, names of packaged clips, or scene")
+    parser.add_argument("clips", nargs="*",
+                        help=f"files, names of packaged clips, {' or '.join(SCENES)}")
     parser.add_argument("--results", type=Path, required=True, help="rows are kept here")
     parser.add_argument("--table", type=Path, metavar="PAGE", help="write the table into a page")
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--prompt", default="a watercolour painting")
     parser.add_argument("--noise", choices=("shared", "each"), default="shared")
     parser.add_argument("--first", type=int, default=0, help="first frame")
-    parser.add_argument("--keyframes", dest="frames", type=int, default=14)
+    parser.add_argument("--keyframes", dest="frames", type=int, default=14,
+                        help="how many; 0: one every so many frames of the whole clip")
     parser.add_argument("--every", type=int, default=6, help="most frames from one to the next")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
@@ -264,9 +360,31 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--guidance-scale", type=float, default=1.0)
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--video", action="store_true", help="propagate and measure the video too")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), help="rows to measure")
     parser.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
     return parser.parse_args(words)
+
+
+def measure_clip(
+    clip: str, wanted: Sequence[str], options: argparse.Namespace, told: Mapping[str, Any]
+) -> None:
+    """Measure rows of one clip, and append each to the results."""
+    with tempfile.TemporaryDirectory() as place:
+        path = draw_scene(clip, Path(place) / clip) if clip in SCENES else find_clip(clip)
+        fitted = fit_keyframes(path, options)
+        scaled = scale_clip(path, make_settings(fitted, SOURCE), Path(place) / "scaled")
+        for name in wanted:
+            settings = make_settings(fitted, name)
+            host: Any = load_host(settings.sampling, offline=True)
+            if options.noise == "each":
+                host = OwnNoise(host, settings)
+            kept = options.pictures and options.pictures / path.stem / name.replace(" ", "-")
+            found = run_variant(scaled, settings, host, name, kept, pace=SCENES.get(clip))
+            row = {"clip": path.name, "variant": name, "options": told, **found}
+            print(json.dumps(row), file=sys.stderr)
+            with options.results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -277,24 +395,11 @@ def main(words: Sequence[str] | None = None) -> None:
             if key not in ("clips", "pictures", "results", "table", "only")}
     rows = read_rows(options.results)
     known = {(row["clip"], row["variant"]) for row in rows if row["options"] == told}
-    with tempfile.TemporaryDirectory() as place:
-        for clip in options.clips:
-            path = draw_scene(Path(place) / clip) if clip == "scene" else find_clip(clip)
-            for name in options.only or VARIANTS:
-                if (path.name, name) in known:
-                    continue
-                fitted = argparse.Namespace(**vars(options) | {
-                    "every": fit_distance(path, options)})
-                settings = variant_settings(fitted, VARIANTS[name])
-                host: Any = load_host(settings.sampling, offline=True)
-                if options.noise == "each":
-                    host = OwnNoise(host, settings)
-                kept = options.pictures and options.pictures / path.stem / name.replace(" ", "-")
-                row = {"clip": path.name, "variant": name, "options": told,
-                       "measures": run_variant(path, settings, host, name, kept)}
-                print(json.dumps(row), file=sys.stderr)
-                with options.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+    for clip in options.clips:
+        name = clip if clip in SCENES else find_clip(clip).name
+        wanted = [row for row in options.only or VARIANTS if (name, row) not in known]
+        if wanted:
+            measure_clip(clip, wanted, options, told)
     if options.table:
         write_table(options.table, make_table(read_rows(options.results)))
 

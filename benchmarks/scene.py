@@ -207,7 +207,7 @@ def _shrink(values: Values, side: int) -> Image:
     return np.rint(np.clip(small, 0, 255)).astype(np.uint8)
 
 
-def render(time: int, scale: int = 1) -> tuple[Image, Image]:
+def render(time: float, scale: int = 1) -> tuple[Image, Image]:
     """Frame [side, side, 3] of the source, and the same frame in the style; side is scale * SIDE.
     """
     points = grid(SAMPLES * scale)
@@ -233,7 +233,7 @@ def owners(points: Points, time: float) -> NDArray[np.int8]:
     return found
 
 
-def motion(time: int, other: int, scale: int = 1) -> tuple[Points, Map]:
+def motion(time: float, other: float, scale: int = 1) -> tuple[Points, Map]:
     """Exact flow [side, side, 2] from a frame to another, and where the other one hides the pixel.
 
     A pixel is hidden where another surface lies over it there, or where it has left the frame.

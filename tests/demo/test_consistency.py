@@ -42,17 +42,21 @@ def test_motion_that_follows_the_source_has_no_error() -> None:
     assert stays == pytest.approx(4, abs=0.5)
 
 
-def make_row(clip: str, variant: str, **values: float) -> dict[str, Any]:
-    measures = dict.fromkeys(consistency.COLUMNS, 1.0) | values
-    return {"clip": clip, "variant": variant, "options": {}, "measures": measures}
+def make_row(clip: str, variant: str, size: int = 5, **values: float) -> dict[str, Any]:
+    measures = dict.fromkeys(consistency.COLUMNS, 1.0)
+    options = {"batch_size": size, "every": 10, "frames": 0}
+    return {"clip": clip, "variant": variant, "options": options, "measures": measures | values}
 
 
 def test_the_table_is_of_clips_that_have_every_row(tmp_path: Path) -> None:
+    """One for each set of options, and one for the video where it was measured."""
     rows = [make_row("a.mp4", "FRESCO", batch_border_jump=2.0),
             make_row("b.mp4", "FRESCO", batch_border_jump=3.0),
             make_row("c.mp4", "FRESCO", batch_border_jump=9.0),
             make_row("a.mp4", "consensus", batch_border_jump=1.0),
-            make_row("b.mp4", "consensus", batch_border_jump=1.5)]
+            make_row("b.mp4", "consensus", batch_border_jump=1.5),
+            make_row("a.mp4", "FRESCO", 8, batch_border_jump=7.0)]
+    rows[-1]["video"] = rows[0]["measures"] | {"batch_border_jump": 4.0}
     page = tmp_path / "page.md"
     page.write_text(f"Before\n{consistency.BEGIN}\nold\n{consistency.END}\nafter\n")
     for _ in range(2):
@@ -61,9 +65,35 @@ def test_the_table_is_of_clips_that_have_every_row(tmp_path: Path) -> None:
     assert text.startswith("Before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert "Means over 2 clips: a, b." in text
-    assert "| FRESCO | 2.5 | 1 |" in text
-    assert "| consensus | 1.00 | 1.50 |" in text
+    first, second, third = text.split("**Keyframes, ")[1], *text.split("**The video, ")
+    assert first.startswith("batches of 5, one every 10 frames of the whole clip**; means over 2 ")
+    assert "| FRESCO | 2.5 | 1 |" in first
+    assert "| consensus | 1.00 | 1.50 |" in first
+    assert "batches of 8, one every 10 frames of the whole clip**; means over 1 clips: a." in second
+    assert "| FRESCO | 7 | 1 |" in second
+    assert "| FRESCO | 4 | 1 |" in third
+
+
+def test_all_frames_are_measured_apart_where_they_are_propagated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source's border error is that of the frames between two batches of keyframes."""
+    monkeypatch.setattr(consistency, "load_host", lambda *words, **more: None)
+    clip, results = tmp_path / "clip", tmp_path / "rows.jsonl"
+    clip.mkdir()
+    random = np.random.default_rng(0)
+    wide = random.integers(60, 190, (64, 64, 3))
+    for number in range(11):  # frames 5 and 6 lead from the keyframes 0, 2, 4 to 6, 8, 10
+        shade = 10 * (number >= 1) + 20 * (number >= 5)
+        write_image(clip / frame_name(number), (wide + shade).astype(np.uint8))
+    consistency.main([str(clip), "--results", str(results), "--keyframes", "0", "--every", "2",
+                      "--batch-size", "4", "--resolution", "64", "--only", "source", "--video"])
+    (row,) = map(json.loads, results.read_text().splitlines())
+    small, large = (10 / 255) ** 2, (20 / 255) ** 2
+    errors = [(row[part]["border_error"], row[part]["inner_error"])
+              for part in ("measures", "video")]
+    assert errors[0] == pytest.approx((large, small / 4))
+    assert errors[1] == pytest.approx((large / 2, small / 8))
 
 
 def test_a_row_that_is_there_is_not_measured_again(
@@ -73,9 +103,9 @@ def test_a_row_that_is_there_is_not_measured_again(
     done: list[str] = []
     run = consistency.run_variant
 
-    def noted(*words: Any) -> consistency.Row:
+    def noted(*words: Any, **more: Any) -> dict[str, consistency.Row]:
         done.append(words[3])
-        return run(*words)
+        return run(*words, **more)
 
     monkeypatch.setattr(consistency, "run_variant", noted)
     monkeypatch.setattr(consistency, "load_host", lambda *words, **more: None)
