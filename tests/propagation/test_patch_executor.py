@@ -46,17 +46,9 @@ def threads_of(program: Path) -> set[int]:
     return {int(w[w.index("-threads") + 1]) for w in words if "-threads" in w}
 
 
-def test_processes_give_the_same_bytes_and_share_the_cores(
-    tmp_path: Path, engine: PatchEngine, fake: Path, alone: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_worker_has_all_cores(fake: Path, alone: dict[str, bytes]) -> None:
     assert len(list_pictures(alone)) == 5
     assert threads_of(fake) == {max(1, count_cores() // 2)}
-    (fake.parent / "starts").unlink()
-    monkeypatch.setattr(executor, "count_cores", lambda: 9)
-    run(make_jobs(SCENE, KEYS, tmp_path / "two", engine=engine), 2)
-    assert contents(tmp_path / "two" / "frames") == alone
-    assert threads_of(fake) == {2}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -88,11 +80,14 @@ def test_cancelling_leaves_no_program(
 
 
 def test_an_error_of_the_program_reaches_the_run_through_a_process(
-    tmp_path: Path, engine: PatchEngine, fake: Path
+    tmp_path: Path, engine: PatchEngine, fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whose programs share the cores."""
     (fake.parent / "mode").write_text("wrong")
+    monkeypatch.setattr(executor, "count_cores", lambda: 9)
     with pytest.raises(PropagationError, match="lost 2 times at the same frame"):
         run(make_jobs(SCENE, KEYS, tmp_path, engine=engine), 2)
+    assert threads_of(fake) == {2}
 
 
 # Clusters

@@ -1,7 +1,7 @@
 """The queue of jobs with its one worker.
 
-A job is its folder. Whatever kills the program, the folder says afterwards what was asked for and
-how far it came, and the run in it goes on where it was.
+A job is stored in a folder. If the program is killed, the folder still has the request and the
+status, and the run in it can be resumed.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ _NO_MEMORY = (
     "propagation.workers, and resume the job: what is finished is kept."
 )
 _PAST = 5
-"""Latest finished jobs that the time left of another is judged by."""
+"""Number of latest finished jobs from which the time left of another is estimated."""
 _CLOSED = "The program was closed. Resume the job: what is finished is kept."
 
 _CARRYING = frozenset({
     "propagate", "ends", "write", "compare", "measure", "measure keyframes",
 })
-"""Stages after a run has seen its keyframes: it stops for another one."""
+"""Stages that use the keyframes: a run in one of them stops if a keyframe is replaced."""
 
 
 def _makes_video(request: JobRequest) -> bool:
@@ -83,9 +83,9 @@ class JobEngine:
     ) -> None:
         """
         Args:
-            root: folder of the jobs' folders; a second engine on it only looks on.
-            count_frames: frames of a job; 0 where that is not known at once.
-            ended: told of every job that ran to an end, and of its folder.
+            root: folder of the jobs' folders; a second engine on it is read-only.
+            count_frames: returns the number of frames of a job; 0 if that is not known at once.
+            ended: called for every job that has ended, with its folder.
         """
         self._ended = ended
         self._count_frames = count_frames
@@ -94,10 +94,10 @@ class JobEngine:
         self._work = work
         self._queue: list[str] = []
         self._renewed: dict[str, JobRequest] = {}
-        """Jobs of which a keyframe is another since they began, and what they are to do then."""
+        """Jobs with a keyframe that was replaced since they began, and what they do next."""
         self._token: CancelToken | None = None
         self._progress: tuple[str, Progress] | None = None
-        """The job at work, and what it tells."""
+        """The running job and its progress."""
         self._looks = Looks()
         self._worker: threading.Thread | None = None
         self._started = self._closing = False
@@ -105,7 +105,7 @@ class JobEngine:
             if not self._take_over():
                 self._table.take_up()
 
-    # What is there
+    # Read
 
     @property
     def refusal(self) -> str:
@@ -128,12 +128,12 @@ class JobEngine:
         return self._table.requests()
 
     def jobs(self, limit: int | None = None) -> tuple[JobStatus, ...]:
-        """All jobs, newest first."""
+        """List all jobs, newest first."""
         self._take_over()
         return tuple(self._table.statuses()[:limit])
 
     def wait(self, job: str, version: int, timeout: float) -> JobStatus:
-        """The status once it is newer than `version`, or as it is after `timeout` seconds."""
+        """Wait until the status is newer than `version`, for at most `timeout` seconds."""
         return self._table.wait(job, version, timeout)
 
     def folder(self, job: str) -> Path:
@@ -142,7 +142,7 @@ class JobEngine:
         return self._store.folder(job)
 
     def outcome(self, job: str) -> Outcome:
-        """The files that a job has made; an earlier video stays until there is a new one."""
+        """The files that a job has made; the video before is kept until there is a new one."""
         self._table.status(job)
         return self._store.outcome(job)
 
@@ -157,7 +157,7 @@ class JobEngine:
         return self._store.read_log(job)
 
     def look(self, job: str) -> NDArray[np.uint8] | None:
-        """What the model is making of a job now, RGB [H, W, 3]; None: nothing can be seen."""
+        """Preview of the running batch of a job, RGB [H, W, 3]; None if there is none."""
         self._table.status(job)
         at_work = self._progress
         if at_work is None or at_work[0] != job:
@@ -165,20 +165,22 @@ class JobEngine:
         return self._looks.take(at_work[1])
 
     def unchanged(self) -> AbstractContextManager[object]:
-        """Within: no job is added, changed or removed by another thread."""
+        """Within the context, no other thread adds, changes or removes a job."""
         return self._table.changed
 
-    # What may be asked for
+    # Change
 
     def new_folder(self) -> Path:
-        """An empty folder for uploaded images; a job whose request names it takes it over."""
+        """Make an empty folder for uploaded images; a job whose request names it takes it over."""
         with self._table.changed:
             self._require_held()
             return self._store.new_folder()
 
     def reuse_folders(self, job: str, request: JobRequest) -> JobRequest:
-        """The request with the job's own folders of images instead of uploaded ones that hold the
-        same files, which are removed."""
+        """Replace uploaded folders in a request by the job's own folders with the same files.
+
+        The uploaded folders are deleted.
+        """
         with self._table.changed:
             folders, known = list_folders(request), list_folders(self._table.request(job))
             same = [
@@ -201,13 +203,15 @@ class JobEngine:
         self, request: JobRequest, *, pressed: float = 0,
         admit: Callable[[], None] = lambda: None,
     ) -> tuple[JobStatus, bool]:
-        """Queue a job unless one with the same request waits or runs: that one, and whether it is
-        a new one.
+        """Queue a job unless one with the same request waits or runs.
 
         Args:
-            pressed: seconds within which a request that only has another random seed is the same
-                press of a button.
+            pressed: seconds within which a request that differs only in its random seed counts as
+                the same press of a button.
             admit: called before a new job is made; raises to refuse it.
+
+        Returns:
+            The new or existing job, and whether it is new.
         """
         with self._table.changed:
             for status in self.jobs():
@@ -258,10 +262,10 @@ class JobEngine:
             return self._table.status(job)
 
     def resume(self, job: str, request: JobRequest | None = None) -> JobStatus:
-        """Queue an ended job again in its folder, so that what is unchanged is reused.
+        """Queue an ended job again in its folder, so that unchanged files are used again.
 
         Args:
-            request: what to do instead, such as another goal; None: the same again.
+            request: another request, for example with another goal; None: the same again.
         """
         with self._table.changed:
             self._require_held()
@@ -281,7 +285,7 @@ class JobEngine:
             return status
 
     def rename(self, job: str, title: str) -> JobStatus:
-        """Give a job another name, in any state; an empty one is its video's."""
+        """Give a job another name, in any state; if it is empty, the name of its video is used."""
         with self._table.changed:
             self._require_held()
             status = self._table.rename(job, title)
@@ -290,12 +294,12 @@ class JobEngine:
 
     @property
     def queue(self) -> tuple[str, ...]:
-        """Jobs that wait, in the order in which they will run."""
+        """The waiting jobs, in the order in which they will run."""
         with self._table.changed:
             return tuple(self._queue)
 
     def move(self, job: str, before: str | None) -> tuple[str, ...]:
-        """Move a waiting job before another, or to the end; answers the queue."""
+        """Move a waiting job before another, or to the end, and return the queue."""
         with self._table.changed:
             self._require_held()
             for each in (job, *([before] if before is not None else [])):
@@ -317,12 +321,14 @@ class JobEngine:
         self._store.keep_order(self._queue)
 
     def retouch(self, job: str, number: int, image: NDArray[np.uint8]) -> JobStatus:
-        """Replace a keyframe of a job. One that has a video, or makes one, makes it again: of the
-        frames only those beside the keyframe. The video before stays until then.
+        """Replace a keyframe of a job.
+
+        If the job has a video, or is making one, the video is made again, but only the frames
+        beside the keyframe change. The video before is kept until then.
 
         Args:
-            number: a keyframe that is there.
-            image: of the keyframes' size.
+            number: number of an existing keyframe.
+            image: image of the keyframes' size.
         """
         with self._table.changed:
             self._require_held()
@@ -338,7 +344,7 @@ class JobEngine:
             if not (_makes_video(request) or self._store.outcome(job).output):
                 return self._table.status(job)
             if state is State.QUEUED and _makes_video(before):
-                self._table.amend(job, request)  # it has yet to begin
+                self._table.amend(job, request)  # it has not begun
                 return self._table.status(job)
             self._renewed[job] = _for_video(request)
             if state.ended:
@@ -358,12 +364,13 @@ class JobEngine:
             return status
 
     def retouched(self, job: str) -> frozenset[int]:
-        """Keyframes that have changed since the job's video was made."""
+        """The keyframes that have changed since the job's video was made."""
         self._table.status(job)
         return self._store.retouched(job)
 
     def _end_run(self, job: str, state: State) -> None:
-        """What becomes of a job after a run, by what was changed meanwhile."""
+        """Set the state of a job after a run; queue it again if a keyframe was replaced meanwhile.
+        """
         request = self._table.request(job)
         if state is State.DONE and request.goal is Goal.KEYFRAME:
             self._store.note_retouched(job, request.frame)
@@ -381,7 +388,7 @@ class JobEngine:
         self._queue.append(job)
 
     def delete(self, job: str) -> None:
-        """Remove a job that does not run, with its folder and nothing else."""
+        """Delete a job that does not run, with its folder and nothing else."""
         with self._table.changed:
             self._require_held()
             state = self._table.status(job).state
@@ -406,7 +413,7 @@ class JobEngine:
                 log.warning("%s Jobs are listed and none is run.", self.refusal)
 
     def close(self, timeout: float = 10) -> None:
-        """Cancel what runs, which stays resumable, and end the worker."""
+        """Cancel the running job, which can be resumed, and end the worker."""
         with self._table.changed:
             self._closing = True
             if self._token:
@@ -421,7 +428,7 @@ class JobEngine:
             log.warning("A job did not stop within %g s; it ends at its next step.", timeout)
 
     def _take_over(self) -> bool:
-        """Take over the running of the jobs, unless another program runs them."""
+        """Become the program that runs the jobs, unless another one does."""
         with self._table.changed:
             if self._closing or self._store.held:
                 return self._store.held
@@ -452,7 +459,7 @@ class JobEngine:
             self._store.release()
 
     def _give_up(self, job: str, error: BaseException) -> None:
-        """Fail a job after an unforeseen error outside of its work."""
+        """Mark a job as failed after an unexpected error outside of its work."""
         log.exception("Job %s could not be brought to its end.", job)
         with self._table.changed:
             self._token = None
@@ -466,7 +473,7 @@ class JobEngine:
                 log.exception("Job %s is left as it is.", job)
 
     def _next(self) -> str | None:
-        """The job to run, marked as running; None when the engine closes."""
+        """Wait for the next job and mark it as running; None when the engine closes."""
         with self._table.changed:
             while not self._queue and not self._closing:
                 self._table.changed.wait()
@@ -498,7 +505,7 @@ class JobEngine:
             self._ended(told, request, folder)
 
     def _look_ahead(self, job: str) -> Outlook:
-        """Estimates how long a job takes."""
+        """Make the estimate of how long a job takes."""
         with self._table.changed:  # so that none of them is deleted meanwhile
             done = [each.id for each in self._table.statuses() if each.state is State.DONE]
             past = tuple(
@@ -511,7 +518,7 @@ class JobEngine:
     def _attempt(
         self, job: str, tracker: StageTracker, say: Say
     ) -> tuple[State, dict[str, Any]]:
-        """Do a job: how it ended, and what to tell."""
+        """Run a job; return the state in which it ended, and what to publish."""
         request, folder = self._table.request(job), self._store.folder(job)
         try:
             self._store.age_outcome(job)

@@ -1,7 +1,7 @@
-"""Estimates the memory of a job from sizes, and its time from earlier jobs.
+"""Estimate the memory of a job from sizes, and its time from earlier jobs.
 
-Memory is counted for Stable Diffusion 1.x in float16, by the largest tensors that live at once.
-Time is known only from jobs that ran on this machine; without any, nothing is claimed.
+Memory is counted for Stable Diffusion 1.x in float16, from the largest tensors that exist at the
+same time. The time is known only from jobs that ran on this machine; without any, none is given.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ _HALF, _SINGLE = 2, 4
 """Bytes of a number in float16 and float32."""
 _MODEL = 860_000_000 + 123_000_000 + 84_000_000
 """Parameters of UNet, text encoder and autoencoder of Stable Diffusion 1.5."""
+_MODEL_XL = 2_567_000_000 + 123_000_000 + 695_000_000 + 84_000_000
+"""Parameters of UNet, both text encoders and autoencoder of SDXL."""
 _CONTROL = 361_000_000
-"""Parameters of a ControlNet for it."""
+"""Parameters of a ControlNet for Stable Diffusion 1.5."""
 _CELL = 8
-"""Pixels along a side of a latent's cell, which is a token of the finest level."""
+"""Side of a latent in pixels; a latent is a token of the finest level."""
 _FINE = 640
 """Channels of the finest feature that is optimised (docs/method.md, section 7)."""
 _COPIES = 4
-"""Copies of it in both chunks: the value, Adam's two moments, and the feature itself."""
+"""Copies of this feature for both chunks: the value, Adam's two moments, and the feature itself."""
 _REFERENCES = 1
-"""Copies of it in one chunk: the reference's tokens. A Gram matrix is never held (docs/method.md,
-section 7)."""
+"""Copies of it for one chunk: the tokens of the reference. A Gram matrix is never stored
+(docs/method.md, section 7)."""
 _LIVE = 8_000
-"""Channels by tokens of the finest level that a call keeps: the skips of the encoder (about
-1,600), and the widest block at work (960 in, 2,560 in the feed-forward, and what attention
-holds)."""
+"""Channels times tokens of the finest level that are in memory during a call: the skips of the
+encoder (about 1,600) and the widest block (960 in, 2,560 in the feed-forward, and attention)."""
 _DECODED = 640
-"""Channels by pixels at the autoencoder's last level: 256 in, 256 and 128 on the way out."""
+"""Channels times pixels at the VAE's last level: 256 in, 256 and 128 on the way out."""
 _CHUNKS = 2
 """Conditional and unconditional."""
 _SLACK = 1.5
-"""What allocators and the other tensors may add on top."""
+"""Factor for allocators and all other tensors."""
 _PASSES = 1
 """UNet calls of a batch besides the steps: the reference pass (docs/method.md, section 5)."""
 
 _JOBS = 5
-"""Latest finished jobs that are looked at."""
+"""Number of latest finished jobs that are used."""
 
 _CALLED_TWICE = frozenset({
     "heun", "dpm2", "dpm2 a", "dpm++ 2s a", "dpm++ sde", "restart",
@@ -67,9 +68,9 @@ class Workload:
     frames: int
     """Frames in all."""
     width: int
-    """Of the frames the model sees."""
+    """Width of the frames at the model's size."""
     height: int
-    """Of the frames the model sees."""
+    """Height of the frames at the model's size."""
     batch: int
     """Frames translated together."""
     steps: int
@@ -77,7 +78,7 @@ class Workload:
     strength: float
     """Share of the schedule that is run."""
     controls: int = 0
-    """ControlNets at work."""
+    """Number of ControlNets."""
     optimized: bool = True
     """Whether features are optimised."""
     calls_per_step: int = 1
@@ -90,12 +91,12 @@ class Workload:
 
     @property
     def key_work(self) -> float:
-        """Cost of the keyframes: frames by calls by pixels."""
+        """Cost of the keyframes: frames times calls times pixels."""
         return self.keys * self.calls * self.width * self.height
 
     @property
     def frame_work(self) -> float:
-        """Cost of all frames: frames by pixels."""
+        """Cost of all frames: frames times pixels."""
         return float(self.frames * self.width * self.height)
 
 
@@ -108,18 +109,18 @@ class Memory:
     features: float
     """Features of a UNet call."""
     optimization: float
-    """What optimising the finest feature holds."""
+    """Memory for optimising the finest feature."""
     decoding: float
-    """The autoencoder's last level, when the UNet's features are gone."""
+    """The VAE's last level, when the UNet's features are freed."""
 
     @property
     def least(self) -> float:
-        """What the largest tensors that live at once add up to."""
+        """Sum of the largest tensors that exist at the same time."""
         return self.model + max(self.features + self.optimization, self.decoding)
 
     @property
     def most(self) -> float:
-        """The same with what else there may be."""
+        """The same with an allowance for everything else."""
         return self.model + _SLACK * (self.least - self.model)
 
 
@@ -128,13 +129,13 @@ class Rates:
     """Seconds for a unit of work, from earlier jobs on this machine."""
 
     key: float = 0.0
-    """Of `key_work`; 0: not known."""
+    """Seconds for a unit of `key_work`; 0: not known."""
     frame: float = 0.0
-    """Of `frame_work`; 0: not known."""
+    """Seconds for a unit of `frame_work`; 0: not known."""
 
 
 def count_memory(load: Workload) -> Memory:
-    """Memory of a batch."""
+    """Count the memory of a batch."""
     rows, tokens = _CHUNKS * load.batch, load.width * load.height / _CELL**2
     copies = _COPIES * _CHUNKS + _REFERENCES
     return Memory(
@@ -148,7 +149,7 @@ def count_memory(load: Workload) -> Memory:
 def count_workload(
     settings: FrescoSettings, host: HostOptions, size: tuple[int, int], keys: int, frames: int
 ) -> Workload:
-    """A job with these settings for frames of `size` (width, height)."""
+    """Make the workload of a job with these settings for frames of `size` (width, height)."""
     guidance, sampling = settings.guidance, settings.sampling
     return Workload(
         keys, frames, *size, settings.keyframes.batch_size, sampling.steps, sampling.strength,
@@ -158,13 +159,13 @@ def count_workload(
 
 
 def count_calls_per_step(sampler: str) -> int:
-    """Model calls that a sampler makes in a step; a noise schedule behind its name is no matter."""
+    """Count the model calls of a sampler in a step; a noise schedule after its name is ignored."""
     name = sampler.lower().removesuffix(" karras").removesuffix("-karras")
     return 2 if name in _CALLED_TWICE else 1
 
 
 def measure_latest(engine: JobEngine) -> Rates:
-    """The slowest rates of the latest finished jobs."""
+    """Find the slowest rates of the latest finished jobs."""
     done = [job.id for job in engine.jobs() if job.state is State.DONE][:_JOBS]
     return choose_slowest(_rates_of_job(engine, job) for job in done)
 
@@ -183,12 +184,12 @@ def _rates_of_job(engine: JobEngine, job: str) -> Rates:
 
 
 def read_rates(stages: Mapping[str, StagePace], load: Workload) -> Rates:
-    """Rates of a finished job from the pace of its stages.
+    """Compute the rates of a finished job from the pace of its stages.
 
     Args:
-        load: of that job; how many keyframes and frames it had is that of its stages.
+        load: workload of that job; its numbers of keyframes and frames are read from the stages.
     """
-    # As long as the whole stage would have taken, had nothing been there.
+    # The time that the whole stage would have taken without any earlier files.
     seconds = {
         name: pace.seconds * pace.total / pace.made for name, pace in stages.items() if pace.made
     }
@@ -204,7 +205,7 @@ def read_rates(stages: Mapping[str, StagePace], load: Workload) -> Rates:
 
 
 def choose_slowest(rates: Iterable[Rates]) -> Rates:
-    """The slowest of some jobs."""
+    """Choose the slowest rates of some jobs."""
     known = tuple(rates)
     return Rates(
         max((rate.key for rate in known), default=0.0),
@@ -213,7 +214,7 @@ def choose_slowest(rates: Iterable[Rates]) -> Rates:
 
 
 def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
-    """The estimate in words: what, how much, and where the number comes from."""
+    """Describe the estimate in words, and say where its numbers come from."""
     need = count_memory(load)
     least, most = f"{need.least / _GIB:.1f}", f"{need.most / _GIB:.1f}"
     memory = most if least == most else f"{least} to {most}"
@@ -221,7 +222,9 @@ def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
         f"{load.keys} keyframes of {load.width} x {load.height} in batches of {load.batch}, "
         f"{load.frames} frames in all.",
         f"Graphics memory: about {memory} GiB, counted from the tensors of Stable Diffusion 1.x in "
-        "float16, not measured. If it runs out, the batch shrinks by itself.",
+        "float16, not measured. The weights of SDXL take "
+        f"{_HALF * (_MODEL_XL - _MODEL) / _GIB:.1f} GiB more. If memory runs out, the batch shrinks "
+        "by itself.",
     ]
     known = [
         f"{format_seconds(rate * work)} for {what}" for rate, work, what in (

@@ -16,30 +16,32 @@ from fresco.options import draw_seed, from_dict, to_dict
 from fresco.settings import RANDOM_SEED, FrescoSettings
 
 _JOINERS = "\u200c\u200d"
-"""Invisible letters that words of some languages, and emoji, are made with."""
+"""Invisible letters that are needed inside words of some languages, and inside emoji."""
 
 
 def clean_title(text: str) -> str:
-    """A text to be shown in one line: without control characters, among them those that turn the
-    direction of what stands around it."""
+    """Clean a text for display in one line.
+
+    Control characters are removed, also those that change the direction of the text around it.
+    """
     return "".join(letter for letter in text if letter.isprintable() or letter in _JOINERS)
 
 
 MASKS = "mask"
-"""How the name of a job's folder of masks begins."""
+"""Beginning of the name of a job's folder of masks."""
 
 
 class Goal(str, Enum):
     """How far a job goes."""
 
     PREVIEW = "preview"
-    """The first keyframes alone."""
+    """Only the first keyframes."""
     KEYFRAMES = "keyframes"
     """All keyframes."""
     ALL = "all"
     """Keyframes, and every frame between them."""
     KEYFRAME = "keyframe"
-    """One keyframe again, alone with its neighbours; those stay as they are."""
+    """One keyframe again, together with its neighbours, which are not changed."""
     PROPAGATION = "propagation"
     """External keyframes, propagated to every frame; no model is needed."""
 
@@ -62,12 +64,12 @@ class State(str, Enum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing happens any more unless the job is resumed."""
+        """Whether the job has ended and does nothing unless it is resumed."""
         return self in (State.CANCELLED, State.FAILED, State.DONE)
 
     @property
     def going(self) -> bool:
-        """Whether the job comes to its end unless somebody stops it."""
+        """Whether the job waits or runs, and nobody has stopped it."""
         return self in (State.QUEUED, State.RUNNING)
 
 
@@ -79,7 +81,7 @@ FOLLOWS: Mapping[State, tuple[State, ...]] = {
     State.FAILED: (State.QUEUED,),
     State.DONE: (State.QUEUED,),
 }
-"""The only changes of state there are. An ended job is queued again when it is resumed."""
+"""The possible changes of state. An ended job is queued again when it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,17 @@ class JobRequest:
     settings: FrescoSettings = field(default_factory=FrescoSettings)
     """All options."""
     host: HostOptions = field(default_factory=HostOptions)
-    """For the host's sampling."""
+    """Options of the host's model and sampling."""
     own_keys: str = ""
     """Folder of external keyframes, for the goal `propagation`."""
     preview: int = 1
-    """Keyframes of the goal `preview`, from 1."""
+    """Number of keyframes of the goal `preview`, at least 1."""
     frame: int = -1
     """Keyframe of the goal `keyframe`, by its number in the source."""
     frame_seed: int | None = None
-    """Seed of the goal `keyframe`; None: that of the settings, which all keyframes have."""
+    """Seed of the goal `keyframe`; None: the seed in the settings, which all keyframes have."""
     title: str = ""
-    """For people; empty: the source's name."""
+    """Name of the job, as shown; empty: the source's name."""
     webhook: str = field(default="", compare=False)
     """Address that is told when the job ends; empty: none."""
     random_seed: bool = field(default=False, compare=False)
@@ -124,26 +126,26 @@ class JobRequest:
 
 
 def list_request_notes(request: JobRequest) -> tuple[str, ...]:
-    """What a person should know of a request before it runs."""
+    """List notes for the user about a request, before it runs."""
     seed = request.settings.sampling.seed
     drawn = (f"sampling.seed is {seed}, drawn at random.",) if request.random_seed else ()
     return (*drawn, *find_control_notes(request.host.control))
 
 
 def list_folders(request: JobRequest) -> dict[str, str]:
-    """The folders of images that a request names beside its source; empty: none."""
+    """List the folders of images that a request names besides its source; empty if none."""
     return {"own": request.own_keys, MASKS: request.settings.mask.path}
 
 
 def with_folders(request: JobRequest, folders: Mapping[str, str]) -> JobRequest:
-    """The request with other folders of `list_folders`."""
+    """Replace the folders of `list_folders` in a request."""
     mask = dataclasses.replace(request.settings.mask, path=folders[MASKS])
     settings = dataclasses.replace(request.settings, mask=mask)
     return dataclasses.replace(request, own_keys=folders["own"], settings=settings)
 
 
 def with_seed(request: JobRequest, seed: int) -> JobRequest:
-    """The request with another seed of all keyframes."""
+    """Replace the seed of all keyframes in a request."""
     sampling = dataclasses.replace(request.settings.sampling, seed=seed)
     return dataclasses.replace(
         request, settings=dataclasses.replace(request.settings, sampling=sampling)
@@ -151,7 +153,7 @@ def with_seed(request: JobRequest, seed: int) -> JobRequest:
 
 
 def draw_seeds(request: JobRequest) -> JobRequest:
-    """The request with a drawn seed for every random one, so that a resumed job is the same."""
+    """Draw a seed for every random one in a request, so that a resumed job stays the same."""
     if request.settings.sampling.seed == RANDOM_SEED:
         request = dataclasses.replace(with_seed(request, draw_seed()), random_seed=True)
     if request.frame_seed == RANDOM_SEED:
@@ -160,7 +162,7 @@ def draw_seeds(request: JobRequest) -> JobRequest:
 
 
 def _require_types(request: JobRequest) -> None:
-    """Raise SettingsError if a request from a file holds what no front end would ask for."""
+    """Raise SettingsError if a request from a file has values that no front end would send."""
     texts = {name: getattr(request, name) for name in ("source", "own_keys", "title", "webhook")}
     for name, value in (texts | dataclasses.asdict(request.host)).items():
         if name != "control" and not isinstance(value, str):
@@ -184,13 +186,13 @@ def _require_whole(name: str, value: object, low: int) -> None:
 
 
 def dump_request(request: JobRequest) -> dict[str, Any]:
-    """Plain nested dict, for JSON."""
+    """Convert a request to a nested dict for JSON."""
     return {**dataclasses.asdict(request), "goal": request.goal.value,
             "settings": to_dict(request.settings)}
 
 
 def load_request(values: Mapping[str, Any]) -> JobRequest:
-    """A request from the dict of `dump_request`, whose values are checked here, once."""
+    """Read a request from the dict of `dump_request`, and check its values."""
     known = dict(values)
     try:
         settings = from_dict(known.pop("settings", {}))
@@ -207,8 +209,10 @@ def load_request(values: Mapping[str, Any]) -> JobRequest:
 
 
 def describe_host(host: HostOptions) -> dict[str, Any]:
-    """What a result says of the host, for JSON; of files and folders the names alone, as a result
-    is shown to others."""
+    """Describe the host's options for JSON in a result.
+
+    Of files and folders only the names are included, because a result is shown to others.
+    """
     told = dataclasses.asdict(host)
     for unit in told["control"]:
         unit["hints"] = PurePath(unit["hints"].replace("\\", "/")).name
@@ -216,60 +220,60 @@ def describe_host(host: HostOptions) -> dict[str, Any]:
 
 
 _LATEST = 1e10
-"""Seconds that are taken for a time: the year 2286. What is created later would be older."""
+"""Largest number of seconds that counts as a time: the year 2286."""
 NEW_RESULT = "new"
-"""The video is of the latest run."""
+"""The video was made by the latest run."""
 EARLIER_RESULT = "earlier"
-"""The video is of a run before the latest, which has made none, or none yet."""
+"""The video was made by an earlier run; the latest has made none, or none yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """The status of a job. Replaced whole, never edited."""
+    """The status of a job. It is replaced as a whole, never changed."""
 
     id: str
-    """Opaque; name of the job's folder."""
+    """Opaque id, which is the name of the job's folder."""
     state: State
-    """Where it stands."""
+    """State of the job."""
     title: str
-    """For people."""
+    """Name of the job, as shown."""
     goal: Goal
     """How far it goes."""
     created: float
     """Seconds since 1970."""
     stage: str = ""
-    """The stage at work, such as `keyframes`."""
+    """The running stage, such as `keyframes`."""
     done: int = 0
-    """Units of the stage that are finished."""
+    """Finished units of the stage."""
     total: int = 0
     """Units of the stage; 0 while unknown."""
     seconds_left: float | None = None
-    """Of the stage, at its present rate."""
+    """Time left of the stage, at its present rate."""
     job_seconds_left: float | None = None
-    """Of the whole job, by the pace of the stage at work and of the latest jobs here; None: not
-    known."""
+    """Time left of the whole job, from the pace of the running stage and of the latest jobs on this
+    machine; None if not known."""
     message: str = ""
-    """A sentence for the user: what goes on, or why it failed and what to do."""
+    """A sentence for the user: what happens now, or why the job failed and what to do."""
     started: float | None = None
     """Seconds since 1970 of the latest start."""
     ended: float | None = None
     """Seconds since 1970 of the end."""
     notes: tuple[str, ...] = ()
-    """What a person should know of what was decided."""
+    """Notes for the user about decisions of the run."""
     result: str = ""
-    """The video there is: `NEW_RESULT`, `EARLIER_RESULT`, or empty."""
+    """Which video exists: `NEW_RESULT`, `EARLIER_RESULT`, or empty for none."""
     version: int = 0
-    """Raised with every change."""
+    """Increased with every change."""
 
 
 def dump_status(status: JobStatus) -> dict[str, Any]:
-    """Plain dict, for JSON."""
+    """Convert a status to a dict for JSON."""
     return {**dataclasses.asdict(status), "state": status.state.value, "goal": status.goal.value,
             "notes": list(status.notes)}
 
 
 def _require_status_types(status: JobStatus) -> None:
-    """Raise SettingsError if a status from a file holds what this program does not write."""
+    """Raise SettingsError if a status from a file has values that this program does not write."""
     for name in ("id", "title", "stage", "message"):
         if not isinstance(getattr(status, name), str):
             raise SettingsError(f"{name} is {getattr(status, name)!r}; give a text.")
@@ -293,7 +297,7 @@ def _require_number(name: str, value: object) -> None:
 
 
 def load_status(values: Mapping[str, Any]) -> JobStatus:
-    """A status from the dict of `dump_status`."""
+    """Read a status from the dict of `dump_status`."""
     known = dict(values)
     try:
         notes = known.pop("notes", [])

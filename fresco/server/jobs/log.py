@@ -14,7 +14,7 @@ Say = Callable[[str], None]
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _THREADS = "fresco-segment"
-"""How the names of threads begin that carry keyframes for the job."""
+"""Beginning of the names of threads that propagate keyframes for the job."""
 
 
 class _Lines(logging.Handler):
@@ -26,7 +26,7 @@ class _Lines(logging.Handler):
         self._owner = threading.get_ident()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Only lines of this job: other threads work for other people."""
+        """Accept only lines of this job; other threads may work for other users."""
         return record.thread == self._owner or str(record.threadName).startswith(_THREADS)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -37,7 +37,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def open_log(path: Path) -> Iterator[Say]:
-    """Within: what the job logs as `fresco` goes to the file too."""
+    """Within the context, also write what the job logs as `fresco` to a file."""
     lines = _Lines(path)
     lines.setFormatter(logging.Formatter(_FORMAT))
     logger = logging.getLogger("fresco")

@@ -1,4 +1,4 @@
-"""Looks at the work of a job, however many ask: drawn at most once in a while."""
+"""Draw previews of the running job, not too often, however many clients ask for them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fresco.progress import Progress
 log = logging.getLogger("fresco")
 
 _PAUSE = 2.0
-"""Seconds between two drawings at least."""
+"""Shortest time in seconds between two previews."""
 
 
 class Looks:
-    """The latest drawing, for all who look."""
+    """Keeps the latest preview for all clients."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Looks:
         self._drawn: tuple[Progress, float, NDArray[np.uint8] | None] | None = None
 
     def take(self, progress: Progress) -> NDArray[np.uint8] | None:
-        """What there is to see, perhaps as it was a moment ago; a job never fails by a look."""
+        """Get the preview, which may be a few seconds old. An error in it never fails the job."""
         with self._lock:
             now = self._clock()
             if self._drawn and self._drawn[0] is progress and now - self._drawn[1] < _PAUSE:

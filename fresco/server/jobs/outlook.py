@@ -1,4 +1,4 @@
-"""How long a whole job will take, from how long the stages of the latest jobs took here."""
+"""Estimate how long a whole job takes, from the stages of the latest jobs on this machine."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ _OPTIONAL: Mapping[str, Callable[[JobRequest], bool]] = {
     "measure": lambda request: request.settings.output.measures,
     "measure keyframes": lambda request: request.settings.output.measures,
 }
-"""Stages that an option asks for."""
+"""Stages that run only if an option asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastJob:
-    """A finished job, as far as later ones are judged by it."""
+    """A finished job from which later ones are estimated."""
 
     request: JobRequest
-    """What it was asked for."""
+    """Its request."""
     stages: Mapping[str, StagePace]
-    """In the order in which they ran."""
+    """Its stages, in the order in which they ran."""
 
 
 @dataclass(slots=True)
 class Outlook:
-    """The time left of a job at work.
+    """Estimates the time left of a running job.
 
-    The stage at work counts by its own pace once it has one. Later stages count by that of the
-    latest job that had them, scaled by frames and pixels, and keyframes by steps too. Where a
-    stage to come was never seen here, nothing is claimed.
+    For the running stage its own pace is used, once it has one. For later stages the pace of the
+    latest job that had them is used, scaled by frames and pixels, and for keyframes also by steps.
+    If a later stage never ran on this machine, no time is given.
     """
 
     request: JobRequest
-    """Of the job."""
+    """Request of the job."""
     past: Sequence[PastJob]
     """Finished jobs, the latest first."""
     frames: int = 0
-    """Of the job; 0: not known until a scan tells."""
+    """Number of frames of the job; 0 until a scan has counted them."""
     _over: set[str] = field(default_factory=set, init=False)
 
     def take(self, status: StageStatus) -> float | None:
-        """Seconds left of the whole job after a word of an outermost stage; None: not known."""
+        """Estimate the seconds left of the whole job from an outermost stage's status, or None."""
         if status.stage == _SCAN and status.total:
             self.frames = status.total
         if status.finished:
@@ -74,11 +74,11 @@ class Outlook:
         return sum(part for part in known if part is not None)
 
     def _is_planned(self) -> bool:
-        """Whether a job of this kind was seen before."""
+        """Whether a job of this kind has run before."""
         return any(_is_alike(past.request, self.request) for past in self.past)
 
     def _list_later(self, stage: str) -> list[str]:
-        """Stages to come, in the order of the latest job that went as far as this one."""
+        """List the later stages, in the order of the latest job with the same goal."""
         for past in self.past:
             if not _is_alike(past.request, self.request):
                 continue
@@ -95,7 +95,7 @@ class Outlook:
         return asked is None or asked(self.request)
 
     def _expect(self, stage: str) -> float | None:
-        """Seconds of a whole stage, from the latest job that had it."""
+        """Estimate the seconds of a whole stage from the latest job that had it."""
         for past in self.past:
             pace = past.stages.get(stage)
             if pace is None or not pace.made:
@@ -108,7 +108,7 @@ class Outlook:
         return None
 
     def _compare_length(self, past: PastJob) -> float | None:
-        """Frames of this job for a frame of an earlier one."""
+        """Ratio of the frames of this job to those of an earlier one."""
         frames = next((past.stages[name].total for name in ("write", _SCAN)
                        if name in past.stages), 0)
         if frames and self.frames:
@@ -133,10 +133,10 @@ def _is_alike(past: JobRequest, request: JobRequest) -> bool:
 
 
 def _compare_work(stage: str, past: JobRequest, request: JobRequest) -> float:
-    """How much more a frame costs in a stage than in that of an earlier job."""
+    """Ratio of the cost of a frame in a stage to that in an earlier job."""
     before, now = past.settings.sampling, request.settings.sampling
     if stage in (_SCAN, "write"):
-        return 1.0  # of the size of the source
+        return 1.0  # at the size of the source
     pixels = (now.resolution / before.resolution) ** 2
     if stage not in (_KEYFRAMES, "frame by frame"):
         return pixels

@@ -1,4 +1,4 @@
-"""From the stages of a run, which lie within each other, to the one line of a job's status."""
+"""Convert the nested stages of a run to the single stage in a job's status."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fresco.progress import StageStatus, format_seconds
 from fresco.server.jobs.log import Say
 
 _PUBLISHED = 0.1
-"""Seconds at least between two statuses in memory, unless a stage begins or ends."""
+"""Shortest time in seconds between two statuses in memory, unless a stage begins or ends."""
 _WRITTEN = 0.3
-"""The same on disk."""
+"""The same for statuses on disk."""
 
 
 class Publish(Protocol):
-    """Takes changed fields of a job's status."""
+    """Publishes changed fields of a job's status."""
 
     def __call__(self, *, to_disk: bool, **changes: Any) -> None:
         """Publish them."""
@@ -25,7 +25,7 @@ class Publish(Protocol):
 
 
 class StageTracker:
-    """Shows the outermost stage; the one at work within it is told in words."""
+    """Publishes the outermost stage; the stage that runs within it is named in the message."""
 
     def __init__(
         self, publish: Publish, say: Say, clock: Callable[[], float] = time.monotonic, *,
@@ -43,7 +43,7 @@ class StageTracker:
         self._published = self._written = float("-inf")
 
     def report(self, status: StageStatus) -> None:
-        """Take the word of a run, as a `Reporter`."""
+        """Receive the status of a stage; a `Reporter`."""
         begins = status.stage not in self._open
         self._open[status.stage] = status, self._clock()
         if begins:
@@ -57,12 +57,12 @@ class StageTracker:
             self._forget(status.stage)
 
     def flush(self) -> None:
-        """Publish what was held back: where the run came to its end."""
+        """Publish the last status, if it was held back."""
         if self._open:
             self._tell(turn=True)
 
     def _forget(self, stage: str) -> None:
-        """A stage is over, and with it what failed within it and was tried another way."""
+        """Forget a stage that has ended, with all stages within it, also failed ones."""
         names = list(self._open)
         for name in names[names.index(stage):]:
             del self._open[name]
@@ -75,7 +75,7 @@ class StageTracker:
         self._published = now
         self._written = now if to_disk else self._written
         (outer, since), *inner = list(self._open.values())
-        # Counted up to now: within a long unit the time left must not run down to nothing.
+        # Computed from the units finished until now, so that a long unit does not reduce it to 0.
         passed = dataclasses.replace(outer, seconds=outer.seconds + now - since)
         self._publish(
             to_disk=to_disk, stage=outer.stage, done=outer.done, total=outer.total,

@@ -1,4 +1,4 @@
-"""What a job does: its goal, as a run with the host's model."""
+"""Run a job: reach its goal by a run with the host's model."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from fresco.writing import explain
 log = logging.getLogger("fresco")
 
 _BYTES_PER_PIXEL = 2
-"""Of an image as PNG; those of photographs have 1.5 to 2.5."""
+"""Size of a PNG image; photographs need 1.5 to 2.5 bytes per pixel."""
 _PIXELS_PER_BYTE = 4
-"""Of a video that is hard to compress, at the quality that is usual here."""
+"""Pixels for each byte of a video that is hard to compress, at the default quality."""
 _LAST_FRAME = 10**9
-"""Highest number of a frame that is believed."""
+"""Largest number of a frame that is accepted from a file."""
 _RESULT = "result"
-"""Name of a job's video before its ending."""
+"""Name of a job's video without its ending."""
 _NEXT = "next"
-"""Folder of a job for the result of the run at work; what was there before stays till it is whole.
-"""
+"""Folder of a job for the result of the running run; the earlier result is kept until this one is
+complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job made."""
+    """What a job has made."""
 
     output: Path | None
-    """The video, checked; None while there is none."""
+    """The checked video; None if there is none."""
     keys: Mapping[int, Path]
     """Translated keyframes at working size, by frame number."""
     report: Path | None
@@ -60,22 +60,22 @@ class Outcome:
     comparison: Path | None
     """Source, frame by frame and FRESCO side by side."""
     notes: tuple[str, ...]
-    """What a person should know of what was decided."""
+    """Notes for the user about decisions of the run."""
     earlier: bool = False
-    """Whether output, report and comparison are of a run before the latest."""
+    """Whether output, report and comparison were made by a run before the latest."""
 
 
 Work = Callable[[JobRequest, Path, Progress], Outcome]
-"""Does a job in its folder; done again in the same folder, it goes on where it was."""
+"""Runs a job in its folder; run again in the same folder, it resumes."""
 
 
 def make_work(
     environment: Environment, find_scans: Callable[[Path], Path | None] = lambda source: None
 ) -> Work:
-    """The work of jobs in this environment, which has checked them when they were queued.
+    """Make the function that runs jobs in an environment, which checked them when they were queued.
 
     Args:
-        find_scans: folder where a source may have been scanned before, for its timeline.
+        find_scans: finds a folder that may have scores of a source, made for its timeline.
     """
 
     def work(request: JobRequest, folder: Path, progress: Progress) -> Outcome:
@@ -104,15 +104,15 @@ def make_work(
 
 
 def _require_disk(request: JobRequest, info: VideoInfo, folder: Path, kept: int) -> None:
-    """NoRoomError unless the disk has room for what the job will make."""
-    space = folder / "workspace"  # what a run before has left is used again
+    """Raise NoRoomError unless the disk has enough space for the files of the job."""
+    space = folder / "workspace"  # files of an earlier run are used again
     there = sum(path.stat().st_size for path in space.rglob("*") if path.is_file())
     need = max(0, count_bytes(request, info) - there)
     require_free(folder, kept, need, what="The job")
 
 
 def count_bytes(request: JobRequest, info: VideoInfo) -> int:
-    """Estimated bytes that a job writes, without files that it keeps only if there is space."""
+    """Estimate the bytes that a job writes, without files that it stores only if there is space."""
     settings, goal = request.settings, request.goal
     frames = max(1, _frames_used(info, settings))
     width, height = working_size(info.width, info.height, settings.sampling.resolution)
@@ -132,7 +132,7 @@ def count_bytes(request: JobRequest, info: VideoInfo) -> int:
 
 
 def _empty_folder(place: Path) -> Path:
-    """The folder, without what a run that was killed left in it."""
+    """Make a folder, or empty it of files that a killed run left."""
     try:
         if place.is_symlink() or place.is_file():
             place.unlink()
@@ -144,7 +144,7 @@ def _empty_folder(place: Path) -> Path:
 
 
 def _take_over(place: Path, folder: Path) -> None:
-    """Move what a run made, now that it is whole, over what an earlier run of the job made."""
+    """Replace the files of an earlier run of the job by the complete files of this run."""
     names = [path.name for path in sorted(place.iterdir())]
     try:
         shutil.rmtree(folder / _RESULT, ignore_errors=True)  # images of an earlier run
@@ -159,7 +159,7 @@ def _take_over(place: Path, folder: Path) -> None:
 
 
 def check_limits(request: JobRequest, limits: Limits) -> None:
-    """Raise SettingsError if a job is larger than the server takes on, or than its source."""
+    """Raise SettingsError if a job is larger than the server's limits, or than its source."""
     for name, resolution in (
         ("sampling", request.settings.sampling.resolution),
         ("propagation", request.settings.propagation.resolution),
@@ -228,7 +228,7 @@ def _run(
 
 
 def find_keyframes(folder: Path) -> dict[int, Path]:
-    """The keyframes that the job in this folder has by now."""
+    """Find the keyframes that the job in this folder has made so far."""
     planned = _list_planned(folder)
     return {
         number: path for number, path in planned.items()
@@ -237,7 +237,7 @@ def find_keyframes(folder: Path) -> dict[int, Path]:
 
 
 def _list_planned(folder: Path) -> dict[int, Path]:
-    """The keyframes that the job in this folder shall have."""
+    """List the paths of all keyframes that the job in this folder will have."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
     if not isinstance(plan, dict) or not isinstance(plan.get("folder"), str):
         return {}
@@ -254,7 +254,7 @@ def _list_planned(folder: Path) -> dict[int, Path]:
 
 
 def is_whole(request: JobRequest, folder: Path, outcome: Outcome) -> bool:
-    """Whether all is still there that a finished job was asked for."""
+    """Whether all files that a finished job should have still exist."""
     if request.goal in (Goal.ALL, Goal.PROPAGATION):
         return outcome.output is not None and not outcome.earlier
     if request.goal is Goal.KEYFRAME:
@@ -266,12 +266,12 @@ def is_whole(request: JobRequest, folder: Path, outcome: Outcome) -> bool:
 
 
 def _state(source: Path) -> dict[str, str]:
-    """What tells quickly whether a source may have changed."""
+    """Facts that show quickly whether a source may have changed."""
     return {"path": str(source), "files": digest(list_state(source))}
 
 
 def _require_same_source(source: Path, folder: Path) -> None:
-    """Raise VideoError if the source is no longer the one that the job began with."""
+    """Raise VideoError if the source is not the one with which the job began."""
     path = folder / "source.json"
     known = read_json(path)
     try:

@@ -1,4 +1,4 @@
-"""The segments of a job in its folder, and which of their frames are made from its keyframes."""
+"""Find the segments of a job, and which of their frames were made from its current keyframes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fresco.workspace import frame_name, read_image, read_json
 
 @dataclass(frozen=True, slots=True)
 class JobSegment:
-    """Two neighbouring keyframes of a shot, both there, and the frames between them."""
+    """Two neighbouring, existing keyframes of a shot, and the frames between them."""
 
     first: int
     """Number of the first keyframe."""
@@ -35,16 +35,16 @@ class JobSegment:
 
     @property
     def interior(self) -> range:
-        """Numbers of the frames between."""
+        """Numbers of the frames between the keyframes."""
         return range(self.first + 1, self.last)
 
     def touches(self, frame: int) -> bool:
-        """Whether a frame is one of the segment's keyframes or lies between them."""
+        """Whether a frame is one of the segment's keyframes, or between them."""
         return self.first <= frame <= self.last
 
 
 def list_segments(folder: Path) -> list[JobSegment]:
-    """The segments of the job in this folder that have frames between their keyframes."""
+    """List the segments of the job in this folder that have frames between their keyframes."""
     plan, keys = read_json(folder / "workspace" / PLAN_NAME), find_keyframes(folder)
     shots = plan.get("shots") if isinstance(plan, dict) else None
     if not isinstance(shots, list):
@@ -59,8 +59,11 @@ def list_segments(folder: Path) -> list[JobSegment]:
 
 
 def find_carried(folder: Path, segment: JobSegment) -> Path | None:
-    """The folder of frames of the latest run that were made from the keyframes that a segment has
-    now, perhaps of some only; None: they are of earlier ones, or there are none."""
+    """Find the folder of the latest run's frames that were made from a segment's current keyframes.
+
+    It may not have all frames. None if the frames were made from earlier keyframes, or if there are
+    none.
+    """
     place = find_frames(folder)
     if place is None:
         return None
@@ -70,18 +73,18 @@ def find_carried(folder: Path, segment: JobSegment) -> Path | None:
             origin.get(str(number)) == digest_content(path)
             for number, path in zip((segment.first, segment.last), segment.keys, strict=True)
         )
-    except OSError:  # removed meanwhile
+    except OSError:  # deleted meanwhile
         return None
     return place if made else None
 
 
 def find_frames(folder: Path) -> Path | None:
-    """The folder of frames between keyframes of the latest run; None: there is none."""
+    """Find the folder of the latest run's frames between keyframes; None if there is none."""
     return _find_noted(folder, "frames")
 
 
 def _find_noted(folder: Path, what: str) -> Path | None:
-    """A folder of the workspace that the latest run noted; None: there is none."""
+    """Find a folder of the workspace that the latest run has noted; None if there is none."""
     plan = read_json(folder / "workspace" / PLAN_NAME)
     name = plan.get(what) if isinstance(plan, dict) else None
     if not isinstance(name, str) or name in ("", ".", ".."):
@@ -93,14 +96,14 @@ def _find_noted(folder: Path, what: str) -> Path | None:
 
 
 def list_carried(folder: Path, segment: JobSegment) -> list[Path]:
-    """The frames that are there of those that `find_carried` finds."""
+    """List the existing frames in the folder that `find_carried` finds."""
     place = find_carried(folder, segment)
     paths = [place / frame_name(frame) for frame in segment.interior] if place else []
     return [path for path in paths if path.is_file()]
 
 
 def list_judged(folder: Path) -> dict[int, FrameJudgement]:
-    """How well the frames of the latest run were propagated, by number; drafts are not judged."""
+    """Read the judgements of the latest run's frames, by number; drafts have none."""
     found: dict[int, FrameJudgement] = {}
     for segment in list_segments(folder):
         if place := find_frames(folder):
@@ -109,11 +112,11 @@ def list_judged(folder: Path) -> dict[int, FrameJudgement]:
 
 
 def find_masks(folder: Path) -> Path | None:
-    """The folder of masks that the latest run has tracked or found; None: there are none."""
+    """Find the folder of the masks that the latest run has made; None if there is none."""
     return _find_noted(folder, "masks")
 
 
 def read_share(folder: Path, frame: int) -> NDArray[np.uint8] | None:
-    """Where the sides of a frame lie, as a small image; None: it is not known."""
+    """Read the small image that shows the side of each region of a frame; None if not known."""
     place = find_frames(folder)
     return read_image(place / SIDES / frame_name(frame)) if place else None

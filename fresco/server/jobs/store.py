@@ -1,4 +1,6 @@
-"""The folders of jobs on disk: one a job, read again after a restart, never deleted unasked.
+"""The folders of jobs on disk: one for each job, read again after a restart.
+
+They are deleted only on request.
 
     ROOT/<id>/request.json status.json outcome.json stages.json log.txt workspace/ result.mp4 ...
 """
@@ -46,16 +48,16 @@ log = logging.getLogger("fresco")
 
 _DELETED = ".deleted-"
 INCOMING = ".incoming"
-"""Folder of what is sent for jobs to come."""
+"""Folder of files that were sent for jobs that are not queued yet."""
 _STAGES = "stages.json"
 _LOG = "log.txt"
 _READY = ".retouched-"
-"""Begin of the name of a keyframe that is about to be replaced, in a job's folder."""
+"""Beginning of the name of a new keyframe in a job's folder, before it replaces the old one."""
 _RETOUCHED = "retouched.json"
 _LONGEST_LOG = 1 << 22
-"""Bytes of a log that are read, the latest ones."""
+"""Number of bytes that are read from the end of a log."""
 _MOST_UNITS = 10**9
-"""Of a stage, and its seconds."""
+"""Largest number of units, and of seconds, of a stage that is accepted from a file."""
 
 
 _Seen = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -69,39 +71,39 @@ class StagePace:
     total: int
     """Units of the stage."""
     made: int
-    """Those that were not there before."""
+    """Units that were made by the run and not there before."""
     seconds: float
-    """Seconds for those."""
+    """Seconds for the units that were made."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as it lies on disk."""
+    """A job as it is stored on disk."""
 
     request: JobRequest
-    """What was asked for."""
+    """Its request."""
     status: JobStatus
-    """Where it stood."""
+    """Its last status."""
     written: int
-    """When the status was written, in nanoseconds."""
+    """Time at which the status was written, in nanoseconds."""
 
 
 class JobStore:
-    """All jobs under one root. The one that holds the lock may change them."""
+    """All jobs under one root. Only the program that holds the lock may change them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._lock = Workspace(self.root)
         self._damaged: set[str] = set()
         self._known: dict[str, tuple[_Seen, StoredJob]] = {}
-        """Jobs as they were read last: who only looks on reads all of them again and again."""
+        """Jobs as they were last read, because a read-only program reads all of them repeatedly."""
         self.held = False
-        """Whether this is the one who may change the jobs."""
+        """Whether this program may change the jobs."""
         self.refusal = ""
-        """Why it is not."""
+        """Why it may not."""
 
     def hold(self) -> bool:
-        """Try to become the one who runs the jobs; False while another program does."""
+        """Try to become the program that runs the jobs; False while another one does."""
         try:
             self._lock.__enter__()
         except WorkspaceError as error:
@@ -122,15 +124,15 @@ class JobStore:
             self._lock.__exit__()
 
     def _tidy(self) -> None:
-        """What a killed program left: jobs half deleted, and uploads for jobs never queued."""
+        """Delete what a killed program left: half deleted jobs, uploads of jobs never queued."""
         for path in (*self.root.glob(f"{_DELETED}*"), self.root / INCOMING):
             shutil.rmtree(path, ignore_errors=True)
 
     def tidy_job(self, job: str, *, ran: bool) -> None:
-        """Remove what was half written in a job when the program was killed.
+        """Delete files of a job that were half written when the program was killed.
 
         Args:
-            ran: the job was at work; of others only the files that tell of them were written.
+            ran: whether the job was running; in others only request and status can be half written.
         """
         folder = self.folder(job)
         with contextlib.suppress(OSError):
@@ -143,13 +145,13 @@ class JobStore:
         return self.root / job
 
     def make_id(self) -> str:
-        """An id that no job has."""
+        """Make an id that no job has."""
         while self.folder(job := make_id()).exists():
             pass
         return job
 
     def add(self, request: JobRequest, status: JobStatus) -> JobRequest:
-        """Put down a new job, whole or not at all; the request with paths as they are then."""
+        """Store a new job, completely or not at all; return the request with its final paths."""
         job = status.id
         place = self.new_folder()
         try:
@@ -163,7 +165,7 @@ class JobStore:
         return request
 
     def new_folder(self) -> Path:
-        """A fresh folder for files of a job to come."""
+        """Make a folder for files of a job that is not queued yet."""
         path = self.root / INCOMING / make_id()
         try:
             path.mkdir(parents=True)
@@ -172,7 +174,7 @@ class JobStore:
         return path
 
     def _adopted(self, request: JobRequest, job: str, place: Path) -> JobRequest:
-        """Images in folders of `new_folder` move into `place`, the job's own folder."""
+        """Move images from folders of `new_folder` to `place`, the job's own folder."""
         moved: dict[str, str] = {}
         for name, folder in list_folders(request).items():
             path = Path(folder)
@@ -182,22 +184,22 @@ class JobStore:
         return with_folders(request, {**list_folders(request), **moved})
 
     def drop_incoming(self, folders: Iterable[str]) -> None:
-        """Remove those of some folders that `new_folder` made and no job took over."""
+        """Delete the folders that `new_folder` made and that no job took over."""
         for folder in folders:
             if folder and Path(folder).parent == self.root / INCOMING:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def has_same_files(self, keys: Path, known: Path) -> bool:
-        """Whether a folder of `new_folder` holds the same files as that of a job."""
+        """Whether a folder of `new_folder` has the same files as that of a job."""
         if keys.parent != self.root / INCOMING:
             return False
         try:
             return digest_content(keys) == digest_content(known)
-        except OSError:  # the folder of the job is somebody's own, and gone
+        except OSError:  # the job's folder is the user's own, and was deleted
             return False
 
     def load(self) -> dict[str, StoredJob]:
-        """Every job that can be read; the others are named in the log and left alone."""
+        """Read all jobs; those that cannot be read are named in the log and left alone."""
         jobs: dict[str, StoredJob] = {}
         if not self.root.is_dir():
             return jobs
@@ -206,7 +208,7 @@ class JobStore:
                 continue
             try:
                 jobs[folder.name] = self._read(folder)
-            except Exception as error:  # no file of one job may hide the others
+            except Exception as error:  # an unreadable job must not hide the others
                 self._known.pop(folder.name, None)
                 if folder.name not in self._damaged:
                     log.warning("The job in %s is not listed and left as it is: %s", folder, error)
@@ -235,7 +237,7 @@ class JobStore:
         return StoredJob(request, status, written)
 
     def change_request(self, job: str, request: JobRequest) -> JobRequest:
-        """Replace the request of a job; the request with paths as they are then."""
+        """Replace the request of a job; return the request with its final paths."""
         request = self._adopted(request, job, self.folder(job))
         write_json(self.folder(job) / "request.json", dump_request(request))
         return request
@@ -245,8 +247,10 @@ class JobStore:
         write_json(self.folder(status.id) / "status.json", dump_status(status))
 
     def keep_order(self, jobs: Sequence[str]) -> None:
-        """Let the waiting jobs be in this order after a restart, which goes by when their statuses
-        were written."""
+        """Keep the waiting jobs in this order after a restart.
+
+        A restart sorts them by the times at which their statuses were written.
+        """
         now = time.time_ns()
         for place, job in enumerate(jobs):
             with contextlib.suppress(OSError):
@@ -254,7 +258,7 @@ class JobStore:
                 os.utime(self.folder(job) / "status.json", ns=(at, at))
 
     def write_outcome(self, job: str, outcome: Outcome) -> None:
-        """Keep what a run of the job made; a run without a video leaves the one before."""
+        """Store what a run of the job has made; without a new video, the earlier one is kept."""
         folder = self.folder(job)
         before = self.outcome(job)
         if outcome.output is None and before.output is not None:
@@ -273,7 +277,7 @@ class JobStore:
         })
 
     def keep_stage(self, job: str, status: StageStatus) -> None:
-        """Keep how long a stage of a job took; of several runs, the one that made most counts."""
+        """Store how long a stage of a job took; of several runs, the one that made most counts."""
         stages = self.stages(job)
         before = stages.get(status.stage)
         if before is not None and before.made > status.made:
@@ -287,17 +291,17 @@ class JobStore:
             log.warning("The pace of job %s is not known to later estimates: %s", job, error)
 
     def stages(self, job: str) -> dict[str, StagePace]:
-        """How long the stages of a job took, by their names; a job of version 0.1 tells none."""
+        """Read how long the stages of a job took, by name; a job of version 0.1 has none."""
         known = read_json(self.folder(job) / _STAGES)
         try:
             return {
                 str(name): _read_pace(each) for name, each in (known or {}).items()
             }
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            return {}  # damaged: the next stage begins it anew
+            return {}  # damaged: the next stage writes it again
 
     def read_log(self, job: str) -> str:
-        """What was logged while the job ran."""
+        """Read what was logged while the job ran."""
         path = _find_own(self.folder(job), _LOG)
         if path is None:
             return ""
@@ -309,7 +313,7 @@ class JobStore:
             raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def age_outcome(self, job: str) -> None:
-        """A new run begins: what there is from now on is of an earlier one."""
+        """Mark the existing results as those of an earlier run, because a new run begins."""
         path = self.folder(job) / "outcome.json"
         known = read_json(path)
         if isinstance(known, dict):
@@ -318,10 +322,10 @@ class JobStore:
     def retouch(
         self, job: str, request: JobRequest, number: int, image: NDArray[np.uint8]
     ) -> JobRequest:
-        """Replace one of the keyframes that a job has; the request that goes on with it."""
+        """Replace one of a job's keyframes; return the request with which the job continues."""
         keys = self.outcome(job).keys
-        # Written beside the workspace, where a run that begins now takes it for no half-written
-        # file of its own, and removes it.
+        # Written outside the workspace: there a run that begins now would take it for one of its
+        # own half-written files, and delete it.
         ready = self.folder(job) / f"{_READY}{number}.png"
         write_image(ready, image)
         try:
@@ -336,8 +340,11 @@ class JobStore:
     def _retouch_external(
         self, job: str, request: JobRequest, keys: Mapping[int, Path], number: int
     ) -> JobRequest:
-        """External keyframes are those of a folder, which may be somebody's own: the job gets one
-        with the keyframes that it has under their frame numbers."""
+        """Replace an external keyframe.
+
+        The folder of external keyframes may be the user's own. So the job gets a folder with copies
+        of its keyframes, named by frame number.
+        """
         own = Path(request.own_keys)
         ours = own.parent in (self.folder(job), self.root / INCOMING)
         new = {number}
@@ -349,23 +356,24 @@ class JobStore:
         return dataclasses.replace(request, own_keys=str(own))
 
     def retouched(self, job: str) -> frozenset[int]:
-        """Keyframes that were replaced, or translated again, since the latest video began."""
+        """The keyframes that were replaced or translated again since the latest video was started.
+        """
         known = read_json(self.folder(job) / _RETOUCHED)
         if not isinstance(known, list) or not all(type(number) is int for number in known):
             return frozenset()
         return frozenset(known)
 
     def note_retouched(self, job: str, number: int) -> None:
-        """Put down a keyframe that differs from the one in the video."""
+        """Record a keyframe that differs from the one in the video."""
         write_json(self.folder(job) / _RETOUCHED, sorted({*self.retouched(job), number}))
 
     def forget_retouched(self, job: str) -> None:
-        """The video has all keyframes as they are."""
+        """Record that the video has all current keyframes."""
         with contextlib.suppress(OSError):
             (self.folder(job) / _RETOUCHED).unlink(missing_ok=True)
 
     def outcome(self, job: str) -> Outcome:
-        """What the runs made: the latest video there is, and the keyframes there are by now."""
+        """Find what the runs have made: the latest video, and the existing keyframes."""
         folder = self.folder(job)
         known = read_json(folder / "outcome.json")
         known = known if isinstance(known, dict) else {}
@@ -388,7 +396,7 @@ class JobStore:
         return EARLIER_RESULT if outcome.earlier else NEW_RESULT
 
     def take_out(self, job: str) -> Path:
-        """Take the folder of a job out of the list at one stroke; where it lies then."""
+        """Rename the folder of a job, so that it is no longer a job; return its new path."""
         path, doomed = self.folder(job), self.root / f"{_DELETED}{job}"
         try:
             path.rename(doomed)
@@ -399,7 +407,8 @@ class JobStore:
         return doomed
 
     def clear(self, doomed: Path) -> None:
-        """Remove what `take_out` took out; what cannot be removed now is at the next start."""
+        """Delete what `take_out` renamed; what cannot be deleted now is deleted at the next start.
+        """
         try:
             shutil.rmtree(doomed)
         except OSError as error:
@@ -414,8 +423,7 @@ def _read_pace(known: Mapping[str, Any]) -> StagePace:
 
 
 def _find_own(folder: Path, name: object) -> Path | None:
-    """The file, or folder of images, of a job's folder that its outcome names; None if it is not
-    one of that folder."""
+    """Find the file, or folder of images, that a job's outcome names; None if it is elsewhere."""
     if not isinstance(name, str) or not name:
         return None
     path = folder / name
@@ -428,7 +436,7 @@ def _find_own(folder: Path, name: object) -> Path | None:
 
 
 def _see(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is replaced."""
+    """Numbers that change when a file is replaced."""
     state = path.stat()
     return state.st_ino, state.st_size, state.st_mtime_ns
 

@@ -1,4 +1,7 @@
-"""All jobs with their statuses: changed only as `FOLLOWS` says, kept on disk, told to listeners."""
+"""All jobs with their statuses.
+
+Statuses change only as `FOLLOWS` allows, are stored on disk, and are published to listeners.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,13 @@ log = logging.getLogger("fresco")
 _INTERRUPTED = "The program ended while this job ran. Resume it: what is finished is kept."
 _STOPPED = "The program ended while this job was being cancelled. What is finished is kept."
 _RESTART = 1000
-"""Versions skipped after a crash: some were told to listeners and not yet to the disk."""
+"""Versions skipped after a crash: some were published to listeners but not written to disk."""
 _POLL = 0.5
-"""Seconds between looks at the jobs of another program."""
+"""Seconds between two reads of the jobs of another program."""
 
 
 class UnknownJobError(SettingsError):
-    """There is no job of that id."""
+    """There is no job with this id."""
 
 
 class JobConflictError(SettingsError):
@@ -42,14 +45,14 @@ class JobConflictError(SettingsError):
 
 @dataclass(slots=True)
 class _Job:
-    """A job in memory. The status is replaced, never edited."""
+    """A job in memory. Its status is replaced, never changed."""
 
     request: JobRequest
     status: JobStatus
 
 
 class NothingToDoError(JobConflictError):
-    """What was asked for is there already."""
+    """What was asked for already exists."""
 
 
 class JobTable:
@@ -57,15 +60,15 @@ class JobTable:
 
     def __init__(self, store: JobStore) -> None:
         self.changed = threading.Condition()
-        """Held over everything that must not be seen half done; notified of every change."""
+        """Held during changes that must not be seen half done; notified of every change."""
         self._store = store
         self._jobs: dict[str, _Job] = {}
         self._latest = 0.0
 
     def take_up(self) -> list[str]:
-        """Read the jobs from disk; what the one who now runs them finds queued, in order.
+        """Read the jobs from disk; return the queued ones in order, if this program runs the jobs.
 
-        What ran when the program died has failed, and says so.
+        A job that ran when the program was killed is marked as failed.
         """
         with self.changed:
             stored = self._store.load()
@@ -98,17 +101,17 @@ class JobTable:
         return self._jobs[job]
 
     def status(self, job: str) -> JobStatus:
-        """Where a job stands."""
+        """The status of a job."""
         with self.changed:
             return self._known(job).status
 
     def request(self, job: str) -> JobRequest:
-        """What a job was asked to do."""
+        """The request of a job."""
         with self.changed:
             return self._known(job).request
 
     def requests(self) -> dict[str, JobRequest]:
-        """What every job was asked to do."""
+        """The requests of all jobs."""
         with self.changed:
             if not self._store.held:
                 self.take_up()
@@ -123,7 +126,7 @@ class JobTable:
         return sorted(found, key=lambda status: status.created, reverse=True)
 
     def wait(self, job: str, version: int, timeout: float) -> JobStatus:
-        """The status once it is newer than `version`, or as it is after `timeout` seconds."""
+        """Wait until the status is newer than `version`, for at most `timeout` seconds."""
         end = time.monotonic() + timeout
         with self.changed:
             while True:
@@ -134,9 +137,9 @@ class JobTable:
                 self.changed.wait(left if self._store.held else min(left, _POLL))
 
     def add(self, request: JobRequest) -> JobStatus:
-        """Take in a new job, queued, once it is whole on disk."""
+        """Add a new, queued job, once it is completely stored on disk."""
         with self.changed:
-            # Times of creation are the order of the list, so no two are equal.
+            # The list is ordered by times of creation, so no two may be equal.
             self._latest = max(time.time(), self._latest + 1e-5)
             status = JobStatus(
                 self._store.make_id(), State.QUEUED, _title(request), request.goal, self._latest,
@@ -147,13 +150,13 @@ class JobTable:
             return status
 
     def remove(self, job: str) -> None:
-        """Forget a job."""
+        """Remove a job from memory."""
         with self.changed:
             del self._jobs[job]
             self.changed.notify_all()
 
     def queue_again(self, job: str, request: JobRequest | None) -> JobStatus:
-        """An ended job is queued as if it were new, perhaps changed."""
+        """Queue an ended job again, optionally with another request."""
         with self.changed:
             if request is not None:
                 self._jobs[job].request = self._store.change_request(job, request)
@@ -165,12 +168,12 @@ class JobTable:
             )
 
     def amend(self, job: str, request: JobRequest) -> None:
-        """Another request of a job that is queued, and stays where it is."""
+        """Replace the request of a queued job, which keeps its place."""
         with self.changed:
             self._jobs[job].request = self._store.change_request(job, request)
 
     def rename(self, job: str, title: str) -> JobStatus:
-        """Another name of a job; empty: its source's."""
+        """Give a job another name; empty: the name of its source."""
         with self.changed:
             known = self._known(job)
             request = dataclasses.replace(known.request, title=title)
@@ -178,7 +181,7 @@ class JobTable:
             return self._replace(job, to_disk=True, title=_title(request))
 
     def change(self, job: str, state: State, **changes: Any) -> JobStatus:
-        """A change of state: on disk before anybody hears of it."""
+        """Change the state of a job; it is on disk before listeners are told."""
         with self.changed:
             before = self._jobs[job].status
             if state not in FOLLOWS[before.state]:
@@ -189,10 +192,10 @@ class JobTable:
             return self._replace(job, to_disk=True, state=state, **left)
 
     def publish(self, job: str, *, to_disk: bool, **changes: Any) -> None:
-        """Progress of the job that runs."""
+        """Publish the progress of the running job."""
         with self.changed:
             if self._jobs[job].status.state is State.CANCELLING:
-                changes.pop("message", None)  # that it stops is what a person wants to read now
+                changes.pop("message", None)  # the message that the job is being stopped stays
             self._replace(job, to_disk=to_disk, **changes)
 
     def _replace(self, job: str, *, to_disk: bool, **changes: Any) -> JobStatus:
@@ -202,7 +205,7 @@ class JobTable:
             try:
                 self._store.write_status(status)
             except WorkspaceError as error:
-                # The job itself meets the full disk; what is known in memory is still told.
+                # The job itself will fail on the full disk; listeners still get what is in memory.
                 log.warning("The status of job %s was not written: %s", job, error)
         self._jobs[job].status = status
         self.changed.notify_all()
