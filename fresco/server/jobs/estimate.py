@@ -223,8 +223,8 @@ def describe_estimate(load: Workload, rates: Rates) -> tuple[str, ...]:
         f"{load.frames} frames in all.",
         f"Graphics memory: about {memory} GiB, counted from the tensors of Stable Diffusion 1.x in "
         "float16, not measured. The weights of SDXL take "
-        f"{_HALF * (_MODEL_XL - _MODEL) / _GIB:.1f} GiB more. If memory runs out, the batch shrinks "
-        "by itself.",
+        f"{_HALF * (_MODEL_XL - _MODEL) / _GIB:.1f} GiB more. If memory runs out, the batch "
+        "shrinks by itself.",
     ]
     known = [
         f"{format_seconds(rate * work)} for {what}" for rate, work, what in (
