@@ -45,7 +45,7 @@ def _settings(model: Path, *ranges: str) -> FrescoSettings:
                      "prompt": "a sea", "ranges": list(ranges)},
         "guidance": {"optimization_iterations": 1},
         "keyframes": {"keys": "0,2,4,6,8,10"}, "flow": {"estimator": "dis"},
-        "propagation": {"method": "flow"}, "output": {"measures": False},
+        "propagation": {"method": "flow", "workers": 1}, "output": {"measures": False},
     })
 
 
