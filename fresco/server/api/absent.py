@@ -1,4 +1,7 @@
-"""Routes that say why the API cannot work; 404 would mean a server without FRESCO."""
+"""Answer requests with the reason why the API cannot work.
+
+Without this they would get 404, which means a server without FRESCO.
+"""
 
 from __future__ import annotations
 

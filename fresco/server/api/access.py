@@ -1,5 +1,8 @@
-"""Who may use the API: HTTP basic against the WebUI's own list, checks of others besides, and
-which pages."""
+"""Decide who may use the API, and from which web pages.
+
+Users and passwords are those of the WebUI (HTTP basic). Other checks can be added, such as gradio's
+login.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,23 @@ class Access:
     """The login that a client needs; none without credentials and dependencies."""
 
     credentials: tuple[tuple[str, str], ...] = ()
-    """User and password of everybody who may come in."""
+    """User and password of everybody who may use the API."""
     dependencies: tuple[Callable[..., Any], ...] = ()
-    """Dependencies of FastAPI that every route has besides, such as the login of gradio."""
+    """Further dependencies of FastAPI for every route, such as the login of gradio."""
     knows: Callable[[HTTPConnection], bool] | None = None
-    """Whether somebody who gives no credentials is known otherwise, by the login of the page; they
-    may read, as the page shows them the results."""
+    """Whether a user without credentials has logged in on the page. Such a user may read, because
+    the page shows the results anyway."""
     origins: Origins = field(default_factory=Origins)
-    """Pages whose requests are taken."""
+    """Web pages whose requests are accepted."""
     flag: str = "--api-auth"
-    """Where users and passwords are given, for messages."""
+    """The flag that sets users and passwords, for messages."""
 
     @classmethod
     def of(
         cls, listed: str | None, *dependencies: Callable[..., Any], origins: Origins | None = None,
         flag: str = "--api-auth",
     ) -> Access:
-        """From the text of `--api-auth` or a like flag, such as `user:password,other:word`."""
+        """Read the text of `--api-auth` or a similar flag, such as `user:password,other:word`."""
         pairs: list[tuple[str, str]] = []
         for item in (listed or "").split(","):
             user, colon, password = item.strip().partition(":")
@@ -55,11 +58,12 @@ class Access:
         return cls(tuple(pairs), dependencies, origins=origins or Origins(), flag=flag)
 
     def require(self, connection: HTTPConnection, *, from_page: bool = False) -> None:
-        """Raise 403 for the page of another site, and 401 unless the request carries the name and
-        the password of somebody, or reads what the page shows to who asks.
+        """Raise 403 for a page of another site, and 401 without a valid login.
+
+        No credentials are needed to read what the page shows to its user anyway.
 
         Args:
-            from_page: the tab itself asks for what it does by its own buttons too.
+            from_page: whether the tab asks for something that its own buttons can do, too.
         """
         self.origins.require(
             connection, guarded=bool(self.credentials or self.dependencies)
@@ -75,7 +79,7 @@ class Access:
             )
 
     def _known(self, header: str) -> bool:
-        """Compared in constant time with every entry, whichever fits."""
+        """Whether a header has valid credentials; compared in constant time with every entry."""
         scheme, _, value = header.partition(" ")
         try:
             given = base64.b64decode(value.strip(), validate=True)

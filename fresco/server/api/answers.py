@@ -1,4 +1,4 @@
-"""What the API answers, as plain values for JSON."""
+"""Build the answers of the API as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fresco.workspace import read_json
 
 
 def describe_info(info: VideoInfo) -> dict[str, Any]:
-    """What is known about a video, without paths of the server."""
+    """Describe a video, without paths of the server."""
     return {
         "width": info.width, "height": info.height, "rate": float(info.rate),
         "rate_exact": str(info.rate), "frames": info.frames, "seconds": float(info.seconds),
@@ -26,13 +26,13 @@ def describe_info(info: VideoInfo) -> dict[str, Any]:
 
 
 def describe_video(video: StoredVideo, jobs: Iterable[JobStatus] = ()) -> dict[str, Any]:
-    """An uploaded video, and the jobs that need it."""
+    """Describe an uploaded video, and the jobs that need it."""
     return {"id": video.id, "name": video.name, "bytes": video.size,
             "jobs": [status.id for status in jobs], "info": describe_info(video.info)}
 
 
 def describe_detection(found: Detection) -> dict[str, Any]:
-    """Shots and keyframes."""
+    """Describe the detected shots and keyframes."""
     return {
         "keyframes": list(found.keyframes), "shots": [_shot(plan) for plan in found.plans],
         "first": found.first, "last": found.last, "size": list(found.size),
@@ -50,7 +50,7 @@ def _shot(plan: KeyframePlan) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The measures; infinity and what is not a number become null, as JSON has no word for them."""
+    """Read the measures; infinity and NaN become null, because JSON does not have them."""
     known = read_json(path)
     if not isinstance(known, dict):
         raise MissingError("The report of the job is damaged; start a new job to have one.")

@@ -1,8 +1,8 @@
-"""Receives bodies of requests without a thread, and never whole in memory.
+"""Receive bodies of requests without a thread, and without keeping them in memory.
 
-A slow client holds nothing but a file: threads only write what has come, and do the work once all
-of it has come. They are not those of the server's own pool, so whatever is sent here, the other
-pages of the program around still answer.
+A slow client occupies only a file. Threads write what has arrived, and work on it when all of it
+has arrived. They are not from the server's own pool, so the other pages of the program still
+answer, whatever is sent here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 BLOCK = 1 << 16
-"""Bytes that are taken at once."""
+"""Number of bytes that are received at once."""
 BLOCK_SECONDS = 60.0
-"""Seconds in which a block must have come: about 1 kB/s, below the slowest of today's lines."""
+"""Seconds in which a block must arrive: about 1 kB/s, slower than any usual connection."""
 _DRAINED = 64_000_000
-"""Bytes of a refused body that are read and thrown away, since most clients listen only after
-sending."""
+"""Bytes of a refused body that are read and discarded, because most clients read the answer only
+after they have sent everything."""
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,7 @@ class Sink(Protocol):
 
 
 class Incoming:
-    """The body of a request on its way."""
+    """The body of a request that is being received."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -78,8 +78,8 @@ class Lane:
     """Requests of one kind that have a body.
 
     Args:
-        requests: at once; further ones are refused.
-        threads: of those that work at once; further ones wait without a thread.
+        requests: largest number at once; further ones are refused.
+        threads: largest number that work at once; further ones wait without a thread.
     """
 
     def __init__(self, requests: int, threads: int) -> None:
@@ -88,7 +88,7 @@ class Lane:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Within: the request counts. 503 where there are too many."""
+        """Count the request within the context; raise 503 if there are too many."""
         if self._left <= 0:
             raise HTTPException(
                 503, "The server takes no more requests of this kind at the moment; ask again in "

@@ -1,4 +1,4 @@
-"""Endpoints of routes with a body: check the login, receive the body, work in a thread."""
+"""Make endpoints of routes with a body: check the login, receive the body, work in a thread."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from fresco.server.service import Service
 from fresco.server.space import require_free
 
 IMAGE_TYPES = ("image/png", "image/jpeg")
-"""Types of a body that is an image itself."""
+"""Content types of a body that is an image."""
 _LARGEST_IMAGE = 16
-"""Megabytes of it, as it is taken into memory."""
+"""Largest size of such an image in megabytes, because it is read into memory."""
 _LAYER: Any = Query(Layer.RESULT, description="What of that frame is answered.")
 _UNIT: Any = Query(1, ge=1, description="The ControlNet unit whose hint is answered.")
 _BASE64 = 4 / 3
-"""Bytes of text for a byte of a file."""
+"""Number of letters for each byte of a file."""
 _MEGABYTE = 1_000_000
 _ROOM = 1 << 20
-"""Bytes of a body besides the file in it."""
+"""Largest number of bytes of a body besides the file in it."""
 
 
 class Lanes:
-    """One lane for each kind of request, so that none keeps another from its turn.
+    """One lane for each kind of request, so that no kind delays another.
 
-    The numbers: a person or a program has one request under way; checks of videos and detection
-    keep a core busy each.
+    A person or a program usually has one request at a time. Each check of a video and each
+    detection uses a whole core.
     """
 
     def __init__(self, service: Service) -> None:
@@ -46,7 +46,7 @@ class Lanes:
 
 
 def take_upload(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
-    """An endpoint whose handler takes a file and its name."""
+    """Make an endpoint whose handler takes a file and its name."""
     async def endpoint(request: Request) -> Response:
         megabytes = service.environment.limits.upload_megabytes
         kind = request.headers.get("content-type", "")
@@ -68,7 +68,7 @@ def take_upload(service: Service, lane: Lane, handler: Callable[..., Response]) 
 
 
 def _require_room(service: Service, request: Request) -> None:
-    """NoRoomError where the upload would fill the disk."""
+    """Raise NoRoomError if the upload would fill the disk."""
     length = request.headers.get("content-length", "")
     size = int(length) if length.isdecimal() and len(length) < 16 else 0
     require_free(
@@ -77,7 +77,7 @@ def _require_room(service: Service, request: Request) -> None:
 
 
 def take_json(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
-    """An endpoint whose handler takes an object."""
+    """Make an endpoint whose handler takes a JSON object."""
     async def endpoint(request: Request) -> Response:
         return await _take(service, lane, handler, request)
 
@@ -85,7 +85,7 @@ def take_json(service: Service, lane: Lane, handler: Callable[..., Response]) ->
 
 
 def take_json_of_job(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
-    """An endpoint whose handler takes an object and the id of a job."""
+    """Make an endpoint whose handler takes a JSON object and the id of a job."""
     async def endpoint(request: Request, job: str) -> Response:
         return await _take(service, lane, partial(handler, job=job), request)
 
@@ -93,8 +93,11 @@ def take_json_of_job(service: Service, lane: Lane, handler: Callable[..., Respon
 
 
 def take_keyframe(service: Service, lane: Lane, handler: Callable[..., Response]) -> Any:
-    """An endpoint whose handler takes an image, as bytes or in an object, a keyframe's job and
-    number, and the frame that is looked at."""
+    """Make an endpoint whose handler takes a new image for a keyframe.
+
+    The image comes as bytes or in a JSON object, with the keyframe's job and number, and the number
+    of the frame that the user views.
+    """
     async def endpoint(
         request: Request, job: str, number: int,
         look: int | None = Query(None, description="Answer this frame with the new keyframe."),
@@ -129,7 +132,7 @@ async def _take(
 
 @asynccontextmanager
 async def _open(request: Request, lane: Lane) -> AsyncIterator[Incoming]:
-    """Within: the body comes. Where it is refused, the rest of it is read and forgotten."""
+    """Receive the body within the context. If it is refused, the rest is read and discarded."""
     body = Incoming(request.receive)
     try:
         with lane.enter():
@@ -140,8 +143,10 @@ async def _open(request: Request, lane: Lane) -> AsyncIterator[Incoming]:
 
 
 def _require_json(request: Request) -> None:
-    """Raise 415 for a body of another type. A page of another origin cannot send this type
-    without asking for leave first, which nobody gives."""
+    """Raise 415 for a body of another type.
+
+    A page of another origin can send JSON only after a preflight request, which is refused.
+    """
     headers = request.headers
     length = headers.get("content-length", "0").strip()
     if length == "0" and "transfer-encoding" not in headers:

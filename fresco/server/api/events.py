@@ -1,4 +1,4 @@
-"""The events of one job, as they happen: server-sent events."""
+"""Send the events of one job as they happen, as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from fresco.server.jobs.engine import JobEngine, UnknownJobError
 from fresco.server.jobs.job import JobStatus, dump_status
 
 WAIT = 1.0
-"""Seconds a thread waits for news at most: as long as one outlives a client that went away."""
+"""Longest time in seconds that a thread waits for a change. After a client has disconnected, its
+thread ends within this time."""
 HEARTBEAT = 10.0
-"""Seconds after which a line is sent that says nothing but that the connection is alive."""
+"""Seconds after which an empty line is sent to keep the connection alive."""
 STREAM = 60.0
-"""Seconds of one answer. Browsers ask again by themselves where it ended; without an end no server
-could be restarted while somebody listens."""
+"""Seconds after which an answer ends. Browsers then ask again by themselves. Without an end, a
+server could not be restarted while a client listens."""
 _PAUSE = 0.1
-"""Seconds between events: frames are counted faster than anybody can read."""
+"""Shortest time in seconds between events, because progress changes faster than a person reads."""
 _LISTENERS = 32
-"""Threads that wait for news, apart from those that answer other requests."""
+"""Number of threads that wait for changes, in addition to those that answer other requests."""
 
 
 def event(status: JobStatus) -> bytes:
-    """A status as an event; its id is the version."""
+    """Encode a status as an event; its id is the version."""
     data = json.dumps(dump_status(status), separators=(",", ":"))
     return f"id: {status.version}\nevent: status\ndata: {data}\n\n".encode()
 
 
 class Events:
-    """Streams of events."""
+    """Makes streams of events."""
 
     def __init__(self, engine: JobEngine) -> None:
         self._engine = engine

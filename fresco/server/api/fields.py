@@ -1,7 +1,7 @@
-"""Types of the fields of bodies, and how an object of a body is read.
+"""Types of the fields of bodies, and functions that read the objects of a body.
 
-A check says what is wrong in words that follow the name of the field, so that the names of the
-fields around it can be put before: `controlnet` + `[1]` + `.weight` + ` is 3; give ...`.
+The text of an error begins after the name of the field. So the names of the fields around it can be
+put before it: `controlnet` + `[1]` + `.weight` + ` is 3; give ...`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _M = TypeVar("_M", bound=ApiModel)
 
 _LARGEST = 1 << 63
 MOST_LEVELS = 16
-"""Levels of JSON; the deepest body has 4."""
+"""Largest number of levels of JSON; the deepest valid body has 4."""
 _LETTERS = 1000
-"""Most letters of a text that says nothing else."""
+"""Default of the largest number of letters of a text."""
 
 
 class WrongValueError(ValueError):
@@ -38,7 +38,7 @@ class WrongValueError(ValueError):
 
 
 def text(most: int = _LETTERS) -> Any:
-    """Type of a text, without the spaces around it; of at most so many letters."""
+    """Type of a text of at most `most` letters, without the spaces around it."""
     def check(value: object) -> str:
         if isinstance(value, EncodedFile):
             value = read_letters(value, most)
@@ -52,7 +52,7 @@ def text(most: int = _LETTERS) -> Any:
 
 
 def read_letters(value: EncodedFile, most: int) -> str:
-    """A text that only looks like a file."""
+    """Read a text that only looks like a file in base64."""
     if len(value) > most:
         raise WrongValueError(f" has {len(value)} letters; give at most {most}.")
     return value.letters()
@@ -69,7 +69,7 @@ def encoded() -> Any:
 
 
 def whole(low: int, high: int) -> Any:
-    """Type of a whole number, which JSON may write 8.0."""
+    """Type of a whole number, which JSON may write as 8.0."""
     def check(value: object) -> int:
         number = int(value) if isinstance(value, float) and value.is_integer() else value
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
@@ -108,7 +108,7 @@ def nested(model: type[ApiModel]) -> Any:
 
 
 def choice(kind: type[Goal]) -> Any:
-    """Type of one of an enumeration."""
+    """Type of a member of an enumeration."""
     words = [each.value for each in kind]
 
     def check(value: object) -> Goal:
@@ -123,14 +123,14 @@ def one_of(words: Sequence[str]) -> Any:
 
 
 def read_word(value: object, words: Sequence[str]) -> str:
-    """One of some words."""
+    """Read one of some words."""
     if not isinstance(value, str) or value not in words:
         raise WrongValueError(f" is {value!r}; choose one of {', '.join(words)}.")
     return value
 
 
 def read_object(model: type[_M], values: object) -> _M:
-    """An object of a body; null is as good as left out."""
+    """Read an object of a body; a field that is null counts as left out."""
     if not isinstance(values, Mapping):
         raise WrongValueError(f" is {values!r}; give an object.")
     known = list_fields(model)
@@ -147,7 +147,7 @@ def read_object(model: type[_M], values: object) -> _M:
 
 
 def read_item(model: type[_M], place: int, item: object) -> _M:
-    """An object of a list, whose errors name its place."""
+    """Read an object of a list; its errors name its place."""
     try:
         return read_object(model, item)
     except WrongValueError as error:
@@ -155,7 +155,7 @@ def read_item(model: type[_M], place: int, item: object) -> _M:
 
 
 def refuse_broken(value: Any, depth: int = 0) -> None:
-    """Texts that no file can hold and no path may, and numbers beyond every range."""
+    """Refuse texts that cannot be stored in a file or a path, and numbers beyond every range."""
     if depth > MOST_LEVELS:
         raise SettingsError(f"The request is nested deeper than {MOST_LEVELS} levels; flatten it.")
     if isinstance(value, str):

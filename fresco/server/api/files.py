@@ -1,4 +1,4 @@
-"""Files of the API: base64 in, images checked, files out with ranges."""
+"""Files of the API: read base64, check images, send files, also in ranges."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from fresco.writing import write_bytes
 _BLOCK = 1 << 18
 _MEGABYTE = 1_000_000
 _ROOM = 300
-"""Bytes of what may stand before base64."""
+"""Largest number of bytes before base64, such as a prefix."""
 _MOST_PIXELS = 1 << 31
-"""Of all external keyframes of a request: a thousand in full HD, decoded within a quarter of a
-minute."""
+"""Largest number of pixels of all external keyframes in a request: a thousand in full HD, which are
+decoded within a quarter of a minute."""
 _RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})\s*)?-\s*(?:(\d{1,18})\s*)?", re.ASCII)
 
 
 def open_file(name: str, sent: str | EncodedFile, most_megabytes: int) -> Readable:
-    """The bytes of base64, with or without `data:video/mp4;base64,` before it.
+    """Open the bytes of base64, with or without a prefix such as `data:video/mp4;base64,`.
 
     Args:
-        name: what the client calls it, for errors.
-        most_megabytes: of the bytes.
+        name: name of the field or file, for error messages.
+        most_megabytes: largest size of the bytes.
     """
     if len(sent) * 3 // 4 > most_megabytes * _MEGABYTE + _ROOM:
         raise TooLargeError(
@@ -55,7 +55,7 @@ def open_file(name: str, sent: str | EncodedFile, most_megabytes: int) -> Readab
 
 
 def read_whole(file: Readable) -> bytes:
-    """All bytes of a file."""
+    """Read all bytes of a file."""
     parts: list[bytes] = []
     while block := file.read():
         parts.append(block)
@@ -65,13 +65,13 @@ def read_whole(file: Readable) -> bytes:
 def store_images(
     keys: ExternalKeyframes, folder: Path, most_megabytes: int, what: str = "keyframes"
 ) -> None:
-    """Write images by frame number into a folder, under names made here.
+    """Write images into a folder, named by frame number.
 
-    All headers are looked at before the first image is decoded, and each image is decoded before
-    it is written.
+    All headers are checked before the first image is decoded, and each image is decoded before it
+    is written.
 
     Args:
-        what: the field that they came in, for errors.
+        what: name of their field, for error messages.
     """
     left, pixels = most_megabytes * _MEGABYTE, _MOST_PIXELS
     for number, sent in keys.images.items():
@@ -99,16 +99,16 @@ def store_images(
 
 
 def encode_image(path: Path) -> str:
-    """An image file as plain base64."""
+    """Encode an image file as plain base64."""
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def answer_file(path: Path, headers: Headers, media: str, name: str) -> Response:
-    """A file, or the part of it that the request's headers ask for.
+    """Send a file, or the part of it that the request's headers ask for.
 
     Args:
-        headers: of the request.
-        name: that a browser offers when it saves the file.
+        headers: headers of the request.
+        name: name that a browser offers for saving the file.
     """
     file = path.open("rb")
     try:
@@ -143,10 +143,10 @@ def answer_file(path: Path, headers: Headers, media: str, name: str) -> Response
 
 
 def answer_folder(folder: Path, name: str) -> Response:
-    """The images of a folder as a ZIP file, which is made while it is sent.
+    """Send the images of a folder as a ZIP file, which is made while it is sent.
 
     Args:
-        name: that a browser offers, without its ending.
+        name: name that a browser offers for saving it, without ending.
     """
     return StreamingResponse(
         _zip_images(folder, name), 200, {
@@ -158,22 +158,22 @@ def answer_folder(folder: Path, name: str) -> Response:
 
 
 class _Outlet(io.RawIOBase):
-    """Takes what a ZIP file writes, and gives it on."""
+    """Receives what a ZIP file writes, and passes it on."""
 
     def __init__(self) -> None:
         self._held = bytearray()
 
     def writable(self) -> bool:
-        """It is; `ZipFile` asks."""
+        """Always true; `ZipFile` asks for it."""
         return True
 
     def write(self, data: Any) -> int:
-        """Take bytes."""
+        """Receive bytes."""
         self._held += data
         return len(data)
 
     def take(self) -> bytes:
-        """What came since the last time."""
+        """Return the bytes received since the last call."""
         data, self._held = bytes(self._held), bytearray()
         return data
 
@@ -189,8 +189,10 @@ def _zip_images(folder: Path, name: str) -> Iterator[bytes]:
 
 
 def _parse_range(wanted: str, size: int) -> tuple[int, int] | None:
-    """First and last byte that a range header names, the first above the last where the file
-    ends before; None for what is not a single range of bytes, which the standard says to ignore."""
+    """Find the first and last byte of a range; the first is above the last in a shorter file.
+
+    None for anything but a single range of bytes, which the standard says to ignore.
+    """
     match = _RANGE.fullmatch(wanted)
     if match is None or not any(match.groups()):
         return None

@@ -43,7 +43,7 @@ from fresco.video.containers import CONTAINERS
 
 _ANY_FRAME = 10**9
 _MOST_DRAFTS = 4
-"""Drafts drawn at once; each keeps a core busy."""
+"""Largest number of drafts that are drawn at once; each uses a whole core."""
 _FRESH = {
     "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
     # Named, so that no middleware compresses an image once more.
@@ -51,14 +51,14 @@ _FRESH = {
 }
 """Headers of images that are made on demand."""
 _PATIENCE = 5.0
-"""Seconds that a frame waits for its turn."""
+"""Longest time in seconds that a request for a frame waits for its turn."""
 _LONGEST_SIDE = 1280
-"""Pixels of the longest side of a frame that is looked at, where nobody asks for another one."""
+"""Default of the longest side in pixels of a frame that is sent for viewing."""
 _JUDGED = tuple(each.name for each in dataclasses.fields(FrameJudgement))
 _LAYER: Any = Query(Layer.RESULT, description="What of the frame is looked at.")
 _UNIT: Any = Query(1, ge=1, description="The ControlNet unit whose hint is looked at.")
 _QUALITY = 90
-"""Of JPEG."""
+"""Quality of JPEG."""
 
 
 class JobRoutes:
@@ -301,7 +301,7 @@ def _require_file(path: Path | None, job: str, what: str) -> Path:
 def _change(
     known: JobRequest, body: ResumeBody, goal: Goal, settings: FrescoSettings, own_keys: str
 ) -> JobRequest:
-    """A request with what a client gives; what it leaves out stays as it is known."""
+    """Change a request by what a client gives; what it leaves out is not changed."""
     return dataclasses.replace(
         known, goal=goal, settings=settings, host=_change_host(known.host, body),
         own_keys=own_keys, preview=body.preview or known.preview,

@@ -1,7 +1,7 @@
-"""Reads JSON and writes its base64 files to the disk while they arrive.
+"""Read JSON, and write its files in base64 to disk while they arrive.
 
-Only what is left without them is parsed. It is small: no body has a use for more than a megabyte
-of names, numbers and words.
+Only the rest is parsed. It is small, because no body needs more than a megabyte of names, numbers
+and words.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fresco.server.encoded import EncodedFile
 from fresco.writing import explain
 
 MOST_PLAIN = 1_000_000
-"""Bytes of a body besides its files in base64."""
+"""Largest number of bytes of a body besides its files in base64."""
 _SHORTEST = 1024
-"""Letters of a text that is put aside; shorter ones may be anything."""
+"""Shortest text that is written to disk; shorter ones may be anything."""
 _LONGEST = 1 << 16
-"""Letters after which a text that looks like base64 must be base64; longer than every text of the
-API that is not keyframes by hand, which hold commas."""
+"""Number of letters from which a text that looks like base64 must be base64. All other texts of the
+API are shorter, except keyframes by hand, which contain commas."""
 _RUN = re.compile(rb'(?:[^"\\]+|\\/)*')
 """The inside of a JSON string up to its end or an escape; some programs escape slashes."""
 _BASE64 = re.compile(rb"(?:data:[\w.+/;=-]{0,200},)?[A-Za-z0-9+/]+={0,2}")
@@ -34,17 +34,17 @@ _GOING_ON = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
 
 class JsonBody:
-    """Takes a body as it comes; a sink of `body.Lane`.
+    """Receives a body as it arrives; a sink of `body.Lane`.
 
     Args:
-        folder: of the disk that has room for files; nothing stays there.
+        folder: folder on the disk for files; they are temporary.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._plain = bytearray()
         self._string: bytearray | None = None
-        """The string at hand while it may still be base64."""
+        """The present string, while it may still be base64."""
         self._in_string = self._lifting = False
         self._rest = b""
         self._spool: IO[bytes] | None = None
@@ -62,7 +62,7 @@ class JsonBody:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing came."""
+        """Whether nothing has arrived."""
         return not self._plain
 
     def write(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class JsonBody:
                 self._read_plain(data, place))
 
     def read(self) -> Any:
-        """The value, with an `EncodedFile` for every text that is long and base64."""
+        """Parse the value, with an `EncodedFile` in place of every long text in base64."""
         try:
             value = json.loads(bytes(self._plain + self._rest))
             return self._restore(value, 0)
@@ -86,7 +86,7 @@ class JsonBody:
             ) from error
 
     def _read_plain(self, data: bytes, place: int) -> int:
-        """What is between strings."""
+        """Read what is between strings."""
         quote = data.find(b'"', place)
         end = len(data) if quote < 0 else quote + 1
         self._keep(data[place:end])
@@ -95,7 +95,7 @@ class JsonBody:
         return end
 
     def _read_string(self, data: bytes, place: int) -> int:
-        """A piece of a string: up to its end, an escape, or the end of what has come."""
+        """Read a piece of a string: up to its end, an escape, or the end of the data."""
         end = _RUN.match(data, place).end()  # pyright: ignore[reportOptionalMemberAccess]
         if end > place:
             self._take(data[place:end].replace(b"\\/", b"/"))
@@ -123,7 +123,7 @@ class JsonBody:
                 self._decide()
 
     def _take_plain(self, piece: bytes) -> None:
-        """An escape, which base64 has not."""
+        """Take a piece with an escape, which base64 does not have."""
         if self._lifting:
             raise _no_base64()
         if self._string is not None:
@@ -132,7 +132,7 @@ class JsonBody:
         self._keep(piece)
 
     def _decide(self) -> None:
-        """Put the string at hand aside if it is base64, else keep it."""
+        """Write the present string to disk if it is base64, otherwise keep it."""
         string, self._string = self._string or bytearray(), None
         if len(string) < _SHORTEST or not _BASE64.fullmatch(string):
             self._keep(string)
@@ -172,7 +172,7 @@ class JsonBody:
             )
 
     def _restore(self, value: Any, depth: int) -> Any:
-        """A parsed value with the files in their places."""
+        """Put the files into their places in a parsed value."""
         if depth > MOST_LEVELS:
             raise _too_deep()
         if isinstance(value, str) and value.startswith(self._token):

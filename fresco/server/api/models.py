@@ -1,6 +1,7 @@
 """The bodies that clients send, declared once for reading, JSON schema and docs/api.md.
 
-Everything a client sends is checked here, once; what is behind trusts it. Pure: no file is touched.
+Everything that a client sends is checked here, once; all later code trusts it. No file is read or
+written here.
 """
 
 # A field's type is a call of `checked` and its like.
@@ -60,14 +61,14 @@ _KEYS = re.compile(
     # No \s* before the list of what may follow, which would be tried in every length.
     r"(?:\s*key(?:frame)?s?\s*[:=])?[\d\s,;_|+\[\]-]*", re.IGNORECASE | re.ASCII
 )
-"""Keyframes themselves; any other text may name a file of the server."""
+"""A text with the keyframes themselves; any other text may name a file of the server."""
 _MOST_JOBS = 1000
 _MOST_STYLES = 100
 _MOST_FRAMES = 10**9
 _MOST_IMAGES = 10_000
-"""External keyframes of one request."""
+"""Largest number of external keyframes in one request."""
 _PATH = 4096
-"""Letters of a path, the most that Linux takes."""
+"""Longest path in letters, the limit of Linux."""
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -133,10 +134,10 @@ class NamedImageBody(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class ExternalKeyframes:
-    """Stylised keyframes that a client brings."""
+    """Stylised keyframes that a client sends."""
 
     images: Mapping[int, str | EncodedFile]
-    """Base64 by frame number."""
+    """Images in base64, by frame number."""
     folder: str = ""
     """Or a folder on the server."""
 
@@ -146,7 +147,7 @@ def _read_unit(value: object) -> ControlUnit:
 
 
 def read_units(value: object) -> tuple[ControlUnit, ...]:
-    """Units of ControlNet from a list of objects; WrongValueError names what is wrong."""
+    """Read ControlNet units from a list of objects; WrongValueError says what is wrong."""
     if not isinstance(value, list) or len(value) > MOST_UNITS:
         raise WrongValueError(f" is {value!r}; give a list of at most {MOST_UNITS} units.")
     return tuple(
@@ -202,7 +203,7 @@ def _read_named_image(place: int, item: object) -> tuple[int, str | EncodedFile]
 
 
 def require_numbers(text: str) -> str:
-    """The text, if it holds keyframes itself; SettingsError otherwise."""
+    """Return the text if it has keyframes itself; SettingsError otherwise."""
     if not _KEYS.fullmatch(text):
         raise SettingsError(
             f"keyframes.keys is {text!r}; give frame numbers such as 0,11,23, or nothing."
@@ -217,11 +218,11 @@ _FURTHER: Mapping[tuple[str, str], Callable[[Any], object]] = {
     ("sampling", "ranges"): parse_ranges,
     ("sampling", "key_prompts"): lambda value: check_key_prompts(value, "sampling.key_prompts"),
 }
-"""What the API asks of an option besides its type and range."""
+"""Further checks of options in the API, in addition to their type and range."""
 
 
 def _check_option(entry: Entry, value: object) -> object:
-    """The value; SettingsError where it is wrong, or reaches what a client must not reach."""
+    """Return the value; SettingsError if it is wrong, or names what no client may name."""
     value = check_value(entry, restore_integer(entry, _read_option(entry, value)))
     if entry.option.instead and value != entry.default:
         raise SettingsError(
@@ -234,7 +235,7 @@ def _check_option(entry: Entry, value: object) -> object:
 
 
 def _read_option(entry: Entry, value: object) -> object:
-    """The value; of texts that only look like files, their letters."""
+    """Return the value; for a text that only looks like a file, the text."""
     most = entry.option.letters
     if isinstance(value, EncodedFile):
         try:
@@ -408,7 +409,7 @@ def _read_texts(value: object, *, least: int, most: int, what: str) -> tuple[str
 
 
 def _texts(what: str, *, least: int, most: int) -> Any:
-    """The type of a list of texts.
+    """Type of a list of texts.
 
     Args:
         what: the word for such texts.
@@ -476,10 +477,10 @@ def _require_one_video(body: VideoBody) -> None:
 def merge_settings(
     given: ApiModel | None, base: FrescoSettings | None = None
 ) -> FrescoSettings:
-    """The options that a client gave, over `base` or the defaults.
+    """Put the options that a client gave over `base` or over the defaults.
 
     Args:
-        given: a `SettingsBody`, so that only pairs of options are left to check.
+        given: a `SettingsBody`, of which only combinations of options remain to be checked.
     """
     base = base or FrescoSettings()
     found = {} if given is None else {

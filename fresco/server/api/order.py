@@ -54,6 +54,6 @@ class OrderRoutes:
 
 
 def dump_removal(removal: Removal) -> dict[str, Any]:
-    """For JSON."""
+    """Convert it for JSON."""
     values = dataclasses.asdict(removal)
     return {**values, "jobs": list(removal.jobs), "videos": list(removal.videos)}

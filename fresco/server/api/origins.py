@@ -1,8 +1,9 @@
-"""Which web pages may use the API: those of this server itself, and those a setting names.
+"""Decide which web pages may use the API: those of this server, and those that a setting names.
 
-A browser sends requests for any page that is open in it, with the cookies and the password of the
-server they go to. It says which page asks (`Origin`, `Sec-Fetch-Site`). And a page may have its own
-name lead to this machine (DNS rebinding); then the name in `Host` is the only sign of it.
+A browser sends requests for every page that is open in it, with the cookies and the password for
+the server that receives them. It says which page sends them (`Origin`, `Sec-Fetch-Site`). A page
+can also let its own name point to this machine (DNS rebinding). Then only the name in `Host` shows
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PRIVATE = (".localhost", ".local", ".localdomain", ".lan", ".home", ".home.arpa
 _PORTS = {"http": ":80", "https": ":443"}
 _ANY = "*"
 _LONGEST = 300
-"""Letters of an origin; a host name has at most 253."""
+"""Longest origin in letters; a host name has at most 253."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,21 @@ class Origins:
     """The web pages whose requests are accepted. Programs other than browsers send no origin."""
 
     further: Callable[[], Iterable[str]] = tuple
-    """Origins besides this server's own, such as `https://sd.example.org`; `*` is any. Asked at
-    each request, so that a changed setting counts at once."""
+    """Returns origins besides this server's own, such as `https://sd.example.org`; `*` means any.
+    It is called at each request, so that a changed setting takes effect at once."""
     pattern: str = ""
-    """Regular expression of further origins, as the WebUI's flag takes it."""
+    """Regular expression for further origins, from the WebUI's flag."""
     hosts: tuple[str, ...] = ()
-    """Names of this server besides those it knows; `.example.org` is any name that ends so."""
+    """Further names of this server; `.example.org` means every name with this ending."""
     remedy: str = _SETTING
-    """How a person allows an origin, with {} for it."""
+    """Text that says how to allow an origin, with {} for the origin."""
 
     def require(self, connection: HTTPConnection, *, guarded: bool) -> None:
-        """Raise 403 for what a foreign page sends.
+        """Raise 403 for a request of a page of another site.
 
         Args:
-            guarded: whoever asks must log in. Then a foreign name of this server is of no use to a
-                page, which has neither cookie nor password for that name.
+            guarded: whether a login is needed. Then another name for this server does not help a
+                page, because the browser has neither cookie nor password for that name.
         """
         further = {_normalize(origin) for origin in self.further()}
         if _ANY in further:
@@ -94,11 +95,11 @@ class Origins:
 
 
 _OWN_NAMES: set[str] = set()
-"""Names by which this machine knows itself."""
+"""Names of this machine."""
 
 
 def learn_own_names() -> None:
-    """Find out this machine's names, without waiting for its name server."""
+    """Find the names of this machine, without waiting for a name server."""
     def ask() -> None:
         _OWN_NAMES.add(socket.getfqdn().lower())
 
@@ -107,12 +108,12 @@ def learn_own_names() -> None:
 
 
 def split_origins(text: str) -> tuple[str, ...]:
-    """Origins as a setting lists them, with commas or spaces between them."""
+    """Split a list of origins with commas or spaces between them."""
     return tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
 
 
 def _is_opened(connection: HTTPConnection, site: str) -> bool:
-    """Whether a person followed a link to this server: that reads, and changes nothing."""
+    """Whether a person followed a link to this server, which only reads and changes nothing."""
     headers = connection.headers
     return (
         bool(site) and connection.scope.get("method") in ("GET", "HEAD")
@@ -122,7 +123,7 @@ def _is_opened(connection: HTTPConnection, site: str) -> bool:
 
 
 def _is_own(origin: str, hosts: set[str]) -> bool:
-    """Whether an origin has one of these hosts; behind a proxy its scheme may be another."""
+    """Whether an origin has one of these hosts; behind a proxy its scheme may differ."""
     scheme, _, place = origin.partition("://")
     usual = _PORTS.get(scheme, "")
     return bool(usual) and place.removesuffix(usual) in {host.removesuffix(usual) for host in hosts}
@@ -140,7 +141,7 @@ def _strip_port(host: str) -> str:
 
 
 def _is_address(name: str) -> bool:
-    """Whether it is an IP address; no name server answers for one."""
+    """Whether a name is an IP address, for which no name server is asked."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the models of request bodies need of pydantic, alike under its versions 1 and 2.
+"""What the models of request bodies need from pydantic, for its versions 1 and 2.
 
 AUTOMATIC1111's WebUI brings pydantic 1.10, Forge Neo pydantic 2. Every field has a type made by
 `checked`, so both versions accept the same values, in the same words.
@@ -21,14 +21,14 @@ _IS_FIRST = pydantic.VERSION.startswith("1.")
 
 
 class ApiModel(BaseModel, extra="forbid"):
-    """A JSON object that clients send."""
+    """A JSON object from a client."""
 
 
 def checked(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
-    """A type for fields.
+    """Make a type for fields.
 
     Args:
-        check: the value to keep for a given one; raises ValueError.
+        check: converts a given value to the stored one; raises ValueError.
         schema: JSON schema of the given values.
     """
     if not _IS_FIRST:
@@ -51,7 +51,7 @@ def checked(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
 
 
 def build_model(name: str, fields: dict[str, tuple[Any, Any]]) -> type[ApiModel]:
-    """A model of fields that are known only at run time: name -> type and `Field`."""
+    """Build a model from fields that are known only at run time: name -> type and `Field`."""
     build: Any = create_model
     return build(name, __base__=ApiModel, **fields)
 
@@ -77,14 +77,14 @@ def describe_first(error: ValidationError) -> tuple[str, str]:
 
 
 def make_schema(model: type[ApiModel]) -> dict[str, Any]:
-    """JSON schema of a model, without the titles that pydantic makes of names."""
+    """Make the JSON schema of a model, without the titles that pydantic makes from names."""
     kind: Any = model
     schema = kind.schema() if _IS_FIRST else kind.model_json_schema()
     return _clean(json.loads(json.dumps(schema)))
 
 
 def _clean(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without titles, and without `null` for what is left out."""
+    """Remove titles, and `null` for fields that may be left out."""
     kept = {
         name: value for name, value in schema.items()
         if name != "title" and not (name == "default" and value is None)

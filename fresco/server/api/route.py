@@ -1,4 +1,4 @@
-"""Checks the login before each route, limits the body, and answers errors as one sentence."""
+"""Check the login before each route, limit the body, and answer errors with one sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fresco.server.jobs.engine import JobConflictError, UnknownJobError
 from fresco.server.videos import TooLargeError, UnknownVideoError
 
 _LONGEST = 2000
-"""Letters of an error; the value it names may be a whole file."""
+"""Longest error message in letters; the value that it names may be a whole file."""
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -29,35 +29,35 @@ _CODES: tuple[tuple[type[FrescoError], int], ...] = (
     # Of this machine, not of the client: a full disk, a missing file of weights.
     (FrescoError, 503),
 )
-"""The first that fits."""
+"""Status codes by class of error; the first one that fits is used."""
 
 
 class Answer(JSONResponse):
-    """JSON in ASCII, so that a text no encoding can write still has a form."""
+    """JSON in ASCII, so that a text that cannot be encoded can still be sent."""
 
     def render(self, content: Any) -> bytes:
-        """The body."""
+        """Encode the body."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class MissingError(SettingsError):
-    """A job has not made the file that was asked for."""
+    """A job has not made the requested file."""
 
 
 PAGE_KEY = "x-fresco-page"
-"""Header by which the tab says that it asks."""
+"""Header with which the tab identifies its requests."""
 _OF_PAGE = frozenset({
     ("GET", "/fresco/jobs/{job}/frames/{number}"),
     ("GET", "/fresco/jobs/{job}/keyframes/{number}"),
     ("GET", "/fresco/jobs/{job}/judged"),
     ("POST", "/fresco/jobs/{job}/keyframes/{number}"),
 })
-"""Routes that the tab calls itself. What it asks for comes by them sooner than by gradio; where
-the API alone has a password, the page has none."""
+"""Routes that the tab itself calls, because they are faster than gradio. If only the API has a
+password, the page does not know it."""
 
 
 def make_route_class(access: Access, page_key: str) -> type[APIRoute]:
-    """The class of the API's routes.
+    """Make the class of the API's routes.
 
     Args:
         page_key: value of the tab's `PAGE_KEY`.
