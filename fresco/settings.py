@@ -549,6 +549,7 @@ class MaskSettings:
         "a video), motion (what moves against the camera), u2netp (the subject, by a network of "
         "4.6 MB).",
         choices=("none", "drawing", "files", "motion", "u2netp"),
+        img2img=True,
         label="Mask",
         flag="mask",
     )

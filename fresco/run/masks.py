@@ -139,8 +139,8 @@ class StoredMasks:
 
     folder: Path
     """The images, by frame number."""
-    numbers: range
-    """Numbers of the frames used."""
+    numbers: Sequence[int]
+    """Numbers of the frames that have one."""
     settings: MaskSettings
     """How they are finished: inverted, softened."""
 
@@ -209,9 +209,18 @@ def finish_mask(share: Share, width: float, *, invert: bool) -> Share:
     return feather(1 - share if invert else share, width)
 
 
+Shots = Sequence[tuple[int, int]]
+"""First and last frame of each shot. Nothing is tracked from one to another."""
+
+
+def list_shots(plans: Sequence[KeyframePlan]) -> Shots:
+    """The shots of plans."""
+    return [(plan.keyframes[0], plan.keyframes[-1]) for plan in plans]
+
+
 def make_masks(
-    run: RunContext, mask: MaskInput | None, plans: Sequence[KeyframePlan],
-    estimator: FlowEstimator, motion: Path | None, *, wanted: Collection[int] | None = None,
+    run: RunContext, mask: MaskInput | None, shots: Shots, estimator: FlowEstimator,
+    motion: Path | None, *, wanted: Collection[int] | None = None,
 ) -> FrameMasks | None:
     """Make the masks of all frames; None if everything is translated.
 
@@ -228,10 +237,9 @@ def make_masks(
     content = [each.read_content(once=True) for each in mask.held]
     if mask.sequence is not None:
         return FileMasks(mask.sequence, run.clip.count, mask.settings)
-    shots = [(plan.keyframes[0], plan.keyframes[-1]) for plan in plans]
     drawn = mask.settings.source == "drawing"
     folder = run.workspace.folder("masks", digest(
-        carry.REVISION, run.clip.cache_key, shots, mask.settings.source,
+        carry.REVISION, run.clip.cache_key, list(shots), mask.settings.source,
         list(mask.drawings), content, estimator.fingerprint,
     ))
     # As workers of propagation have it, so that both may use each other's motion.
@@ -256,24 +264,23 @@ def make_masks(
             maker.carry_over(found, needed, stage)
     for each in mask.held:
         each.check()
-    masks = StoredMasks(folder, run.clip.numbers, mask.settings)
+    numbers = run.clip.numbers if wanted is None else sorted(wanted)
+    masks = StoredMasks(folder, numbers, mask.settings)
     if not drawn and wanted is None:
-        _refuse_nothing(masks, run.clip.frames.size)
+        _refuse_nothing(masks, mask.settings, run.clip.frames.size)
     return masks
 
 
-def carry_drawings(
-    source: Path, settings: FrescoSettings, plans: Sequence[KeyframePlan], drawings: Path,
+def track_masks(
+    source: Path, settings: FrescoSettings, shots: Shots, mask: MaskSettings,
     numbers: Sequence[int],
 ) -> tuple[list[Share], tuple[str, ...]]:
-    """Make the masks of some frames of a clip, at its own size, from drawings on a few; with notes.
+    """Make the masks of some frames of a clip, at its own size, with notes.
 
     Args:
-        plans: of the shots; nothing is carried from one to another.
-        drawings: folder of images whose names hold frame numbers.
+        mask: drawings on a few frames, or how to find the subject.
         numbers: of the frames wanted, rising.
     """
-    mask = MaskSettings("drawing", str(drawings), feather=0)
     clip = open_clip(source, settings)
     wide, high = clip.info.width, clip.info.height
     # More than the source has would be lost again.
@@ -283,23 +290,22 @@ def carry_drawings(
         clip, settings, folder / "result", Progress(), folder / "work"
     ) as run:
         estimator = create_estimator(settings.flow)
-        masks = make_masks(run, given, plans, estimator, None)
+        masks = make_masks(run, given, shots, estimator, None, wanted=numbers)
         assert masks is not None
-        wanted = set(numbers)
-        found = [share for number, share in zip(clip.numbers, masks.read((wide, high)), strict=True)
-                 if number in wanted]
-        return found, tuple(run.notes)
+        if mask.source != "drawing":
+            _refuse_nothing(masks, mask, clip.frames.size)
+        return list(masks.read((wide, high))), tuple(run.notes)
 
 
-def _refuse_nothing(masks: StoredMasks, size: Size) -> None:
+def _refuse_nothing(masks: FrameMasks, settings: MaskSettings, size: Size) -> None:
     try:
         files.refuse_useless(
-            (1 - share if masks.settings.invert else share
-             for share in masks.read(size)), invert=masks.settings.invert,
+            (1 - share if settings.invert else share for share in masks.read(size)),
+            invert=settings.invert,
         )
     except SettingsError as error:
         raise SettingsError(
-            f"By {masks.settings.source} no frame shows a subject before a background; draw a mask "
+            f"By {settings.source} no frame shows a subject before a background; draw a mask "
             "(mask.source drawing), or set mask.source to none."
         ) from error
 

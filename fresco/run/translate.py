@@ -49,7 +49,7 @@ from fresco.run.keyframes import (
     translate_keyframes,
     write_plan,
 )
-from fresco.run.masks import check_mask, make_masks
+from fresco.run.masks import check_mask, list_shots, make_masks
 from fresco.run.propagate import DRAFT_FLOW, choose_engine, find_motion, propagate_frames
 from fresco.run.redo import redo_keyframe
 from fresco.run.result import (
@@ -136,7 +136,7 @@ def translate(
         motion = None if only_keys else find_motion(run, estimator)
         chosen = [number for plan in plans for number in plan.keyframes][:preview]
         masks = make_masks(
-            run, mask, plans, estimator, motion, wanted=chosen if only_keys else None
+            run, mask, list_shots(plans), estimator, motion, wanted=chosen if only_keys else None
         )
         if preview is None:
             keys = translate_keyframes(run, plans, host, estimator, all_frames=not only_keys)
@@ -276,7 +276,7 @@ def propagate_keys(
         run.notes += [*notes, *limited, *keys.notes]
         write_plan(run, keys.plans, keys.folder)
         motion = find_motion(run, estimator) if mask else None
-        masks = make_masks(run, mask, plans, estimator, motion)
+        masks = make_masks(run, mask, list_shots(plans), estimator, motion)
         folder = even_keyframes(run, keys.plans, keys.folder, estimator)
         frames = propagate_frames(
             run, keys.plans, folder, estimator, engine, ends=keys.ends, motion=motion

@@ -58,13 +58,16 @@ class GuidedCall:
                 require_allowed(str(path))
         _require_list(listed)
         refuse_unsupported(p, masked=request.has_masks)
-        self._request = request
-        self._frames = collect_frames(request, p.init_images)
-        if (mask := getattr(p, "image_mask", None)) is not None:
-            require_size(mask.size, self._frames.images[0].size)
         settings = dataclasses.replace(
             request.settings, flow=complete_flow_settings(request.settings.flow)
         )
+        self._request = request
+        mask = getattr(p, "image_mask", None)
+        self._frames = collect_frames(
+            dataclasses.replace(request, settings=settings), p.init_images, mask
+        )
+        if mask is not None:
+            require_size(mask.size, self._frames.images[0].size)
         self._maker = GuideMaker.create(settings, find_device(), ())
         self._carry: BatchCarry | None = None
         self._finished: dict[int, NDArray[np.uint8]] = {}

@@ -19,6 +19,7 @@ from fresco.webui.widgets.setting import make_setting_control
 
 _TITLES = {
     "keyframes": "Keyframes", "flow": "Optical flow", "guidance": "Guidance", "output": "Range",
+    "mask": "Mask",
 }
 
 
@@ -47,7 +48,7 @@ def make_mask_control(identify: Callable[[str], str]) -> Any:
     """Masks of the frames."""
     return keep_unsaved(gr.Textbox(
         label="FRESCO masks",
-        placeholder="to inpaint: a mask, or a folder of masks for every frame or for some",
+        placeholder="to inpaint: a mask, a video, or a folder of masks for every frame or for some",
         elem_id=identify("masks"),
     ))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from fresco.planning.keyframes import Batch, KeyframePlan, plan_batches
 from fresco.planning.prompts import find_unused_words
 from fresco.planning.ranges import check_ranges, cut_at_ranges
 from fresco.progress import Progress
-from fresco.run.masks import carry_drawings
+from fresco.run.masks import Shots, list_shots, track_masks
 from fresco.run.translate import detect_keyframes
 from fresco.server.videos import probe_video
 from fresco.settings import FrescoSettings
 from fresco.temporary import open_temporary_folder
 from fresco.video.reader import open_source
-from fresco.webui.img2img.masks import collect_masks, find_drawings
+from fresco.webui.img2img.keyframe_texts import FRAME, read_texts
+from fresco.webui.img2img.masks import Drawing, collect_masks, open_tracked, to_image
 from fresco.webui.img2img.request import Request
+from fresco.workspace import frame_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +44,77 @@ class CallFrames:
     """One for all keyframes, one for each, or none."""
 
 
-def collect_frames(request: Request, given: Sequence[Image | None]) -> CallFrames:
+def collect_frames(
+    request: Request, given: Sequence[Image | None], own_mask: Image | None = None
+) -> CallFrames:
     """The frames of a call: of the source it names, or the images given with it.
 
     Args:
         given: `p.init_images`; the page gives None where nothing was chosen
+        own_mask: the mask of img2img itself
     """
+    images = [image for image in given if image is not None]
     if not request.has_source:
-        images = [image for image in given if image is not None]
-        found = take_images(images, request.settings)
-        masks = collect_masks(request, found.numbers, len(images), found.images[0].size)
-        return dataclasses.replace(found, masks=masks)
+        found, shots = take_images(images, request.settings), [(0, len(images) - 1)]
+        drawing = own_mask and Drawing(own_mask, 0)
+        with open_temporary_folder() as folder:
+
+            def save() -> Path:
+                for number, image in enumerate(images):
+                    image.convert("RGB").save(folder / frame_name(number))
+                return folder
+
+            return _add_masks(request, found, len(images), shots, drawing, save)
+    known = own_mask and Drawing(own_mask, _find_painted(images))
     if request.data:
         with open_temporary_folder() as folder:
             path = folder / "video.mp4"
             path.write_bytes(request.data)
             try:
                 probe_video(path, "video")
-                return _read_source(path, request)
+                return _read_source(path, request, known)
             except VideoError as error:
                 # The sender has no use for a path of the server.
                 raise VideoError(str(error).replace(str(path), "video")) from error
-    return _read_source(request.video or Path(request.path), request)
+    return _read_source(request.video or Path(request.path), request, known)
 
 
-def _read_source(path: Path, request: Request) -> CallFrames:
+def _find_painted(images: Sequence[Image]) -> int:
+    """The frame that the image of img2img says it is; -1: it does not say."""
+    texts = images[0].info if images else {}
+    return int(read_texts(texts).get(FRAME, -1))
+
+
+def _read_source(path: Path, request: Request, own: Drawing | None) -> CallFrames:
     """Keyframes and masks of a video or a folder of images."""
     found, count, plans = read_keyframes(path, request.settings)
-    drawn = find_drawings(request, count)
-    if drawn is None:
-        masks = collect_masks(request, found.numbers, count, found.images[0].size)
-        return dataclasses.replace(found, masks=masks)
-    shares, notes = carry_drawings(path, request.settings, plans, drawn, found.numbers)
-    masks = tuple(fromarray(np.rint(share * 255).astype(np.uint8)) for share in shares)
+    shots = list_shots(plans)
+    if own and not shots[0][0] <= own.frame <= shots[-1][1]:
+        own = dataclasses.replace(own, frame=shots[0][0])
+    return _add_masks(request, found, count, shots, own, lambda: path)
+
+
+def _add_masks(
+    request: Request, found: CallFrames, count: int, shots: Shots, own: Drawing | None,
+    get_source: Callable[[], Path],
+) -> CallFrames:
+    """The frames of a call with their masks.
+
+    Args:
+        count: frames of the source.
+        own: the mask of img2img itself.
+        get_source: gives the source, where masks must be tracked through it.
+    """
+    size = found.images[0].size
+    with open_tracked(request, own, shots[0][0], count, size) as mask:
+        if mask is None:
+            masks = collect_masks(request, found.numbers, count, size)
+            return dataclasses.replace(found, masks=masks)
+        shares, notes = track_masks(get_source(), request.settings, shots, mask, found.numbers)
+    if own:
+        notes += (f"The mask of img2img counts as drawn on frame {own.frame}, and is tracked to "
+                  "the others.",)
+    masks = tuple(map(to_image, shares))
     return dataclasses.replace(found, masks=masks, notes=(*found.notes, *notes))
 
 

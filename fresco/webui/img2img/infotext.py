@@ -7,7 +7,7 @@ from typing import Any
 
 from fresco import __version__
 from fresco.options import Entry, find_preset
-from fresco.webui.img2img.request import Request, list_options
+from fresco.webui.img2img.request import Request, list_options, name_flat
 
 ENABLED = "FRESCO"
 """Key that says an image was made with FRESCO; its value is the version."""
@@ -20,7 +20,7 @@ def name_option(entry: Entry) -> str:
 
 def name_briefly(entry: Entry) -> str:
     """The label without `FRESCO`, for messages."""
-    return entry.name.replace("_", " ")
+    return name_flat(entry).replace("_", " ")
 
 
 def write_infotext(request: Request) -> dict[str, Any]:

@@ -1,24 +1,40 @@
-"""Masks of an inpainting: one for all frames, one for each, or a few that are carried."""
+"""Masks of an inpainting: one for all frames, one for each, or a few that are tracked, or found."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image, fromarray
 from PIL.Image import open as open_image
 
 from fresco.errors import SettingsError
-from fresco.video.folder import find_images
+from fresco.masks.edge import Share, read_levels
+from fresco.settings import MaskSettings
+from fresco.temporary import open_temporary_folder
+from fresco.video.folder import FRAMES_MARK, find_images
 from fresco.video.numbering import number_images
-from fresco.video.reader import open_source
+from fresco.video.reader import VideoReader, open_source
 from fresco.webui.img2img.request import Request
 
 Size = tuple[int, int]
 """Width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The mask that was painted in img2img."""
+
+    mask: Image
+    """As img2img gives it."""
+    frame: int
+    """Number of the frame that it was painted on."""
 
 
 def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Size
@@ -40,19 +56,77 @@ def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Si
     return tuple(_decode(masks[place], place) for place in wanted)
 
 
-def find_drawings(request: Request, count: int) -> Path | None:
-    """The folder of masks, where it holds those of several frames, but not of all: drawings, to be
-    carried to the others.
+@contextmanager
+def open_tracked(
+    request: Request, own: Drawing | None, first: int, count: int, size: Size
+) -> Iterator[MaskSettings | None]:
+    """Within: the masks that are tracked to the keyframes, or found in the frames; None: there is
+    one for all frames or one for each.
 
     Args:
+        own: the mask of img2img itself.
+        first: number of the first frame that is used.
         count: frames of the source.
+        size: of every frame.
     """
+    source = request.settings.mask.source
+    _require_fitting(request, own is not None)
+    if request.finds_masks:
+        yield MaskSettings(source, feather=0)
+        return
+    drawn = {number: _open_drawing(data, number, size) for number, data in request.drawings.items()}
+    if source == "drawing" and not drawn and not request.masks_path:
+        drawn = {own.frame: own.mask} if own else {first: _open_mask(request.masks[0], 0, size)}
+    if drawn:
+        with open_temporary_folder() as folder:
+            for number, mask in drawn.items():
+                _to_grey(mask).save(folder / f"{number:06d}.png")
+            (folder / FRAMES_MARK).touch()
+            yield MaskSettings("drawing", str(folder), feather=0)
+        return
     path = Path(request.masks_path)
-    if not request.masks_path or not path.is_dir():
-        return None
-    images = find_images(path)[0]
-    drawn = 1 < len(images) < count and number_images(images) is not None
-    return path if drawn else None
+    several = False
+    if source == "none" and request.masks_path and path.is_dir():
+        images = find_images(path)[0]
+        several = 1 < len(images) < count and number_images(images) is not None
+    tracked = several or source == "drawing"
+    yield MaskSettings("drawing", str(path), feather=0) if tracked else None
+
+
+def _require_fitting(request: Request, own: bool) -> None:
+    """SettingsError where what is given as masks is not what mask.source says."""
+    source, given = request.settings.mask.source, bool(request.masks or request.masks_path)
+    if request.finds_masks and (given or request.drawings):
+        raise SettingsError(
+            f"mask.source is {source!r}, which finds the masks, but masks are given; leave them "
+            "out, or choose drawing or files."
+        )
+    if request.drawings and source == "files":
+        raise SettingsError(
+            "mask.source is 'files', but masks holds drawings of some frames; give a list with one "
+            "for every frame, or choose drawing."
+        )
+    if source == "drawing" and len(request.masks) > 1:
+        raise SettingsError(
+            f"mask.source is 'drawing', but masks is a list of {len(request.masks)}; give an "
+            'object of drawings by frame number, such as {"12": "..."}.'
+        )
+    drawn = given or own or bool(request.drawings)
+    if (source == "files" and not given) or (source == "drawing" and not drawn):
+        more = ", or paint it in Inpaint" if source == "drawing" else ""
+        raise SettingsError(
+            f"mask.source is {source!r}, but there is no mask; name it as FRESCO masks{more}."
+        )
+
+
+def _open_drawing(data: bytes, number: int, size: Size) -> Image:
+    return _decode(_open_mask(data, number, size), number)
+
+
+def _to_grey(mask: Image) -> Image:
+    """A mask as the WebUI takes it: what is not transparent, or else what is bright."""
+    alpha = mask.getchannel("A") if mask.mode in ("RGBA", "LA") else None
+    return alpha if alpha and alpha.getextrema()[0] < 255 else mask.convert("L")
 
 
 def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tuple[Image, ...]:
@@ -61,7 +135,15 @@ def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tup
         _require_count(info.frames, count)
         require_size((info.width, info.height), size)
         wanted = numbers if info.frames > 1 else (0,)
-        return tuple(fromarray(source.frame(number)).convert("L") for number in wanted)
+        images = (source.frame(number) for number in wanted)
+        if isinstance(source, VideoReader):  # its codec leaves noise in black and white
+            return tuple(to_image(read_levels(image)) for image in images)
+        return tuple(fromarray(image).convert("L") for image in images)
+
+
+def to_image(share: Share) -> Image:
+    """A mask from 0 to 1 as a grey image."""
+    return fromarray(np.rint(share * 255).astype(np.uint8))
 
 
 def _require_count(masks: int, frames: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,16 @@ POSITIONS = (
     "guidance.temporal_attention_end", "guidance.plain_statistics",
     "guidance.freeu_b1", "guidance.freeu_b2", "guidance.freeu_s1", "guidance.freeu_s2",
     "output.first_frame", "output.last_frame",
-    "masks", "guidance.consensus", PRESET_PLACE,
+    "masks", "guidance.consensus", PRESET_PLACE, "mask.source",
 )
 """Arguments by position, behind `enabled`: sources by name, options as group.name. Programs rely on
 these positions, so none ever moves; a new option is added at the end, behind the masks."""
+
+
+FOUND = ("motion", "u2netp")
+"""Values of mask.source that need no masks."""
+_MOST_DIGITS = 9
+"""Digits of a frame number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,18 @@ class Request:
     """Files of masks, sent by a program: one for all frames, or one for each."""
     masks_path: str = ""
     """The same as an image or a folder of images on the server."""
+    drawings: Mapping[int, bytes] = field(default_factory=dict)
+    """Files of masks drawn on some frames, by number, sent by a program."""
 
     @property
     def has_masks(self) -> bool:
-        """Whether FRESCO itself was given masks."""
-        return bool(self.masks or self.masks_path)
+        """Whether FRESCO itself was given masks, or finds them."""
+        return self.finds_masks or bool(self.masks or self.masks_path or self.drawings)
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether the masks are found in the frames."""
+        return self.settings.mask.source in FOUND
 
     @property
     def has_source(self) -> bool:
@@ -74,6 +87,12 @@ class Request:
 def list_options() -> tuple[Entry, ...]:
     """The options of the script, in the order in which the page shows them."""
     return tuple(entry for entry in entries() if entry.option.img2img)
+
+
+def name_flat(entry: Entry) -> str:
+    """The name of an option outside of its group."""
+    # `source` alone would be where the frames come from.
+    return f"{entry.group}_{entry.name}" if entry.group == "mask" else entry.name
 
 
 def list_arguments() -> tuple[str, ...]:
@@ -127,17 +146,17 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     path = _text("path", rest.pop("path", ""))
     masks = _masks(rest.pop("masks", ""))
     words = {name: rest.pop(name) for name in _WORDS if name in rest}
-    by_name = {entry.name: entry for entry in list_options()}
+    by_name = {name_flat(entry): entry for entry in list_options()}
     offered_groups = {entry.group for entry in list_options()}
     groups: dict[str, dict[str, Any]] = {"sampling": words}
     for name, value in rest.items():
         if name in offered_groups:
-            groups.setdefault(name, {}).update(_group(name, value, by_name))
+            groups.setdefault(name, {}).update(_group(name, value))
         elif name == PRESET:
             groups.setdefault("guidance", {})[PRESET] = value
         elif name in by_name:
             entry = by_name[name]
-            groups.setdefault(entry.group, {})[name] = restore_integer(entry, value)
+            groups.setdefault(entry.group, {})[entry.name] = restore_integer(entry, value)
         else:
             known = [*by_name, *sorted(offered_groups), *SOURCES, "enabled", *_WORDS]
             raise _unknown(str(name), known)
@@ -147,10 +166,10 @@ def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
     return request
 
 
-def _group(name: str, value: Any, by_name: Mapping[str, Entry]) -> dict[str, Any]:
+def _group(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise SettingsError(f"{name} is {value!r}; give an object of options.")
-    known = {key: entry for key, entry in by_name.items() if entry.group == name}
+    known = {entry.name: entry for entry in list_options() if entry.group == name}
     presets = (PRESET,) if name == "guidance" else ()
     for key in value:
         if key not in known and key not in presets:
@@ -168,14 +187,20 @@ def _text(name: str, value: Any) -> str:
 
 
 def _masks(value: Any) -> dict[str, Any]:
-    """Fields of a request: a text is a path on the server, a list holds files."""
-    if not isinstance(value, list):
+    """Fields of a request: a text is a path on the server, a list holds files, and an object holds
+    files of some frames."""
+    if not isinstance(value, list | Mapping):
         return {"masks_path": _text("masks", value)}
-    names = [f"masks[{place}]" for place in range(len(value))]
-    masks = [_decoded(name, _text(name, item)) for name, item in zip(names, value, strict=True)]
-    if empty := [name for name, data in zip(names, masks, strict=True) if not data]:
-        raise SettingsError(f"{empty[0]} is empty; send every mask as base64 of an image.")
-    return {"masks": tuple(masks)}
+    sent = value if isinstance(value, Mapping) else dict(enumerate(value))
+    masks: dict[int, bytes] = {}
+    for number, item in sent.items():
+        name = f"masks[{number}]"
+        if not str(number).isdecimal() or len(str(number)) > _MOST_DIGITS:
+            raise SettingsError(f"{name} is not of a frame; name masks by frame numbers.")
+        masks[int(number)] = _decoded(name, _text(name, item))
+        if not masks[int(number)]:
+            raise SettingsError(f"{name} is empty; send every mask as base64 of an image.")
+    return {"drawings": masks} if isinstance(value, Mapping) else {"masks": tuple(masks.values())}
 
 
 def _decoded(name: str, text: str) -> bytes:

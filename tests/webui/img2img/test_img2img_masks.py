@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.broken_videos import started_png
+from tests.helpers.moving_square import HEIGHT, SIDE, WIDTH, draw_frame, draw_mask, find_corner
 from tests.helpers.webui.client import Host, Refused
 from tests.helpers.webui.http_host import text_of
 from tests.helpers.webui.requests import INPAINT, NONE, QUICK, band, frames, pixels
@@ -87,6 +88,25 @@ def test_one_mask_for_all_is_the_one_of_img2img(
     theirs = host.img2img(given, options, mask=mask, **INPAINT)
     assert np.array_equal(pixels(own), pixels(theirs))
     check_kept(pixels(own), given, [20] * 7)
+
+
+def test_the_mask_of_img2img_is_tracked_as_a_drawing(host: Host, tmp_path: Path) -> None:
+    """Painted on the first frame, it follows the square; what the square has left is kept."""
+    given = [Image.fromarray(draw_frame(number)) for number in range(9)]
+    options = NONE | {
+        "path": saved(given, tmp_path / "frames"), "keys": "0,4,8", "detect_shots": False,
+        "mask_source": "drawing",
+    }
+    answer = host.img2img(
+        [], options, mask=Image.fromarray(draw_mask(0)).convert("L"), mask_blur=2,
+        **(INPAINT | {"width": WIDTH, "height": HEIGHT}),
+    )
+    for number, image in zip((0, 4, 8), pixels(answer), strict=True):
+        changed = np.abs(image - draw_frame(number)).max(axis=2) > 0
+        row, column = find_corner(number)
+        assert changed[row + 6:row + SIDE - 6, column + 6:column + SIDE - 6].mean() > 0.9
+        assert not changed[:, column + SIDE + 12:].any()
+        assert changed[:, :max(0, column - 12)].sum() < SIDE**2 / 2, "crumbs, not the square"
 
 
 def test_equal_masks_are_as_good_as_one(host: Host) -> None:

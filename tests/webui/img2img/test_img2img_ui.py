@@ -26,6 +26,7 @@ PLACES = [
     "saliency", "optimization iterations", "optimization rate", "spatial weight",
     "optimization end", "temporal attention end", "plain statistics", "freeu b1", "freeu b2",
     "freeu s1", "freeu s2", "first frame", "last frame", "masks", "consensus", "preset",
+    "mask source",
 ]
 """Labels of the controls, in the order in which programs send their values."""
 

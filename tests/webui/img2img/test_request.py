@@ -16,6 +16,7 @@ from fresco.webui.img2img.request import (
     POSITIONS,
     list_arguments,
     list_options,
+    name_flat,
     parse_arguments,
 )
 
@@ -67,18 +68,19 @@ def test_every_option_by_position_by_name_and_by_group() -> None:
         else:
             low = entry.option.low if entry.option.low is not None else 0
             values.append(entry.type(low if low != entry.default else low + 1))
-    by_name = dict(zip([entry.name for entry in options], values, strict=True))
+    by_name = dict(zip(map(name_flat, options), values, strict=True))
     groups: dict[str, Any] = {}
     for entry in options:
-        groups.setdefault(entry.group, {})[entry.name] = by_name[entry.name]
+        groups.setdefault(entry.group, {})[entry.name] = by_name[name_flat(entry)]
     by_name["last_frame"] = by_name["first_frame"] + 1  # a range must agree with itself
     groups["output"]["last_frame"] = by_name["last_frame"]
     path = {"path": "clip.mp4"}
-    places = path | {".".join(entry.place): by_name[entry.name] for entry in options}
+    places = path | {".".join(entry.place): by_name[name_flat(entry)] for entry in options}
     by_position = settings_of(True, *(places.get(name) for name in list_arguments()))
     assert by_position == settings_of(by_name | path) == settings_of(groups | path)
     for entry in options:
-        assert getattr(getattr(by_position, entry.group), entry.name) == by_name[entry.name]
+        value = getattr(getattr(by_position, entry.group), entry.name)
+        assert value == by_name[name_flat(entry)]
 
 
 def test_every_argument_has_a_stored_position() -> None:
@@ -168,7 +170,10 @@ def test_key_prompts() -> None:
         (({"video": 3},), "video is int; give a text."),
         (({"masks": ["***"]},), "masks[0] is not base64"),
         (({"masks": [""]},), "masks[0] is empty"),
-        (({"masks": {"0": "AAECAw=="}},), "masks is dict; give a text."),
+        (({"masks": 3},), "masks is int; give a text."),
+        (({"masks": {"0": "***"}},), "masks[0] is not base64"),
+        (({"masks": {"x": "AAECAw=="}},), "masks[x] is not of a frame"),
+        (({"source": "motion"},), "did you mean mask_source?"),
         (({"key_prompts": {"1": 2}},), "sampling.key_prompts holds 2"),
         (({"key_prompts": {"x": "night"}},), "key_prompts"),
         (({"min_interval": 40},), "min_interval is 40, above keyframes.max_interval, which"),
