@@ -1,4 +1,4 @@
-"""Change scores -> keyframes -> batches -> segments. Pure: frames come in, numbers go out."""
+"""Choose keyframes from change scores, and plan batches and segments. No file is used."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from fresco.planning.shots import Shot
 from fresco.settings import KeyframeSettings
 
 SCORE_SIDE = 512
-"""Short side at which change is measured, whatever the working size: scores then compare."""
+"""Short side at which change is measured, for every working size, so that scores compare."""
 SIDE_MULTIPLE = 64
-"""Both sides are rounded to it (half to even), as the working size is."""
+"""Both sides are rounded to a multiple of this (half to even), as for the working size."""
 BLUR = (9, 9)
-"""Gaussian window that keeps noise and grain out of the change; OpenCV's sigma for it is 1.7."""
+"""Window of a Gaussian blur, so that noise and grain do not count; OpenCV's sigma for it is 1.7."""
 TAIL = 3
-"""Fewest new keyframes of a last batch; it takes the missing ones from the batch before."""
+"""Smallest number of new keyframes in a last batch; it takes missing ones from the one before."""
 FIRST_BATCH = 3
-"""Frames the first batch keeps at least: guidance compares frames, two are hardly a batch."""
+"""Smallest number of frames in the first batch, because guidance compares frames."""
 ANCHORS = 2
-"""Frames that a later batch shares with earlier ones."""
+"""Number of frames that a later batch shares with earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Batch:
     number: int
     """Position among the batches of its group, from 0."""
     anchors: tuple[int, ...]
-    """Frames translated before: the very first keyframe and the last one of the batch before."""
+    """Keyframes that were translated before: the very first one, and the last of the batch before.
+    """
     frames: tuple[int, ...]
     """New keyframes; only these are saved."""
 
@@ -58,10 +59,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class KeyframePlan:
-    """What is translated and what is propagated in one shot."""
+    """The plan of one shot: what is translated, and what is propagated."""
 
     keyframes: tuple[int, ...]
-    """Frame numbers, rising; the first and last frame of the shot are among them."""
+    """Frame numbers in ascending order, with the first and the last frame of the shot."""
     batches: tuple[Batch, ...]
     """Every keyframe is new in exactly one of them."""
     segments: tuple[Segment, ...]
@@ -69,23 +70,23 @@ class KeyframePlan:
 
     @property
     def groups(self) -> tuple[tuple[Batch, ...], ...]:
-        """The batches that follow from one another: a batch without anchors begins a group."""
+        """The batches in groups; a batch without anchors begins a new group."""
         starts = [place for place, batch in enumerate(self.batches) if not batch.anchors]
         ends = [*starts[1:], len(self.batches)]
         return tuple(self.batches[a:b] for a, b in zip(starts, ends, strict=True))
 
 
 class ChangeScore:
-    """Change from each frame to the next, one frame in memory."""
+    """Computes the change from each frame to the next, with one frame in memory."""
 
     def __init__(self) -> None:
         self._before: NDArray[np.float64] | None = None
 
     def update(self, rgb: NDArray[np.uint8]) -> float:
-        """Mean squared difference to the frame before, range [-1, 1]; 0 for the first.
+        """Mean squared difference from the frame before, in the range [-1, 1]; 0 for the first.
 
         Args:
-            rgb: [H, W, 3] uint8; all frames of one size.
+            rgb: [H, W, 3] uint8; all frames have the same size.
         """
         blurred = cv2.GaussianBlur(_resize_for_score(rgb), BLUR, 0) / 127.5 - 1.0
         before, self._before = self._before, blurred
@@ -104,16 +105,17 @@ def _resize_for_score(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def select_keyframes(
     scores: Sequence[float], min_interval: int, max_interval: int
 ) -> tuple[int, ...]:
-    """Keyframes of one shot from its change scores.
+    """Select the keyframes of one shot from its change scores.
 
-    First and last frame are always keyframes and no gap is above `max_interval`. In between, the
-    frame of largest change becomes a keyframe as long as any gap is too large and frames remain
-    that are `min_interval` away from the others; gaps that are too large even then get the fewest
-    further keyframes. Equal intervals give every `max_interval`-th frame.
+    The first and the last frame are always keyframes, and no gap is above `max_interval`. While any
+    gap is too large, the frame of largest change becomes a keyframe, among those that are
+    `min_interval` away from the others. If no such frame is left, gaps that are still too large get
+    as few further keyframes as possible. With equal intervals, every `max_interval`-th frame is a
+    keyframe.
 
     Args:
-        scores: change from the frame before, one a frame; the first is not looked at.
-        min_interval: frames; 0 is as good as 1. Yields to `max_interval` where both cannot hold.
+        scores: change from the frame before, for every frame; the first is not used.
+        min_interval: frames; 0 means 1. If both cannot be kept, `max_interval` is.
         max_interval: frames, at least 1.
     """
     count = len(scores)
@@ -127,12 +129,12 @@ def select_keyframes(
 
 
 def _pick_largest_changes(change: NDArray[np.float64], low: int, high: int) -> list[int]:
-    """The global choice: the largest change left, until no gap is above `high`."""
+    """Pick the frame of largest remaining change, until no gap is above `high`."""
     last = len(change) - 1
     left = change.copy()
     left[:low] = left[len(left) - min(low, len(left)):] = 0.0
     keys = sorted({0, last})
-    # A change of zero does not count: a still shot is left to the even split of `_close_gaps`.
+    # A change of zero does not count: `_close_gaps` splits a still shot evenly.
     while max(np.diff(keys), default=0) > high and left.max() > 0:
         key = int(np.argmax(left))
         left[max(0, key - low):key + low] = 0.0
@@ -153,12 +155,12 @@ def _close_gaps(
 
 
 def _cut(change: NDArray[np.float64], gap: tuple[int, int], low: int, high: int) -> int:
-    """The frame of largest change that leaves the least number of further cuts after it."""
+    """Find the frame of largest change after which the fewest further cuts are needed."""
     start, end = gap
     parts = -(-(end - start) // high)
     even = (end - start) // parts
-    # Both sides of the cut keep their distance as far as the gap allows, and what is left behind
-    # it fits one part less; the even cut always does.
+    # Both sides of the cut keep their distance as far as the gap allows, and the rest of the gap
+    # needs one part less. The even cut always fulfils this.
     first = start + max(1, min(low, even), end - start - (parts - 1) * high)
     last = min(start + high, end - max(1, min(low, even)))
     window = change[first:last + 1]
@@ -167,15 +169,16 @@ def _cut(change: NDArray[np.float64], gap: tuple[int, int], low: int, high: int)
 
 
 def plan_batches(keys: Sequence[int], size: int) -> tuple[Batch, ...]:
-    """Batches of the keyframes of one shot, anchors carried over.
+    """Plan the batches of the keyframes of one shot, with anchors.
 
-    The first batch holds up to `size` keyframes, later ones two anchors and `size - 2`. A tail of
-    fewer than three new keyframes takes the missing ones from the batch before, of which nothing
-    may be left (then it is gone), except that the first batch keeps three. With a size of 3 or 4
-    the last batch therefore may hold one frame above `size`, as published.
+    The first batch has up to `size` keyframes, later ones two anchors and up to `size - 2` new
+    keyframes. If the last batch has fewer than three new keyframes, it takes the missing ones from
+    the batch before. The first batch keeps at least three; another batch of which nothing is left
+    disappears. With a size of 3 or 4, the last batch may therefore have one frame more than `size`,
+    as in the published method.
 
     Args:
-        keys: frame numbers, rising.
+        keys: frame numbers in ascending order.
         size: frames of a batch, anchors included, at least 3.
     """
     if not keys:
@@ -198,12 +201,12 @@ def plan_batches(keys: Sequence[int], size: int) -> tuple[Batch, ...]:
 
 
 def plan_segments(keys: Sequence[int]) -> tuple[Segment, ...]:
-    """One segment between every two neighbouring keyframes."""
+    """Plan one segment between every two neighbouring keyframes."""
     return tuple(Segment(a, b) for a, b in itertools.pairwise(keys))
 
 
 def cut_plans(plans: Sequence[KeyframePlan], count: int) -> tuple[KeyframePlan, ...]:
-    """The plans of the first keyframes alone, so many; nothing is propagated between them."""
+    """Cut plans to their first `count` keyframes, without segments."""
     cut: list[KeyframePlan] = []
     for plan in plans:
         keys = plan.keyframes[:max(0, count)]
@@ -222,17 +225,17 @@ def make_plan(
     *, first: int = 0,
     split: Callable[[Sequence[int]], Iterable[Sequence[int]]] = lambda keys: [keys],
 ) -> tuple[tuple[KeyframePlan, ...], tuple[str, ...]]:
-    """One plan a shot, nothing shared between them, and sentences on what was added or is unusual.
+    """Make one plan for each shot, and notes on keyframes that were added or are unusual.
 
-    Keyframes by hand are taken as they are, but the ends of every shot are keyframes always:
-    a frame beyond them would have no keyframe to come from.
+    Keyframes by hand are used as they are. The ends of every shot are always keyframes; otherwise
+    there would be no keyframe from which the frames outside could be propagated.
 
     Args:
-        scores: change from the frame before, one a frame used.
-        shots: in order, numbered from the first frame used.
-        settings: keyframes by hand (numbered as the source), or intervals; batch size.
-        first: number in the source of the first frame used; the plans are numbered as the source.
-        split: cuts the keyframes of a shot into groups that share no batch.
+        scores: change from the frame before, for every frame used.
+        shots: the shots in order, numbered from the first frame used.
+        settings: keyframes by hand (with the source's numbers), or intervals; batch size.
+        first: number of the first frame used; the plans have the source's numbers.
+        split: divides the keyframes of a shot into groups that share no batch.
     """
     hand_keys = None
     if settings.keys.strip():
@@ -242,7 +245,7 @@ def make_plan(
     for shot in shots:
         start, end = shot.first + first, shot.last + first
         if hand_keys is None:
-            # The change into the shot's first frame is the cut; selection does not look at it.
+            # The change before a shot's first frame is the cut; the selection does not use it.
             inside = scores[shot.first:shot.last + 1]
             chosen = select_keyframes(inside, settings.min_interval, settings.max_interval)
             keys = tuple(start + key for key in chosen)

@@ -225,9 +225,9 @@ def make_masks(
     """Make the masks of all frames; None if everything is translated.
 
     Args:
-        estimator: the run's, which keeps what it finds; by it the result is named.
-        motion: folder of the motion between neighbouring frames; None: there is none.
-        wanted: numbers of the only frames that need one; None: all need one.
+        estimator: the run's estimator, which stores its results; it is part of the cache key.
+        motion: folder of the motion between neighbouring frames; None if there is none.
+        wanted: numbers of the frames that need a mask; None: all frames.
     """
     if mask is None or mask.sequence is not None:
         note_masks(run, None)
@@ -279,7 +279,7 @@ def track_masks(
 
     Args:
         mask: drawings on a few frames, or how to find the subject.
-        numbers: of the frames wanted, rising.
+        numbers: numbers of the frames wanted, in ascending order.
     """
     clip = open_clip(source, settings)
     wide, high = clip.info.width, clip.info.height
@@ -322,7 +322,7 @@ class _MaskMaker:
     def read_drawings(
         self, drawings: Mapping[int, Path], first: int, last: int
     ) -> dict[int, Share]:
-        """The drawings of a shot at working size."""
+        """Read the drawings of a shot at working size."""
         size = self.run.clip.frames.size
         found = {
             number: cut(scale_share(files.read_drawing(path), size))
@@ -338,7 +338,7 @@ class _MaskMaker:
     def find_subjects(
         self, choice: str, estimator: FlowEstimator, first: int, last: int
     ) -> dict[int, Share]:
-        """The subject on some frames of a shot, at working size."""
+        """Find the subject on some frames of a shot, at working size."""
         found: dict[int, Share] = {}
         for numbers in subject.group_frames(subject.choose_frames(first, last)):
             frames = self.run.clip.frames.pick(numbers)
@@ -349,8 +349,10 @@ class _MaskMaker:
     def carry_over(
         self, found: Mapping[int, Share], needed: Sequence[int], stage: Stage
     ) -> None:
-        """Write the masks of a shot, from those of some of its frames: of the frames needed, and of
-        others on the way to them."""
+        """Write the masks of a shot, tracked from the masks of some of its frames.
+
+        Masks are written for the frames that need one, and for frames passed by the tracking.
+        """
         numbers = sorted(found)
         for number in numbers:
             self._write(number, found[number], stage)
@@ -385,7 +387,7 @@ class _MaskMaker:
                 )
 
     def _carry(self, drawn: Share, key: int, end: int) -> Iterator[carry.CarriedMask]:
-        """A mask tracked from its frame to another, forward or backward."""
+        """Track a mask from its frame to another, forward or backward."""
         if key == end:
             return iter(())
         image = self.run.clip.frames.pick([key])[0]
@@ -404,7 +406,7 @@ class _MaskMaker:
             before = image
 
     def _read_away(self, key: int, end: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Frames away from a frame; backward a few at a time, as sources run forward."""
+        """Yield frames away from a frame; backward a few at a time, since sources run forward."""
         frames = self.run.clip.frames
         if end > key:
             yield from enumerate(frames(key + 1, end), key + 1)
