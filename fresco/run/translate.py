@@ -268,7 +268,9 @@ def propagate_keys(
         plans, _ = _plan_keyframes(clip, _scan(run, scans, keep=True), settings)
         engine = _choose_engine(run, *guides)
         if isinstance(engine, DraftEngine):
-            run.settings = dataclasses.replace(run.settings, flow=DRAFT_FLOW)
+            # Masks may still need the folder of weights.
+            flow = dataclasses.replace(run.settings.flow, estimator=DRAFT_FLOW.estimator)
+            run.settings = dataclasses.replace(run.settings, flow=flow)
         else:
             use_flow_files(run, motion_files)
         estimator = _open_estimator(run, device)

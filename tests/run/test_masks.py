@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fresco.errors import SettingsError
+from fresco.errors import SettingsError, WeightsError
 from fresco.options import from_dict
 from fresco.progress import Progress
 from fresco.run.clip import open_clip
@@ -155,6 +155,15 @@ def test_what_moves_is_found_without_a_drawing(folder: Path, tmp_path: Path) -> 
                 for number, image in enumerate(found) if image is not None]
     assert len(overlaps) == COUNT
     assert np.mean(overlaps) > 0.4  # found at half of 64 pixels, so it is coarse
+
+
+def test_a_draft_looks_for_weights_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+    chosen = from_dict({
+        "flow": {"weights_dir": str(tmp_path / "none"), "offline": True},
+        "propagation": {"quality": "draft", "method": "patch"},
+    }, settings(source="u2netp"))
+    with pytest.raises(WeightsError, match=str(tmp_path / "none")):
+        run(folder, tmp_path / "r", chosen)
 
 
 def test_where_nothing_moves_the_run_says_so(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,8 +18,9 @@ import pytest
 
 from fresco.control import ControlUnit
 from fresco.options import entries
-from fresco.run.embedded import is_held
+from fresco.run.embedded import describe_settings, is_held
 from fresco.server.client import Client
+from fresco.video.writer import VideoWriter
 from tests.helpers.api_server import SETTINGS, ApiServer, small_clip
 from tests.helpers.job_environment import BLOCKS, CANNY
 
@@ -84,6 +86,11 @@ def test_a_result_gives_back_every_setting(
         if is_held(entry) and not entry.option.instead:
             value = json.loads(json.dumps(getattr(getattr(asked, entry.group), entry.name)))
             assert found["settings"][entry.group][entry.name] == value, entry.place  # type: ignore[index]
+    film = tmp_path / "r.mp4"
+    about = {**found["host"], "control": found["controlnet"]}
+    with VideoWriter(film, 64, 48, Fraction(25), comment=describe_settings(asked, about)) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    assert client.read_settings(film) == found
     again = server.json("POST", "jobs", json={
         "video_id": video, "goal": "all",
         **{name: found[name] for name in ("settings", "host", "controlnet")},
