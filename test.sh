@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source tools/setup_venv.sh
 
-export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
+export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 # A package in the lock carries u2netp's weights; the test that needs them finds them there.
 export FRESCO_WEIGHTS="${FRESCO_WEIGHTS:-$("$PY" -c '
 import importlib.util, pathlib

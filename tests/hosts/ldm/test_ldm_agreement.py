@@ -146,13 +146,12 @@ def test_half_precision_stays_half(dtype: torch.dtype) -> None:
     assert farthest(found[0], found[1]) < EXACT_BY_DTYPE[dtype]
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
-def test_autocast_is_the_hosts_affair(apart: bool) -> None:
+def test_autocast_is_the_hosts_affair() -> None:
     twins = make_twins("sd1")
-    exact = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=apart)
+    exact = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=False)
     with torch.autocast("cpu", torch.bfloat16):
-        found = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=apart)
-        every = guided_ldm(twins, guide_of(SETTINGS["all"], "sd1"), apart=apart)
+        found = guided_ldm(twins, guide_of(SETTINGS["attention"], "sd1"), apart=False)
+        every = guided_ldm(twins, guide_of(SETTINGS["all"], "sd1"), apart=True)
     assert farthest(found, exact) < 3 * EXACT_BY_DTYPE[torch.bfloat16]
     assert all(bool(tensor.isfinite().all()) for tensor in every.values())
     assert {tensor.dtype for tensor in every.values()} == {torch.bfloat16}
