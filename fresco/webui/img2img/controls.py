@@ -44,7 +44,7 @@ def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
     return {"video": video, "path": path}
 
 
-def make_mask_control(identify: Callable[[str], str]) -> Any:
+def _make_mask_control(identify: Callable[[str], str]) -> Any:
     """Masks of the frames."""
     return keep_unsaved(gr.Textbox(
         label="FRESCO masks",
@@ -54,7 +54,7 @@ def make_mask_control(identify: Callable[[str], str]) -> Any:
 
 
 def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
-    """One control an option, grouped; by group.name."""
+    """One control an option, grouped; by group.name. The masks are among them."""
     made: dict[str, Any] = {}
     options = list_options()
     groups = list(dict.fromkeys(entry.group for entry in options))
@@ -66,6 +66,8 @@ def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
                 ".".join(e.place): make_setting_control(e, name_option(e), identify(e.name))
                 for e in options if e.group == group
             }
+            if group == "mask":
+                made["masks"] = _make_mask_control(identify)
     bind_preset(made[PRESET_PLACE], {part: made[f"guidance.{part}"] for part in PARTS})
     return made
 

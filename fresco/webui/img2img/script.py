@@ -76,7 +76,6 @@ class FrescoScript(Script):
 
         with page.make_switch(self.elem_id) as enabled:
             controls = page.make_source_controls(self.elem_id)
-            controls["masks"] = page.make_mask_control(self.elem_id)
             controls |= page.make_option_controls(self.elem_id)
         self.infotext_fields = page.make_paste_fields(enabled, controls)
         self.paste_field_names = [name_option(entry) for entry in list_options()]
