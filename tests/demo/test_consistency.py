@@ -55,8 +55,11 @@ def test_the_table_is_of_clips_that_have_every_row(tmp_path: Path) -> None:
             make_row("c.mp4", "FRESCO", batch_border_jump=9.0),
             make_row("a.mp4", "consensus", batch_border_jump=1.0),
             make_row("b.mp4", "consensus", batch_border_jump=1.5),
-            make_row("a.mp4", "FRESCO", 8, batch_border_jump=7.0)]
-    rows[-1]["video"] = rows[0]["measures"] | {"batch_border_jump": 4.0}
+            make_row("a.mp4", "consensus alone"), make_row("a.mp4", "FRESCO", 8),
+            make_row("a.mp4", "consensus", 8, batch_border_jump=7.0)]
+    for row in rows[-2:]:
+        row["options"]["video"] = True
+        row["video"] = row["measures"] | {"batch_border_jump": 4.0}
     page = tmp_path / "page.md"
     page.write_text(f"Before\n{consistency.BEGIN}\nold\n{consistency.END}\nafter\n")
     for _ in range(2):
@@ -65,13 +68,18 @@ def test_the_table_is_of_clips_that_have_every_row(tmp_path: Path) -> None:
     assert text.startswith("Before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    first, second, third = text.split("**Keyframes, ")[1], *text.split("**The video, ")
-    assert first.startswith("batches of 5, one every 10 frames of the whole clip**; means over 2 ")
-    assert "| FRESCO | 2.5 | 1 |" in first
-    assert "| consensus | 1.00 | 1.50 |" in first
-    assert "batches of 8, one every 10 frames of the whole clip**; means over 1 clips: a." in second
-    assert "| FRESCO | 7 | 1 |" in second
-    assert "| FRESCO | 4 | 1 |" in third
+    means = text.split("**Keyframes, batches of ")[1:]
+    assert [part[:42] for part in means] == [
+        "5, one every 10 frames of the whole clip**"] * 2 + [
+        "8, one every 10 frames of the whole clip**"]
+    assert "means over 2 clips: a, b.\n" in means[0]
+    assert "| FRESCO | 2.5 | 1 |" in means[0]
+    assert "| consensus | 1.00 | 1.50 |" in means[0]
+    assert "means over 1 clips: a.\n" in means[1]
+    assert "| consensus alone | 1 | 1 |" in means[1]
+    keyframes, video = means[2].split("**The video, batches of 8, ")
+    assert "| consensus | 7 | 1 |" in keyframes
+    assert "| consensus | 4 | 1 |" in video
 
 
 def test_all_frames_are_measured_apart_where_they_are_propagated(
