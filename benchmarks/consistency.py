@@ -54,6 +54,8 @@ from fresco.settings import FrescoSettings
 from fresco.workspace import frame_name, read_image, write_image
 
 Row = dict[str, float | None]
+Found = Mapping[tuple[str, str], Mapping[str, Any]]
+"""Rows by clip and variant."""
 
 SOURCE, ROUND_TRIP = "source", "round trip"
 """Floors: the source itself, and the source through the autoencoder."""
@@ -233,16 +235,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: for each set of options the keyframes, and where they are propagated the video."""
-    parts = []
+    lines = []
     for options, group in group_rows(rows):
         told = describe_options(options)
-        parts += make_means(group, "measures", f"Keyframes, {told}")
-        if any("video" in row for row in group):
-            parts += make_means(
-                [row for row in group if "video" in row], "video", f"The video, {told}"
-            )
-        parts += make_jumps(group)
-    return "\n".join(parts[:-1])
+        for clips, names, found in find_complete(group):
+            lines += make_means(clips, names, found, "measures", f"Keyframes, {told}")
+            videos = [name for name in names if all("video" in found[clip, name] for clip in clips)]
+            if videos and options.get("video"):
+                lines += make_means(clips, videos, found, "video", f"The video, {told}")
+            lines += make_jumps(clips, names, found)
+    return "\n".join(lines[:-1])
 
 
 def group_rows(
@@ -266,9 +268,10 @@ def describe_options(options: Mapping[str, Any]) -> str:
     return f"batches of {options.get('batch_size')}, {distance}"
 
 
-def make_means(rows: Sequence[Mapping[str, Any]], part: str, title: str) -> list[str]:
-    """Lines with means over the clips that have every variant of these rows."""
-    clips, names, found = find_complete(rows)
+def make_means(
+    clips: Sequence[str], names: Sequence[str], found: Found, part: str, title: str
+) -> list[str]:
+    """Lines with means over clips, of one part of the rows."""
     shown = ", ".join(Path(clip).stem for clip in clips)
     lines = [f"**{title}**; means over {len(clips)} clips: {shown}.", "",
              "| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
@@ -280,9 +283,8 @@ def make_means(rows: Sequence[Mapping[str, Any]], part: str, title: str) -> list
     return [*lines, ""]
 
 
-def make_jumps(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def make_jumps(clips: Sequence[str], names: Sequence[str], found: Found) -> list[str]:
     """Lines with border jumps of the keyframes clip by clip."""
-    clips, names, found = find_complete(rows)
     lines = ["Border jump of the keyframes clip by clip:", "",
              "| | " + " | ".join(Path(clip).stem for clip in clips) + " |",
              "|---" * (len(clips) + 1) + "|"]
@@ -295,13 +297,19 @@ def make_jumps(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def find_complete(
     rows: Sequence[Mapping[str, Any]]
-) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
-    """Clips that have every variant, the variants, and each row by both."""
+) -> list[tuple[list[str], list[str], Found]]:
+    """Clips, and the variants that all of them have, with each row by both: first of as many clips
+    as possible, then of fewer that have more variants. Where all have one variant only, none."""
     found = {(row["clip"], row["variant"]): row for row in rows}
-    names = sorted(dict.fromkeys(row["variant"] for row in rows), key=list(VARIANTS).index)
-    clips = [clip for clip in dict.fromkeys(row["clip"] for row in rows)
-             if all((clip, name) in found for name in names)]
-    return clips, names, found
+    every = list(dict.fromkeys(row["clip"] for row in rows))
+    names = [name for name in VARIANTS if any((clip, name) in found for clip in every)]
+    tables: list[tuple[list[str], list[str], Found]] = []
+    for name in names:
+        clips = [clip for clip in every if (clip, name) in found]
+        shared = [each for each in names if all((clip, each) in found for clip in clips)]
+        if len(shared) > 1 and clips not in [known for known, _, _ in tables]:
+            tables.append((clips, shared, found))
+    return sorted(tables, key=lambda table: -len(table[0]))
 
 
 def write_table(page: Path, table: str) -> None:
