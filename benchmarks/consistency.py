@@ -35,8 +35,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import scene
-from benchmarks.ablation import MODEL, OFF, Frame, colour_distance, variant_settings
 from benchmarks.clips import packaged_clip
+from benchmarks.keyframes import (
+    MODEL,
+    OFF,
+    Frame,
+    Parts,
+    Study,
+    colour_distance,
+    read_rows,
+    variant_settings,
+    write_table,
+)
 from fresco.flow.arrays import FrameMotion
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
@@ -59,7 +69,7 @@ Found = Mapping[tuple[str, str], Mapping[str, Any]]
 
 SOURCE, ROUND_TRIP = "source", "round trip"
 """Floors: the source itself, and the source through the autoencoder."""
-VARIANTS: Mapping[str, Mapping[str, bool]] = {
+VARIANTS: Mapping[str, Parts] = {
     SOURCE: OFF,
     ROUND_TRIP: OFF,
     "frame by frame": OFF,
@@ -85,8 +95,6 @@ COLUMNS: Mapping[str, str] = {
     "colours": "look",
 }
 """Measures, and what the table calls them."""
-BEGIN, END = "<!-- consistency: begin -->", "<!-- consistency: end -->"
-"""Marks of a page between which the table stands."""
 
 
 class OwnNoise:
@@ -226,13 +234,6 @@ def run_variant(
     return rows
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: for each set of options the keyframes, and where they are propagated the video."""
     lines = []
@@ -312,16 +313,6 @@ def find_complete(
     return sorted(tables, key=lambda table: -len(table[0]))
 
 
-def write_table(page: Path, table: str) -> None:
-    """Put the table between the two marks of a page."""
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise SystemExit(f"{page} needs one line {BEGIN} and one line {END}.")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
-
-
 def find_clip(name: str) -> Path:
     """A clip by its file, or by the name of one that a package ships."""
     return Path(name) if Path(name).exists() else packaged_clip(name)
@@ -338,9 +329,9 @@ def fit_keyframes(path: Path, options: argparse.Namespace) -> argparse.Namespace
     return argparse.Namespace(**vars(options) | {"frames": count, "every": every})
 
 
-def make_settings(options: argparse.Namespace, name: str) -> FrescoSettings:
+def make_settings(options: argparse.Namespace, name: str, parts: Parts) -> FrescoSettings:
     """The options of one row."""
-    base = variant_settings(options, VARIANTS[name])
+    base = variant_settings(options, parts)
     even = name.endswith(EVEN)
     return from_dict({
         "propagation": {"enabled": options.video or even, "even_colours": even, "workers": 1},
@@ -348,9 +339,9 @@ def make_settings(options: argparse.Namespace, name: str) -> FrescoSettings:
     }, base)
 
 
-def parse(words: Sequence[str] | None) -> argparse.Namespace:
+def parse(study: Study, words: Sequence[str] | None) -> argparse.Namespace:
     """Options of the command line."""
-    parser = argparse.ArgumentParser(description="Does the look jump from batch to batch?")
+    parser = argparse.ArgumentParser(description=study.what)
     parser.add_argument("clips", nargs="*",
                         help=f"files, names of packaged clips, {' or '.join(SCENES)}")
     parser.add_argument("--results", type=Path, required=True, help="rows are kept here")
@@ -369,21 +360,23 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--video", action="store_true", help="propagate and measure the video too")
-    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="rows to measure")
+    parser.add_argument("--only", action="append", choices=list(study.variants),
+                        help="rows to measure")
     parser.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
+    parser.set_defaults(**study.defaults)
     return parser.parse_args(words)
 
 
 def measure_clip(
-    clip: str, wanted: Sequence[str], options: argparse.Namespace, told: Mapping[str, Any]
+    clip: str, wanted: Mapping[str, Parts], options: argparse.Namespace, told: Mapping[str, Any]
 ) -> None:
     """Measure rows of one clip, and append each to the results."""
     with tempfile.TemporaryDirectory() as place:
         path = draw_scene(clip, Path(place) / clip) if clip in SCENES else find_clip(clip)
         fitted = fit_keyframes(path, options)
-        scaled = scale_clip(path, make_settings(fitted, SOURCE), Path(place) / "scaled")
-        for name in wanted:
-            settings = make_settings(fitted, name)
+        scaled = scale_clip(path, make_settings(fitted, SOURCE, OFF), Path(place) / "scaled")
+        for name, parts in wanted.items():
+            settings = make_settings(fitted, name, parts)
             host: Any = load_host(settings.sampling, offline=True)
             if options.noise == "each":
                 host = OwnNoise(host, settings)
@@ -395,9 +388,9 @@ def measure_clip(
                 file.write(json.dumps(row) + "\n")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Command line of this file."""
-    options = parse(words)
+def run_study(study: Study, words: Sequence[str] | None = None) -> None:
+    """The command line of a study: measure the rows that its file lacks, then write its table."""
+    options = parse(study, words)
     told = {key: value.name if isinstance(value, Path) else value
             for key, value in vars(options).items()
             if key not in ("clips", "pictures", "results", "table", "only")}
@@ -405,12 +398,15 @@ def main(words: Sequence[str] | None = None) -> None:
     known = {(row["clip"], row["variant"]) for row in rows if row["options"] == told}
     for clip in options.clips:
         name = clip if clip in SCENES else find_clip(clip).name
-        wanted = [row for row in options.only or VARIANTS if (name, row) not in known]
+        wanted = {row: study.variants[row] for row in options.only or study.variants
+                  if (name, row) not in known}
         if wanted:
             measure_clip(clip, wanted, options, told)
     if options.table:
-        write_table(options.table, make_table(read_rows(options.results)))
+        write_table(options.table, study.name, study.make_table(read_rows(options.results)))
 
+
+STUDY = Study("consistency", "Does the look jump from batch to batch?", VARIANTS, make_table, {})
 
 if __name__ == "__main__":
-    main()
+    run_study(STUDY)

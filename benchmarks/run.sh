@@ -9,10 +9,10 @@ names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     # A benchmark is a file with a command line of its own; the others are its plain versions.
     # same_bytes and whole compare trees, which only a person can name; truth needs scikit-image,
-    # and card a graphics card.
+    # and card a graphics card. ablation and consistency go on with a file of rows.
     for file in benchmarks/*.py; do
         if grep -q '^if __name__ == "__main__":' "$file" && \
-            [[ "$file" != benchmarks/@(same_bytes|truth|whole|card).py ]]; then
+            [[ "$file" != benchmarks/@(same_bytes|truth|whole|card|ablation|consistency).py ]]; then
             names+=("$(basename "$file" .py)")
         fi
     done
