@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash demo.sh
 source tools/setup_venv.sh
 
-# The stretch that the demo compares is 12 frames long; the video repeats it.
-"$PY" -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp --every 1 --frames 12
+# The stretch that the demo compares is 12 frames long; the video plays it to and fro.
+"$PY" -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp --every 1 --frames 24
 "$PY" -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640 --every 1 --quality 60
 "$PY" -m tools.mask_picture
 "$PY" -m tools.tab_pictures # needs Chromium

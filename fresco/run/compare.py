@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,8 @@ _BAR_SHARE = 0.11
 """Height of that strip as a share of a panel's, so that names can be read at any size."""
 _LARGEST_HEIGHT = 720
 """Largest height of a panel in pixels; larger ones are scaled down."""
+_CHUNK = 16
+"""Frames that are read at once where a video is shown backwards."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -81,7 +85,8 @@ def compare_videos(
         shortest: end with the shortest video. Otherwise all but the first must have the same
             length, and the first must be at least as long.
         title: text above all panels; left out if it has letters that cannot be drawn.
-        repeat: how often the comparison is shown; without sound if more than once.
+        repeat: how often the comparison is shown, every other time backwards, so that nothing
+            jumps where it turns; without sound if more than once.
         confirm: called before the result gets its name; raises if something is wrong with the
             videos. None: check that they have not changed.
     """
@@ -126,17 +131,39 @@ def _write_panels(
         strips = np.concatenate([_draw_strip(words[0], strips.shape[1], bar), strips])
     info, start = sources[0].info, starts[0]
     end = find_end(info, start + count - 1)
-    times, once = info.timestamps[start:start + count], end - info.timestamps[start]
     writer = VideoWriter(
         output, strips.shape[1], height + len(strips), info.rate,
-        timestamps=[time + turn * once for turn in range(repeat) for time in times],
-        end=end + (repeat - 1) * once, pixel_aspect=info.pixel_aspect, confirm=confirm,
+        timestamps=_list_times([*info.timestamps[start:start + count], end], repeat),
+        end=end + (repeat - 1) * (end - info.timestamps[start]),
+        pixel_aspect=info.pixel_aspect, confirm=confirm,
         **(choose_sound(info, start, start + count - 1) if repeat == 1 else {}),
     )
     with progress.stage("compare", count * repeat) as stage, writer:
-        for _ in range(repeat):
-            streams = [s.frames(a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
+        for turn in range(repeat):
+            read = _read_backwards if turn % 2 else _read
+            streams = [read(s, a, a + count - 1) for s, a in zip(sources, starts, strict=True)]
             for frames in zip(*streams, strict=True):
                 panels = [scale_frame(frame, (width, height)) for frame in frames]
                 writer.write(np.concatenate([strips, np.concatenate(panels, axis=1)], axis=0))
                 stage.advance()
+
+
+def _list_times(times: Sequence[Fraction], repeat: int) -> list[Fraction]:
+    """When each frame is shown, played forwards and backwards in turns.
+
+    Args:
+        times: of the frames once, and their end.
+    """
+    shown = [after - time for time, after in itertools.pairwise(times)]
+    turns = [shown[::-1] if turn % 2 else shown for turn in range(repeat)]
+    return list(itertools.accumulate(itertools.chain(*turns), initial=times[0]))[:-1]
+
+
+def _read(source: FrameSource, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+    return source.frames(first, last)
+
+
+def _read_backwards(source: FrameSource, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames from last to first; some at a time are kept."""
+    for end in range(last, first - 1, -_CHUNK):
+        yield from list(source.frames(max(first, end - _CHUNK + 1), end))[::-1]

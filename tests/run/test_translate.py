@@ -215,9 +215,12 @@ def test_only_the_first_frames_are_compared(
         frames, turns = list(comparison.frames()), comparison.info.frames // 5
         assert (comparison.info.frames, comparison.info.width) == (5 * turns, 3 * 80)
         assert 8 <= comparison.info.seconds < 8 + 5 / comparison.info.rate
-    assert np.abs(frames[5].astype(float) - frames[0]).mean() < np.abs(
-        frames[4].astype(float) - frames[0]
-    ).mean()
+    to_end, to_start = (
+        [np.abs(frame.astype(float) - frames[place]).mean() for frame in (frames[5], frames[9])]
+        for place in (4, 0)
+    )
+    assert to_end[0] < to_end[1]  # to and fro: the second turn begins where the first ended
+    assert to_start[1] < to_start[0]
     found = json.loads(result.report.read_text())
     assert (found["frames"], found["measured_frames"]) == (FRAMES, 5)
     assert (report["frames"], report["measured_frames"]) == (FRAMES, FRAMES)
