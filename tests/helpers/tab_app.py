@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def main(folder: Path, accounts: str = "") -> None:
     sys.stdout.flush()
     sys.stdin.read()
     service.engine.close()
+    os._exit(0)  # to free every object that is left would take seconds
 
 
 if __name__ == "__main__":
