@@ -557,7 +557,7 @@ class MaskSettings:
         "",
         "White is translated. For drawing: an image, or a folder of images whose names hold frame "
         "numbers, such as 000012.png. For files: a folder or a video with a mask for every frame, "
-        "or one image for all.",
+        "or one image for all; on a server also the id of an uploaded video.",
         file=True,
         one_clip=True,
         label="Mask's file or folder",

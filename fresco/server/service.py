@@ -24,6 +24,7 @@ from fresco.planning.names import TELLING, check_pattern, has_number, name_resul
 from fresco.server.drafts import Drafts
 from fresco.server.frames import Frames, Layer, Seen
 from fresco.server.hooks import Hooks, check_webhook
+from fresco.server.ids import is_id
 from fresco.server.images import read_image_size
 from fresco.server.jobs.engine import JobConflictError, JobEngine
 from fresco.server.jobs.job import MASKS, Goal, JobRequest, JobStatus, State, draw_seeds
@@ -215,8 +216,10 @@ class Service:
         for status in self.engine.jobs():
             if status.id not in requests:  # deleted meanwhile
                 continue
-            if identity := self.videos.find_id(requests[status.id].source):
-                found.setdefault(identity, []).append(status)
+            request = requests[status.id]
+            for path in {request.source, request.settings.mask.path}:
+                if identity := self.videos.find_id(path):
+                    found.setdefault(identity, []).append(status)
         return found
 
     def name_result(self, job: str) -> str:
@@ -239,9 +242,9 @@ class Service:
 
     def _require_kept(self, request: JobRequest) -> None:
         """Raise UnknownVideoError if the source is an uploaded video that was just deleted."""
-        identity = self.videos.find_id(request.source)
-        if identity:
-            self.videos.get(identity)
+        for path in (request.source, request.settings.mask.path):
+            if identity := self.videos.find_id(path):
+                self.videos.get(identity)
 
     def is_sent(self, path: Path) -> bool:
         """Whether a path is a folder of masks that were sent with a job."""
@@ -250,11 +253,28 @@ class Service:
             place.name.startswith(f"{MASKS}-") or place.parent.name == INCOMING
         )
 
+    def _is_upload(self, path: str) -> bool:
+        """Whether a path is that of an uploaded video."""
+        identity = self.videos.find_id(path)
+        with contextlib.suppress(UnknownVideoError):
+            return bool(identity) and str(self.videos.get(identity).path) == path
+        return False
+
+    def _open_mask(self, request: JobRequest) -> JobRequest:
+        """The request with the path of an uploaded video where its mask is the id of one."""
+        mask = request.settings.mask
+        if mask.source != "files" or not is_id(mask.path):
+            return request
+        mask = dataclasses.replace(mask, path=str(self.videos.get(mask.path).path))
+        settings = dataclasses.replace(request.settings, mask=mask)
+        return dataclasses.replace(request, settings=settings)
+
     def complete(self, request: JobRequest) -> JobRequest:
         """Complete a request; SettingsError if this server does not accept it."""
+        request = self._open_mask(request)
         require_paths(mask=request.settings.mask, flow=request.settings.flow)
         for path in list_named_paths(request.settings):
-            if not self.is_sent(Path(path)):
+            if not self.is_sent(Path(path)) and not self._is_upload(path):
                 self.environment.require_allowed(path)
         for unit in request.host.control:
             if unit.hints:

@@ -13,6 +13,7 @@ from fresco.server.service import Service
 from fresco.webui.tab.answers import Answers
 from fresco.webui.tab.detections import Detections
 from fresco.webui.tab.estimate import bind_estimate
+from fresco.webui.tab.mask_file import make_mask_file
 from fresco.webui.tab.prompt import update_tools
 from fresco.webui.tab.restore import make_restore_section
 from fresco.webui.tab.results import bind_answers, make_results_section
@@ -48,7 +49,9 @@ def build_tab(service: Service) -> gr.Blocks:
                     make_guidance_controls(controls)
                 with gr.Accordion("ControlNet", open=False, elem_id="fresco_section_control"):
                     make_controlnet_controls(controls, service.environment)
-                make_option_sections(controls, offer)
+                make_option_sections(
+                    controls, offer, lambda: make_mask_file(service, controls)
+                )
                 make_restore_section(service, controls)
                 _host_buttons(service.environment, controls)
             with gr.Column(scale=5, min_width=320, elem_id="fresco_run"):

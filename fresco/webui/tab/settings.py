@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,8 +124,14 @@ def make_guidance_controls(controls: SettingControls) -> None:
         controls.rest("guidance")
 
 
-def make_option_sections(controls: SettingControls, offer: Offer) -> None:
-    """Everything behind the keyframes: propagation, blending, flow, mask, output."""
+def make_option_sections(
+    controls: SettingControls, offer: Offer, make_mask_file: Callable[[], None]
+) -> None:
+    """Everything behind the keyframes: propagation, blending, flow, mask, output.
+
+    Args:
+        make_mask_file: makes the upload of masks, in its place.
+    """
     with gr.Accordion("Propagation and blending", open=False, elem_id="fresco_section_frames"):
         controls.rest("propagation")
         controls.host["upscaler"] = keep_unsaved(gr.Dropdown(
@@ -138,6 +144,7 @@ def make_option_sections(controls: SettingControls, offer: Offer) -> None:
         controls.rest("flow")
     with gr.Accordion("Mask", open=False, elem_id="fresco_section_mask"):
         controls.rest("mask")
+        make_mask_file()
         controls.drawings = _make_drawing_board()
     with gr.Accordion("Output", open=False, elem_id="fresco_section_output"):
         controls.rest("output")

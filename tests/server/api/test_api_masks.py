@@ -15,6 +15,7 @@ from PIL import Image
 
 from fresco.server.client import Client
 from tests.helpers.api_server import SETTINGS, ApiServer, small_clip
+from tests.helpers.clips import write_clip
 
 FRAMES = 4
 
@@ -75,6 +76,26 @@ def test_a_drawing_goes_with_its_job(server: ApiServer, video: str, clip: Path) 
     middle = mask.shape[1] // 2
     assert mask[:, :middle - 8].max() < 20
     assert mask[:, middle + 8:].min() > 235
+
+
+def test_an_uploaded_video_holds_the_masks(
+    server: ApiServer, video: str, clip: Path, tmp_path: Path
+) -> None:
+    """By its id; it is kept as long as a job needs it."""
+    half = np.repeat(draw_half(clip)[..., None], 3, axis=2)
+    masks = server.upload(write_clip(tmp_path / "masks.mp4", [half] * FRAMES))
+    body = ask_for(video, None, source="files", path=masks)
+    del body["masks"]
+    job = server.json("POST", "jobs", json=body)["id"]
+    ended = server.ended(job)
+    assert ended["state"] == "done", ended
+    for frame in decode(server.ask("GET", f"jobs/{job}/video").content):
+        middle = frame.shape[1] // 2
+        assert (frame[:, :middle - 8].astype(int) == (255, 0, 0)).all()
+        assert not (frame[:, middle + 8:] == (255, 0, 0)).all()
+    assert {status.id for status in server.service.count_jobs()[masks]} == {job}
+    body["settings"]["mask"]["path"] = "0" * 16
+    assert "There is no video" in server.refused(404, "POST", "jobs", json=body)
 
 
 def test_wrong_masks_are_refused(server: ApiServer, video: str, clip: Path) -> None:

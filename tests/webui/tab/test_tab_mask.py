@@ -82,6 +82,12 @@ def test_a_mask_is_drawn_erased_undone_and_corrected_on_another_frame(
     assert sorted(read_drawings(page)) == [0, 9]
     press(page, "Clear")
     assert list(read_drawings(page)) == [0]
+    page.upload(clip, "mask_file")  # a video of masks
+    page.until("document.querySelector('#fresco_mask_told').textContent.includes('24 frames')")
+    page.until("/^[0-9a-f]{16}$/.test(document.querySelector('#fresco_mask_path textarea').value)")
+    assert page.script("return document.querySelector('#fresco_mask_source input').value") == (
+        "files")
+    screenshot(page.driver, tmp_path / "file.png")
     page.upload(clip)  # what was drawn belongs to the video of before
     page.until(f"{DRAWN} === ''")
     assert not page.script("return document.querySelector('#fresco_mask_paint')")
