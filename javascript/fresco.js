@@ -10,7 +10,7 @@
 
 var fresco = (() => {
     const POLL = 1000; /* ms between looks at a job that goes on */
-    const IDLE = 5000; /* ms between looks while the tab is seen and nothing goes on */
+    const IDLE = 5000; /* ms between looks while nothing goes on, or the tab is not seen */
     const LOST = 90000; /* ms after which a question counts as unanswered */
     const REPEAT = 15000; /* ms after which it is asked again, and done once all the same ... */
     const EARLY = 700; /* ... and while gradio may not listen yet */
@@ -829,7 +829,7 @@ var fresco = (() => {
     /* The settings of a result were put into the fields; the keyframes on the timeline follow. */
     const restored = () => {
         if (!line.clip) return;
-        Object.assign(line, { hand: false, wish: [], words: {} });
+        Object.assign(line, { hand: false, wish: [], words: {}, wrong: "" });
         stale();
     };
 
@@ -878,10 +878,11 @@ var fresco = (() => {
         const again = work.again;
         work.again = false;
         work.timer = setTimeout(tick,
-            again ? 0 : work.jobs.some(goes_on) ? POLL : IDLE);
+            again ? 0 : work.jobs.some(goes_on) && seen() ? POLL : IDLE);
     };
+    /* The title and the notification tell of a job also while another page or tab is looked at. */
     const tick = () => {
-        if (seen()) poll();
+        if (seen() || work.jobs.some(goes_on)) poll();
         else work.timer = setTimeout(tick, POLL);
     };
     const take_jobs = (found) => {

@@ -39,6 +39,8 @@ FOR_TESTS = ("seeded", "reload_ui")
 """Those of them that every kind gets."""
 FRESCO = "sd-webui-fresco"
 """Name of this extension's folder."""
+ENDED = ("cancelled", "failed", "done")
+"""States in which a job of FRESCO stays."""
 DIED = "Exception in thread"
 """In the console of a start that stays without an end."""
 SETTINGS = TOLD | {"show_progress_type": "Approx cheap", "CLIP_stop_at_last_layers": 1}
@@ -117,6 +119,16 @@ class HttpHost:
         found = [model["title"] for model in models if Path(model["filename"]).stem == name]
         assert found, f"{name} is not among {models}"
         return found[0]
+
+    def finish_job(self, body: dict[str, Any], job: str = "") -> str:
+        """Run a job of FRESCO, or resume one, until it is done; its id."""
+        path = f"/fresco/jobs/{job}/resume" if job else "/fresco/jobs"
+        identity, end = self.ask(path, body)["id"], time.monotonic() + ANSWER_SECONDS
+        while (status := self.ask(f"/fresco/jobs/{identity}"))["state"] not in ENDED:
+            assert time.monotonic() < end, status
+            time.sleep(0.2)
+        assert status["state"] == "done", status
+        return identity
 
     def read_memory(self) -> dict[str, int]:
         """Megabytes of main memory, now and at most: `VmRSS` and `VmHWM` of Linux."""

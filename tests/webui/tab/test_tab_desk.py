@@ -93,9 +93,11 @@ def test_waiting_is_told(page: TabPage, clip: Path) -> None:
     page.until("/^[0-9]+ %.* FRESCO$/.test(document.title)")
     assert page.script("return document.querySelector('#fresco_preview').textContent")
     page.press("#fresco_cancel")
-    job = page.job_until("cancelled", "done", "failed")
+    page.script("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    job = page.job_until("cancelled", "done", "failed")  # another page is looked at meanwhile
     assert job["state"] == "cancelled"
     page.until("window.told.length === 1")
+    page.script("delete document.hidden")
     page.until("!document.querySelector('#fresco_preview img')")
     page.until(f"document.title === {before!r}")
     page.press("#fresco_resume")

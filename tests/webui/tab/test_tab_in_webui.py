@@ -67,6 +67,45 @@ def test_from_a_video_to_its_result(driver: Chrome, webui: HttpHost, tmp_path: P
     assert list_own_complaints(page) == []
 
 
+def test_a_keyframe_goes_to_img2img_and_comes_back(
+    driver: Chrome, webui: HttpHost, tmp_path: Path
+) -> None:
+    """As the keyframe that its text names; only the frames beside it are made again."""
+    clip = write_clip(tmp_path / "there and back.mp4", list(square_frames(12)))
+    resize(driver, 1400, 1100)
+    page = open_tab(driver, webui, "light")
+    page.open_clip(clip)
+    page.put(**QUICK, keyframes_keys="0,5,11")
+    page.script("fresco.core.edit([0, 5, 11], {}, '')")
+    page.press("#fresco_run_all")
+    job = page.job_until("done", "failed", seconds=600)
+    assert job["state"] == "done", job["message"]
+    page.until("Object.keys(fresco.state().work.detail?.keys || {}).join() === '0,5,11'")
+    made = page.script("return fresco.state().work.detail.output")
+    page.script("fresco.core.compare(5, true)")
+    page.until("document.querySelector('.fresco_retouch [data-send=\"5\"]')")
+    page.press(".fresco_retouch [data-send='5']")
+    page.until("document.querySelector('#img2img_image img')")
+    page.script("""
+        for (const [name, value] of [['steps', 3], ['width', 128], ['height', 128]]) {
+            const field = document.querySelector(`#img2img_${name} input[type=number]`);
+            Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value')
+                .set.call(field, value);
+            field.dispatchEvent(new Event('input', {bubbles: true}));
+        }""")
+    page.press("#img2img_generate")
+    page.until("document.querySelector('.fresco_results button')?.textContent"
+               " === 'Back to the FRESCO tab as keyframe 5'", 300)
+    page.until("document.querySelector('#html_info_img2img').textContent"
+               ".includes('FRESCO source: there and back.mp4')")
+    page.until("document.querySelector('#img2img_gallery img')?.naturalWidth > 0")
+    screenshot(driver, tmp_path / "img2img.png")
+    page.press(".fresco_results button")
+    page.until(f"fresco.state().work.detail?.output > {made}", 300)
+    page.job_until("done")
+    assert list_own_complaints(page) == []
+
+
 def test_in_the_dark_and_on_a_phone(driver: Chrome, webui: HttpHost, tmp_path: Path) -> None:
     for theme, width in (("dark", 1400), ("light", PHONE), ("dark", PHONE)):
         resize(driver, width, 1100, phone=width == PHONE)
