@@ -104,6 +104,7 @@ def test_the_example_of_img2img_is_a_request() -> None:
     assert request is not None
     assert request.settings.keyframes.batch_size == 8
     fields = first_column("img2img")
-    assert set(SOURCES) | {"key_prompts", "ranges", "enabled", "preset"} == fields
+    fields_known = {"key_prompts", "ranges", "enabled", "preset", "mask_source"}
+    assert set(SOURCES) | fields_known == fields
     assert parse_arguments([{"enabled": False}]) is None
     assert parse_arguments([{"key_prompts": {"12": "smiling"}, "preset": "off"}]) is not None
