@@ -13,9 +13,11 @@ from PIL import Image
 from fresco import __version__
 from tests.helpers.webui.client import Host
 from tests.helpers.webui.double import DoubleHost
+from tests.helpers.webui.http_host import given_folder
 from tests.helpers.webui.requests import NONE, PARTS, QUICK, frames, pixels
 
-SAMPLERS = ("Euler", "Euler a", "Heun", "DPM++ 2M", "DDIM", "LCM")
+SAMPLERS = ("Euler", *(("Euler a", "Heun", "DPM++ 2M", "DDIM", "LCM") if given_folder() else ()))
+"""All of a real WebUI; `test_img2img_inside` tries those of the double."""
 LAYOUT_LEVELS = 1
 """Grey levels between one UNet call with all rows and one after the other: rounding."""
 NOT_OPTIMIZED = {"spatial_optimization": False, "temporal_optimization": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,13 @@ SHARED_NOISE = {"seed": [7] * 4, "batch_size": 4}
 def test_anchors_are_pinned_at_every_call(
     double: DoubleHost, watcher: Watcher, sampler: str
 ) -> None:
-    double.img2img(frames(9), QUICK | {"batch_size": 4}, sampler_name=sampler)
-    first, second, third = (batch.inputs for batch in watcher.iterations)
-    assert len(first) == len(second) == len(third) == CALLS[sampler]
-    for before, after in ((first, second), (second, third)):
+    # A third batch, once: what it is given is of the second, not of the first.
+    double.img2img(frames(9 if sampler == "Euler" else 6), QUICK | {"batch_size": 4},
+                   sampler_name=sampler)
+    inputs = [batch.inputs for batch in watcher.iterations]
+    assert len(inputs) == (3 if sampler == "Euler" else 2)
+    assert {len(batch) for batch in inputs} == {CALLS[sampler]}
+    for before, after in itertools.pairwise(inputs):
         for x, y in zip(before, after, strict=True):
             assert torch.equal(y[0], x[0])
             assert torch.equal(y[1], x[-1])
