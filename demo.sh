@@ -52,8 +52,10 @@ mkdir -p "$out"
 painted_last="$((last_frame < 24 ? last_frame : 24))"
 cat <<NOTE
 
-1 of 2, without any model: every twelfth frame is painted in brush strokes by a classical filter,
-and carried to the first $((painted_last + 1)) frames (usually a minute and a half on two cores)
+The demo takes about five minutes on two cores; a second run takes one. It writes into $out.
+
+1 of 2, without any model (a minute and a half): a filter paints every twelfth frame in brush strokes.
+The frames between are made of patches of the painted ones. To compare, all $((painted_last + 1)) frames are painted alone.
 
 NOTE
 "$PY" -m demo.paint "$clip" "$out/painted-keys" --every 12 --last-frame "$painted_last"
@@ -64,12 +66,11 @@ NOTE
 
 cat <<NOTE
 
-2 of 2: the first $((last_frame + 1)) frames of $clip are translated
-as "$prompt"
-(a second run finds the frames made: under a minute)
-Feature optimisation is off: with this model it moves keyframes by 2 of 255 levels at most.
-NOTE: the model is tiny, 18 million weights, trained on a CPU (demo/model/MODEL_CARD.md). It knows a few
-looks: oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel art, neon. For more, a real one:
+2 of 2, with a small model (three minutes): the first $((last_frame + 1)) frames of $(basename "$clip") become
+"$prompt".
+A few keyframes are translated and carried to all frames. To compare, 12 frames are translated one by one.
+The model is tiny (18 million weights, docs/demo-model.md): its images are soft, and it knows a few looks:
+oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel art, neon. For more, use a real one:
     $PY -m fresco translate CLIP --prompt "..." --model a-stable-diffusion-1.5.safetensors -o OUT.mp4
 
 NOTE
@@ -86,7 +87,7 @@ cat <<RESULT
 Look at:
   $PWD/$out/painted.mp4      painted keyframes, carried to all frames, with the clip's sound
   $PWD/$out/translated.mp4   the clip translated by the small model
-  $PWD/$out/comparison.mp4   source | frame by frame | FRESCO: the first frames, again and again
+  $PWD/$out/comparison.mp4   source | frame by frame | FRESCO: 12 frames, played to and fro; which side flickers?
   $PWD/$out/report.html      all of it, with measures and settings: open it in a browser
 RESULT
 

@@ -20,17 +20,40 @@ from fresco.metrics import Metrics
 from fresco.video.reader import open_source
 from fresco.video.size import carried_size, scale_frame
 
-_CHARTS = {
-    "flicker": "Flicker: how much the picture trembles, in grey levels. Lower is steadier.",
-    "warp_error": "Warp error: how much a frame differs from the one before it, moved along with "
-    "the motion. Lower is steadier.",
-    "batch_border_jump": "Border jump: warp error where one batch of keyframes meets the next, "
-    "over that elsewhere. 1 is no jump.",
-    "edge_agreement": "Edges: how well they lie where the source has them. 1 is all of them.",
-    "sharpness_ratio": "Sharpness over the source's. 1 is as sharp.",
-    "colour_drift": "Colour drift away from the first frame, in Lab units. Lower is steadier.",
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A measure that is drawn."""
+
+    title: str
+    said: str
+    """What it measures, and which way is better."""
+    factor: float = 1.0
+    """What it is multiplied by, so that it can be read."""
+
+
+_STEADY = {
+    "flicker": Drawn(
+        "Flicker", "How much still parts tremble, in grey levels of 255. Lower is steadier."
+    ),
+    "warp_error": Drawn(
+        "Warp error", "How much a frame differs from the one before it, moved along with the "
+        "motion, in thousandths. Lower is steadier.", 1000.0
+    ),
+    "batch_border_jump": Drawn(
+        "Border jump", "Warp error where one batch of keyframes meets the next, over that "
+        "elsewhere. 1 is no jump."
+    ),
 }
-"""Measures that are drawn, with their titles."""
+_LOOK = {
+    "edge_agreement": Drawn(
+        "Edges", "How well they lie where the source has them. 1 is all of them."
+    ),
+    "sharpness_ratio": Drawn("Sharpness", "Over the source's. 1 is as sharp."),
+    "colour_drift": Drawn(
+        "Colour drift", "Away from the first frame, in Lab units. Lower is steadier."
+    ),
+}
 _NAMES = {
     "source": "source", "vae": "source, encoded and decoded", "frame_by_frame": "frame by frame",
     "fresco": "FRESCO", "flow_propagation": "FRESCO, carried by flow",
@@ -40,9 +63,6 @@ _NAMES = {
 _COLOURS = {"source": "#8a8f98", "vae": "#b9bdc4", "frame_by_frame": "#d9822b",
             "alone": "#d9822b"}
 _OURS = "#2f6fd0"
-_LABEL, _BAR, _ROW = 190, 260, 22
-"""Widths of the labels and of the longest bar, and a bar's height with its gap, in pixels."""
-
 _MEASURED = 240
 """Short side of the frames on which the painted clip is measured."""
 
@@ -63,60 +83,89 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
   color: #1d2129; background: #fff; }
 video { width: 100%; border-radius: 6px; background: #000; }
-h2 { margin-top: 2.2rem; } figure { margin: 0 0 1.2rem; } figcaption { color: #59606b; }
-.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(31rem, 1fr)); }
+h2 { margin-top: 2.2rem; } figure { margin: 0 0 1.2rem; }
+figcaption, .said { color: #59606b; } .verdict { font-size: 1.15em; }
+.charts { display: grid; gap: 1rem 2.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); }
+.bars { display: grid; grid-template-columns: 10.5rem 1fr; gap: 4px 10px; margin-top: 6px; }
+.bars > span:nth-child(odd) { text-align: right; }
+.bars > span:nth-child(even) { display: flex; align-items: center; gap: 6px; margin-right: 3.5rem; }
+.bars i { flex: none; height: 1rem; min-width: 2px; border-radius: 2px; }
+.bars b { font-weight: normal; }
+summary { cursor: pointer; font-size: 1.2em; margin: 1.2rem 0; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 2px 10px 2px 0; vertical-align: top;
   border-bottom: 1px solid #e4e7eb; }
 td { overflow-wrap: anywhere; }
+@media (max-width: 600px) { .bars { grid-template-columns: 1fr; gap: 0; }
+  .bars > span:nth-child(odd) { text-align: left; } }
 @media (prefers-color-scheme: dark) { body { color: #dfe3ea; background: #16181d; }
-  td, th { border-color: #333841; } figcaption { color: #9aa2ae; } text { fill: #dfe3ea; } }
+  td, th { border-color: #333841; } figcaption, .said { color: #a4acb8; } }
 """
 
 
 def _number(value: float) -> str:
+    if value and abs(value) < 0.001:
+        return f"{value:.1g}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def chart(title: str, values: Mapping[str, float]) -> str:
-    """Horizontal bars as SVG, the longest as wide as the space."""
+def chart(title: str, said: str, values: Mapping[str, float]) -> str:
+    """Horizontal bars, the longest as wide as the space."""
     longest = max((abs(value) for value in values.values()), default=0.0) or 1.0
-    height = _ROW * len(values)
     bars = []
-    for row, (name, value) in enumerate(values.items()):
-        y, width = row * _ROW, max(1.0, _BAR * max(0.0, value) / longest)
-        colour = _COLOURS.get(name, _OURS)
+    for name, value in values.items():
+        width, colour = 100 * max(0.0, value) / longest, _COLOURS.get(name, _OURS)
         bars.append(
-            f'<text x="{_LABEL - 8}" y="{y + 15}" text-anchor="end">'
-            f"{html.escape(_NAMES.get(name, name))}</text>"
-            f'<rect x="{_LABEL}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}" rx="2" '
-            f'fill="{colour}"/>'
-            f'<text x="{_LABEL + width + 6:.1f}" y="{y + 15}">{_number(value)}</text>'
+            f"<span>{html.escape(_NAMES.get(name, name))}</span>"
+            f'<span><i style="width:{width:.1f}%;background:{colour}"></i>'
+            f"<b>{_number(value)}</b></span>"
         )
     return (
-        f'<figure><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 '
-        f'{_LABEL + _BAR + 60} {height}" font-size="12" role="img" '
-        f'aria-label="{html.escape(title)}">{"".join(bars)}</svg></figure>'
+        f"<figure><strong>{html.escape(title)}</strong><br>"
+        f'<span class="said">{html.escape(said)}</span>'
+        f'<div class="bars">{"".join(bars)}</div></figure>'
     )
 
 
-def charts(measures: Mapping[str, Mapping[str, Any]]) -> str:
+def charts(
+    measures: Mapping[str, Mapping[str, Any]], drawn: Mapping[str, Drawn]
+) -> str:
     """A chart of every measure that has at least two numbers."""
     order = [name for name in _NAMES if name in measures]
     order += [name for name in measures if name not in _NAMES]
-    drawn = []
-    for key, title in _CHARTS.items():
+    made = []
+    for key, wanted in drawn.items():
         found = {name: measures[name].get(key) for name in order}
-        values = {name: float(value) for name, value in found.items() if value is not None}
+        values = {name: wanted.factor * value for name, value in found.items() if value is not None}
         if len(values) > 1:
-            drawn.append(chart(title, values))
-    return f'<div class="charts">{"".join(drawn)}</div>'
+            made.append(chart(wanted.title, wanted.said, values))
+    return f'<div class="charts">{"".join(made)}</div>'
 
 
-def _video(path: Path, caption: str) -> str:
+def compare_steadiness(ours: Mapping[str, Any], other: Mapping[str, Any], words: str) -> str:
+    """One sentence: how much less flicker and warp error ours has; empty where none is known.
+
+    Args:
+        words: the sentence, with {} for what was found.
+    """
+    told = []
+    for key, noun in (("flicker", "flicker"), ("warp_error", "warp error")):
+        pair = ours.get(key), other.get(key)
+        if pair[0] and pair[1]:
+            ratio = pair[1] / pair[0]
+            times, more = max(ratio, 1 / ratio), "less" if ratio > 1 else "more"
+            told.append(f"{times:.2g} times {more} {noun}")
+    said = html.escape(words.format(" and ".join(told)))
+    return f'<p class="verdict">{said}</p>' if told else ""
+
+
+def _video(path: Path, caption: str, *, plays: bool = False) -> str:
+    """A clip that repeats; with sound unless it plays by itself."""
+    played = " autoplay muted playsinline" if plays else ""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
-        f'<figure><video controls loop muted src="data:video/mp4;base64,{data}"></video>'
+        f'<figure><video controls loop{played} src="data:video/mp4;base64,{data}"></video>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
@@ -155,6 +204,14 @@ def measure_painted(clip: Path, painted: Painted) -> dict[str, dict[str, Any]]:
     return measures.report()
 
 
+def _explain_borders(measures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why there is no chart of border jumps, where there is none."""
+    if any(values.get("batch_border_jump") is not None for values in measures.values()):
+        return ""
+    return '<p class="said">Border jump: not measured, because no batch of keyframes meets ' \
+        "another here.</p>"
+
+
 def _render_painted(clip: Path, painted: Painted) -> list[str]:
     measures = measure_painted(clip, painted)
     shown = {name: {key: values[key] for key in ("flicker", "warp_error")}
@@ -163,8 +220,12 @@ def _render_painted(clip: Path, painted: Painted) -> list[str]:
         "<h2>Without any model</h2>",
         "<p>A few keyframes were painted in brush strokes by a classical filter, at full size. "
         "All frames between them are made of their patches.</p>",
-        _video(painted.comparison, "source | each frame painted alone | keyframes carried"),
-        charts(shown),
+        _video(painted.comparison, "source | each frame painted alone | keyframes carried",
+               plays=True),
+        compare_steadiness(
+            shown["carried"], shown["alone"],
+            "Carried keyframes have {} than frames painted one by one.",
+        ), charts(shown, _STEADY),
     ]
 
 
@@ -172,9 +233,12 @@ def page(output: Path, painted: Painted | None = None) -> str:
     """The whole page about the run that wrote this video, with what lies beside it."""
     report = json.loads(output.with_name(f"{output.stem}-report.json").read_text("utf-8"))
     comparison = output.with_name(f"{output.stem}-comparison.mp4")
-    clips = [_video(comparison, "source | frame by frame | FRESCO")] if comparison.exists() else []
+    clips = []
+    if comparison.exists():
+        clips.append(_video(comparison, "source | frame by frame | FRESCO", plays=True))
     clips.append(_video(output, "the translated clip, with its sound"))
     keyframes, definitions = report["keyframes"], report["definitions"]
+    measures = report["measures"]["frames"]
     facts = (
         f"{report['frames']} frames of {Path(report['source']).name}; {len(keyframes)} keyframes "
         f"({', '.join(map(str, keyframes))}) were translated, the rest was carried by "
@@ -187,15 +251,22 @@ def page(output: Path, painted: Painted | None = None) -> str:
         "<h2>Translated</h2>",
         f"<p>Prompt: <b>{html.escape(report['settings']['sampling']['prompt'])}</b></p>",
         f"<p>{html.escape(facts)}</p>", *clips,
-        f"<h2>{_name_measured(report)}, in numbers</h2>", charts(report["measures"]["frames"]),
-        "<h2>Keyframes alone, before anything is carried</h2>",
-        charts(report["measures"]["keyframes"]),
-        "<h2>What the measures are</h2>", _table(iter(definitions.items())),
-        f"<h2>Notes of the run</h2><ul>{notes}</ul>",
-        "<h2>Settings</h2>", _table(_rows(report["settings"])),
+        f"<h2>{_name_measured(report)}, in numbers</h2>",
+        compare_steadiness(
+            measures.get("fresco", {}), measures.get("frame_by_frame", {}),
+            "FRESCO has {} than frames translated one by one.",
+        ), charts(measures, _STEADY),
+        _explain_borders(measures),
+        "<details><summary>More measures</summary>", charts(measures, _LOOK),
+        "<h3>Keyframes alone, before they are carried</h3>",
+        charts(report["measures"]["keyframes"], _STEADY | _LOOK),
+        "<h3>What the measures are</h3>", _table(iter(definitions.items())), "</details>",
+        f"<details><summary>Settings and notes</summary><ul>{notes}</ul>",
+        _table(_rows(report["settings"])), "</details>",
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
         f"<title>FRESCO: {html.escape(output.stem)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"),
-                ROOT / "ebsynth" / "README.md", ROOT / "demo" / "model" / "MODEL_CARD.md"])
+                ROOT / "ebsynth" / "README.md"])
 
 
 def test_page_of_options_is_made_from_the_settings() -> None:

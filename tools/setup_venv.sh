@@ -16,8 +16,12 @@ fail() {
     exit 1
 }
 
+version_of() {
+    "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null
+}
+
 find_python() {
-    local name
+    local name version
     for name in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.10 python3.13 python3 python; do
         if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
             >/dev/null 2>&1; then
@@ -25,10 +29,12 @@ find_python() {
             return
         fi
         if [ "$name" = "${PYTHON:-}" ]; then
-            fail "PYTHON is '$name', which is not a Python 3.10 to 3.13. Name one that is."
+            version="$(version_of "$name")" || fail "PYTHON is '$name', which does not run as a Python."
+            fail "PYTHON is '$name', a Python $version; this project needs Python 3.10 to 3.13."
         fi
     done
-    fail "No Python 3.10 to 3.13 was found. Install one, or name it: PYTHON=/path/to/python3.11 bash $0"
+    version="$(version_of python3)" && version=" (python3 is $version)"
+    fail "No Python 3.10 to 3.13 was found$version. Install one, or name it: PYTHON=/path/to/python3.11 bash $0"
 }
 
 venv_python() {
@@ -53,10 +59,25 @@ print(digest.hexdigest())
 PYTHON_END
 }
 
-# step NUMBER WHAT HOW_LONG COMMAND...: one line before, one after; the log's end where it fails.
+# Why a step failed, from what it said.
+find_cause() {
+    if grep -qiE 'name resolution|getaddrinfo|NewConnectionError|network is unreachable|connection refused|timed out' <<<"$1"; then
+        printf 'the package index cannot be reached; check the network, then start this again'
+    elif grep -qi 'no space left' <<<"$1"; then
+        printf 'the disk is full; 3 GB are needed'
+    elif grep -qiE 'ensurepip|no module named.*venv' <<<"$1"; then
+        printf "Python's module venv is missing (Debian and Ubuntu: apt install python3-venv)"
+    else
+        printf 'it ended with: %s' "$(tail -n 1 <<<"$1")"
+    fi
+}
+
+# step NUMBER WHAT HOW_LONG COMMAND...: one line before, one after, one sentence where it fails.
 step() {
-    local number="$1" what="$2" long="$3" log="$VENV/setup.log" start=$SECONDS pid
+    local number="$1" what="$2" long="$3" log="$VENV/setup.log" start=$SECONDS pid before
     shift 3
+    touch "$log"
+    before="$(wc -l <"$log")"
     printf '[%s/4] %s (usually %s)\n' "$number" "$what" "$long"
     "$@" >>"$log" 2>&1 &
     pid=$!
@@ -70,8 +91,7 @@ step() {
     done
     trap - INT TERM
     if ! wait "$pid"; then
-        tail -n 25 "$log" >&2
-        fail "Step $number failed: $what. The whole log is $log. Is the network up, and is there room on the disk?"
+        fail "Step $number of 4 failed: $(find_cause "$(tail -n "+$((before + 1))" "$log")"). The log is $log."
     fi
     printf '      done in %s s\n' "$((SECONDS - start))"
 }

@@ -40,7 +40,7 @@ def output(tmp_path: Path) -> Path:
 class _Checker(HTMLParser):
     """Collects tags and addresses; fails on a tag that closes nothing."""
 
-    VOID = ("meta", "rect")
+    VOID = ("meta", "br")
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +88,7 @@ def test_the_painted_clip_is_measured_and_shown(output: Path) -> None:
     made = report.page(output, painted)
     assert made.count("<video") == 3
     assert made.count("each frame painted alone") == 3  # the caption, and two charts
+    assert re.search(r"Carried keyframes have [\d.e+]+ times less flicker and ", made)
 
 
 def test_text_of_a_run_is_text_on_the_page(output: Path) -> None:
@@ -105,16 +106,17 @@ def test_a_page_without_a_comparison_has_one_clip(output: Path) -> None:
 
 
 def test_bars_are_as_long_as_their_values() -> None:
-    drawn = report.chart("Flicker", {"fresco": 1.5, "frame_by_frame": 3.0, "source": 0.0})
-    widths = [float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', drawn)]
-    assert widths[1] == 2 * widths[0]
-    assert widths[2] == 1.0
+    values = {"fresco": 1.5, "frame_by_frame": 3.0, "source": 0.0}
+    drawn = report.chart("Flicker", "Lower is steadier.", values)
+    assert re.findall(r"width:([\d.]+)%", drawn) == ["50.0", "100.0", "0.0"]
     assert "frame by frame" in drawn
-    assert ">1.5<" in drawn
+    assert "<b>1.5</b>" in drawn
 
 
-def test_only_measures_that_can_be_compared_are_drawn() -> None:
-    drawn = report.charts(MEASURES)
-    assert drawn.count("<svg") == 1
-    assert "Warp error" in drawn
-    assert "Flicker" not in drawn
+def test_only_measures_that_can_be_compared_are_drawn(output: Path) -> None:
+    made = report.page(output)
+    assert made.count("<strong>Warp error</strong>") == 2
+    assert ">2</b>" in made  # 0.002, in thousandths
+    assert "<strong>Flicker" not in made
+    assert "FRESCO has 2 times less warp error than frames translated one by one." in made
+    assert "Border jump: not measured" in made

@@ -1,4 +1,4 @@
-"""tools/setup_venv.sh: it removes nothing that it did not make."""
+"""tools/setup_venv.sh: it removes nothing that it did not make, and fails with one sentence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.shared import ROOT
+
+PYTHON = """#!/bin/sh
+case "$*" in
+*platform*) echo VERSION ;;
+*exit*) exit REFUSED ;;
+*version_info*) echo 3.11 ;;
+"-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
+"-m pip"*) echo "WORDS" && exit 1 ;;
+esac
+"""
+"""An interpreter that makes an environment in which nothing can be installed."""
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
@@ -33,3 +44,50 @@ def test_a_folder_of_somebody_else_is_left_alone(
     assert done.returncode == 1
     assert words in done.stderr
     assert sorted(path.name for path in mine.iterdir()) == sorted([marker, "notes.txt"])
+
+
+def set_up(folder: Path, **environment: str) -> str:
+    """What the script says on stderr where it must fail."""
+    bash = shutil.which("bash") or ""
+    done = subprocess.run(
+        [bash, "-c", "set -euo pipefail; source tools/setup_venv.sh"], cwd=ROOT, text=True,
+        env=os.environ | {"FRESCO_VENV": str(folder / "venv")} | environment,
+        capture_output=True, timeout=60, check=False,
+    )
+    assert done.returncode == 1
+    return done.stderr.strip()
+
+
+def write_python(path: Path, version: str, *, refused: bool, words: str = "") -> Path:
+    text = PYTHON.replace("VERSION", version).replace("REFUSED", str(int(refused)))
+    path.write_text(text.replace("WORDS", words))
+    path.chmod(0o755)
+    return path
+
+
+def test_a_python_of_another_version_is_named(tmp_path: Path) -> None:
+    old = write_python(tmp_path / "python3", "3.9.18", refused=True)
+    assert set_up(tmp_path, PYTHON=str(old)) == (
+        f"ERROR: PYTHON is '{old}', a Python 3.9.18; this project needs Python 3.10 to 3.13."
+    )
+    assert "which does not run as a Python." in set_up(tmp_path, PYTHON=str(tmp_path / "none"))
+    new = write_python(tmp_path / "python3", "3.14.0", refused=True)
+    said = set_up(tmp_path, PYTHON="", PATH=str(new.parent))
+    assert said.startswith("ERROR: No Python 3.10 to 3.13 was found (python3 is 3.14.0).")
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize(("words", "cause"), [
+    ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
+     "the package index cannot be reached; check the network"),
+    ("OSError: [Errno 28] No space left on device", "the disk is full"),
+    ("ERROR: wheel is damaged", "it ended with: ERROR: wheel is damaged"),
+])
+def test_a_step_that_fails_says_why_in_one_sentence(
+    tmp_path: Path, words: str, cause: str
+) -> None:
+    python = write_python(tmp_path / "python", "3.11.0", refused=False, words=words)
+    said = set_up(tmp_path, PYTHON=str(python))
+    assert said.startswith(f"ERROR: Step 2 of 4 failed: {cause}")
+    assert said.endswith(f"The log is {tmp_path / 'venv' / 'setup.log'}.")
+    assert len(said.splitlines()) == 1

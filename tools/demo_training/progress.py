@@ -97,11 +97,56 @@ class Checkpoint:
         fresh.replace(self.path)
 
 
+@dataclass(slots=True)
+class Log:
+    """The mean loss since it was told last, and the seconds a step takes."""
+
+    state: Checkpoint
+    steps: int
+    """How many there will be."""
+    began: float = field(default_factory=time.monotonic)
+    done: int = 0
+    """Steps since it began."""
+    total: float = 0.0
+    summed: int = 0
+
+    def add(self, step: int, loss: float) -> None:
+        """Note the loss of a step; tell the mean where it is time to."""
+        self.done, self.total, self.summed = self.done + 1, self.total + loss, self.summed + 1
+        if step % _TOLD:
+            return
+        mean, seconds = self.total / self.summed, (time.monotonic() - self.began) / self.done
+        self.state.losses.append((step, mean))
+        logger.info("%s step %d of %d: loss %.4f, %.2f s a step", self.state.path.stem, step,
+                    self.steps, mean, seconds)
+        self.total, self.summed = 0.0, 0
+
+
+def take_step(
+    state: Checkpoint, parameters: Sequence[nn.Parameter], loss: Tensor, *, rate: float, kept: float
+) -> None:
+    """One step of Adam with clipped gradients, and of the running mean of the weights.
+
+    Args:
+        kept: share of the running mean that stays.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    state.optimizer.step()
+    with torch.no_grad():
+        olds: list[Tensor] = list(state.mean.parameters())
+        news: list[Tensor] = list(state.model.parameters())
+        torch._foreach_lerp_(olds, news, 1 - kept)
+
+
 def train(
     path: Path, model: Network, parameters: Sequence[nn.Parameter], *, budget: Budget, rate: float,
     loss_of: Callable[[int], Tensor], measure: Callable[[Network], float] | None = None,
 ) -> tuple[Network, int]:
-    """Adam with clipped gradients, going on from the state in the file if there is one.
+    """Train by Adam, going on from the state in the file if there is one.
 
     Args:
         path: of the state; its name stands in the log.
@@ -117,8 +162,7 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
     state = Checkpoint(path, model, mean, optimizer)
     step = first = state.load()
-    olds: list[Tensor] = list(mean.parameters())
-    news: list[Tensor] = list(model.parameters())
+    log, saved = Log(state, budget.steps), time.monotonic()
 
     def save() -> None:
         if measure is not None:
@@ -126,26 +170,11 @@ def train(
             logger.info("%s step %d: measured %.2f", path.stem, *state.measured[-1])
         state.save(step)
 
-    began = saved = time.monotonic()
-    total, summed = 0.0, 0
     while step < budget.steps and time.monotonic() < budget.ends:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, rate)
         loss = loss_of(step)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(olds, news, 1 - share_kept(step))
+        take_step(state, parameters, loss, rate=learning_rate(step, rate), kept=share_kept(step))
         step += 1
-        total, summed = total + float(loss.detach()), summed + 1
-        if step % _TOLD == 0:
-            seconds = (time.monotonic() - began) / (step - first)
-            state.losses.append((step, total / summed))
-            logger.info("%s step %d of %d: loss %.4f, %.2f s a step", path.stem, step,
-                        budget.steps, total / summed, seconds)
-            total, summed = 0.0, 0
+        log.add(step, float(loss.detach()))
         if time.monotonic() - saved > _SAVED:
             save()
             saved = time.monotonic()
