@@ -59,7 +59,7 @@ def estimate_mean(values: Sequence[float]) -> tuple[float, float]:
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: ratios to frame by frame, over the clips that have every variant.
 
-    A ratio is bold where its interval does not hold 1.
+    A ratio is bold where its interval, as it is printed, does not hold 1.
     """
     found = {(row["clip"], row["variant"]): row for row in rows}
     names = [name for name in VARIANTS if any(row["variant"] == name for row in rows)]
@@ -76,7 +76,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
                          for variant in (name, BASE))
             mean, half = estimate_mean([one / other for one, other in zip(own, base, strict=True)])
             cell = f"{mean:.2f} ± {half:.2f}" if name != BASE else "1"
-            cells.append(f"**{cell}**" if abs(mean - 1) > half else cell)
+            cells.append(f"**{cell}**" if round(abs(mean - 1), 2) > round(half, 2) else cell)
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
 
