@@ -78,7 +78,7 @@ class Outlook:
         return any(_is_alike(past.request, self.request) for past in self.past)
 
     def _list_later(self, stage: str) -> list[str]:
-        """List the later stages, in the order of the latest job with the same goal."""
+        """List the later stages, in the order of the latest job that had at least these stages."""
         for past in self.past:
             if not _is_alike(past.request, self.request):
                 continue
