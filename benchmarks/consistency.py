@@ -76,15 +76,19 @@ VARIANTS: Mapping[str, Parts] = {
     "FRESCO": {},
     "FRESCO and background smoothing": {"background_smoothing": True},
     "FRESCO and even colours": {},
+    "FRESCO and joined keyframes": {},
     "consensus alone": OFF | {"consensus": True},
     "consensus": {"consensus": True},
     "consensus and background smoothing": {"consensus": True, "background_smoothing": True},
     "consensus and even colours": {"consensus": True},
+    "consensus and joined keyframes": {"consensus": True},
 }
 """Which parts of guidance are on beside (or instead of) those that are by default. `consensus` is
 FRESCO with it, `consensus alone` has no other part."""
 EVEN = " and even colours"
 """End of the names of variants with `propagation.even_colours`."""
+JOINED = " and joined keyframes"
+"""End of the names of variants with `propagation.join_keyframes`."""
 SCENES: Mapping[str, int] = {"scene": 1, "slow-scene": 5}
 """Drawn clips, and into how many frames each of the scene's is drawn."""
 COLUMNS: Mapping[str, str] = {
@@ -285,13 +289,19 @@ def make_means(
 
 
 def make_jumps(clips: Sequence[str], names: Sequence[str], found: Found) -> list[str]:
-    """Lines with border jumps of the keyframes clip by clip."""
-    lines = ["Border jump of the keyframes clip by clip:", "",
+    """Lines with border jumps of the keyframes clip by clip, also over the source's own."""
+    title = "Border jump of the keyframes clip by clip"
+    title += ", and in brackets over that of the source:" if SOURCE in names else ":"
+    lines = [title, "",
              "| | " + " | ".join(Path(clip).stem for clip in clips) + " |",
              "|---" * (len(clips) + 1) + "|"]
     for name in names:
         jumps = [found[clip, name]["measures"]["batch_border_jump"] for clip in clips]
         cells = ["-" if jump is None else f"{jump:.2f}" for jump in jumps]
+        for place, (clip, jump) in enumerate(zip(clips, jumps, strict=True)):
+            own = found[clip, SOURCE]["measures"]["batch_border_jump"] if SOURCE in names else None
+            if own and jump is not None:
+                cells[place] += f" ({jump / own:.2f})"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
@@ -332,9 +342,10 @@ def fit_keyframes(path: Path, options: argparse.Namespace) -> argparse.Namespace
 def make_settings(options: argparse.Namespace, name: str, parts: Parts) -> FrescoSettings:
     """The options of one row."""
     base = variant_settings(options, parts)
-    even = name.endswith(EVEN)
+    even, joined = name.endswith(EVEN), name.endswith(JOINED)
     return from_dict({
-        "propagation": {"enabled": options.video or even, "even_colours": even, "workers": 1},
+        "propagation": {"enabled": options.video or even or joined, "even_colours": even,
+                        "join_keyframes": joined, "workers": 1},
         "output": {"source_size": False},
     }, base)
 

@@ -6,24 +6,16 @@ Keyframes are compared along the motion, so that a new object does not count as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fresco.blending.histogram import to_lab, to_rgb
-from fresco.digests import digest, digest_content
-from fresco.errors import PropagationError
 from fresco.flow.arrays import find_inside, remap
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.motion import estimate_motion
-from fresco.planning.keyframes import KeyframePlan
-from fresco.planning.prompts import compose_prompts
-from fresco.run.context import RunContext, log_stage
-from fresco.run.propagate import ORIGIN, read_origin
-from fresco.workspace import frame_name, read_image, write_image, write_json
 
 Image = NDArray[np.uint8]
 Change = NDArray[np.float64]
@@ -115,52 +107,15 @@ def find_levels(
     return solve_levels(len(prompts), found)
 
 
-def even_keyframes(
-    run: RunContext, plans: Sequence[KeyframePlan], keys: Path, estimator: FlowEstimator
-) -> Path:
-    """Give keyframes the same exposure and colour, if that option is on.
-
-    Args:
-        keys: folder of the keyframes, at the size of the run's frames; they are not changed.
-
-    Returns:
-        The folder of the keyframes to propagate.
+def even_shot(
+    read: Callable[[int], tuple[Image, Image]], prompts: Sequence[str], estimator: FlowEstimator
+) -> Iterator[Image]:
+    """The keyframes of a shot, of one exposure and colour, one after the other; see `find_levels`.
     """
-    if not run.settings.propagation.even_colours:
-        return keys
-    folder = run.workspace.folder("evened", digest(VERSION, keys.name, estimator.fingerprint))
-    numbers = [number for plan in plans for number in plan.keyframes]
-    now = {str(number): digest_content(keys / frame_name(number)) for number in numbers}
-    now |= {"prompts": digest(compose_prompts(numbers, run.settings.sampling))}
-    whole = all(read_image(folder / frame_name(number)) is not None for number in numbers)
-    if whole and read_origin(folder) == now:
-        return folder
-    with log_stage("colours"), run.progress.stage("colours", len(numbers)) as stage:
-        for plan in plans:
-            shot = plan.keyframes
-
-            def read(place: int, shot: Sequence[int] = shot) -> tuple[Image, Image]:
-                number = shot[place]
-                return _read(keys, number), run.clip.frames.pick([number])[0]
-
-            prompts = compose_prompts(shot, run.settings.sampling)
-            for number, level in zip(shot, find_levels(read, prompts, estimator), strict=True):
-                write_image(folder / frame_name(number), take_off(_read(keys, number), level))
-                stage.advance()
-    write_json(folder / ORIGIN, now)
-    return folder
+    for place, level in enumerate(find_levels(read, prompts, estimator)):
+        yield take_off(read(place)[0], level)
 
 
 def take_off(image: Image, level: Change) -> Image:
     """Subtract a change of colours from an image."""
     return to_rgb(to_lab(image) - level[:, None, None].astype(np.float32))
-
-
-def _read(folder: Path, number: int) -> Image:
-    image = read_image(folder / frame_name(number))
-    if image is None:
-        raise PropagationError(
-            f"The image of keyframe {number} is missing or damaged. Start the same command again: "
-            "it makes what is missing."
-        )
-    return image

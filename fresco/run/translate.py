@@ -29,7 +29,6 @@ from fresco.propagation.engine import AnyEngine, DraftEngine, PatchEngine
 from fresco.propagation.guide_folders import GuideFolder
 from fresco.run.batches import KeyframeRun
 from fresco.run.clip import Clip, open_clip
-from fresco.run.colours import even_keyframes
 from fresco.run.context import RunContext, log_stage, open_run
 from fresco.run.embedded import describe_settings
 from fresco.run.enlarge import choose_carried_size, enlarge_keyframes, scale_images
@@ -39,6 +38,7 @@ from fresco.run.external_keyframes import (
     import_external_keyframes,
     list_external_keyframes,
 )
+from fresco.run.finishing import finish_keyframes
 from fresco.run.flow_files import check_flow_files, use_flow_files
 from fresco.run.guide_folders import check_guides
 from fresco.run.hints import HintSource, check_hints
@@ -161,7 +161,7 @@ def _make_video(
     """
     wanted = run.settings.output
     carried, folder = enlarge_keyframes(run, plans, keys)
-    folder = even_keyframes(carried, plans, folder, keys.estimator)
+    folder = finish_keyframes(carried, plans, folder, keys.estimator)
     # Masks and measures need the motion at the model's size.
     known = carried is run and (wanted.measures or masks is not None)
     motion = motion if known else None
@@ -279,7 +279,7 @@ def propagate_keys(
         write_plan(run, keys.plans, keys.folder)
         motion = find_motion(run, estimator) if mask else None
         masks = make_masks(run, mask, list_shots(plans), estimator, motion)
-        folder = even_keyframes(run, keys.plans, keys.folder, estimator)
+        folder = finish_keyframes(run, keys.plans, keys.folder, estimator, batches=False)
         frames = propagate_frames(
             run, keys.plans, folder, estimator, engine, ends=keys.ends, motion=motion
         )

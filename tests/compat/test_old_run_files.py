@@ -28,7 +28,7 @@ NEWER = {
     ("sampling", "timesteps"), ("output", "codec"), ("output", "compare_frames"),
     ("output", "name"), ("propagation", "resolution"), ("propagation", "guides"),
     ("propagation", "even_colours"), ("sampling", "ranges"), ("output", "background"),
-    ("sampling", "control_units"),
+    ("sampling", "control_units"), ("propagation", "join_keyframes"),
     ("flow", "path"), ("guidance", "consensus"),
     *(("mask", name) for name in ("source", "path", "invert", "feather")),
 }

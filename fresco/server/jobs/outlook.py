@@ -13,12 +13,13 @@ _KEYFRAMES = "keyframes"
 _SCAN = "scan"
 """The first stage of every run; its units are the frames."""
 _CARRY = frozenset({"propagate", "write", "measure", "measure keyframes", "compare",
-                    "frame by frame", "ends", "enlarge", "colours"})
+                    "frame by frame", "ends", "enlarge", "colours", "join"})
 """Stages that only a job that makes a video has."""
 _OPTIONAL: Mapping[str, Callable[[JobRequest], bool]] = {
     "compare": lambda request: request.settings.output.compare,
     "frame by frame": lambda request: request.settings.output.compare,
     "colours": lambda request: request.settings.propagation.even_colours,
+    "join": lambda request: request.settings.propagation.join_keyframes,
     "measure": lambda request: request.settings.output.measures,
     "measure keyframes": lambda request: request.settings.output.measures,
 }
