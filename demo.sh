@@ -50,6 +50,7 @@ PYTHON_END
 
 mkdir -p "$out"
 painted_last="$((last_frame < 24 ? last_frame : 24))"
+compared="$((last_frame < 11 ? last_frame + 1 : 12))"
 cat <<NOTE
 
 The demo takes about five minutes on two cores; a second run takes one. It writes into $out.
@@ -68,7 +69,7 @@ cat <<NOTE
 
 2 of 2, with a small model (three minutes): the first $((last_frame + 1)) frames of $(basename "$clip") become
 "$prompt".
-A few keyframes are translated and carried to all frames. To compare, 12 frames are translated one by one.
+A few keyframes are translated and carried to all frames. To compare, $compared of them are translated one by one.
 The model is tiny (18 million weights, docs/demo-model.md): its images are soft, and it knows a few looks:
 oil painting, watercolour, pencil sketch, cartoon, night, autumn, pixel art, neon. For more, use a real one:
     $PY -m fresco translate CLIP --prompt "..." --model a-stable-diffusion-1.5.safetensors -o OUT.mp4
@@ -77,7 +78,7 @@ NOTE
 "$PY" -m fresco translate "$clip" -o "$out/translated.mp4" --model "$model" --offline --flow dis \
     --prompt "$prompt" --last-frame "$last_frame" --resolution 384 --steps 10 --strength 0.5 \
     --guidance-scale 1 --background-smoothing --no-spatial-optimization --no-temporal-optimization \
-    --no-source-size --compare --compare-frames 12
+    --no-source-size --compare --compare-frames "$compared"
 cp "$out/translated-comparison.mp4" "$out/comparison.mp4"
 "$PY" -m demo.report "$out/translated.mp4" -o "$out/report.html" \
     --painted "$out/painted-alone" "$out/painted.mp4" "$out/painted-comparison.mp4"
@@ -87,7 +88,7 @@ cat <<RESULT
 Look at:
   $PWD/$out/painted.mp4      painted keyframes, carried to all frames, with the clip's sound
   $PWD/$out/translated.mp4   the clip translated by the small model
-  $PWD/$out/comparison.mp4   source | frame by frame | FRESCO: 12 frames, played to and fro; which side flickers?
+  $PWD/$out/comparison.mp4   source | frame by frame | FRESCO: $compared frames, to and fro; which side flickers?
   $PWD/$out/report.html      all of it, with measures and settings: open it in a browser
 RESULT
 

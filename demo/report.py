@@ -82,7 +82,8 @@ class Painted:
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
   color: #1d2129; background: #fff; }
-video { width: 100%; border-radius: 6px; background: #000; }
+video { max-width: 100%; border-radius: 6px; background: #000; }
+video[autoplay] { width: 100%; }
 h2 { margin-top: 2.2rem; } figure { margin: 0 0 1.2rem; }
 figcaption, .said { color: #59606b; } .verdict { font-size: 1.15em; }
 .charts { display: grid; gap: 1rem 2.5rem;
