@@ -9,15 +9,20 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fresco.guidance.portions import find_portions, split
+from fresco.guidance.portions import find_portions
 
 LEVELS = 32767
 """Number of steps between 0 and 1 of a stored cosine, which has 16 bits."""
+DOUBT = 0.6
+"""Steps. A smaller difference may have the wrong sign: half a step of rounding, and that of float32.
+"""
 MOST_DOUBTFUL = 1 / 64
 """If more than this share of a strip is in doubt, multiplying its tokens again is cheaper."""
-
-BLOCK = 16
-"""Rows that are searched together for entries whose sign is in doubt."""
+ALIGNED = 16
+"""Numbers in a processor's widest register."""
+BLOCK = 64
+"""Entries that are searched together for ones whose sign is in doubt; a square number, so that the
+length of a block of ones is exact."""
 
 
 def normalize_tokens(feature: Tensor) -> Tensor:
@@ -36,7 +41,8 @@ class GramTerm:
     """weight * sum |a a^T - r r^T| over all frames, in strips of rows from the diagonal on.
 
     Strips of r r^T are stored in 16 bits, as many as the memory holds. They give the sign of an
-    entry, except where it is within their rounding; there both products are computed again.
+    entry, except where it is within their rounding; there the reference's product is computed
+    again.
     """
 
     def __init__(
@@ -46,9 +52,9 @@ class GramTerm:
         self._value, self._reference, self._weight = value, reference, weight
         portions, (count, tokens, _) = find_portions(value.device), value.shape
         frames = max(group.stop - group.start for group in groups)
-        self._strips = split(tokens, min(portions.rows, portions.strip // (frames * tokens)))
+        self._strips = _cut_strips(tokens, min(portions.rows, portions.strip // (frames * tokens)))
         areas = [(rows.stop - rows.start) * (tokens - rows.start) for rows in self._strips]
-        self._memory = value.new_empty(frames * max(areas))
+        self._memory = value.new_empty(frames * max(areas) + BLOCK)
         room = min(int(portions.kept * value.numel() * 2), count * sum(areas))
         self._kept = self._keep_products(groups, value.new_empty(room, dtype=torch.int16))
 
@@ -90,55 +96,66 @@ class GramTerm:
             if losses is not None:
                 _subtract_products(unit, reference, rows, difference)
                 losses.append(self._weight * _sum_sizes(difference, rows))
-            if not self._subtract_kept(unit, frames, rows, difference):
+            if not self._compare_kept(unit, frames, rows, difference):
                 _subtract_products(unit, reference, rows, difference)
+                difference.sign_()
             # 2: G is symmetric.
-            _pull_tokens(pull, difference.sign_(), unit, rows, 2 * self._weight)
+            _pull_tokens(pull, difference, unit, rows, 2 * self._weight)
         # Gradient of the normalisation: only the part perpendicular to a token counts.
         along = torch.einsum("ntc,ntc->nt", unit, pull)[..., None]
         pull.addcmul_(unit, along, value=-1).mul_(inverse)
         unit.mul_(length)
 
-    def _subtract_kept(self, unit: Tensor, frames: slice, rows: slice, difference: Tensor) -> bool:
-        """Make a a^T - r r^T, with the right signs, from a stored strip; False if there is none."""
+    def _compare_kept(self, unit: Tensor, frames: slice, rows: slice, signs: Tensor) -> bool:
+        """Make the signs of a a^T - r r^T, 1 or -1, from a stored strip; False if there is none."""
         kept = self._kept.get((frames.start, rows.start))
         if kept is None:
             return False
-        difference.copy_(kept)
-        difference.baddbmm_(unit[:, rows], unit[:, rows.start :].mT, beta=-1 / LEVELS)
+        signs.copy_(kept)
+        signs.baddbmm_(
+            unit[:, rows], unit[:, rows.start :].mT, beta=-1 / DOUBT, alpha=LEVELS / DOUBT
+        )
         # Always 0, and what it pulls along a token does not count.
-        difference.diagonal(dim1=1, dim2=2).fill_(1)
-        found = _find_small(difference, 1 / LEVELS)
-        if len(found[0]) > MOST_DOUBTFUL * difference.numel():
+        signs.diagonal(dim1=1, dim2=2).fill_(1)
+        doubtful = self._find_doubtful(signs.clamp_(-1, 1))
+        if len(doubtful) > MOST_DOUBTFUL * signs.numel():
             del self._kept[frames.start, rows.start]  # as in plain areas, where both cosines are 1
             return False
-        frame, row, column = found
-        row, column = row + rows.start, column + rows.start
-        difference[found] = _multiply(unit, frame, row, column) - _multiply(
-            self._reference[frames], frame, row, column
-        )
+        flat = signs.view(-1)
+        product = flat[doubtful].mul_(DOUBT).add_(kept.view(-1)[doubtful])
+        wanted = self._multiply_reference(doubtful, frames, rows)
+        flat[doubtful] = product.sub_(wanted, alpha=LEVELS).sign_()
         return True
 
+    def _find_doubtful(self, strip: Tensor) -> Tensor:
+        """Indices of the few entries of a strip that lie between -1 and 1, where others are either."""
+        # Blocks first: searching all entries would take longer.
+        count = math.ceil(strip.numel() / BLOCK) * BLOCK
+        self._memory[strip.numel() : count] = 1
+        blocks = self._memory[:count].view(-1, BLOCK)
+        found = (torch.linalg.vector_norm(blocks, dim=1) < math.sqrt(BLOCK)).nonzero().flatten()
+        block, place = (blocks[found].abs() < 1).nonzero(as_tuple=True)
+        return found[block].mul_(BLOCK).add_(place)
 
-def _find_small(strip: Tensor, bound: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the entries of [frames, rows, columns] below a bound, of which there are few."""
-    # Blocks first: searching all entries would take as long as multiplying. A few at a time, since
-    # absolute values take memory.
-    height = BLOCK if strip.shape[1] % BLOCK == 0 else strip.shape[1]
-    smallest = torch.cat([
-        part.abs().unflatten(1, (-1, height)).amin(2) for part in strip.split(4 * height, dim=1)
-    ], dim=1)
-    frame, block, column = (smallest < bound).nonzero(as_tuple=True)
-    entries = strip.unflatten(1, (-1, height))[frame, block, :, column]
-    number, row = (entries.abs() < bound).nonzero(as_tuple=True)
-    return frame[number], block[number] * height + row, column[number]
+    def _multiply_reference(self, entries: Tensor, frames: slice, rows: slice) -> Tensor:
+        """Single products of the reference's tokens, by their indices in a strip."""
+        tokens = self._reference.shape[1]
+        height, width = rows.stop - rows.start, tokens - rows.start
+        row, column = entries // width, entries % width + rows.start
+        first = (row // height + frames.start) * tokens
+        row = row % height + rows.start
+        # This copies whole tokens; an index for each axis would look up single numbers.
+        flat = self._reference.flatten(0, 1)
+        return flat.index_select(0, first + row).mul_(flat.index_select(0, first + column)).sum(-1)
 
 
-def _multiply(tokens: Tensor, frame: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Single products of [N, HW, C] tokens."""
-    flat, first = tokens.flatten(0, 1), frame * tokens.shape[1]
-    # This copies whole tokens; an index for each axis would look up single numbers.
-    return flat.index_select(0, first + row).mul_(flat.index_select(0, first + column)).sum(-1)
+def _cut_strips(tokens: int, most: int) -> list[slice]:
+    """Rows of each strip: a multiple of `ALIGNED`, if there may be as many, except in the last.
+
+    Products of other heights and widths take a sixth longer.
+    """
+    rows = max(1, most // ALIGNED * ALIGNED or most)
+    return [slice(first, min(first + rows, tokens)) for first in range(0, tokens, rows)]
 
 
 def _subtract_products(

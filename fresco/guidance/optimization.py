@@ -119,13 +119,12 @@ class _TemporalTerm:
             if len(found) > len(own):
                 following[0, :, channels].add_(found[len(own) :])
 
-
     def _pick_tokens(self, frames: slice, channels: slice) -> Tensor:
         """Copy some channels of a group's frames and of the frame after them, one token a row."""
-        tokens = self._value[frames.start : frames.stop + 1, :, channels].contiguous()
+        tokens = self._value[frames.start : frames.stop + 1, :, channels]
         if frames.start and frames.stop == len(self._value):
-            tokens = torch.cat([tokens, self._value[:1, :, channels]])
-        return tokens.flatten(0, 1)
+            return torch.cat([tokens, self._value[:1, :, channels]]).flatten(0, 1)
+        return tokens.contiguous().flatten(0, 1)
 
 
 def _weigh_adjoint(motion: Disagreement, weight: float) -> Disagreement:

@@ -30,8 +30,8 @@ class Portions:
     float32."""
 
 
-PROCESSOR = Portions(frames=1 << 21, strip=1 << 20, rows=256, channels=1 << 19, kept=1.35)
-"""For a CPU. At 512 x 512 and 8 frames: one frame at a time, and 79 % of the largest stage's strips
+PROCESSOR = Portions(frames=1 << 21, strip=1 << 20, rows=256, channels=1 << 18, kept=1.48)
+"""For a CPU. At 512 x 512 and 8 frames: one frame at a time, and 87 % of the largest stage's strips
 are stored."""
 CARD = Portions(frames=1 << 25, strip=1 << 24, rows=512, channels=1 << 24, kept=0)
 """For a graphics card. At 512 x 512 and 8 frames: all frames together."""
