@@ -24,7 +24,7 @@ _SIGNS = (
     "insufficient memory",  # OpenCV
 )
 """Words of messages, in small letters."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt."""
 _MOST_FREED, _LARGEST_KEPT = 64 << 20, 32 << 20
 """Bytes of freed memory that are kept at most, and of a block that is; glibc allows no larger one.
@@ -76,9 +76,11 @@ def keep_freed_memory() -> None:
     """Let this process use memory again that it has freed, where the C library is glibc.
 
     Arrays of a frame are some megabytes. glibc gives such blocks back to the system as they are
-    freed, and a system's new pages cost more time than much of what is done with them.
+    freed, and a system's new pages cost more time than much of what is done with them. It also
+    keeps what each thread has freed apart; threads that are begun from now on share it.
     """
     if (library := _find_glibc()) is not None:
+        library.mallopt(_ARENA_MAX, 1)
         library.mallopt(_TRIM_THRESHOLD, _MOST_FREED)
         library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
 
