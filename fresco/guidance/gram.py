@@ -14,8 +14,7 @@ from fresco.guidance.portions import find_portions
 LEVELS = 32767
 """Number of steps between 0 and 1 of a stored cosine, which has 16 bits."""
 DOUBT = 0.6
-"""Steps. A smaller difference may have the wrong sign: half a step of rounding, and that of float32.
-"""
+"""Steps. A smaller difference may have the wrong sign: by half a step of rounding, and float32's."""
 MOST_DOUBTFUL = 1 / 64
 """If more than this share of a strip is in doubt, multiplying its tokens again is cheaper."""
 ALIGNED = 16
@@ -128,7 +127,7 @@ class GramTerm:
         return True
 
     def _find_doubtful(self, strip: Tensor) -> Tensor:
-        """Indices of the few entries of a strip that lie between -1 and 1, where others are either."""
+        """Indices of the entries between -1 and 1, few, of a strip of ones and minus ones."""
         # Blocks first: searching all entries would take longer.
         count = math.ceil(strip.numel() / BLOCK) * BLOCK
         self._memory[strip.numel() : count] = 1
