@@ -14,7 +14,7 @@ from fresco.guidance.portions import find_portions
 LEVELS = 32767
 """Number of steps between 0 and 1 of a stored cosine, which has 16 bits."""
 DOUBT = 0.6
-"""Steps. A smaller difference may have the wrong sign: by half a step of rounding, and float32's."""
+"""Steps. A smaller difference may have the wrong sign: half a step, and float32's rounding."""
 MOST_DOUBTFUL = 1 / 64
 """If more than this share of a strip is in doubt, multiplying its tokens again is cheaper."""
 ALIGNED = 16
