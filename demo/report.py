@@ -97,8 +97,9 @@ summary { cursor: pointer; font-size: 1.2em; margin: 1.2rem 0; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 2px 10px 2px 0; vertical-align: top;
   border-bottom: 1px solid #e4e7eb; }
-td { overflow-wrap: anywhere; }
-@media (max-width: 600px) { .bars { grid-template-columns: 1fr; gap: 0; }
+td + td { overflow-wrap: anywhere; }
+@media (max-width: 600px) { td { overflow-wrap: anywhere; }
+  .bars { grid-template-columns: 1fr; gap: 0; }
   .bars > span:nth-child(odd) { text-align: left; } }
 @media (prefers-color-scheme: dark) { body { color: #dfe3ea; background: #16181d; }
   td, th { border-color: #333841; } figcaption, .said { color: #a4acb8; } }
