@@ -158,16 +158,21 @@ def _take_over(place: Path, folder: Path) -> None:
         raise explain(error, folder) from error
 
 
-def check_limits(request: JobRequest, limits: Limits) -> None:
-    """Raise SettingsError if a job is larger than the server's limits, or than its source."""
+def check_sizes(settings: FrescoSettings, limits: Limits) -> None:
+    """Raise SettingsError if frames are larger than the server's limit."""
     for name, resolution in (
-        ("sampling", request.settings.sampling.resolution),
-        ("propagation", request.settings.propagation.resolution),
+        ("sampling", settings.sampling.resolution),
+        ("propagation", settings.propagation.resolution),
     ):
         if resolution > limits.resolution:
             raise SettingsError(
                 f"{name}.resolution is {resolution}; this server takes up to {limits.resolution}."
             )
+
+
+def check_limits(request: JobRequest, limits: Limits) -> None:
+    """Raise SettingsError if a job is larger than the server's limits, or than its source."""
+    check_sizes(request.settings, limits)
     if not limits.frames and not request.settings.sampling.ranges:
         return
     info = _info(request)

@@ -12,10 +12,11 @@ import gradio as gr
 
 from fresco.errors import FrescoError
 from fresco.server.jobs.estimate import count_workload, describe_estimate, measure_latest
+from fresco.server.jobs.runner import check_sizes
 from fresco.server.service import Service
 from fresco.video.size import working_size
 from fresco.webui.tab.settings import SettingControls
-from fresco.webui.tab.text import describe_error, with_labels
+from fresco.webui.tab.text import describe_error, render_note, with_labels
 from fresco.webui.tab.values import read_values
 from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 
@@ -36,13 +37,13 @@ def _estimator(service: Service) -> Callable[..., str]:
             return ""
         try:
             settings, host = read_values(values, int(known["last"]))
+            check_sizes(settings, service.environment.limits)
         except FrescoError as error:
-            lines: tuple[str, ...] = (describe_error(error),)
-        else:
-            width, height = known["size"]
-            size = working_size(width, height, settings.sampling.resolution)
-            load = count_workload(settings, host, size, known["keys"], known["frames"])
-            lines = describe_estimate(load, measure_latest(service.engine))
+            return render_note(describe_error(error), "bad")
+        width, height = known["size"]
+        size = working_size(width, height, settings.sampling.resolution)
+        load = count_workload(settings, host, size, known["keys"], known["frames"])
+        lines = describe_estimate(load, measure_latest(service.engine))
         items = "".join(f"<li>{html.escape(with_labels(line))}</li>" for line in lines)
         return f'<ul class="fresco_notes">{items}</ul>'
 

@@ -253,6 +253,10 @@ def test_keyframes_follow_their_settings(page: TabPage, clip: Path) -> None:
 def test_keyframes_as_text(page: TabPage, clip: Path) -> None:
     """What is being written is left alone until the field is left."""
     page.open_clip(clip)
+    page.put(sampling_resolution=4000)
+    page.script("document.querySelector('#fresco_estimate_now').click()")
+    page.until("document.querySelector('#fresco_estimate .fresco_bad')?.textContent"
+               ".startsWith('Resolution is 4000; this server takes up to 1024')")
     page.press("#fresco_section_keys .label-wrap")
     field = page.element("#fresco_keyframes_keys textarea")
     field.send_keys("6, ")
