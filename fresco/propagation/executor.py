@@ -398,8 +398,7 @@ def run_segments(
         except Exception as error:
             if not isinstance(error, BrokenExecutor) and not is_out_of_memory(error):
                 raise
-            broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
-            where = f"at work on frames {broken}" if broken else "before any frame was at work"
+            where = _describe_interrupted(jobs)
             if attempt == ATTEMPTS:
                 raise PropagationError(
                     f"A worker process died {attempt} times {where}; most likely memory ran out. "
@@ -410,3 +409,9 @@ def run_segments(
         else:
             break
     return notes
+
+
+def _describe_interrupted(jobs: Sequence[SegmentJob]) -> str:
+    """Where a worker process was when it died."""
+    broken = ", ".join(f"{job.first} to {job.last}" for job in jobs if job.scratch.exists())
+    return f"at work on frames {broken}" if broken else "before any frame was at work"

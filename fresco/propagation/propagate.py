@@ -111,26 +111,33 @@ def propagate_segment(
         )
         _gather_evidence(job, scratch, check)
         trim_memory()
-
-        judged: dict[int, FrameJudgement] = {}
-        chosen = _select_sides(job, missing, carriers, scratch, check, judged, seam=engine.seam)
-        held: list[Image] = []
-
-        def write(found: tuple[int, Sides]) -> None:
-            image = render(found[1], job.blend)
-            if found[0] == missing[-1]:
-                held.append(image)
-            else:
-                write_image(job.path(found[0]), image)
-
-        for _ in map_in_order(write, chosen, job.threads):
-            pass
-        # The last frame shows that the segment is done, so it is written after all judgements.
-        write_judgements(name_judgements(job.folder, job.first, job.last), judged)
-        for image in held:
-            write_image(job.path(missing[-1]), image)
+        _write_frames(job, missing, carriers, scratch, check, seam=engine.seam)
     trim_memory()
     return len(missing)
+
+
+def _write_frames(
+    job: SegmentJob, missing: Sequence[int], carriers: Sequence[Carrier], scratch: Scratch,
+    check: Callable[[], None], *, seam: float,
+) -> None:
+    """Select, blend and write the missing frames of a segment, and what is known of all."""
+    judged: dict[int, FrameJudgement] = {}
+    chosen = _select_sides(job, missing, carriers, scratch, check, judged, seam=seam)
+    held: list[Image] = []
+
+    def write(found: tuple[int, Sides]) -> None:
+        image = render(found[1], job.blend)
+        if found[0] == missing[-1]:
+            held.append(image)
+        else:
+            write_image(job.path(found[0]), image)
+
+    for _ in map_in_order(write, chosen, job.threads):
+        pass
+    # The last frame shows that the segment is done, so it is written after all judgements.
+    write_judgements(name_judgements(job.folder, job.first, job.last), judged)
+    for image in held:
+        write_image(job.path(missing[-1]), image)
 
 
 def _store_source(
