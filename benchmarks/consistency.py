@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks import scene
@@ -47,7 +48,7 @@ from benchmarks.keyframes import (
     variant_settings,
     write_table,
 )
-from fresco.flow.arrays import FrameMotion
+from fresco.flow.arrays import FrameMotion, find_inside, remap
 from fresco.flow.estimator import create_estimator
 from fresco.flow.interface import FlowEstimator
 from fresco.flow.motion import estimate_motion
@@ -96,9 +97,9 @@ COLUMNS: Mapping[str, str] = {
     "inner_error": "error inside", "warp_error": "warp error",
     "anchor_warp_error": "to the first", "motion_error": "motion, px", "flicker": "flicker",
     "colour_drift_slope": "drift", "sharpness_ratio": "sharpness", "edge_agreement": "edges",
-    "colours": "look",
+    "colours": "look", "jod": "JOD",
 }
-"""Measures, and what the table calls them."""
+"""Measures, and what the table calls them; those that no row has are left out."""
 
 
 class OwnNoise:
@@ -152,9 +153,28 @@ def measure_motion_error(
     return float(np.linalg.norm(found - motion.backward, axis=-1)[valid].mean(dtype=np.float64))
 
 
+def load_judge() -> Any:
+    """ColorVideoVDP, which says in just-noticeable differences how visible a change is."""
+    try:
+        import pycvvdp  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise SystemExit(f"--jod needs the package cvvdp and its torchvision: {error}") from error
+    return pycvvdp.cvvdp(display_name="standard_fhd", device=torch.device("cpu"))
+
+
+def measure_visibility(judge: Any, pair: tuple[Frame, Frame], motion: FrameMotion) -> float:
+    """Quality of a frame, 10 at best, against the earlier one moved to it by the source's flow; the
+    pixels that the earlier one does not show are taken to be equal."""
+    frame = pair[1].astype(np.float32)
+    valid = ~motion.backward_occlusion & find_inside(motion.backward)
+    moved = np.where(valid[..., None], remap(pair[0].astype(np.float32), motion.backward), frame)
+    quality, _ = judge.predict(frame / 255, moved / 255, dim_order="HWC")
+    return float(quality)
+
+
 def measure(
     clip: Clip, settings: FrescoSettings, pictures: Mapping[int, Frame], borders: Collection[int],
-    *, pace: int | None,
+    *, pace: int | None, judge: Any = None,
 ) -> Row:
     """Measures of translated frames against the source's.
 
@@ -162,11 +182,13 @@ def measure(
         borders: positions of pictures whose pair with the one before crosses from one batch of
             keyframes to the next.
         pace: by the motion of a scene that is drawn in so many frames for one; None: by flow.
+        judge: see `load_judge`; None: visibility is not measured.
     """
     estimator = create_estimator(settings.flow, "cpu")
     measures = Metrics(estimator, borders=borders)
     colours: list[float] = []
     distances: list[float | None] = []
+    qualities: list[float] = []
     before: tuple[int, Frame, Frame] | None = None
     for number, picture in pictures.items():
         source = clip.frames.pick([number])[0]
@@ -175,6 +197,8 @@ def measure(
             motion = estimate_motion(before[1], source, estimator) if pace is None else \
                 find_exact_motion(before[0] / pace, number / pace, len(source))
             distances.append(measure_motion_error((before[2], picture), motion, estimator))
+            if judge is not None:
+                qualities.append(measure_visibility(judge, (before[2], picture), motion))
         measures.update(source, {"result": picture}, starts_shot=before is None, motion=motion)
         colours.append(colour_distance(picture, source))
         before = number, source, picture
@@ -182,6 +206,7 @@ def measure(
     known = [distance for distance in distances if distance is not None]
     found["motion_error"] = statistics.mean(known) if known else None
     found["colours"] = statistics.mean(colours)
+    found["jod"] = statistics.mean(qualities) if qualities else None
     jump, error = found["batch_border_jump"], found["warp_error"]
     if jump is not None and error is not None:
         crossing, inside = len(borders), len(pictures) - 1 - len(borders)
@@ -201,13 +226,13 @@ def scale_clip(path: Path, settings: FrescoSettings, folder: Path) -> Path:
 
 def run_variant(
     path: Path, settings: FrescoSettings, host: Any, name: str, kept: Path | None, *,
-    pace: int | None = None,
+    pace: int | None = None, judge: Any = None,
 ) -> dict[str, Row]:
     """Measures of one row on one clip: `measures` of the keyframes, with CPU seconds, and `video`
     of all frames where they are propagated.
 
     Args:
-        pace: see `measure`.
+        pace, judge: see `measure`.
     """
     began = sum(os.times()[:4])
     with tempfile.TemporaryDirectory() as place:
@@ -231,10 +256,11 @@ def run_variant(
     starts = {batch.frames[0] for plan in plans for batch in plan.batches[1:]}
     borders = [place for place, number in enumerate(numbers) if number in starts]
     keys = {number: found[number] for number in numbers}
-    rows = {"measures": measure(clip, settings, keys, borders, pace=pace)
+    rows = {"measures": measure(clip, settings, keys, borders, pace=pace, judge=judge)
             | {"cpu_seconds": round(seconds, 1)}}
     if settings.propagation.enabled and name != ROUND_TRIP:
-        rows["video"] = measure(clip, settings, found, find_borders(clip, plans), pace=pace)
+        crossing = find_borders(clip, plans)
+        rows["video"] = measure(clip, settings, found, crossing, pace=pace, judge=judge)
     return rows
 
 
@@ -278,10 +304,14 @@ def make_means(
 ) -> list[str]:
     """Lines with means over clips, of one part of the rows."""
     shown = ", ".join(Path(clip).stem for clip in clips)
+    columns = [column for column in COLUMNS if any(
+        found[clip, name][part].get(column) is not None for clip in clips for name in names
+    )]
     lines = [f"**{title}**; means over {len(clips)} clips: {shown}.", "",
-             "| | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+             "| | " + " | ".join(COLUMNS[column] for column in columns) + " |",
+             "|---" * (len(columns) + 1) + "|"]
     for name in names:
-        values = [[found[clip, name][part][column] for clip in clips] for column in COLUMNS]
+        values = [[found[clip, name][part].get(column) for clip in clips] for column in columns]
         known = [[value for value in column if value is not None] for column in values]
         cells = [f"{statistics.mean(column):.3g}" if column else "-" for column in known]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -371,6 +401,7 @@ def parse(study: Study, words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--video", action="store_true", help="propagate and measure the video too")
+    parser.add_argument("--jod", action="store_true", help="measure with cvvdp how visible it is")
     parser.add_argument("--only", action="append", choices=list(study.variants),
                         help="rows to measure")
     parser.add_argument("--pictures", type=Path, help="keep the pictures in this folder")
@@ -392,7 +423,10 @@ def measure_clip(
             if options.noise == "each":
                 host = OwnNoise(host, settings)
             kept = options.pictures and options.pictures / path.stem / name.replace(" ", "-")
-            found = run_variant(scaled, settings, host, name, kept, pace=SCENES.get(clip))
+            judge = load_judge() if options.jod else None
+            found = run_variant(
+                scaled, settings, host, name, kept, pace=SCENES.get(clip), judge=judge
+            )
             row = {"clip": path.name, "variant": name, "options": told, **found}
             print(json.dumps(row), file=sys.stderr)
             with options.results.open("a", encoding="utf-8") as file:
@@ -404,7 +438,7 @@ def run_study(study: Study, words: Sequence[str] | None = None) -> None:
     options = parse(study, words)
     told = {key: value.name if isinstance(value, Path) else value
             for key, value in vars(options).items()
-            if key not in ("clips", "pictures", "results", "table", "only")}
+            if key not in ("clips", "jod", "pictures", "results", "table", "only")}
     rows = read_rows(options.results)
     known = {(row["clip"], row["variant"]) for row in rows if row["options"] == told}
     for clip in options.clips:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import consistency, scene
 from fresco.flow.arrays import FrameMotion
@@ -40,6 +41,25 @@ def test_motion_that_follows_the_source_has_no_error() -> None:
     )
     assert follows == pytest.approx(0, abs=0.5)
     assert stays == pytest.approx(4, abs=0.5)
+
+
+def test_what_the_earlier_frame_does_not_show_is_no_visible_change() -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    class Judge:
+        def predict(self, test: Any, reference: Any, dim_order: str) -> tuple[float, None]:
+            seen.extend((test, reference))
+            return 9.5, None
+
+    hidden = np.zeros((8, 8), bool)
+    hidden[:, 6:] = True
+    flow = np.zeros((8, 8, 2), np.float32)
+    motion = FrameMotion(flow, flow, hidden, hidden)
+    pair = (np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 51, np.uint8))
+    assert consistency.measure_visibility(Judge(), pair, motion) == 9.5
+    gaps = seen[0] - seen[1]
+    assert gaps[:, :6] == pytest.approx(0.2)
+    assert (gaps[:, 6:] == 0).all()
 
 
 def make_row(clip: str, variant: str, size: int = 5, **values: float) -> dict[str, Any]:
