@@ -307,7 +307,8 @@ def make_means(
     columns = [column for column in COLUMNS if any(
         found[clip, name][part].get(column) is not None for clip in clips for name in names
     )]
-    lines = [f"**{title}**; means over {len(clips)} clips: {shown}.", "",
+    over = "1 clip" if len(clips) == 1 else f"means over {len(clips)} clips"
+    lines = [f"**{title}**; {over}: {shown}.", "",
              "| | " + " | ".join(COLUMNS[column] for column in columns) + " |",
              "|---" * (len(columns) + 1) + "|"]
     for name in names:

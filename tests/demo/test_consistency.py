@@ -87,7 +87,7 @@ def test_the_table_is_of_clips_that_have_every_row() -> None:
     assert "means over 2 clips: a, b.\n" in means[0]
     assert "| FRESCO | 2.5 | 1 |" in means[0]
     assert "| consensus | 1.00 | 1.50 |" in means[0]
-    assert "means over 1 clips: a.\n" in means[1]
+    assert "; 1 clip: a.\n" in means[1]
     assert "| consensus alone | 1 | 1 |" in means[1]
     keyframes, video = means[2].split("**The video, batches of 8, ")
     assert "| consensus | 7 | 1 |" in keyframes
