@@ -140,6 +140,8 @@ def test_images_that_were_not_sampled_here_are_no_result(
         webui_host.processing, "process_images", lambda p: SimpleNamespace(images=[image] * 3),
         raising=False,
     )
+    bar = mock.Mock()
+    monkeypatch.setattr(webui_host.shared, "total_tqdm", bar, raising=False)
     p = SimpleNamespace(init=len, sample=len, batch_size=3)
     request = SimpleNamespace(frames=np.zeros((3, 8, 8, 3), np.uint8))
     with Progress(lambda status: None).stage("batch") as stage:
@@ -148,3 +150,4 @@ def test_images_that_were_not_sampled_here_are_no_result(
             call.run()
         unguided = webui_host._BatchCall(p, request, None, stage, None, 0)
         assert unguided.run().shape == (3, 8, 8, 3)
+    assert bar.clear.call_count == 2, "the console's bar is closed after every call"

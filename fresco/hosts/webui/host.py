@@ -241,6 +241,8 @@ class _BatchCall:
         except BaseException:
             forget_failed_call(p)
             raise
+        finally:
+            _close_console_bar()
         _heed_interruption()
         if self._guide is not None and not self.record:
             raise HostError(
@@ -286,6 +288,13 @@ class _BatchCall:
                 return result
 
         return sample
+
+
+def _close_console_bar() -> None:
+    """Close the console's bar of all steps; the WebUI does so for its own calls only."""
+    bar = getattr(shared, "total_tqdm", None)
+    if bar is not None:
+        bar.clear()
 
 
 def _heed_interruption() -> None:
