@@ -11,8 +11,9 @@ struct Match {
     std::uint16_t x = 0;
     std::uint16_t y = 0;
 
-    bool operator==(const Match& other) const { return x == other.x && y == other.y; }
+    bool operator==(const Match& other) const { return both() == other.both(); }
     bool operator!=(const Match& other) const { return !(*this == other); }
+    std::uint32_t both() const { return std::uint32_t(y) << 16 | x; }
 };
 
 struct Field {

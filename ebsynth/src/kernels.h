@@ -62,7 +62,7 @@ struct Move {
 // Pixels that two patches of one image share.
 inline int overlap(Match a, Match b, int patch) {
     const int dx = patch - std::abs(int(a.x) - int(b.x)), dy = patch - std::abs(int(a.y) - int(b.y));
-    return dx > 0 && dy > 0 ? dx * dy : 0;
+    return (dx > 0 ? dx : 0) * (dy > 0 ? dy : 0);
 }
 
 // A random step away from a match.
@@ -82,7 +82,9 @@ struct Sweep {
     Bounds bounds{1, 1, 1};
     Match* matches = nullptr;              // whole field, row by row
     std::uint32_t* distances = nullptr;    // of the matches
-    bool bounded = false;                  // `measure` may stop where they are no less than before
+    std::uint32_t* guides = nullptr;       // the guides' part of them, which stays with the match
+    const Packed* targetStyle = nullptr;   // the style alone, kStyleBytes a pixel
+    const Packed* sourceStyle = nullptr;
     const std::uint8_t* active = nullptr;  // pixels to search for
     std::uint8_t* moved = nullptr;         // set to `stamp` where the match changed
     std::uint8_t stamp = 1;
@@ -111,6 +113,8 @@ struct Kernels {
     void (*sweep)(Sweep&);
     // Distances of the matches of the pixels with `wanted` set, in rows firstRow .. endRow - 1.
     void (*measure)(const Sweep&, const std::uint8_t* wanted);
+    // The same where the guides' part is known: the style's is added.
+    void (*addStyle)(const Sweep&, const std::uint8_t* wanted);
 };
 
 // The best kernels this processor can run; a name asks for one of them, null if it cannot run.

@@ -53,21 +53,49 @@ class Avx2Lane {
     std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes,
                            std::int64_t bound) const {
         __m256i lanes = _mm256_setzero_si256();
-        const std::uint8_t* target = target_;
         std::uint32_t sum = 0;
-        for (int y = 0; y < Patch; ++y, corner += rowBytes, target += targetRow_) {
-            for (int i = 0; i < Patch * Blocks; ++i) {
-                const __m256i d = _mm256_sub_epi16(widened(target + i * kPixelBlock),
-                                                   widened(corner + i * kPixelBlock));
-                const __m256i weighted = _mm256_mullo_epi16(d, weights_[i % Blocks]);
-                lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(d, weighted));
-            }
-            if (y == Patch - 1 || y % 2 == 0) {
+        // Rows far apart tell more: the middle one first, then those at the edges.
+        static constexpr int kOrder[] = {2, 0, 4, 1, 3};
+        for (int i = 0; i < Patch; ++i) {
+            lanes = _mm256_add_epi32(
+                lanes, stripOf(target_ + kOrder[i] * targetRow_, corner + kOrder[i] * rowBytes,
+                               Blocks * kPixelBlock, Blocks * kPixelBlock));
+            if (i % 2 == 0) {
                 sum = sumOf(lanes);
                 if (sum >= bound) break;
             }
         }
         return sum;
+    }
+
+    // See `RowLane`.
+    std::uint32_t strip(const std::uint8_t* target, const std::uint8_t* source,
+                        std::ptrdiff_t targetStep, std::ptrdiff_t sourceStep) const {
+        return sumOf(stripOf(target, source, targetStep, sourceStep));
+    }
+    std::uint32_t exchange(const Pair& come, const Pair& gone, std::ptrdiff_t targetStep,
+                           std::ptrdiff_t sourceStep) const {
+        return sumOf(_mm256_sub_epi32(stripOf(come.target, come.source, targetStep, sourceStep),
+                                      stripOf(gone.target, gone.source, targetStep, sourceStep)));
+    }
+
+    // See `RowLane`: a row of 5 pixels is 16 bytes and 4, which are put together for all rows.
+    static std::uint32_t style(const std::uint8_t* target, std::ptrdiff_t targetRow,
+                               const std::uint8_t* source, std::ptrdiff_t sourceRow, int) {
+        __m256i lanes = _mm256_setzero_si256();
+        for (int y = 0; y < Patch; ++y) {
+            const __m256i d = _mm256_sub_epi16(widened(target + y * targetRow),
+                                               widened(source + y * sourceRow));
+            lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(d, d));
+        }
+        target += kPixelBlock;
+        source += kPixelBlock;
+        const __m256i d = _mm256_sub_epi16(_mm256_cvtepu8_epi16(lastPixels(target, targetRow)),
+                                           _mm256_cvtepu8_epi16(lastPixels(source, sourceRow)));
+        lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(d, d));
+        const __m128i e = _mm_sub_epi16(_mm_cvtepu8_epi16(four(target + 4 * targetRow)),
+                                        _mm_cvtepu8_epi16(four(source + 4 * sourceRow)));
+        return sumOf(_mm256_add_epi32(lanes, _mm256_zextsi128_si256(_mm_madd_epi16(e, e))));
     }
 
     const std::int16_t* describe() {
@@ -115,6 +143,36 @@ class Avx2Lane {
     static constexpr short kFifth = 5243;  // 2^17 / 25, rounded up: sums of 25 bytes are divided
     static constexpr int kStep = 32, kSlopeShare = 20;  // see Scales
 
+    static __m256i squares(const std::uint8_t* target, const std::uint8_t* source, __m256i weights) {
+        const __m256i d = _mm256_sub_epi16(widened(target), widened(source));
+        return _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weights));
+    }
+
+    __m256i stripOf(const std::uint8_t* target, const std::uint8_t* source,
+                    std::ptrdiff_t targetStep, std::ptrdiff_t sourceStep) const {
+        __m256i lanes = _mm256_setzero_si256();
+        for (int i = 0; i < Patch; ++i) {
+            for (int b = 0; b < Blocks; ++b) {
+                lanes = _mm256_add_epi32(
+                    lanes, squares(target + i * targetStep + b * kPixelBlock,
+                                   source + i * sourceStep + b * kPixelBlock, weights_[b]));
+            }
+        }
+        return lanes;
+    }
+
+    static __m128i four(const std::uint8_t* bytes) {
+        std::int32_t word;
+        std::memcpy(&word, bytes, sizeof word);
+        return _mm_cvtsi32_si128(word);
+    }
+
+    // One pixel of style of each of four rows.
+    static __m128i lastPixels(const std::uint8_t* first, std::ptrdiff_t row) {
+        return _mm_unpacklo_epi64(_mm_unpacklo_epi32(four(first), four(first + row)),
+                                  _mm_unpacklo_epi32(four(first + 2 * row), four(first + 3 * row)));
+    }
+
     void store(int block, __m256i numbers) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(numbers_ + block * kPixelBlock), numbers);
     }
@@ -153,7 +211,7 @@ class Avx2Lane<0, 0> : public RowLane<Avx2Block, 0, 0> {
 }  // namespace
 
 const Kernels* avx2Kernels() {
-    static const Kernels all{"avx2", sweepWith<Avx2Lane>, measureWith<Avx2Lane>};
+    static const Kernels all{"avx2", sweepWith<Avx2Lane>, measureWith<Avx2Lane>, addStyleWith<Avx2Lane>};
     return &all;
 }
 

@@ -38,7 +38,7 @@ using NeonLane = RowLane<NeonBlock, Patch, Blocks>;
 }  // namespace
 
 const Kernels* neonKernels() {
-    static const Kernels all{"neon", sweepWith<NeonLane>, measureWith<NeonLane>};
+    static const Kernels all{"neon", sweepWith<NeonLane>, measureWith<NeonLane>, addStyleWith<NeonLane>};
     return &all;
 }
 

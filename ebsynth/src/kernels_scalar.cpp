@@ -25,7 +25,7 @@ using ScalarLane = RowLane<ScalarBlock, Patch, Blocks>;
 }  // namespace
 
 const Kernels* scalarKernels() {
-    static const Kernels all{"scalar", sweepWith<ScalarLane>, measureWith<ScalarLane>};
+    static const Kernels all{"scalar", sweepWith<ScalarLane>, measureWith<ScalarLane>, addStyleWith<ScalarLane>};
     return &all;
 }
 

@@ -24,10 +24,13 @@ Level::Level(const Layout& layout, const Kernels& kernels, Threads& threads, con
              Packed target, Field field, int patch, std::uint64_t seed)
     : layout_(layout), kernels_(kernels), threads_(threads), source_(source), patch_(patch),
       seed_(seed), target_(std::move(target)), field_(std::move(field)),
-      votes_(source, target_, patch), distances_(field_.matches.size()),
+      guideWeights_(layout.weights), votes_(source, target_, patch),
+      distances_(field_.matches.size()), guides_(field_.matches.size()),
       active_(field_.matches.size(), 1), moved_(field_.matches.size()), change_(field_.matches.size()),
       wanted_(field_.matches.size()), works_(std::size_t(target_.height)),
-      usage_(source.width, source.height, patch) {}
+      usage_(source.width, source.height, patch) {
+    std::fill_n(guideWeights_.begin(), kStyleBytes, std::int16_t(0));
+}
 
 void Level::propose(Field other, const PatchTree* tree) {
     other_ = std::move(other);
@@ -39,28 +42,25 @@ void Level::propose(Field other, const PatchTree* tree) {
 
 // Swaps the matches of both fields where the other's guides are as near or nearer.
 void Level::beginWithBetter() {
-    std::vector<std::int16_t> weights = layout_.weights;
-    std::fill_n(weights.begin(), kStyleBytes, std::int16_t(0));
-    std::vector<std::uint32_t> others(distances_.size());
+    std::vector<std::uint32_t> others(guides_.size());
     threads_.runRows(target_.height, [&](int first, int end) {
         const std::size_t begin = field_.index(0, first), last = field_.index(0, end);
+        Sweep sweep = guidesOf(first, end);
+        kernels_.measure(sweep, active_.data());
         for (std::size_t at = begin; at < last; ++at) {
             wanted_[at] = field_.matches[at] != other_.matches[at];
         }
-        Sweep sweep = sweepOf(first, end);
-        sweep.weights = weights.data();
-        kernels_.measure(sweep, wanted_.data());
-        for (std::size_t at = begin; at < last; ++at) others[at] = distances_[at] + 1;
         sweep.matches = other_.matches.data();
         sweep.distances = others.data();
-        sweep.bounded = true;
         kernels_.measure(sweep, wanted_.data());
         for (std::size_t at = begin; at < last; ++at) {
-            if (wanted_[at] && others[at] <= distances_[at]) {
+            if (wanted_[at] && others[at] <= guides_[at]) {
                 std::swap(field_.matches[at], other_.matches[at]);
+                guides_[at] = others[at];
             }
         }
     });
+    guidesKnown_ = true;
 }
 
 void Level::refine(int rounds, const Effort& effort, double uniformity,
@@ -101,10 +101,12 @@ void Level::begin() {
     threads_.runRows(target_.height, [&](int first, int end) {
         votes_.settle(target_, field_, active_, change_, first, end);
     });
-    target_.repeatEdges();
+    votes_.finish(target_);
     threads_.runRows(target_.height, [&](int first, int end) {
-        kernels_.measure(sweepOf(first, end), active_.data());
+        if (!guidesKnown_) kernels_.measure(guidesOf(first, end), active_.data());
+        kernels_.addStyle(sweepOf(first, end), active_.data());
     });
+    guidesKnown_ = false;
     usage_.count(field_.matches, threads_);
     std::fill(works_.begin(), works_.end(), target_.width);
     allWork_ = std::ptrdiff_t(active_.size());
@@ -131,11 +133,22 @@ Sweep Level::sweepOf(int firstRow, int endRow) {
     sweep.bounds = Bounds(source_.width, source_.height, patch_);
     sweep.matches = field_.matches.data();
     sweep.distances = distances_.data();
+    sweep.guides = guides_.data();
+    sweep.targetStyle = &votes_.targetStyle();
+    sweep.sourceStyle = &votes_.sourceStyle();
     sweep.active = active_.data();
     sweep.moved = moved_.data();
     sweep.penalty = 2 * penalty_;  // a patch also makes its place dearer for those that overlap it
     sweep.firstRow = firstRow;
     sweep.endRow = endRow;
+    return sweep;
+}
+
+// To measure what the guides add to distances.
+Sweep Level::guidesOf(int firstRow, int endRow) {
+    Sweep sweep = sweepOf(firstRow, endRow);
+    sweep.weights = guideWeights_.data();
+    sweep.distances = guides_.data();
     return sweep;
 }
 
@@ -204,7 +217,7 @@ void Level::revote(const std::vector<Match>& before) {
         dilateRows(moved_, target_.width, patch_ / 2, 1, wanted_, first, end);
         votes_.settle(target_, field_, wanted_, change_, first, end);
     });
-    target_.repeatEdges();
+    votes_.finish(target_);
 }
 
 // Measures the patches that changed, and finds those that the next round searches.
@@ -213,7 +226,7 @@ void Level::choose(const Effort& effort) {
     std::vector<std::uint64_t> sums(std::size_t(target_.height));
     threads_.runRows(target_.height, [&](int first, int end) {
         dilateRows(change_, width, reach, 1, wanted_, first, end);
-        kernels_.measure(sweepOf(first, end), wanted_.data());
+        kernels_.addStyle(sweepOf(first, end), wanted_.data());
         dilateRows(change_, width, reach, effort.visible, active_, first, end);
         for (int y = first; y < end; ++y) {
             const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];

@@ -61,6 +61,7 @@ class Level {
     void setPenalty(double uniformity);
     Sweep sweepOf(int firstRow, int endRow);
     void begin();
+    Sweep guidesOf(int firstRow, int endRow);
     void search(int round, int number, const Effort& effort);
     int drawSteps(int largest);
     void revote(const std::vector<Match>& before);
@@ -75,8 +76,10 @@ class Level {
     std::uint64_t seed_;
     Packed target_;
     Field field_;
+    std::vector<std::int16_t> guideWeights_;
     Votes votes_;
-    std::vector<std::uint32_t> distances_;
+    std::vector<std::uint32_t> distances_, guides_;  // the latter: the guides' part
+    bool guidesKnown_ = false;                       // of all matches
     Mask active_, moved_, change_, wanted_, tried_;
     std::vector<std::ptrdiff_t> works_;  // patches to search in every row
     std::ptrdiff_t allWork_ = 0;

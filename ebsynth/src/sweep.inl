@@ -4,6 +4,12 @@
 //   Lane(const std::int16_t* weights, int blocks, int patch)
 //   void take(const std::uint8_t* corner, std::ptrdiff_t rowBytes)   the target's patch
 //   std::uint32_t distance(const std::uint8_t* corner, std::ptrdiff_t rowBytes, std::int64_t bound)
+//   std::uint32_t strip(target, source, targetStep, sourceStep)   of a row or column of a patch; the
+//                                                                 steps lead to its next pixel
+//   std::uint32_t exchange(const Pair& come, const Pair& gone, targetStep, sourceStep)
+//                                                                 of a strip, less that of another
+//   static std::uint32_t style(target's corner, its row, source's corner, its row, patch)
+//                                    sum of squares of patches of the style alone
 //   const std::int16_t* describe()                     of the patch taken
 //   std::uint32_t least(const std::uint8_t* sketch)    no patch with this sketch is nearer to it
 // `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`.
@@ -24,6 +30,12 @@ inline void prefetch(const void* address) {
     (void)address;
 #endif
 }
+
+// Where a strip begins.
+struct Pair {
+    const std::uint8_t* target;
+    const std::uint8_t* source;
+};
 
 // Patches of any size, or of one known at compile time, in memory as they are. A Block knows a block
 // of bytes:
@@ -61,6 +73,37 @@ class RowLane {
             if (sum >= bound) break;
         }
         return sum;
+    }
+
+    std::uint32_t strip(const std::uint8_t* target, const std::uint8_t* source,
+                        std::ptrdiff_t targetStep, std::ptrdiff_t sourceStep) const {
+        typename Block::Sum lanes{};
+        const int patch = Patch ? Patch : patch_, bytes = int(bytesOfPixel());
+        for (int i = 0; i < patch; ++i, target += targetStep, source += sourceStep) {
+            for (int b = 0; b < bytes; b += kPixelBlock) {
+                lanes = Block::plus(lanes, target + b, source + b, weights_ + b);
+            }
+        }
+        return Block::total(lanes);
+    }
+
+    std::uint32_t exchange(const Pair& come, const Pair& gone, std::ptrdiff_t targetStep,
+                           std::ptrdiff_t sourceStep) const {
+        return strip(come.target, come.source, targetStep, sourceStep) -
+               strip(gone.target, gone.source, targetStep, sourceStep);
+    }
+
+    static std::uint32_t style(const std::uint8_t* target, std::ptrdiff_t targetRow,
+                               const std::uint8_t* source, std::ptrdiff_t sourceRow, int anyPatch) {
+        int sum = 0;
+        const int patch = Patch ? Patch : anyPatch;
+        for (int y = 0; y < patch; ++y, target += targetRow, source += sourceRow) {
+            for (int i = 0; i < patch * kStyleBytes; ++i) {
+                const int d = target[i] - source[i];
+                sum += d * d;
+            }
+        }
+        return std::uint32_t(sum);
     }
 
     const std::int16_t* describe() {
@@ -108,73 +151,120 @@ class Searcher {
  public:
     explicit Searcher(const Sweep& sweep)
         : s_(sweep), lane_(sweep.weights, sweep.source->pixelBytes / kPixelBlock, sweep.patch),
-          patch_(Patch ? Patch : sweep.patch),
-          pixelBytes_(Blocks ? Blocks * kPixelBlock : sweep.source->pixelBytes),
-          targetRow_(sweep.target->stride * pixelBytes_),
-          sourceRow_(sweep.source->stride * pixelBytes_),
+          targetRow_(sweep.target->stride * pixelBytes()),
+          sourceRow_(sweep.source->stride * pixelBytes()),
           targetCorner_(sweep.target->at(-(sweep.patch / 2), -(sweep.patch / 2))),
-          sourceCorner_(sweep.source->at(-(sweep.patch / 2), -(sweep.patch / 2))) {}
+          sourceCorner_(sweep.source->at(-(sweep.patch / 2), -(sweep.patch / 2))),
+          targetStyle_(sweep.targetStyle->at(-(sweep.patch / 2), -(sweep.patch / 2))),
+          sourceStyle_(sweep.sourceStyle->at(-(sweep.patch / 2), -(sweep.patch / 2))),
+          usage_(sweep.usage.sums ? sweep.usage.at(0, 0) : nullptr) {}
 
     // Returns by how much the sum of squares of the use changed.
     std::int64_t sweep() {
-        const int width = s_.target->width, step = s_.forward ? 1 : -1;
-        int y = s_.forward ? s_.firstRow : s_.endRow - 1;
-        for (int rows = s_.endRow - s_.firstRow; rows > 0; --rows, y += step) {
-            const std::uint8_t* active = s_.active + std::ptrdiff_t(y) * width;
-            if (s_.forward) {
+        const int width = s_.target->width;
+        if (s_.forward) {
+            for (int y = s_.firstRow; y < s_.endRow; ++y) {
+                const std::uint8_t* active = s_.active + std::ptrdiff_t(y) * width;
                 for (int x = nextSet(active, 0, width); x < width; x = nextSet(active, x + 1, width)) {
-                    searchPixel(x, y);
+                    searchPixel<1>(x, y);
                 }
-            } else {
+            }
+        } else {
+            for (int y = s_.endRow - 1; y >= s_.firstRow; --y) {
+                const std::uint8_t* active = s_.active + std::ptrdiff_t(y) * width;
                 for (int x = lastSet(active, width); x >= 0; x = lastSet(active, x)) {
-                    searchPixel(x, y);
+                    searchPixel<-1>(x, y);
                 }
             }
         }
         return useChange_;
     }
 
+    // Where matches go on from pixel to pixel, the patches share all columns but one.
     void measure(const std::uint8_t* wanted) {
+        const int width = s_.target->width;
+        std::vector<std::uint32_t> columns(static_cast<std::size_t>(patch()));
+        for (int y = s_.firstRow; y < s_.endRow; ++y) {
+            const std::ptrdiff_t row = std::ptrdiff_t(y) * width;
+            Match next;  // that would go on
+            int oldest = 0, before = -2;
+            std::uint32_t sum = 0;
+            for (int x = nextSet(wanted + row, 0, width); x < width;
+                 x = nextSet(wanted + row, x + 1, width)) {
+                const Match match = s_.matches[row + x];
+                const std::uint8_t *target = targetCorner(x, y), *source = corner(match);
+                int column = patch() - 1;
+                if (x != before + 1 || match != next) {
+                    column = oldest = 0;
+                    sum = 0;
+                    std::fill(columns.begin(), columns.end(), 0u);
+                }
+                for (; column < patch(); ++column) {
+                    const std::uint32_t come = lane_.strip(target + column * pixelBytes(),
+                                                           source + column * pixelBytes(),
+                                                           targetRow_, sourceRow_);
+                    sum += come - columns[std::size_t(oldest)];
+                    columns[std::size_t(oldest)] = come;
+                    if (++oldest == patch()) oldest = 0;
+                }
+                s_.distances[row + x] = sum;
+                before = x;
+                next = {static_cast<std::uint16_t>(match.x + 1), match.y};
+            }
+        }
+    }
+
+    void addStyle(const std::uint8_t* wanted) {
         const int width = s_.target->width;
         for (int y = s_.firstRow; y < s_.endRow; ++y) {
             const std::ptrdiff_t row = std::ptrdiff_t(y) * width;
             for (int x = nextSet(wanted + row, 0, width); x < width;
                  x = nextSet(wanted + row, x + 1, width)) {
-                const Match match = s_.matches[row + x];
-                lane_.take(targetCorner(x, y), targetRow_);
-                std::uint32_t& distance = s_.distances[row + x];
-                distance = lane_.distance(corner(match), sourceRow_,
-                                          s_.bounded ? std::int64_t(distance) : kNoBound);
+                s_.distances[row + x] = s_.guides[row + x] + styleAt(x, y, s_.matches[row + x]);
             }
         }
     }
 
  private:
-    static constexpr std::int64_t kNoBound = std::int64_t(1) << 62;
+    int patch() const { return Patch ? Patch : s_.patch; }
+    std::ptrdiff_t pixelBytes() const { return Blocks ? Blocks * kPixelBlock : s_.source->pixelBytes; }
 
     const std::uint8_t* corner(Match match) const {
-        return sourceCorner_ + match.y * sourceRow_ + match.x * pixelBytes_;
+        return sourceCorner_ + match.y * sourceRow_ + match.x * pixelBytes();
     }
     const std::uint8_t* targetCorner(int x, int y) const {
-        return targetCorner_ + y * targetRow_ + x * pixelBytes_;
+        return targetCorner_ + y * targetRow_ + x * pixelBytes();
+    }
+    // The style's part of a distance.
+    std::uint32_t styleAt(int x, int y, Match match) const {
+        const std::ptrdiff_t targetRow = s_.targetStyle->stride * kStyleBytes;
+        const std::ptrdiff_t sourceRow = s_.sourceStyle->stride * kStyleBytes;
+        return std::uint32_t(s_.weights[0]) *
+               Lane::style(targetStyle_ + y * targetRow + x * kStyleBytes, targetRow,
+                           sourceStyle_ + match.y * sourceRow + match.x * kStyleBytes, sourceRow,
+                           patch());
     }
     // Of a match at a place, beside the others' matches.
     std::int64_t penalty(Match place) const {
-        const std::int32_t use = *s_.usage.at(place.x, place.y) - overlap(place, before_, patch_);
+        const std::int32_t use = *usageAt(place) - overlap(place, before_, patch());
         return (std::int64_t(use) * s_.penalty) >> 16;
     }
+    const std::int32_t* usageAt(Match place) const {
+        return usage_ + std::ptrdiff_t(place.y) * s_.usage.stride + place.x;
+    }
 
+    template <int Step>
     void searchPixel(int x, int y) {
-        const int width = s_.target->width, step = s_.forward ? 1 : -1;
+        const int width = s_.target->width;
         const std::ptrdiff_t at = std::ptrdiff_t(y) * width + x;
-        const int px = x - step, py = y - step;
+        const int px = x - Step, py = y - Step;
         const Match mine = s_.matches[at];
         Match beside = mine, above = mine;
-        if (px >= 0 && px < width && s_.moved[at - step] >= s_.retry) {
-            beside = moved(s_.matches[at - step], step, 0, mine);
+        if (px >= 0 && px < width && s_.moved[at - Step] >= s_.retry) {
+            beside = moved(s_.matches[at - Step], Step, 0, mine);
         }
-        if (py >= s_.firstRow && py < s_.endRow && s_.moved[at - step * width] >= s_.retry) {
-            above = moved(s_.matches[at - step * width], 0, step, mine);
+        if (py >= s_.firstRow && py < s_.endRow && s_.moved[at - Step * width] >= s_.retry) {
+            above = moved(s_.matches[at - Step * width], 0, Step, mine);
         }
         const bool tries = s_.leaves && !s_.tried[at];
         if (!s_.farRadii && !s_.proposed && !tries && beside == mine && above == mine) return;
@@ -183,21 +273,29 @@ class Searcher {
         total_ = distance_ + penalty(match_);
         lane_.take(targetCorner(x, y), targetRow_);
         if (s_.proposed && s_.proposed[at] != mine) attempt(s_.proposed[at]);
-        if (beside != mine) attempt(beside);
-        if (above != mine && above != beside) attempt(above);
+        if (beside != mine) {
+            attemptNear<Step>(beside, at - Step, targetCorner(x, y), pixelBytes(), pixelBytes(),
+                              targetRow_, sourceRow_);
+        }
+        if (above != mine && above != beside) {
+            attemptNear<Step>(above, at - Step * width, targetCorner(x, y), targetRow_, sourceRow_,
+                              pixelBytes(), pixelBytes());
+        }
         if (tries && total_ >= s_.leafFrom) tryLeaf(at);
         if (s_.farRadii && total_ >= s_.randomFrom) tryAround(at);
-        if (match_ != before_) {
-            s_.matches[at] = match_;
-            s_.distances[at] = distance_;
-            s_.moved[at] = s_.stamp;
-            const std::int64_t sums = std::int64_t(*s_.usage.at(match_.x, match_.y)) -
-                                      *s_.usage.at(before_.x, before_.y);
-            useChange_ += 2 * (sums + patch_ * patch_ - overlap(match_, before_, patch_));
-            addUse(before_, -1);
-            addUse(match_, 1);
-            s_.moves->push_back({before_, match_});
-        }
+        if (match_ != before_) keep(at, x, y);
+    }
+
+    void keep(std::ptrdiff_t at, int x, int y) {
+        s_.matches[at] = match_;
+        s_.distances[at] = distance_;
+        s_.guides[at] = distance_ - styleAt(x, y, match_);
+        s_.moved[at] = s_.stamp;
+        const std::int64_t sums = std::int64_t(*usageAt(match_)) - *usageAt(before_);
+        useChange_ += 2 * (sums + patch() * patch() - overlap(match_, before_, patch()));
+        addUse(before_, -1);
+        addUse(match_, 1);
+        s_.moves->push_back({before_, match_});
     }
 
     // A neighbour's match moved on; `otherwise` where no patch may be.
@@ -209,7 +307,7 @@ class Searcher {
 
     void addUse(Match place, int sign) const {
         if (Patch == 5) return s_.usage.addFive(place, sign);
-        s_.usage.add(place, patch_, sign);
+        s_.usage.add(place, patch(), sign);
     }
 
     // The matches of a pixel's leaf, the most promising first, but for those that cannot be better.
@@ -228,10 +326,10 @@ class Searcher {
         }
         const std::int32_t leaf = node - (1 << leaves.depth);
         const std::int32_t first = leaves.begins[leaf], end = leaves.begins[leaf + 1];
-        const std::uint8_t* sketch = leaves.sketches + first * kNumbers * pixelBytes_;
+        const std::uint8_t* sketch = leaves.sketches + first * kNumbers * pixelBytes();
         Candidate near[kMostOfLeaf];
         int count = 0;
-        for (std::int32_t i = first; i < end; ++i, sketch += kNumbers * pixelBytes_) {
+        for (std::int32_t i = first; i < end; ++i, sketch += kNumbers * pixelBytes()) {
             const Match place = leaves.places[i];
             std::int64_t least = lane_.least(sketch);
             if (least >= total_ || place == match_) continue;
@@ -260,7 +358,7 @@ class Searcher {
             }
             const Step step = steps[state % kSteps];
             const Match place = s_.bounds.reflected(match_.x + step.x, match_.y + step.y);
-            prefetch(s_.usage.at(place.x, place.y));
+            prefetch(usageAt(place));
             const std::uint8_t* first = corner(place);
             prefetch(first);
             prefetch(first + sourceRow_);
@@ -276,18 +374,42 @@ class Searcher {
         const std::int64_t extra = penalty(place), bound = total_ - extra;
         if (bound <= 0) return;
         const std::uint32_t found = lane_.distance(corner(place), sourceRow_, bound);
-        if (found >= bound) return;
+        if (found < bound) take(place, found, extra);
+    }
+
+    // The match of the neighbour at `near`, moved on by a pixel; steps across lead there, steps along
+    // to the next pixel of a strip. The patches share all but a strip of each, so that the distance
+    // follows from the neighbour's.
+    template <int Step>
+    void attemptNear(Match place, std::ptrdiff_t near, const std::uint8_t* target,
+                     std::ptrdiff_t targetAcross, std::ptrdiff_t sourceAcross,
+                     std::ptrdiff_t targetAlong, std::ptrdiff_t sourceAlong) {
+        const std::int64_t extra = penalty(place), bound = total_ - extra;
+        if (bound <= 0) return;
+        const std::uint8_t* source = corner(place);
+        const int come = Step > 0 ? patch() - 1 : 0, gone = Step > 0 ? -1 : patch();
+        const std::uint32_t found =
+            s_.distances[near] +
+            lane_.exchange({target + come * targetAcross, source + come * sourceAcross},
+                           {target + gone * targetAcross, source + gone * sourceAcross},
+                           targetAlong, sourceAlong);
+        if (found < bound) take(place, found, extra);
+    }
+
+    void take(Match place, std::uint32_t distance, std::int64_t penalty) {
         match_ = place;
-        distance_ = found;
-        total_ = found + extra;
+        distance_ = distance;
+        total_ = distance + penalty;
     }
 
     const Sweep& s_;
     Lane lane_;
-    const int patch_;
-    const std::ptrdiff_t pixelBytes_, targetRow_, sourceRow_;
+    const std::ptrdiff_t targetRow_, sourceRow_;
     const std::uint8_t* const targetCorner_;
     const std::uint8_t* const sourceCorner_;
+    const std::uint8_t* const targetStyle_;  // of their corners
+    const std::uint8_t* const sourceStyle_;
+    const std::int32_t* const usage_;  // of place 0, 0
     Match match_, before_;
     std::uint32_t distance_ = 0;
     std::int64_t total_ = 0, useChange_ = 0;
@@ -311,6 +433,12 @@ void measureWith(const Sweep& sweep, const std::uint8_t* wanted) {
     if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>, 5, 1>(sweep).measure(wanted);
     if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>, 5, 2>(sweep).measure(wanted);
     return Searcher<Lane<0, 0>, 0, 0>(sweep).measure(wanted);
+}
+
+template <template <int, int> class Lane>
+void addStyleWith(const Sweep& sweep, const std::uint8_t* wanted) {
+    if (sweep.patch == 5) return Searcher<Lane<5, 1>, 5, 1>(sweep).addStyle(wanted);
+    return Searcher<Lane<0, 0>, 0, 0>(sweep).addStyle(wanted);
 }
 
 }  // namespace

@@ -49,17 +49,23 @@ std::uint8_t settlePixel(std::uint8_t* pixel, const Sum* sums, int votes) {
 
 Votes::Votes(const Packed& source, const Packed& target, int patch)
     : source_(source), patch_(patch), width_(target.width), height_(target.height),
-      kept_(patch <= kLargestKept && source.width >= patch && source.height >= patch) {
-    if (!kept_) return;
-    style_.resize(std::size_t(source.width) * std::size_t(source.height) * kStyleBytes);
-    sums_.resize(std::size_t(target.width) * std::size_t(target.height) * kStyleBytes);
-    std::uint8_t* to = style_.data();
+      kept_(patch <= kLargestKept && source.width >= patch && source.height >= patch),
+      sourceStyle_(source.width, source.height, source.pad, kStyleBytes),
+      targetStyle_(target.width, target.height, target.pad, kStyleBytes) {
     for (int y = 0; y < source.height; ++y) {
         const std::uint8_t* from = source.at(0, y);
+        std::uint8_t* to = sourceStyle_.at(0, y);
         for (int x = 0; x < source.width; ++x, to += kStyleBytes, from += source.pixelBytes) {
             std::memcpy(to, from, kStyleBytes);
         }
     }
+    sourceStyle_.repeatEdges();
+    if (kept_) sums_.resize(std::size_t(target.width) * std::size_t(target.height) * kStyleBytes);
+}
+
+void Votes::finish(Packed& target) {
+    target.repeatEdges();
+    targetStyle_.repeatEdges();
 }
 
 // Into rows first .. end - 1 only, which are one thread's own.
@@ -69,12 +75,10 @@ void Votes::add(Match match, Match gone, int x, int y, int first, int end) {
     const int left = std::min(reach, x), right = std::min(reach, width_ - 1 - x);
     const int top = std::min(reach, y - first), bottom = std::min(reach, end - 1 - y);
     const std::ptrdiff_t row = std::ptrdiff_t(width_) * kStyleBytes;
-    const std::ptrdiff_t sourceRow = std::ptrdiff_t(source_.width) * kStyleBytes;
+    const std::ptrdiff_t sourceRow = std::ptrdiff_t(sourceStyle_.stride) * kStyleBytes;
     std::uint16_t* to = sums_.data() + (y - top) * row + (x - left) * kStyleBytes;
-    const std::uint8_t* from = style_.data() + (match.y - top) * sourceRow +
-                               (match.x - left) * kStyleBytes;
-    const std::uint8_t* old = style_.data() + (gone.y - top) * sourceRow +
-                              (gone.x - left) * kStyleBytes;
+    const std::uint8_t* from = sourceStyle_.at(match.x - left, match.y - top);
+    const std::uint8_t* old = sourceStyle_.at(gone.x - left, gone.y - top);
     if (patch_ == 5 && left == 2 && right == 2) {
         for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow, old += sourceRow) {
             for (int i = 0; i < 4 * kStyleBytes; i += 2 * kStyleBytes) {
@@ -142,7 +146,7 @@ int Votes::sumAnywhere(const Field& field, int x, int y, std::uint32_t sums[kSty
 }
 
 void Votes::settle(Packed& target, const Field& field, const Mask& wanted, Mask& change, int first,
-                   int end) const {
+                   int end) {
     const int r = patch_ / 2;
     for (int y = first; y < end; ++y) {
         const std::uint8_t* marks = wanted.data() + field.index(0, y);
@@ -150,16 +154,18 @@ void Votes::settle(Packed& target, const Field& field, const Mask& wanted, Mask&
         const int rows = std::min(r, y) + std::min(r, height_ - 1 - y) + 1;
         std::fill(changes, changes + width_, std::uint8_t(0));
         for (int x = nextSet(marks, 0, width_); x < width_; x = nextSet(marks, x + 1, width_)) {
-            if (!kept_) {
+            std::uint8_t* pixel = targetStyle_.at(x, y);
+            if (kept_) {
+                const std::uint16_t* sums = &sums_[field.index(x, y) * kStyleBytes];
+                const int votes = rows * (std::min(r, x) + std::min(r, width_ - 1 - x) + 1);
+                changes[x] = votes == 25 ? settlePixel<25>(pixel, sums, votes)
+                                         : settlePixel<0>(pixel, sums, votes);
+            } else {
                 std::uint32_t sums[kStyleBytes];
                 const int votes = sumAnywhere(field, x, y, sums);
-                changes[x] = settlePixel<0>(target.at(x, y), sums, votes);
-                continue;
+                changes[x] = settlePixel<0>(pixel, sums, votes);
             }
-            const std::uint16_t* sums = &sums_[field.index(x, y) * kStyleBytes];
-            const int votes = rows * (std::min(r, x) + std::min(r, width_ - 1 - x) + 1);
-            changes[x] = votes == 25 ? settlePixel<25>(target.at(x, y), sums, votes)
-                                     : settlePixel<0>(target.at(x, y), sums, votes);
+            std::memcpy(target.at(x, y), pixel, kStyleBytes);
         }
     }
 }

@@ -28,7 +28,14 @@ class Votes {
     // Rows first .. end - 1 of the target: pixels with `wanted` set become the mean of their votes.
     // `change` takes the largest change of a channel of each, 0 for pixels that are not wanted.
     void settle(Packed& target, const Field& field, const Mask& wanted, Mask& change, int first,
-                int end) const;
+                int end);
+
+    // The style alone, kStyleBytes a pixel; the target's as settled, its border as `finish` left it.
+    const Packed& sourceStyle() const { return sourceStyle_; }
+    const Packed& targetStyle() const { return targetStyle_; }
+
+    // After all rows are settled: edges are repeated.
+    void finish(Packed& target);
 
  private:
     template <bool Replaces>
@@ -38,7 +45,7 @@ class Votes {
     const Packed& source_;
     const int patch_, width_, height_;
     const bool kept_;                  // whether sums are: of small patches inside the source
-    std::vector<std::uint8_t> style_;  // of the source, kStyleBytes a pixel
+    Packed sourceStyle_, targetStyle_;
     std::vector<std::uint16_t> sums_;  // of the target, kStyleBytes a pixel
 };
 
