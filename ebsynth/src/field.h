@@ -47,12 +47,6 @@ struct Bounds {
         if (height >= patch) { top = r; bottom = height - 1 - r; }
     }
     bool holds(int x, int y) const { return x >= left && x <= right && y >= top && y <= bottom; }
-    // A place inside: one outside is mirrored at the edge that it passed.
-    Match reflected(int x, int y) const {
-        x = x < left ? 2 * left - x : x > right ? 2 * right - x : x;
-        y = y < top ? 2 * top - y : y > bottom ? 2 * bottom - y : y;
-        return nearest(x, y);
-    }
     Match nearest(int x, int y) const {
         x = x < left ? left : x > right ? right : x;
         y = y < top ? top : y > bottom ? bottom : y;

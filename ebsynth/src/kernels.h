@@ -69,9 +69,8 @@ inline int overlap(Match a, Match b, int patch) {
 struct Step {
     std::int16_t x, y;
 };
-constexpr int kSteps = 1024;
-constexpr int kStepsInBits = 6;  // choices in 64 random bits
-constexpr int kMostRadii = 16;
+constexpr int kStepSets = 1024;  // to choose from; a set has a step of every radius
+constexpr int kStepsOfSet = 16;  // as many as there are radii at most
 
 // One sweep of search over a band of rows.
 struct Sweep {
@@ -94,7 +93,7 @@ struct Sweep {
     std::int64_t penalty = 0;              // of one more in a usage sum, times 2^16
     int firstRow = 0, endRow = 0;
     bool forward = true;
-    const Step* steps = nullptr;           // random ones: kSteps of every radius, smallest first
+    const Step* steps = nullptr;           // sets of random ones, the smallest first
     int radii = 0;                         // of the random search; 0: none
     int farRadii = 0;                      // and of patches with this distance with penalty or more
     std::int64_t farFrom = 0;
@@ -107,6 +106,17 @@ struct Sweep {
     std::int64_t useChange = 0;            // out: of the sum of squares of the use
 };
 
+// Patches to describe: `columns` of one row, `spacing` pixels apart.
+struct Describe {
+    const Packed* source = nullptr;
+    const std::int16_t* weights = nullptr;
+    int patch = 5;
+    int x = 0, y = 0;  // of the first one's middle
+    int columns = 0, spacing = 1;
+    std::int16_t* numbers = nullptr;   // out: kNumbers of every byte, and as many
+    std::uint8_t* sketches = nullptr;  // bytes, patch after patch
+};
+
 struct Kernels {
     const char* name;
     // Searches better matches for the active pixels of a band.
@@ -115,6 +125,8 @@ struct Kernels {
     void (*measure)(const Sweep&, const std::uint8_t* wanted);
     // The same where the guides' part is known: the style's is added.
     void (*addStyle)(const Sweep&, const std::uint8_t* wanted);
+    // Describes patches as the search describes those of the target.
+    void (*describe)(const Describe&);
 };
 
 // The best kernels this processor can run; a name asks for one of them, null if it cannot run.

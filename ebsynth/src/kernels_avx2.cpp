@@ -126,6 +126,15 @@ class Avx2Lane {
         return numbers_;
     }
 
+    // Of the patch described last, kNumbers of every byte.
+    void copySketch(std::uint8_t* to) const {
+        for (int i = 0; i < kNumbers * Blocks; ++i, to += kPixelBlock) {
+            const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(sketch_[i]),
+                                                   _mm256_extracti128_si256(sketch_[i], 1));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+        }
+    }
+
     // See `RowLane`.
     std::uint32_t least(const std::uint8_t* sketch) const {
         __m256i means = _mm256_setzero_si256(), slopes = means;
@@ -211,7 +220,8 @@ class Avx2Lane<0, 0> : public RowLane<Avx2Block, 0, 0> {
 }  // namespace
 
 const Kernels* avx2Kernels() {
-    static const Kernels all{"avx2", sweepWith<Avx2Lane>, measureWith<Avx2Lane>, addStyleWith<Avx2Lane>};
+    static const Kernels all{"avx2", sweepWith<Avx2Lane>, measureWith<Avx2Lane>,
+                             addStyleWith<Avx2Lane>, describeWith<Avx2Lane>};
     return &all;
 }
 

@@ -38,7 +38,8 @@ using NeonLane = RowLane<NeonBlock, Patch, Blocks>;
 }  // namespace
 
 const Kernels* neonKernels() {
-    static const Kernels all{"neon", sweepWith<NeonLane>, measureWith<NeonLane>, addStyleWith<NeonLane>};
+    static const Kernels all{"neon", sweepWith<NeonLane>, measureWith<NeonLane>,
+                             addStyleWith<NeonLane>, describeWith<NeonLane>};
     return &all;
 }
 

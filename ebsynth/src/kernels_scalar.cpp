@@ -25,7 +25,8 @@ using ScalarLane = RowLane<ScalarBlock, Patch, Blocks>;
 }  // namespace
 
 const Kernels* scalarKernels() {
-    static const Kernels all{"scalar", sweepWith<ScalarLane>, measureWith<ScalarLane>, addStyleWith<ScalarLane>};
+    static const Kernels all{"scalar", sweepWith<ScalarLane>, measureWith<ScalarLane>,
+                             addStyleWith<ScalarLane>, describeWith<ScalarLane>};
     return &all;
 }
 

@@ -43,7 +43,8 @@ using Sse2Lane = RowLane<Sse2Block, Patch, Blocks>;
 }  // namespace
 
 const Kernels* sse2Kernels() {
-    static const Kernels all{"sse2", sweepWith<Sse2Lane>, measureWith<Sse2Lane>, addStyleWith<Sse2Lane>};
+    static const Kernels all{"sse2", sweepWith<Sse2Lane>, measureWith<Sse2Lane>,
+                             addStyleWith<Sse2Lane>, describeWith<Sse2Lane>};
     return &all;
 }
 

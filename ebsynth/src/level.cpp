@@ -14,7 +14,7 @@ constexpr int kFewShare = 8;  // few patches: one in so many
 // How many radii there are from 1, doubled, up to the largest.
 int radiiWithin(int largest) {
     int radii = 0;
-    for (int r = 1; r <= largest && radii < kMostRadii; r *= 2) ++radii;
+    for (int r = 1; r <= largest && radii < kStepsOfSet; r *= 2) ++radii;
     return radii;
 }
 
@@ -196,16 +196,18 @@ void Level::search(int round, int number, const Effort& effort) {
     usage_.join(moves_, changes, field_.matches, threads_);
 }
 
-// Random steps of every radius from 1, doubled, up to the larger side of the source; how many radii.
+// Sets of random steps, of every radius from 1, doubled, up to the larger side of the source; how many
+// radii.
 int Level::drawSteps(int largest) {
     const int radii = radiiWithin(std::min(largest, std::max(source_.width, source_.height)));
-    steps_.clear();
-    for (int r = 1; r < 1 << radii; r *= 2) {
-        for (int i = 0; i < kSteps; ++i) {
-            const std::uint64_t bits = mixed(seed_ + steps_.size());
+    steps_.resize(std::size_t(kStepSets) * kStepsOfSet);
+    for (std::size_t set = 0; set < steps_.size(); set += kStepsOfSet) {
+        for (int i = 0; i < radii; ++i) {
+            const int r = 1 << i;
+            const std::uint64_t bits = mixed(seed_ + set + std::size_t(i));
             const int x = below(static_cast<std::uint32_t>(bits), 2 * r + 1) - r;
             const int y = below(static_cast<std::uint32_t>(bits >> 32), 2 * r + 1) - r;
-            steps_.push_back({static_cast<std::int16_t>(x), static_cast<std::int16_t>(y)});
+            steps_[set + std::size_t(i)] = {static_cast<std::int16_t>(x), static_cast<std::int16_t>(y)};
         }
     }
     return radii;
@@ -235,18 +237,14 @@ void Level::choose(const Effort& effort) {
     });
     const std::uint64_t sum = std::accumulate(sums.begin(), sums.end(), std::uint64_t(0));
     distanceSum_ = std::int64_t(sum);
-    const std::uint32_t limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        sum * std::uint64_t(effort.conspicuous) / distances_.size(), 0xFFFFFFFF));
+    const std::int32_t limit = static_cast<std::int32_t>(std::min<std::uint64_t>(
+        sum * std::uint64_t(effort.conspicuous) / distances_.size(), 0x7FFFFFFF));
     threads_.runRows(target_.height, [&](int first, int end) {
         for (int y = first; y < end; ++y) {
             const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];
             std::uint8_t* active = &active_[std::size_t(y) * std::size_t(width)];
-            int work = 0;
-            for (int x = 0; x < width; ++x) {
-                active[x] |= row[x] > limit;
-                work += active[x];
-            }
-            works_[std::size_t(y)] = work;
+            for (int x = 0; x < width; ++x) active[x] |= std::int32_t(row[x]) > limit;
+            works_[std::size_t(y)] = std::accumulate(active, active + width, std::ptrdiff_t(0));
         }
     });
     allWork_ = std::accumulate(works_.begin(), works_.end(), std::ptrdiff_t(0));

@@ -11,6 +11,7 @@
 //   static std::uint32_t style(target's corner, its row, source's corner, its row, patch)
 //                                    sum of squares of patches of the style alone
 //   const std::int16_t* describe()                     of the patch taken
+//   void copySketch(std::uint8_t* to)                  of the patch described last
 //   std::uint32_t least(const std::uint8_t* sketch)    no patch with this sketch is nearer to it
 // `distance` may stop early and then returns anything above `bound`. Most are a `RowLane`.
 
@@ -115,6 +116,8 @@ class RowLane {
         }
         return numbers_.data();
     }
+
+    void copySketch(std::uint8_t* to) const { std::copy(sketch_.begin(), sketch_.end(), to); }
 
     std::uint32_t least(const std::uint8_t* sketch) const {
         const std::size_t bytes = bytesOfPixel();
@@ -226,6 +229,8 @@ class Searcher {
     }
 
  private:
+    static constexpr int kEight = 8;
+
     int patch() const { return Patch ? Patch : s_.patch; }
     std::ptrdiff_t pixelBytes() const { return Blocks ? Blocks * kPixelBlock : s_.source->pixelBytes; }
 
@@ -335,8 +340,9 @@ class Searcher {
             if (least >= total_ || place == match_) continue;
             least += penalty(place);
             if (least >= total_) continue;
-            prefetch(corner(place));
-            prefetch(corner(place) + sourceRow_);
+            const std::uint8_t* first = corner(place) + (patch() / 2) * sourceRow_;
+            prefetch(first);
+            prefetch(first + 64);
             int to = count++;
             for (; to > 0 && near[to - 1].least > least; --to) near[to] = near[to - 1];
             near[to] = {least, place};
@@ -347,27 +353,41 @@ class Searcher {
     // Random search in windows around the match: all steps are drawn first, so that memory answers
     // for the later ones while the first are looked at.
     void tryAround(std::ptrdiff_t at) {
-        Match drawn[kMostRadii];
-        int count = 0;
-        std::uint64_t state = 0;
-        const Step* steps = s_.steps;
+        Match drawn[kStepsOfSet];
+        const std::uint64_t bits = mixed(s_.seed + std::uint64_t(at));
+        const Step* steps = s_.steps + (bits % kStepSets) * kStepsOfSet;
         const int radii = total_ >= s_.farFrom ? s_.farRadii : s_.radii;
-        for (int i = 0; i < radii; ++i, steps += kSteps, state /= kSteps) {
-            if (i % kStepsInBits == 0) {
-                state = mixed(s_.seed + std::uint64_t(at) * kMostRadii + std::uint64_t(i));
-            }
-            const Step step = steps[state % kSteps];
-            const Match place = s_.bounds.reflected(match_.x + step.x, match_.y + step.y);
-            prefetch(usageAt(place));
-            const std::uint8_t* first = corner(place);
+        for (int i = 0; i < radii; i += kEight) stepEight(steps + i, drawn + i);
+        for (int i = 0; i < radii; ++i) {
+            prefetch(usageAt(drawn[i]));
+            const std::uint8_t* first = corner(drawn[i]) + (patch() / 2) * sourceRow_;
             prefetch(first);
-            prefetch(first + sourceRow_);
-            drawn[count] = place;
-            count += place != match_;
+            prefetch(first + 64);
         }
-        for (int i = 0; i < count; ++i) {
+        for (int i = 0; i < radii; ++i) {
             if (drawn[i] != match_) attempt(drawn[i]);
         }
+    }
+
+    // Eight steps from the match. One that leaves the bounds is mirrored at the edge that it passed,
+    // and ends at the other edge at most.
+    void stepEight(const Step* steps, Match* places) const {
+        typedef std::int16_t Pairs __attribute__((vector_size(2 * kEight * sizeof(std::int16_t))));
+        const Pairs from = pairs<Pairs>(match_.x, match_.y);
+        const Pairs low = pairs<Pairs>(s_.bounds.left, s_.bounds.top) - from;
+        const Pairs high = pairs<Pairs>(s_.bounds.right, s_.bounds.bottom) - from;
+        Pairs step;
+        std::memcpy(&step, steps, sizeof step);
+        step = step > high ? 2 * high - step : step < low ? 2 * low - step : step;
+        step = step > high ? high : step < low ? low : step;
+        step += from;
+        std::memcpy(static_cast<void*>(places), &step, sizeof step);
+    }
+
+    template <class Pairs>
+    static Pairs pairs(int x, int y) {
+        const std::int16_t a = static_cast<std::int16_t>(x), b = static_cast<std::int16_t>(y);
+        return Pairs{a, b, a, b, a, b, a, b, a, b, a, b, a, b, a, b};
     }
 
     void attempt(Match place) {
@@ -433,6 +453,28 @@ void measureWith(const Sweep& sweep, const std::uint8_t* wanted) {
     if (sweep.patch == 5 && blocks == 1) return Searcher<Lane<5, 1>, 5, 1>(sweep).measure(wanted);
     if (sweep.patch == 5 && blocks == 2) return Searcher<Lane<5, 2>, 5, 2>(sweep).measure(wanted);
     return Searcher<Lane<0, 0>, 0, 0>(sweep).measure(wanted);
+}
+
+template <class Lane>
+void describeAll(const Describe& d) {
+    const int reach = d.patch / 2, bytes = d.source->pixelBytes, size = kNumbers * bytes;
+    Lane lane(d.weights, bytes / kPixelBlock, d.patch);
+    std::int16_t* numbers = d.numbers;
+    std::uint8_t* sketch = d.sketches;
+    for (int i = 0; i < d.columns; ++i, numbers += size, sketch += size) {
+        lane.take(d.source->at(d.x + i * d.spacing - reach, d.y - reach),
+                  std::ptrdiff_t(d.source->stride) * bytes);
+        std::memcpy(numbers, lane.describe(), std::size_t(size) * sizeof *numbers);
+        lane.copySketch(sketch);
+    }
+}
+
+template <template <int, int> class Lane>
+void describeWith(const Describe& d) {
+    const int blocks = d.source->pixelBytes / kPixelBlock;
+    if (d.patch == 5 && blocks == 1) return describeAll<Lane<5, 1>>(d);
+    if (d.patch == 5 && blocks == 2) return describeAll<Lane<5, 2>>(d);
+    return describeAll<Lane<0, 0>>(d);
 }
 
 template <template <int, int> class Lane>

@@ -154,7 +154,7 @@ class Painter {
         if (i + 1 == widths_.size()) {
             if (!s_.tree) {
                 s_.tree = std::make_unique<PatchTree>(s_.source, s_.layout, s_.parameters.patch,
-                                                      *s_.threads);
+                                                      *s_.kernels, *s_.threads);
             }
             level.propose(std::move(other_), s_.tree.get());
         }

@@ -11,13 +11,15 @@
 #include "describe.h"
 #include "field.h"
 #include "image.h"
+#include "kernels.h"
 #include "threads.h"
 
 namespace ebsynth {
 
 class PatchTree {
  public:
-    PatchTree(const Packed& source, const Layout& layout, int patch, Threads& threads);
+    PatchTree(const Packed& source, const Layout& layout, int patch, const Kernels& kernels,
+              Threads& threads);
 
     // Valid as long as the tree.
     Leaves leaves() const {
@@ -25,16 +27,13 @@ class PatchTree {
     }
 
  private:
-    struct Patch {
-        Match place;
-        std::int32_t row;  // of its description
-    };
     struct Part {
-        int first, end, node;
+        std::size_t first, end, node;
     };
 
+    // Orders `patches`, the rows of numbers, by leaf; within a part they rise.
     void split(const std::vector<std::int16_t>& numbers, const std::vector<double>& shares,
-               std::vector<Patch>& patches, Part part);
+               std::vector<std::uint32_t>& patches, Part part);
 
     std::vector<Node> nodes_;
     std::vector<std::int32_t> begins_;

@@ -32,11 +32,40 @@ inline void addPixels(std::uint16_t* to, const std::uint8_t* from, const std::ui
     std::memcpy(to, &sums, sizeof sums);
 }
 
-// Mean of the sums into a pixel; the largest change. Votes known at compile time divide faster.
-template <int Known, class Sum>
+// The same for a row of five pixels.
+template <bool Replaces>
+inline void addFive(std::uint16_t* to, const std::uint8_t* from, const std::uint8_t* gone) {
+    constexpr int kTwo = 2 * kStyleBytes;
+    addPixels<Bytes8, Sums8, Replaces>(to, from, gone);
+    addPixels<Bytes8, Sums8, Replaces>(to + kTwo, from + kTwo, gone + kTwo);
+    addPixels<Bytes4, Sums4, Replaces>(to + 2 * kTwo, from + 2 * kTwo, gone + 2 * kTwo);
+}
+
+// Mean of 25 votes into a pixel; the largest change.
+inline std::uint8_t settleOfFive(std::uint8_t* pixel, const std::uint16_t* sums) {
+    typedef std::uint32_t Wide4 __attribute__((vector_size(16)));
+    constexpr std::uint32_t kParts = 5243;  // 2^17 / 25, rounded up: exact for sums of 25 bytes
+    Sums4 sum;
+    std::memcpy(&sum, sums, sizeof sum);
+    const Wide4 product = __builtin_convertvector(sum + 12, Wide4) * kParts;
+    const Bytes4 mean = __builtin_convertvector(product >> 17, Bytes4);
+    std::uint32_t now, before;
+    std::memcpy(&now, &mean, sizeof now);
+    std::memcpy(&before, pixel, sizeof before);
+    if (now == before) return 0;
+    int largest = 0;
+    for (int i = 0; i < kStyleBytes; ++i) {
+        largest = std::max(largest, std::abs(int(mean[i]) - int(pixel[i])));
+    }
+    std::memcpy(pixel, &now, sizeof now);
+    return static_cast<std::uint8_t>(largest);
+}
+
+// The same of any number of votes.
+template <class Sum>
 std::uint8_t settlePixel(std::uint8_t* pixel, const Sum* sums, int votes) {
     int largest = 0;
-    const std::uint32_t count = static_cast<std::uint32_t>(Known ? Known : votes);
+    const std::uint32_t count = static_cast<std::uint32_t>(votes);
     for (int i = 0; i < kStyleBytes; ++i) {
         const std::uint8_t mean = static_cast<std::uint8_t>((sums[i] + count / 2) / count);
         largest = std::max(largest, std::abs(int(mean) - int(pixel[i])));
@@ -45,21 +74,26 @@ std::uint8_t settlePixel(std::uint8_t* pixel, const Sum* sums, int votes) {
     return static_cast<std::uint8_t>(largest);
 }
 
+// The style of an image alone, edges repeated.
+Packed styleOf(const Packed& image) {
+    Packed style(image.width, image.height, image.pad, kStyleBytes);
+    for (int y = 0; y < image.height; ++y) {
+        const std::uint8_t* from = image.at(0, y);
+        std::uint8_t* to = style.at(0, y);
+        for (int x = 0; x < image.width; ++x, to += kStyleBytes, from += image.pixelBytes) {
+            std::memcpy(to, from, kStyleBytes);
+        }
+    }
+    style.repeatEdges();
+    return style;
+}
+
 }  // namespace
 
 Votes::Votes(const Packed& source, const Packed& target, int patch)
     : source_(source), patch_(patch), width_(target.width), height_(target.height),
       kept_(patch <= kLargestKept && source.width >= patch && source.height >= patch),
-      sourceStyle_(source.width, source.height, source.pad, kStyleBytes),
-      targetStyle_(target.width, target.height, target.pad, kStyleBytes) {
-    for (int y = 0; y < source.height; ++y) {
-        const std::uint8_t* from = source.at(0, y);
-        std::uint8_t* to = sourceStyle_.at(0, y);
-        for (int x = 0; x < source.width; ++x, to += kStyleBytes, from += source.pixelBytes) {
-            std::memcpy(to, from, kStyleBytes);
-        }
-    }
-    sourceStyle_.repeatEdges();
+      sourceStyle_(styleOf(source)), targetStyle_(styleOf(target)) {
     if (kept_) sums_.resize(std::size_t(target.width) * std::size_t(target.height) * kStyleBytes);
 }
 
@@ -80,12 +114,14 @@ void Votes::add(Match match, Match gone, int x, int y, int first, int end) {
     const std::uint8_t* from = sourceStyle_.at(match.x - left, match.y - top);
     const std::uint8_t* old = sourceStyle_.at(gone.x - left, gone.y - top);
     if (patch_ == 5 && left == 2 && right == 2) {
-        for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow, old += sourceRow) {
-            for (int i = 0; i < 4 * kStyleBytes; i += 2 * kStyleBytes) {
-                addPixels<Bytes8, Sums8, Replaces>(to + i, from + i, old + i);
+        if (top == 2 && bottom == 2) {
+            for (int i = 0; i < 5; ++i) {
+                addFive<Replaces>(to + i * row, from + i * sourceRow, old + i * sourceRow);
             }
-            constexpr int kLast = 4 * kStyleBytes;
-            addPixels<Bytes4, Sums4, Replaces>(to + kLast, from + kLast, old + kLast);
+            return;
+        }
+        for (int dy = -top; dy <= bottom; ++dy, to += row, from += sourceRow, old += sourceRow) {
+            addFive<Replaces>(to, from, old);
         }
         return;
     }
@@ -158,14 +194,14 @@ void Votes::settle(Packed& target, const Field& field, const Mask& wanted, Mask&
             if (kept_) {
                 const std::uint16_t* sums = &sums_[field.index(x, y) * kStyleBytes];
                 const int votes = rows * (std::min(r, x) + std::min(r, width_ - 1 - x) + 1);
-                changes[x] = votes == 25 ? settlePixel<25>(pixel, sums, votes)
-                                         : settlePixel<0>(pixel, sums, votes);
+                changes[x] = votes == 25 ? settleOfFive(pixel, sums)
+                                         : settlePixel(pixel, sums, votes);
             } else {
                 std::uint32_t sums[kStyleBytes];
                 const int votes = sumAnywhere(field, x, y, sums);
-                changes[x] = settlePixel<0>(pixel, sums, votes);
+                changes[x] = settlePixel(pixel, sums, votes);
             }
-            std::memcpy(target.at(x, y), pixel, kStyleBytes);
+            if (changes[x]) std::memcpy(target.at(x, y), pixel, kStyleBytes);
         }
     }
 }
