@@ -46,7 +46,9 @@ struct Bounds {
         if (width >= patch) { left = r; right = width - 1 - r; }
         if (height >= patch) { top = r; bottom = height - 1 - r; }
     }
-    bool holds(int x, int y) const { return x >= left && x <= right && y >= top && y <= bottom; }
+    bool holds(int x, int y) const {
+        return (x >= left) & (x <= right) & (y >= top) & (y <= bottom);
+    }
     Match nearest(int x, int y) const {
         x = x < left ? left : x > right ? right : x;
         y = y < top ? top : y > bottom ? bottom : y;

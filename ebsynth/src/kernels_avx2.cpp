@@ -55,17 +55,16 @@ class Avx2Lane {
         __m256i lanes = _mm256_setzero_si256();
         std::uint32_t sum = 0;
         // Rows far apart tell more: the middle one first, then those at the edges.
-        static constexpr int kOrder[] = {2, 0, 4, 1, 3};
-        for (int i = 0; i < Patch; ++i) {
-            lanes = _mm256_add_epi32(
-                lanes, stripOf(target_ + kOrder[i] * targetRow_, corner + kOrder[i] * rowBytes,
-                               Blocks * kPixelBlock, Blocks * kPixelBlock));
-            if (i % 2 == 0) {
-                sum = sumOf(lanes);
-                if (sum >= bound) break;
-            }
-        }
-        return sum;
+        add(lanes, corner, rowBytes, 2);
+        sum = sumOf(lanes);
+        if (sum >= bound) return sum;
+        add(lanes, corner, rowBytes, 0);
+        add(lanes, corner, rowBytes, 4);
+        sum = sumOf(lanes);
+        if (sum >= bound) return sum;
+        add(lanes, corner, rowBytes, 1);
+        add(lanes, corner, rowBytes, 3);
+        return sumOf(lanes);
     }
 
     // See `RowLane`.
@@ -155,6 +154,11 @@ class Avx2Lane {
     static __m256i squares(const std::uint8_t* target, const std::uint8_t* source, __m256i weights) {
         const __m256i d = _mm256_sub_epi16(widened(target), widened(source));
         return _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weights));
+    }
+
+    void add(__m256i& lanes, const std::uint8_t* corner, std::ptrdiff_t rowBytes, int row) const {
+        lanes = _mm256_add_epi32(lanes, stripOf(target_ + row * targetRow_, corner + row * rowBytes,
+                                                Blocks * kPixelBlock, Blocks * kPixelBlock));
     }
 
     __m256i stripOf(const std::uint8_t* target, const std::uint8_t* source,

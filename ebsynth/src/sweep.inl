@@ -317,10 +317,6 @@ class Searcher {
 
     // The matches of a pixel's leaf, the most promising first, but for those that cannot be better.
     void tryLeaf(std::ptrdiff_t at) {
-        struct Candidate {
-            std::int64_t least;
-            Match place;
-        };
         const Leaves& leaves = *s_.leaves;
         s_.tried[at] = 1;
         const std::int16_t* numbers = lane_.describe();
@@ -332,22 +328,33 @@ class Searcher {
         const std::int32_t leaf = node - (1 << leaves.depth);
         const std::int32_t first = leaves.begins[leaf], end = leaves.begins[leaf + 1];
         const std::uint8_t* sketch = leaves.sketches + first * kNumbers * pixelBytes();
-        Candidate near[kMostOfLeaf];
+        // No branches here: which of them could be better, a processor cannot foresee.
+        std::int64_t least[kMostOfLeaf];
+        std::int32_t near[kMostOfLeaf];
         int count = 0;
         for (std::int32_t i = first; i < end; ++i, sketch += kNumbers * pixelBytes()) {
-            const Match place = leaves.places[i];
-            std::int64_t least = lane_.least(sketch);
-            if (least >= total_ || place == match_) continue;
-            least += penalty(place);
-            if (least >= total_) continue;
-            const std::uint8_t* first = corner(place) + (patch() / 2) * sourceRow_;
-            prefetch(first);
-            prefetch(first + 64);
-            int to = count++;
-            for (; to > 0 && near[to - 1].least > least; --to) near[to] = near[to - 1];
-            near[to] = {least, place};
+            least[count] = lane_.least(sketch);
+            near[count] = i;
+            count += least[count] < total_;
         }
-        for (int i = 0; i < count && near[i].least < total_; ++i) attempt(near[i].place);
+        int left = 0;
+        for (int i = 0; i < count; ++i) {
+            const Match place = leaves.places[near[i]];
+            const std::int64_t all = least[i] + penalty(place);
+            prefetch(corner(place) + (patch() / 2) * sourceRow_);
+            least[left] = all;
+            near[left] = near[i];
+            left += (all < total_) & (place != match_);
+        }
+        while (left > 0) {
+            int best = 0;
+            for (int i = 1; i < left; ++i) best = least[i] < least[best] ? i : best;
+            if (least[best] >= total_) break;
+            attempt(leaves.places[near[best]]);
+            --left;
+            least[best] = least[left];
+            near[best] = near[left];
+        }
     }
 
     // Random search in windows around the match: all steps are drawn first, so that memory answers
