@@ -101,6 +101,7 @@ struct Sweep {
     const Leaves* leaves = nullptr;        // of a PatchTree, to try as well; null: none
     std::uint8_t* tried = nullptr;         // pixels whose leaf was tried
     std::int64_t leafFrom = 0;             // least distance with penalty whose leaf is searched
+    int leafTries = 0;                     // of a leaf
     std::int64_t randomFrom = 0;           // and that is searched at random
     std::uint64_t seed = 0;
     std::int64_t useChange = 0;            // out: of the sum of squares of the use

@@ -75,9 +75,10 @@ void Level::refine(int rounds, const Effort& effort, double uniformity,
         begun(std::min(round, rounds));
         kept = field_.matches;
         std::fill(moved_.begin(), moved_.end(), std::uint8_t(0));
-        for (int sweep = 0; sweep < effort.sweeps; ++sweep) search(round, sweep, effort);
+        const int sweeps = round ? effort.lateSweeps : effort.sweeps;
+        for (int sweep = 0; sweep < sweeps; ++sweep) search(round, sweep, effort);
         revote(kept);
-        choose(effort);
+        choose(round < 2 ? effort.visible : effort.lateVisible, effort.conspicuous);
         const double now = objective();
         if (now > before) {
             // Both bands took the same places; the votes follow from the matches.
@@ -177,7 +178,8 @@ void Level::search(int round, int number, const Effort& effort) {
         sweep.farRadii = farRadii;
         sweep.farFrom = static_cast<std::int64_t>(mean * effort.farShare);
         sweep.leafFrom = static_cast<std::int64_t>(mean * (round ? 1 : effort.leafShare));
-        sweep.randomFrom = static_cast<std::int64_t>(mean * effort.randomShare);
+        sweep.leafTries = effort.leafTries;
+        sweep.randomFrom = static_cast<std::int64_t>(mean * (round ? 0 : effort.randomShare));
         sweep.seed = seed_;
         sweep.stamp = static_cast<std::uint8_t>(std::min(number + 1, 255));
         sweep.retry = number < 2 ? std::uint8_t(0) : std::uint8_t(sweep.stamp - 1);
@@ -223,13 +225,13 @@ void Level::revote(const std::vector<Match>& before) {
 }
 
 // Measures the patches that changed, and finds those that the next round searches.
-void Level::choose(const Effort& effort) {
+void Level::choose(std::uint8_t visible, int conspicuous) {
     const int width = target_.width, reach = patch_ / 2;
     std::vector<std::uint64_t> sums(std::size_t(target_.height));
     threads_.runRows(target_.height, [&](int first, int end) {
         dilateRows(change_, width, reach, 1, wanted_, first, end);
         kernels_.addStyle(sweepOf(first, end), wanted_.data());
-        dilateRows(change_, width, reach, effort.visible, active_, first, end);
+        dilateRows(change_, width, reach, visible, active_, first, end);
         for (int y = first; y < end; ++y) {
             const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];
             sums[std::size_t(y)] = std::accumulate(row, row + width, std::uint64_t(0));
@@ -238,7 +240,7 @@ void Level::choose(const Effort& effort) {
     const std::uint64_t sum = std::accumulate(sums.begin(), sums.end(), std::uint64_t(0));
     distanceSum_ = std::int64_t(sum);
     const std::int32_t limit = static_cast<std::int32_t>(std::min<std::uint64_t>(
-        sum * std::uint64_t(effort.conspicuous) / distances_.size(), 0x7FFFFFFF));
+        sum * std::uint64_t(conspicuous) / distances_.size(), 0x7FFFFFFF));
     threads_.runRows(target_.height, [&](int first, int end) {
         for (int y = first; y < end; ++y) {
             const std::uint32_t* row = &distances_[std::size_t(y) * std::size_t(width)];

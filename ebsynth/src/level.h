@@ -18,15 +18,18 @@ namespace ebsynth {
 
 // How much is searched.
 struct Effort {
-    int sweeps;            // of search in a round
+    int sweeps;            // of search in the first round
+    int lateSweeps;        // and in the others
     int randomSweeps;      // the first ones of a round try random matches too
-    double randomShare;    // where the objective is this share of the mean or more
+    double randomShare;    // in the first round: where the objective is this share of the mean or more
     int radius;            // of the random search, at most
     double farShare;       // from this share of the mean on
     int farRadius;         // this is the radius instead
     double leafShare;      // from this share of the mean on patches try their leaf of the tree, in
                            // the first round; in others from the mean on
+    int leafTries;         // of a leaf, the most promising ones
     std::uint8_t visible;  // patches are searched again in which a channel changed by this
+    std::uint8_t lateVisible;  // from the third round on by this
     int conspicuous;       // and those whose distance is this many times the mean: lucky finds that
                            // lower the objective are nearly all among them
     double enough;         // the search ends after a round that lowers the objective by less
@@ -65,7 +68,7 @@ class Level {
     void search(int round, int number, const Effort& effort);
     int drawSteps(int largest);
     void revote(const std::vector<Match>& before);
-    void choose(const Effort& effort);
+    void choose(std::uint8_t visible, int conspicuous);
     double objective() const;
 
     const Layout& layout_;

@@ -346,7 +346,7 @@ class Searcher {
             near[left] = near[i];
             left += (all < total_) & (place != match_);
         }
-        while (left > 0) {
+        for (int tries = s_.leafTries; left > 0 && tries > 0; --tries) {
             int best = 0;
             for (int i = 1; i < left; ++i) best = least[i] < least[best] ? i : best;
             if (least[best] >= total_) break;

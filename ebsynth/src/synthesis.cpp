@@ -17,10 +17,11 @@ namespace {
 Effort effortOf(const Parameters& parameters, bool started) {
     const int all = parameters.sweeps, third = (all + 2) / 3, any = kLargestSide;
     if (parameters.quality == Quality::best) {
-        return {(2 * all + 2) / 3, third, 0, any, 0, any, 1, 1, 4, 0, true};
+        const int sweeps = (2 * all + 2) / 3;
+        return {sweeps, sweeps, third, 0, any, 0, any, 1, kMostOfLeaf, 1, 1, 4, 0, true};
     }
-    if (started) return {(all + 1) / 2, 1, 0.7, 4, 2, 128, 1.5, 3, 8, 0.0005, false};
-    return {all, (all + 1) / 2, 0, any, 0, any, 1, 3, 4, 0, false};
+    if (started) return {(all + 1) / 2, third, 1, 1.3, 4, 2, 128, 1.5, 4, 3, 2, 8, 0.001, false};
+    return {all, all, (all + 1) / 2, 0, any, 0, any, 1, kMostOfLeaf, 3, 3, 4, 0, false};
 }
 
 // The side of every resolution, coarsest first.
