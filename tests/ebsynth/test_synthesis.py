@@ -39,8 +39,8 @@ ORIGINAL_OBJECTIVE = 7941.34
 OBJECTIVE_RATIO = 1.0
 REFERENCE_WEIGHTS = {"color": 6.0, "edge": 0.5, "temporal": 0.5, "pos": 2.0}
 PINNED = {
-    "balanced": "48150b460a954d44c680a655199b51cf5933874da98c9655202e9f6323321434",
-    "best": "a5fc7ce14ea0fafad925e0493080157b53a722f39474c629d3e896c9dda2c146",
+    "balanced": "0732c9237b5f4ac5f78dd852326a567d6da6e1c418705cb4c09507f3d86947ca",
+    "best": "dc04c612caa4dc5de601421fa2f36e71617532bbd3bfbdbfcb285bda88f55a07",
 }
 """sha256 of all that a small case writes."""
 
