@@ -37,8 +37,7 @@ made again.
 region where the sides differ is taken from one of them. 4: the synthesis counts how often it uses
 each part of the keyframe exactly, and searches less at random. 5: tracks are aligned without the
 brightness of the frames. 6: far patches are found by a tree. 7: every pixel of a frame begins with
-the better of two fields. 8: random steps are drawn in sets, and the most promising patches of a leaf
-are tried."""
+the better of two fields. 8: random steps come in sets; of a leaf, the most promising are tried."""
 
 
 DRAFT_REVISION = 2
