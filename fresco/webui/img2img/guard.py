@@ -69,8 +69,13 @@ class CallGuard:
         """Begin a call."""
         self._call = GuidedCall(request, p)
         self._call.arrange(p)
-        for note in self._call.notes:
-            p.comment(rename_options(note, name_briefly))
+        for note in self.notes:
+            p.comment(note)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the call, by the labels of img2img."""
+        return tuple(rename_options(note, name_briefly) for note in self.call.notes)
 
     @property
     def call(self) -> GuidedCall:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FRAME, SOURCE, FRAMES = "FRESCO frame", "FRESCO source", "FRESCO frames"
-"""Keys of infotexts; the last one only in the API's info: all frames of a call."""
+FRAME, SOURCE = "FRESCO frame", "FRESCO source"
+"""Keys of infotexts."""
+FRAMES, NOTES = "FRESCO frames", "FRESCO notes"
+"""Keys of the API's info only: all frames of a call, and what a person should know of it."""
 _NUMBER = re.compile(rf"{FRAME}: (\d{{1,9}})\b")
 _NAME = re.compile(rf"{SOURCE}: (\"(?:[^\"\\]|\\.)*\"|[^,\n]*)")
 _LONGEST = 1 << 16

@@ -17,6 +17,7 @@ from fresco.webui.img2img.infotext import name_option, write_infotext
 from fresco.webui.img2img.keyframe_texts import (
     FRAME,
     FRAMES,
+    NOTES,
     SOURCE,
     name_file,
     read_texts,
@@ -152,7 +153,9 @@ class FrescoScript(Script):
             # In the API's info, which has no place for the text of a single image.
             known = {**processed.extra_generation_params}
             known.pop(FRAME, None)
-            processed.extra_generation_params = {**known, FRAMES: list(guard.call.numbers)}
+            processed.extra_generation_params = {
+                **known, FRAMES: list(guard.call.numbers), NOTES: list(guard.notes),
+            }
         _release(p)
 
 

@@ -25,6 +25,8 @@ class Answer:
     """In the order of the WebUI."""
     infotexts: tuple[str, ...]
     """Of every picture."""
+    facts: dict[str, Any]
+    """`extra_generation_params` of the API's info."""
 
     @property
     def infotext(self) -> str:

@@ -99,7 +99,8 @@ class DoubleHost:
             alwayson_scripts=script_arguments(options), **(REQUEST | payload),
         )
         self.comments = done.comments
-        return Answer(tuple(done.images), tuple(done.infotexts))
+        return Answer(
+            tuple(done.images), tuple(done.infotexts), dict(done.extra_generation_params))
 
     def add(self, script: scripts.Script, *, first: bool = False) -> None:
         """Another extension."""

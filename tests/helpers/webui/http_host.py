@@ -155,7 +155,8 @@ class HttpHost:
         })
         files = [io.BytesIO(base64.b64decode(text)) for text in done["images"]]
         pictures = tuple(Image.open(file).convert("RGB") for file in files)
-        return Answer(pictures, tuple(json.loads(done["info"])["infotexts"]))
+        info = json.loads(done["info"])
+        return Answer(pictures, tuple(info["infotexts"]), info["extra_generation_params"])
 
 
 def _find_reason(answer: bytes) -> str:

@@ -120,6 +120,8 @@ def test_infotext_has_what_differs_from_the_defaults(host: Host) -> None:
     answer = host.img2img(frames(4), QUICK | {"batch_size": 4, "spatial_weight": 100.0})
     frames_told = [re.search(r", FRESCO frame: (\d+)", text) for text in answer.infotexts]
     assert [told and told[1] for told in frames_told] == ["0", "1", "2", "3"]
+    assert answer.facts["FRESCO frames"] == [0, 1, 2, 3]
+    assert any("DIS" in note for note in answer.facts["FRESCO notes"])
     (text,) = {re.sub(r", FRESCO frame: \d+", "", text) for text in answer.infotexts}
     assert f"FRESCO: {__version__}" in text
     for said in ("FRESCO batch size: 4", "FRESCO estimator: dis",
