@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that one ends.
+"""Processes that end with the one that started them, and threads that stay ordinary ones.
 
 A program that is killed cannot tell its workers, and they would wait for it for ever. So each of
 them watches for its end. A thread that looks twice a second is enough, and does the same on every
@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _POLL = 0.5
 """Seconds between two looks."""
@@ -53,3 +55,37 @@ def _wait_on_windows(parent: int) -> None:
     handle = kernel.OpenProcess(_SYNCHRONIZE, False, parent)
     if handle:  # else it is gone already
         kernel.WaitForSingleObject(ctypes.c_void_p(handle), _FOREVER)
+
+
+@contextmanager
+def ordinary_threads() -> Iterator[None]:
+    """Undo what a block does to the scheduling of this process's threads, its new ones included.
+
+    SVT-AV1 makes its threads, and the one that opens it, real-time threads of the highest priority
+    where the system lets it, such as for root in a container. Everything else would wait for them.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # Linux alone lets a program do that unasked
+        yield
+        return
+    before = _list_scheduling()
+    usual = os.SCHED_OTHER, os.sched_param(0)
+    try:
+        yield
+    finally:
+        for thread, (policy, _) in _list_scheduling().items():
+            known = before.get(thread, usual)
+            if policy != known[0]:
+                with suppress(ProcessLookupError):  # it has ended
+                    os.sched_setscheduler(thread, *known)
+
+
+def _list_scheduling() -> dict[int, tuple[int, os.sched_param]]:
+    """Policy and priority of every thread of this process, by its number."""
+    found: dict[int, tuple[int, os.sched_param]] = {}
+    for entry in Path("/proc/self/task").iterdir():
+        thread = int(entry.name)
+        try:
+            found[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread)
+        except ProcessLookupError:
+            continue
+    return found

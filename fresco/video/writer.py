@@ -7,7 +7,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fresco.errors import VideoError
+from fresco.processes import ordinary_threads
 from fresco.temporary import open_temporary_folder
 from fresco.video.animation import ImagePages
 from fresco.video.codecs import AUTOMATIC, Codec, choose_codec
@@ -206,7 +207,8 @@ class VideoWriter:
         """Write a file of sound alone and remove it."""
         try:
             self._open(kept)
-            self._output.start_encoding()
+            with ordinary_threads():
+                self._output.start_encoding()
             if not self._container.has_sound:
                 self._encode_blank()
             if self._sound is not None:
@@ -318,7 +320,9 @@ class VideoWriter:
             frame.duration = self._find_length(self._count)
         try:
             self._pump_sound(stamp * self._clock)
-            self._output.mux(self._stream.encode(frame))
+            # The first frame opens the encoder.
+            with ordinary_threads() if not self._count else nullcontext():
+                self._output.mux(self._stream.encode(frame))
         except (OSError, av.FFmpegError) as error:
             raise self._explain_unwritable(error) from error
         self._count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,17 @@ def test_colours_mean_what_they_did(
     with open_source(path) as found:
         errors = [np.abs(found.frame(n).astype(int) - frame) for n, frame in enumerate(frames)]
     assert np.mean(errors) < 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="Linux alone has real-time root")
+def test_av1_makes_no_real_time_threads(tmp_path: Path) -> None:
+    """Root's, such as in a container, would keep everything else from the processor."""
+    with VideoWriter(tmp_path / "r.mp4", 64, 48, Fraction(25), codec="av1") as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+        found = {
+            os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()
+        }
+    assert found == {os.SCHED_OTHER}
 
 
 def test_sixteen_bits_are_kept_within_one_level_of_the_codec(tmp_path: Path) -> None:
