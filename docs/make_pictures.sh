@@ -10,4 +10,5 @@ source tools/setup_venv.sh
 "$PY" -m tools.readme_animation demo-output/comparison.mp4 docs/demo.webp --every 1 --frames 24
 "$PY" -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640 --every 1 --quality 60
 "$PY" -m tools.mask_picture
+"$PY" -m tools.format_picture
 "$PY" -m tools.tab_pictures # needs Chromium
