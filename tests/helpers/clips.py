@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fresco.processes import ordinary_threads
 from tests.helpers.shared import SHARED, shared
 
 Frames = list[NDArray[np.uint8]]
@@ -83,7 +84,7 @@ class ClipOptions:
 def write_clip(path: Path, frames: Frames, how: ClipOptions | None = None) -> Path:
     """Write frames with PyAV alone, by FFmpeg's own colour conversion, and return the path."""
     how = how or ClipOptions()
-    with av.open(str(path), "w") as output:
+    with ordinary_threads(), av.open(str(path), "w") as output:
         stream: Any = output.add_stream(how.codec, rate=how.rate)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.options = how.pix_fmt, how.options
