@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from fresco.errors import SettingsError
 from fresco.server.service import Service
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, render_note
-from fresco.webui.widgets.events import get_path, on
-from fresco.webui.widgets.file import make_file_control
-from fresco.webui.widgets.uploads import drop_sent_file
+from fresco.webui.widgets.events import on
+from fresco.webui.widgets.file import make_file_control, use_upload
 
 
 def make_mask_file(service: Service, controls: SettingControls) -> None:
@@ -33,12 +30,8 @@ def _taker(service: Service) -> Callable[..., tuple[Any, ...]]:
     def take(file: Any) -> tuple[Any, ...]:
         """Return what came of it, an empty box, and source and path of the mask."""
         try:
-            path = Path(get_path(file))
-            if file is None or not path.is_file():
-                raise SettingsError("The upload has not ended; wait, or choose the file again.")
-            with path.open("rb") as data:
+            with use_upload(file) as path, path.open("rb") as data:
                 video = service.videos.add(data, path.name)
-            drop_sent_file(path)
             note = f"{video.name} holds the masks: {video.info.frames} frames."
             return render_note(note, "good"), None, gr.update(value="files"), gr.update(
                 value=video.id)

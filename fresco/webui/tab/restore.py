@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from fresco.errors import SettingsError
 from fresco.run.embedded import is_held
 from fresco.server.restore import restore_settings
 from fresco.server.service import Service
@@ -17,9 +15,8 @@ from fresco.video.containers import HOLD_SETTINGS
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, render_note, with_labels
 from fresco.webui.tab.values import count_controls, list_entries, write_values
-from fresco.webui.widgets.events import get_path, on
-from fresco.webui.widgets.file import make_file_control
-from fresco.webui.widgets.uploads import drop_sent_file
+from fresco.webui.widgets.events import on
+from fresco.webui.widgets.file import make_file_control, use_upload
 
 
 def make_restore_section(service: Service, controls: SettingControls) -> None:
@@ -42,11 +39,8 @@ def _restorer(service: Service) -> Callable[..., tuple[Any, ...]]:
     def restore(file: Any) -> tuple[Any, ...]:
         """What came of it, an empty box, then the values of the controls."""
         try:
-            path = Path(get_path(file))
-            if file is None or not path.is_file():
-                raise SettingsError("The upload has not ended; wait, or choose the file again.")
-            found = restore_settings(path, path.name, service.environment.offer())
-            drop_sent_file(path)
+            with use_upload(file) as path:
+                found = restore_settings(path, path.name, service.environment.offer())
             values = write_values(found.settings, found.host)
             count = len(list_entries())
             # What changes no image is not in the file, and a host's own option may be none here.

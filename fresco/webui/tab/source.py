@@ -22,10 +22,9 @@ from fresco.webui.tab.run import RunParts
 from fresco.webui.tab.settings import SettingControls
 from fresco.webui.tab.text import describe_error, render_facts, render_note
 from fresco.webui.tab.values import count_controls, list_entries, write_values
-from fresco.webui.widgets.events import HIDDEN, get_path, keep_unsaved, on
-from fresco.webui.widgets.file import FileControl, make_file_control
+from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
+from fresco.webui.widgets.file import FileControl, make_file_control, use_upload
 from fresco.webui.widgets.handover import take_over
-from fresco.webui.widgets.uploads import drop_sent_file
 
 _TEXTS = (("keyframes", "keys"), ("sampling", "key_prompts"))
 """Texts that belong to one video; they are emptied when another is loaded."""
@@ -136,12 +135,8 @@ def bind_source(
 def _upload_loader(service: Service) -> Any:
     def load(file: Any) -> tuple[Any, ...]:
         try:
-            path = Path(get_path(file))
-            if file is None or not path.is_file():
-                raise SettingsError("The upload has not ended; wait, or choose the file again.")
-            with path.open("rb") as data:
+            with use_upload(file) as path, path.open("rb") as data:
                 clip = service.videos.add(data, path.name)
-            drop_sent_file(path)
             return *_shown(str(clip.path), clip.name, clip.info), *_EMPTIED
         except Exception as error:
             return *_kept(error, len(_TEXTS)), None

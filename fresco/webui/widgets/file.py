@@ -8,14 +8,17 @@ where they lie; without its script the control still is gradio's own.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
-from fresco.webui.widgets.uploads import check_sent_files
+from fresco.errors import SettingsError
+from fresco.webui.widgets.events import HIDDEN, get_path, keep_unsaved, on
+from fresco.webui.widgets.uploads import check_sent_files, drop_sent_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,20 @@ def make_file_control(
 
     taken = on(button.click, take, [sent], [file], script=f"fresco.sent('{elem_id}')")
     return FileControl(file, taken.then)
+
+
+@contextmanager
+def use_upload(file: Any) -> Iterator[Path]:
+    """Give the path of an upload; gradio's own copy is removed once the block ends well.
+
+    Args:
+        file: the value of a file control.
+
+    Raises:
+        SettingsError: there is no file yet.
+    """
+    path = Path(get_path(file))
+    if file is None or not path.is_file():
+        raise SettingsError("The upload has not ended; wait, or choose the file again.")
+    yield path
+    drop_sent_file(path)
