@@ -17,7 +17,9 @@ case "$*" in
 *platform*) echo VERSION ;;
 *exit*) exit REFUSED ;;
 *version_info*) echo 3.11 ;;
-"-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
+"-m venv"*)
+    MISSING
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
 "-m pip"*) echo "WORDS" && exit 1 ;;
 esac
 """
@@ -58,9 +60,12 @@ def set_up(folder: Path, **environment: str) -> str:
     return done.stderr.strip()
 
 
-def write_python(path: Path, version: str, *, refused: bool, words: str = "") -> Path:
+def write_python(
+    path: Path, version: str, *, refused: bool, words: str = "", missing: str = ":"
+) -> Path:
+    """Write an interpreter; `missing` is what it does first when it is asked for a venv."""
     text = PYTHON.replace("VERSION", version).replace("REFUSED", str(int(refused)))
-    path.write_text(text.replace("WORDS", words))
+    path.write_text(text.replace("WORDS", words).replace("MISSING", missing))
     path.chmod(0o755)
     return path
 
@@ -91,3 +96,22 @@ def test_a_step_that_fails_says_why_in_one_sentence(
     assert said.startswith(f"ERROR: Step 2 of 4 failed: {cause}")
     assert said.endswith(f"The log is {tmp_path / 'venv' / 'setup.log'}.")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", [
+    'echo "The virtual environment was not created successfully because ensurepip is not";'
+    ' echo "available.  On Debian/Ubuntu systems, you need to install the python3-venv";'
+    ' echo "package using the following command.";'
+    ' mkdir -p "$3"; touch "$3/pyvenv.cfg"; exit 1',
+    'echo "$0: No module named venv" >&2; exit 1',
+], ids=["debian", "no module"])
+def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path, missing: str) -> None:
+    python = write_python(tmp_path / "python", "3.11.2", refused=False, missing=missing)
+    said = set_up(tmp_path, PYTHON=str(python))
+    assert said == (
+        "ERROR: Step 1 of 4 failed: Python's module venv is missing (Debian and Ubuntu: "
+        f"apt install python3-venv). The log is {tmp_path / 'venv' / 'setup.log'}."
+    )
+    # A second start, after the package was installed, is not stopped by what is left.
+    write_python(python, "3.11.2", refused=False, words="ERROR: wheel is damaged")
+    assert "Step 2 of 4" in set_up(tmp_path, PYTHON=str(python))
