@@ -2,8 +2,8 @@
 # The virtual environment that demo.sh and test.sh share. Source it from the repository's root; it
 # leaves the environment's interpreter in $PY. A stamp file makes every later call instant.
 #
-#   PYTHON          interpreter to build from (default: the first of python3.11, 3.12, 3.10, 3.13,
-#                   python3, python)
+#   PYTHON          interpreter to build from (default: that of the environment there is, else the
+#                   first of python3.11, 3.12, 3.10, 3.13, python3, python)
 #   FRESCO_VENV     folder of the environment (default: .venv)
 #   TORCH_COMMAND   what to hand to `python -m` for PyTorch, such as "pip install torch==2.13.0+cu130"
 #   TORCH_INDEX_URL package index with the wanted build of PyTorch, asked besides the configured ones
@@ -20,9 +20,15 @@ version_of() {
     "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null
 }
 
+# What an environment of an earlier setup was made from; nothing if there is none.
+former_python() {
+    [ ! -e "$VENV/setup.log" ] || "$(venv_python)" -c 'import sys; print(sys._base_executable)' 2>/dev/null || true
+}
+
 find_python() {
-    local name version
-    for name in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.10 python3.13 python3 python; do
+    local name version former
+    former="$(former_python)"
+    for name in ${PYTHON:+"$PYTHON"} ${former:+"$former"} python3.11 python3.12 python3.10 python3.13 python3 python; do
         if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
             >/dev/null 2>&1; then
             printf '%s' "$name"

@@ -16,6 +16,8 @@ PYTHON = """#!/bin/sh
 case "$*" in
 *platform*) echo VERSION ;;
 *exit*) exit REFUSED ;;
+*_base_executable*) echo "$HOME_OF_VENV" ;;
+"- "*) echo "stamp of $0" ;;
 *version_info*) echo 3.11 ;;
 "-m venv"*)
     MISSING
@@ -115,3 +117,17 @@ def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path, miss
     # A second start, after the package was installed, is not stopped by what is left.
     write_python(python, "3.11.2", refused=False, words="ERROR: wheel is damaged")
     assert "Step 2 of 4" in set_up(tmp_path, PYTHON=str(python))
+
+
+def test_an_environment_keeps_its_python_unless_another_is_named(tmp_path: Path) -> None:
+    made = write_python(tmp_path / "mine", "3.12.1", refused=False, words="made from mine")
+    assert "made from mine" in set_up(tmp_path, PYTHON=str(made))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("python3.11", "python3"):
+        write_python(other / name, "3.11.0", refused=False, words="made from another")
+    known = {"PATH": f"{other}{os.pathsep}{os.environ['PATH']}", "HOME_OF_VENV": str(made)}
+    assert "made from mine" in set_up(tmp_path, PYTHON="", **known)
+    assert "made from another" in set_up(tmp_path, PYTHON=str(other / "python3"), **known)
+    made.unlink()  # the Python was removed since
+    assert "made from another" in set_up(tmp_path, PYTHON="", **known)
