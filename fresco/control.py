@@ -1,4 +1,4 @@
-"""Units of ControlNet: what one is asked to do, and how a text says it."""
+"""ControlNet units: their fields, and how they are written as text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FIRST_FIELDS = ("model", "module", "weight", "start", "end")
 
 @dataclass(frozen=True, slots=True)
 class ControlUnit:
-    """One unit of ControlNet, fed with each keyframe's own hint."""
+    """A ControlNet unit; each keyframe has its own hint."""
 
     model: str
     """As the host lists it; on the command line a file, a folder or a hub name."""
@@ -85,7 +85,7 @@ class ControlUnit:
             )
 
     def describe(self) -> str:
-        """All that changes images besides the content of the hints; for cache keys."""
+        """All that changes images, except the content of the hints; for cache keys."""
         usual = {field.name: field.default for field in dataclasses.fields(self)}
         named = [
             f"{name}={value!r}" for name, value in dataclasses.asdict(self).items()
@@ -102,7 +102,7 @@ _NAMES = tuple(field.name for field in dataclasses.fields(ControlUnit))
 
 
 def parse_unit(text: str) -> ControlUnit:
-    """A unit from words such as `depth model=depth.safetensors weight=0.4`, quoted as in a shell.
+    """Read a unit from words such as `depth model=depth.safetensors weight=0.4`.
 
     The first word may be the preprocessor alone.
     """
@@ -154,7 +154,7 @@ def _read_number(name: str, value: str, text: str) -> float | int:
 
 
 def write_unit(unit: ControlUnit) -> str:
-    """The text that `parse_unit` reads as this unit; what is usual is left out."""
+    """Write a unit as a text that `parse_unit` reads; defaults are left out."""
     words = [unit.module] if unit.module != AUTO else []
     for field in dataclasses.fields(unit):
         value = getattr(unit, field.name)
@@ -171,7 +171,7 @@ def _quote(text: str) -> str:
 
 
 def anchor_unit(text: str) -> str:
-    """The text with paths made absolute where they are there; hub names stay."""
+    """Make the paths in a unit's text absolute if they exist; hub names stay."""
     unit = parse_unit(text)
     found = {
         name: str(path.absolute()) for name in ("model", "hints")
@@ -181,7 +181,7 @@ def anchor_unit(text: str) -> str:
 
 
 def hide_folders(text: str) -> str:
-    """The text with the names of files and folders alone, without where they lie."""
+    """Remove folders from the paths in a unit's text, so that only names remain."""
     unit = parse_unit(text)
     model, hints = (PurePath(path.replace("\\", "/")).name for path in (unit.model, unit.hints))
     return write_unit(dataclasses.replace(unit, model=model, hints=hints))
@@ -211,8 +211,11 @@ def list_units(sampling: SamplingSettings) -> tuple[ControlUnit, ...]:
 
 
 def place_units(sampling: SamplingSettings, units: Sequence[ControlUnit]) -> SamplingSettings:
-    """The settings with these units; the first one in the options of one unit where it fits, so
-    that cache keys of jobs of before stay."""
+    """Put units into settings.
+
+    The first one goes into the options of one unit if they can express it, so that cache keys of
+    earlier jobs stay valid.
+    """
     usual = SamplingSettings()
     plain = dataclasses.replace(
         sampling, control=NO_MODULE, control_model="", control_weight=usual.control_weight,
@@ -224,7 +227,7 @@ def place_units(sampling: SamplingSettings, units: Sequence[ControlUnit]) -> Sam
 
 
 def _shorten(sampling: SamplingSettings, unit: ControlUnit) -> SamplingSettings | None:
-    """The settings with a unit in the options of one; None where these cannot say all of it."""
+    """Put a single unit into the options of one unit; None if these cannot express it."""
     changes: dict[str, Any] = {
         "control": unit.module, "control_model": unit.model, "control_weight": unit.weight,
     }

@@ -1,4 +1,4 @@
-"""Digests of inputs, by which artefacts are named and found again."""
+"""Compute digests of inputs. Files of a run are named by them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _digests: dict[tuple[Path, State], str] = {}
 
 
 def digest(*values: Any) -> str:
-    """Hex sha256 over JSON-like values: the cache key of a stage's inputs."""
+    """Hex sha256 of JSON-like values: the cache key of a stage's inputs."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_content(path: Path) -> str:
-    """Hex sha256 over a file's bytes, or over the names and bytes of a folder's files."""
+    """Hex sha256 of a file's bytes, or of the names and bytes of a folder's files."""
     sha = hashlib.sha256()
     for item in sorted(path.iterdir()) if path.is_dir() else [path]:
         if item.is_dir():
@@ -38,14 +38,14 @@ def digest_content(path: Path) -> str:
 
 
 def list_state(path: Path) -> State:
-    """What tells quickly whether a file, or a folder's files, may have changed."""
+    """Facts that show quickly whether a file, or a folder's files, may have changed."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files]
     return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
 
 def digest_source(path: Path) -> str:
-    """`digest_content` of a source, read once as long as size and time of its files stay."""
+    """`digest_content` of a source; it is read again only if size or time of a file changed."""
     state = list_state(path)  # before it is read: a file that changes meanwhile is another one
     content = _digests.get((path.absolute(), state))
     if content is None:
@@ -55,7 +55,7 @@ def digest_source(path: Path) -> str:
 
 
 def remember_digest(path: Path, content: str) -> None:
-    """Take the digest of a source from who has read all of it already, such as an upload."""
+    """Store the digest of a source that was already read completely, such as an upload."""
     _remember(path, list_state(path), content)
 
 

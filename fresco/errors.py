@@ -1,6 +1,6 @@
-"""Every error a person may see.
+"""The errors that this program raises on purpose.
 
-A message says what, the value, and what to do. Anything else that escapes is a fault of ours.
+A message says what is wrong, the value, and what to do. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ _MOST_LETTERS = 4000
 
 
 class FrescoError(Exception):
-    """Root of all errors raised on purpose."""
+    """Base class of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """The message: its beginning says what is wrong, its end what to do."""
+        """The message, which says what is wrong and what to do."""
         text = super().__str__()
         if len(text) <= _MOST_LETTERS:
             return text
@@ -38,7 +38,7 @@ class WeightsError(FrescoError):
 
 
 class PropagationError(FrescoError):
-    """Keyframes could not be carried to the other frames."""
+    """Keyframes could not be propagated to the other frames."""
 
 
 class WorkspaceError(FrescoError):

@@ -1,6 +1,6 @@
-"""The commands of the command line: files and flags in, a run started, its result told.
+"""The commands of the command line: read files and flags, start a run, print its result.
 
-Whatever needs the model or reads frames is imported when its command runs: help comes at once.
+Modules that load a model or read frames are imported when a command needs them, so --help is fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger("fresco")
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """What a command works on, after files and flags were brought together."""
+    """The inputs of a command, from files and flags together."""
 
     source: Path
     """The clip."""
@@ -59,7 +59,7 @@ def _parse_positive(text: str | None, name: str) -> int | None:
 
 
 def _gather_inputs(arguments: argparse.Namespace) -> RunInputs:
-    """Bring file, preset and flags together, the later over the earlier."""
+    """Combine configuration file, preset and flags; later ones override earlier ones."""
     imported = load_config(Path(arguments.config)) if arguments.config else None
     base = imported.settings if imported else FrescoSettings()
     preset = getattr(arguments, "preset", None)
@@ -95,7 +95,7 @@ def _find_output(
     arguments: argparse.Namespace, imported: ImportedRun | None, source: Path,
     settings: FrescoSettings,
 ) -> Path:
-    """The result's path: as told, else as the file says, else beside the clip."""
+    """The result's path: from the flag, else from the file, else beside the clip."""
     default = _name_result(source.absolute(), settings)
     if arguments.output:
         output = Path(arguments.output)
@@ -110,8 +110,10 @@ def _find_output(
 
 
 def _name_result(source: Path, settings: FrescoSettings) -> Path:
-    """The result's path where nothing is said about it. A number is the first that is free, so
-    that a run that was interrupted has the same again."""
+    """The result's path if none was given.
+
+    A number in it is the first free one; an interrupted run keeps the number that it had.
+    """
     from fresco.video.codecs import choose_suffix
 
     pattern, sampling = settings.output.name, settings.sampling
@@ -197,7 +199,7 @@ def translate(arguments: argparse.Namespace) -> None:
 
 
 def keyframes(arguments: argparse.Namespace) -> None:
-    """Show shots, keyframes and batches; as JSON, in a form that --keys reads."""
+    """Print shots, keyframes and batches; with --json in a form that --keys reads."""
     target, arguments.output = arguments.output, None
     if target:
         require_files(Path(target))
@@ -231,7 +233,7 @@ def keyframes(arguments: argparse.Namespace) -> None:
 def _plans_as_json(
     source: Path, plans: Sequence[KeyframePlan], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Keyframes first: this file may be given to --keys as it is."""
+    """The plans as JSON. Keyframes come first, so the file can be given to --keys."""
     return {
         "keyframes": [key for plan in plans for key in plan.keyframes],
         "source": str(source),
@@ -263,7 +265,7 @@ def propagate(arguments: argparse.Namespace) -> None:
 
 
 def _find_device(flow: FlowSettings) -> str:
-    """Where a command that loads no model estimates flow: an accelerator if there is one."""
+    """Choose the device for flow if no model is loaded: an accelerator if there is one."""
     if flow.estimator in ("dis", "files"):
         return "cpu"  # without a look, which takes torch
     from fresco.hosts.devices import find_accelerator
@@ -293,7 +295,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def config(arguments: argparse.Namespace) -> None:
-    """Show what a configuration file means, and write it as a run file if asked."""
+    """Print what a configuration file means; with --output also write it as a run file."""
     imported = load_config(Path(arguments.file))
     sys.stdout.write(imported.report.text() + "\n")
     if not arguments.output:
@@ -326,7 +328,7 @@ def _log_notes(notes: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _progress(arguments: argparse.Namespace) -> Iterator[Progress]:
-    """Bars and Ctrl-C for the time of a run."""
+    """Show progress bars and handle Ctrl-C within the context."""
     token = CancelToken()
     with stopping_on_ctrl_c(token), Bars(quiet=arguments.quiet) as bars:
         yield Progress(bars, token)

@@ -1,4 +1,4 @@
-"""The terminal: progress bars, log lines, Ctrl-C. The only place that knows of one."""
+"""Progress bars, log lines and Ctrl-C; no other module uses the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("fresco")
 
 
 class Bars:
-    """Shows stages on stderr: bars with rate and time left, or a line a stage where no terminal is.
+    """Shows stages on stderr: as bars with rate and time left, or without a terminal as lines.
 
     A reporter for `Progress` and a context manager; leaving it closes bars of unfinished stages.
     """
@@ -79,7 +79,7 @@ def _new_bar(status: StageStatus, *, leave: bool) -> Any:
 
 
 class _LogLines(logging.Handler):
-    """Log lines on stderr that leave the bars in one piece."""
+    """Writes log lines to stderr without breaking the bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = with_flags(self.format(record))
@@ -92,7 +92,7 @@ class _LogLines(logging.Handler):
 
 @contextlib.contextmanager
 def logging_to_stderr(level: int) -> Iterator[None]:
-    """Within: log lines of this program from `level` on go to stderr."""
+    """Within the context, log lines of this program from `level` on go to stderr."""
     handler, before = _LogLines(), log.level
     warned = logging.Formatter("%(levelname)s: %(message)s")
     plain = logging.Formatter("%(message)s")
@@ -108,7 +108,7 @@ def logging_to_stderr(level: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping_on_ctrl_c(token: CancelToken) -> Iterator[None]:
-    """Within: the first Ctrl-C (or SIGTERM) asks the run to stop, the second stops it at once."""
+    """Within the context, the first Ctrl-C or SIGTERM asks the run to stop; a second ends it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return

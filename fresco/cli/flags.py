@@ -1,4 +1,4 @@
-"""Flags of the command line and the table of options, both made from the settings' entries."""
+"""Make the flags of the command line and the table of options from `fresco/settings.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESERVED = frozenset(
 
 
 def flag_names() -> dict[tuple[str, str], str]:
-    """Flag of every option, by group and name; a clash is solved by the group's name."""
+    """Flag of every option, by group and name; equal names get the group in front."""
     result: dict[tuple[str, str], str] = {}
     taken = set(RESERVED)
     for entry in entries():
@@ -43,7 +43,7 @@ def flag_names() -> dict[tuple[str, str], str]:
 
 
 def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
-    """Give the parser of a command the flags of every option that has an effect there."""
+    """Add to the parser of a command the flags of all options that it uses."""
     names = flag_names()
     sections: dict[str, Any] = {}
     hints = typing.get_type_hints(FrescoSettings)
@@ -61,14 +61,14 @@ def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def with_flags(text: str) -> str:
-    """A message of the core with the flags of the options that it names."""
+    """Replace the names of options in a message by their flags."""
     names = flag_names()
     renamed = rename_options(text, lambda entry: f"--{names[entry.place]}")
     return renamed.replace(f"guidance.{PRESET}", "--preset")
 
 
 def _arguments(entry: Entry) -> dict[str, Any]:
-    """What argparse wants to know; values are checked later, where all sources meet."""
+    """Keywords of an option for argparse; values are checked later by `fresco.options`."""
     common: dict[str, Any] = {
         "dest": f"{entry.group}.{entry.name}",
         "default": argparse.SUPPRESS,
@@ -100,7 +100,7 @@ def _shown(entry: Entry) -> str:
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The options that the command line names, converted and checked, as a nested dict."""
+    """The options given on the command line, converted and checked, as a nested dict."""
     result = dict[str, dict[str, Any]]()
     for entry in entries():
         value = vars(arguments).get(f"{entry.group}.{entry.name}")
@@ -130,7 +130,7 @@ def _converted(entry: Entry, value: Any) -> Any:
 
 
 def _anchored(text: str) -> str:
-    """A path made absolute if it is there, so that a run file works from any folder.
+    """Make a path absolute if it exists, so that a run file works from any folder.
 
     Hub names stay, and so does the weight in FILE:WEIGHT.
     """
@@ -152,7 +152,7 @@ def _is_there(path: str) -> bool:
 def combined(
     base: FrescoSettings, preset: str | None, flags: Mapping[str, Mapping[str, Any]]
 ) -> FrescoSettings:
-    """Settings by rank: those of a file (or the defaults), then a preset, then the flags."""
+    """Combine settings: a file's or the defaults, over these a preset, over these the flags."""
     changes = {group: dict(items) for group, items in flags.items()}
     if preset is not None:
         changes["guidance"] = {PRESET: preset} | changes.get("guidance", {})

@@ -1,6 +1,6 @@
 """The command line: `fresco translate | keyframes | propagate | compare | config | options | ui`.
 
-Whatever needs the model or reads frames is imported when its command runs: help comes at once.
+Modules that load a model or read frames are imported when a command needs them, so --help is fast.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 
 
 class _Parser(argparse.ArgumentParser):
-    """Usage errors are errors like all others: one sentence, exit code 2."""
+    """A parser whose usage errors are like all others: one sentence, exit code 2."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -157,7 +157,7 @@ def _add_config(made: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and answer its exit code; errors are one sentence on stderr."""
+    """Run one command and return its exit code; an error is one sentence on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
     level = logging.INFO
     if {"-q", "--quiet"} & set(words):

@@ -1,4 +1,4 @@
-"""A random seed, drawn once a run: stopped and started again, the run has the same one."""
+"""Draw a random seed once a run, so that a resumed run has the same one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _FILE = "random-seed.json"
 
 @contextmanager
 def drawn_seed(settings: FrescoSettings, workspace: Path) -> Iterator[FrescoSettings]:
-    """Within: the settings with a seed in place of a random one.
+    """Within the context, settings whose random seed is replaced by a number.
 
-    It is kept until the block ends well, so that the same command goes on where it was stopped.
+    The number is stored until the context ends without error, so the same command resumes the run.
     """
     if settings.sampling.seed != RANDOM_SEED:
         yield settings

@@ -1,4 +1,4 @@
-"""The command `fresco ui`: the tab in a browser, without any WebUI."""
+"""The command `fresco ui`: serve the tab in a browser without a WebUI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _USUAL = Limits()
 
 
 def add_ui_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the command."""
+    """Add the flags of the command."""
     models = parser.add_argument_group("models", "What the page offers.")
     models.add_argument("--model", action="append", default=[], metavar="FILE", help="Checkpoint: "
                         "a file, a diffusers folder, or a hub name [default: the demo's; may be "

@@ -1,4 +1,4 @@
-"""Configuration of the official FRESCO: a flat YAML file of twenty keys."""
+"""Read configuration files of the official FRESCO, flat YAML files of twenty keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFICIAL_VAE = "stabilityai/sd-vae-ft-mse"
 
 
 def import_fresco(values: Mapping[str, Any], path: Path) -> ImportedRun:
-    """A configuration of the official FRESCO (`config_*.yaml`).
+    """Convert a configuration of the official FRESCO (`config_*.yaml`).
 
     Args:
         values: the parsed file.

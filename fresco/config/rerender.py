@@ -1,4 +1,4 @@
-"""Configuration of Rerender-A-Video: a flat JSON file."""
+"""Read configuration files of Rerender A Video, flat JSON files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITHOUT_COUNTERPART = (
 
 
 def import_rerender(values: Mapping[str, Any], path: Path) -> ImportedRun:
-    """A configuration of Rerender-A-Video (JSON).
+    """Convert a configuration of Rerender A Video (JSON).
 
     Args:
         values: the parsed file.

@@ -1,4 +1,4 @@
-"""Reads the configuration files of other tools, and reads and writes our own run files."""
+"""Read the configuration files of other tools, and read and write our own run files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOST_NODES = 200_000
 
 
 def load_config(path: Path) -> ImportedRun:
-    """Read a file of any kind, told by its content: official YAML, Rerender JSON, or our own.
+    """Read a file of any kind: official YAML, Rerender JSON, or one of ours; its content decides.
 
     Our own are run files, files that hold only groups of settings, as JSON or YAML, and result
     videos, which have the settings inside.
@@ -116,7 +116,7 @@ def _parsed_yaml(text: str, path: Path) -> Any:
 
 
 def _refuse_endless(root: Any, path: Path) -> None:
-    """Raise SettingsError where aliases make a small file hold without end.
+    """Raise SettingsError if a small YAML file becomes huge by its aliases.
 
     Args:
         root: of the tree of nodes that PyYAML makes, in which an alias is its anchor's own node.
@@ -146,14 +146,14 @@ def _refuse_endless(root: Any, path: Path) -> None:
 
 
 def _list_parts(node: Any) -> list[Any]:
-    """The nodes within a node of YAML: keys and values of a mapping, items of a list."""
+    """The nodes within a YAML node: keys and values of a mapping, items of a list."""
     if not isinstance(node.value, list):
         return []
     return [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
 
 
 def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
-    """A file in the words of our own settings: nested groups, perhaps of a whole run."""
+    """Read a file with our own options: nested groups, or a whole run."""
     version = values.get(MARK, RUN_FORMAT)
     if version != RUN_FORMAT:
         raise SettingsError(
@@ -183,7 +183,7 @@ def _own(values: Mapping[str, Any], path: Path, kind: str) -> ImportedRun:
 
 
 def _path(values: Mapping[str, Any], name: str, path: Path) -> Path | None:
-    """A path of a run file; a relative one starts at the file's own folder."""
+    """Resolve a path of a run file; a relative one starts at the file's own folder."""
     value = values.get(name)
     if value is None:
         return None
@@ -193,14 +193,14 @@ def _path(values: Mapping[str, Any], name: str, path: Path) -> Path | None:
 
 
 def run_file_of(output: Path) -> Path:
-    """Where the run file of a result stands: beside it, under its name."""
+    """Path of the run file of a result, which is beside it."""
     return output.with_name(f"{output.stem}.{RUN_FILE}")
 
 
 def write_run_file(
     path: Path, settings: FrescoSettings, *, source: Path, output: Path, host: str
 ) -> None:
-    """Write what reproduces a run: `fresco translate --config FILE`.
+    """Write a file that reproduces a run: `fresco translate --config FILE`.
 
     Args:
         host: name of the model and its host, as shown to the user.

@@ -1,4 +1,4 @@
-"""What every import of a foreign file shares: checked values in, settings and a report out.
+"""Convert configuration files of other tools to our settings, with a report.
 
 Every key of such a file ends in one of three lists of the report: mapped, defaulted, ignored.
 """
@@ -52,7 +52,7 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class ImportedRun:
-    """A run as a file describes it."""
+    """A run as a configuration file describes it."""
 
     settings: FrescoSettings
     """All options."""
@@ -65,13 +65,13 @@ class ImportedRun:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a model's name can only be a path: hub names are `owner/name`."""
+    """Whether a model's name must be a path, because hub names are `owner/name`."""
     ending = text.lower().endswith((".safetensors", ".ckpt", ".pt", ".pth", ".bin"))
     return ending or text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text
 
 
 class Translation:
-    """A foreign file on its way to our settings."""
+    """Converts the keys of one file, and records what became of each."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         self.values, self.path = values, path
@@ -83,7 +83,7 @@ class Translation:
         self._defaults = {f"{e.group}.{e.name}": e.default for e in entries()}
 
     def take(self, key: str, kind: str) -> Any:
-        """The value of a key, its type checked; None if it is absent or empty."""
+        """Read the value of a key and check its type; None if it is absent or empty."""
         self._seen.add(key)
         value = self.values.get(key)
         types = {TEXT: str, WHOLE: int, NUMBER: (int, float), SWITCH: bool, LIST: list}[kind]
@@ -98,7 +98,7 @@ class Translation:
         self.options.setdefault(group, {})[name] = value
 
     def map(self, key: str, target: str, kind: str) -> None:
-        """A key that is an option of ours under another name."""
+        """Use a key that is one of our options under another name."""
         value = self.take(key, kind)
         if value is None:
             self.leave_open(key, target)
@@ -111,18 +111,18 @@ class Translation:
         self.defaulted.append(f"{key} is not there: {target} stays {self._defaults[target]!r}.")
 
     def ignore(self, key: str, why: str) -> None:
-        """Report a key without effect, if it is there."""
+        """Report a key that has no effect here, if the file has it."""
         self._seen.add(key)
         if key in self.values:
             self.ignored.append(f"{key} ({self.values[key]!r}): {why}")
 
     def bases(self) -> tuple[Path, ...]:
-        """Folders that relative paths may start from: the tool's own, the file's, the present."""
+        """Folders that relative paths may start from: the tool's, the file's, the current one."""
         folder = self.path.resolve().parent
         return folder.parent, folder, Path.cwd()
 
     def locate(self, text: str) -> tuple[Path | None, Path]:
-        """What a path in the file names, if it is there, and the folder it was found from."""
+        """Find the file that a path names, and the folder from which it was found; else None."""
         given = Path(text).expanduser()
         for base in self.bases():
             if (base / given).exists():
@@ -130,7 +130,7 @@ class Translation:
         return None, Path.cwd()
 
     def clip(self, key: str) -> tuple[Path | None, Path]:
-        """The source and the folder that it was found from."""
+        """The source, and the folder from which it was found."""
         text = self.take(key, TEXT)
         if text is None:
             self.defaulted.append(f"{key} is not there: name the clip on the command line.")
@@ -147,7 +147,7 @@ class Translation:
         return found, base
 
     def model(self, key: str) -> None:
-        """A checkpoint: a path if there is one, else a hub name."""
+        """The checkpoint: a path if the file exists, else a hub name."""
         text = self.take(key, TEXT)
         if not text:
             self.defaulted.append(f"{key} is not there: name a checkpoint as sampling.model.")
@@ -162,7 +162,7 @@ class Translation:
         self.mapped.append(f"{key}: sampling.model is {what}.")
 
     def control(self, key: str) -> None:
-        """A ControlNet by its preprocessor; unknown ones are hed, as officially."""
+        """Convert a ControlNet by its preprocessor; an unknown one becomes hed, as officially."""
         word = self.take(key, TEXT)
         name = (word or "hed").lower()
         kind = name if name in CONTROLS else "hed"
@@ -177,7 +177,7 @@ class Translation:
             self.mapped.append(f"{text}.")
 
     def seed(self, key: str) -> None:
-        """A seed; any below 0 means a random one."""
+        """The seed; a negative one means a random one."""
         seed = self.take(key, WHOLE)
         if seed is None or seed >= 0:
             self.map(key, "sampling.seed", WHOLE)
@@ -186,7 +186,7 @@ class Translation:
             self.mapped.append(f"{key}: sampling.seed is {RANDOM_SEED}, a random one.")
 
     def added_words(self) -> None:
-        """Both keys or neither: the official YAML has neither, Rerender has both."""
+        """Read the added prompt and negative prompt, if the file has both."""
         if "a_prompt" in self.values or "n_prompt" in self.values:
             self.map("a_prompt", "sampling.added_prompt", TEXT)
             self.map("n_prompt", "sampling.negative_prompt", TEXT)
@@ -203,7 +203,7 @@ class Translation:
             self.put(f"guidance.freeu_{name}", factor)
 
     def result(self, kind: str, source: Path | None, output: Path | None) -> ImportedRun:
-        """Checked settings; keys nobody asked for are reported as unknown."""
+        """Check and return the settings; keys that were not read are reported as unknown."""
         for key in self.values:
             if key not in self._seen:
                 self.ignored.append(f"{key} ({self.values[key]!r}): unknown here.")

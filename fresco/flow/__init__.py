@@ -1,1 +1,1 @@
-"""Optical flow, occlusion and what follows from them."""
+"""Optical flow, occlusion, and what is computed from them."""

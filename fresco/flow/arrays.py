@@ -1,4 +1,4 @@
-"""Motion between two frames as arrays, and what is done with it outside a model.
+"""Motion between two frames as numpy arrays.
 
 Here flow is [H, W, 2], as OpenCV keeps it; tensors of flow [B, 2, H, W] are in `warp`.
 """
@@ -41,25 +41,25 @@ class FrameMotion:
     """[H, W], True = the second frame's pixel has no match in the first."""
 
     def round_to_half(self) -> FrameMotion:
-        """The same with flows in half precision, as they are kept on disk."""
+        """Round the flows to half precision, as they are stored on disk."""
         forward, backward = (to_float(to_half(flow)) for flow in (self.forward, self.backward))
         return FrameMotion(forward, backward, self.forward_occlusion, self.backward_occlusion)
 
 
 def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Values in half precision: for a flow of 64 pixels 1/32, as fine as OpenCV samples."""
+    """Convert to half precision: 1/32 for a flow of 64 pixels, as fine as OpenCV samples."""
     flat = np.ascontiguousarray(values).reshape(1, -1)  # OpenCV takes four channels at most
     return np.asarray(cv2.convertFp16(flat)).view(np.float16).reshape(values.shape)
 
 
 def to_float(values: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Values of `to_half` in single precision."""
+    """Convert values of `to_half` to single precision."""
     flat = np.ascontiguousarray(values).view(np.int16).reshape(1, -1)
     return np.asarray(cv2.convertFp16(flat), np.float32).reshape(values.shape)
 
 
 def resize_flow(flow: Flow, size: tuple[int, int]) -> Flow:
-    """Flow on a grid of another height and width, in that grid's pixels."""
+    """Resize flow to another height and width; the vectors are scaled, too."""
     height, width = flow.shape[:2]
     if (height, width) == size:
         return flow
@@ -74,7 +74,7 @@ def resize_flow(flow: Flow, size: tuple[int, int]) -> Flow:
 def judge_motion(
     first: NDArray[np.uint8], second: NDArray[np.uint8], forward: Flow, backward: Flow
 ) -> FrameMotion:
-    """Flow of two frames with its occlusion; what is not finite becomes 0 and occluded.
+    """Find the occlusion of a flow; where the flow is not finite it becomes 0 and occluded.
 
     The rule is that of `occlusion.find_occlusion`, sampled as OpenCV does, at 1/32 of a pixel.
     """
@@ -99,7 +99,7 @@ def _measure_length(flow: Flow) -> Map:
 def _find_matches(
     flow: Flow, other: Flow, allowed: Map, image: NDArray[np.uint8], matched: NDArray[np.uint8]
 ) -> Mask:
-    """Where the way there and back ends near its beginning, at alike colours; not so for NaN."""
+    """Where the way there and back ends near its start, with similar colours; False for NaN."""
     trip = flow + remap(other, flow, border=cv2.BORDER_CONSTANT)
     moved = remap(matched, flow, border=cv2.BORDER_CONSTANT)
     # A sum above 255 is cut off; the limit is 191.
@@ -116,7 +116,7 @@ def _replace_unknown(flow: Flow) -> Flow:
 
 @functools.lru_cache(maxsize=4)
 def pixel_grid(height: int, width: int) -> Map:
-    """Position of every pixel, [H, W, 2], x then y. Not to be written to."""
+    """Position of every pixel, [H, W, 2], x then y. The array must not be changed."""
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     grid.setflags(write=False)
     return grid
@@ -152,5 +152,6 @@ def find_inside(flow: Flow, *, margin: float = 0.5) -> Mask:
 
 
 def compose(near: Flow, far: Flow) -> Flow:
-    """Flow a to c from flow a to b (`near`) and b to c (`far`): near(p) + far(p + near(p))."""
+    """Compose flow a to b (`near`) and b to c (`far`) to flow a to c: near(p) + far(p + near(p)).
+    """
     return near + remap(far, near)

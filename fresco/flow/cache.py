@@ -1,6 +1,6 @@
-"""Flow and occlusion of pairs, kept on disk under a hash of all that they depend on.
+"""Keep flow and occlusion of pairs on disk, named by a hash of all that they depend on.
 
-torch is imported where pairs are asked for: a run that only propagates asks for none here.
+torch is imported only when pairs are estimated here, which runs that only propagate do not need.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("fresco")
 
 
 class CachedEstimator:
-    """An estimator that keeps the pairs it has estimated on disk.
+    """An estimator that stores the pairs it has estimated on disk.
 
     Flow is rounded to half precision before its first use (a 1/128 of a pixel at 8 pixels), so a
     pair that is read back equals one just estimated, in half the space.

@@ -1,7 +1,7 @@
-"""Motion paths through the tokens of a batch, and the tokens worth a key.
+"""Find motion paths through the tokens of a batch, and the tokens that serve as keys.
 
-There is no loop over tokens, and nothing is read back. What guides is made of tensors on the CPU:
-the least of whole numbers is wrong on MPS.
+There is no loop over tokens. It works on the CPU, because MPS gives wrong results for the smallest
+of whole numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Correspondence:
 
 
 def _find_targets(flow: Tensor, occlusion: Tensor) -> tuple[Tensor, Tensor]:
-    """Token of frame i that each token of frame i + 1 comes from, and whether to trust it."""
+    """Token of frame i that each token of frame i + 1 comes from, and whether it can be linked."""
     rows, columns = flow.shape[-2:]
     xs = torch.arange(columns, device=flow.device) + flow[:, 0]
     ys = torch.arange(rows, device=flow.device)[:, None] + flow[:, 1]
@@ -44,7 +44,7 @@ def _find_targets(flow: Tensor, occlusion: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _choose_winners(target: Tensor, linkable: Tensor, colours: Tensor, sources: Tensor) -> Tensor:
-    """For each token g of frame i the linkable token of frame i + 1 nearest in colour.
+    """For each token g of frame i, find the linkable token of frame i + 1 nearest in colour.
 
     Args:
         target: [P, HW] claimed token g of each token a.
@@ -68,7 +68,7 @@ def _choose_winners(target: Tensor, linkable: Tensor, colours: Tensor, sources: 
 
 
 def _complete_permutations(winner: Tensor) -> Tensor:
-    """Permutations: tokens g without a winner take the unused a, both in ascending order."""
+    """Give tokens g without a winner the unused tokens a, both in ascending order."""
     pairs, tokens = winner.shape
     linked = winner < tokens
     used = linked.new_zeros(pairs, tokens + 1).scatter_(1, winner, True)[:, :tokens]
@@ -79,7 +79,7 @@ def _complete_permutations(winner: Tensor) -> Tensor:
 
 
 def map_pairs(images: Tensor, flow: BidirectionalFlow, scale: int) -> tuple[Tensor, Tensor]:
-    """Token of frame i + 1 that each token of frame i moves to, for the pairs 0 .. N - 2.
+    """Find the token of frame i + 1 that each token of frame i moves to, for pairs 0 .. N - 2.
 
     Args:
         images: [N, 3, H, W] in 0..255.
@@ -100,7 +100,7 @@ def map_pairs(images: Tensor, flow: BidirectionalFlow, scale: int) -> tuple[Tens
 
 
 def trace_chains(images: Tensor, flow: BidirectionalFlow, scale: int) -> Correspondence:
-    """Chains of temporal-guided attention: tokens followed along the backward flow.
+    """Trace the chains of temporal-guided attention along the backward flow.
 
     Args:
         images: [N, 3, H, W] in 0..255, on the flow's device.
@@ -125,7 +125,7 @@ def trace_chains(images: Tensor, flow: BidirectionalFlow, scale: int) -> Corresp
 
 
 def key_mask(backward_occlusion: Tensor, scale: int) -> Tensor:
-    """Tokens that serve as keys of cross-frame attention: those new to the batch.
+    """Find the tokens that serve as keys of cross-frame attention: those new to the batch.
 
     Args:
         backward_occlusion: [N, H, W], 1 = occluded.

@@ -1,4 +1,4 @@
-"""Optical flow by OpenCV's dense inverse search, on images as arrays: without torch."""
+"""Optical flow by OpenCV's dense inverse search (DIS), without torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DisEstimator:
 
 
 def _convert_to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[H, W], grown to the right and below by its last pixels where it is too small."""
+    """Convert to grey [H, W]; a frame that is too small is enlarged by repeating its border."""
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     right, below = max(0, SMALLEST_SIDE - width), max(0, SMALLEST_SIDE - height)

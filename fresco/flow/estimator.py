@@ -1,7 +1,6 @@
-"""Estimators of optical flow: one interface, several backends.
+"""Create the estimator of optical flow that the settings name.
 
-A backend is imported where it is chosen: processes that propagate by OpenCV do without torch,
-whose import takes longer than many a frame.
+A backend is imported only if it is chosen, so processes that propagate by OpenCV need no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def create_estimator(
     settings: FlowSettings, device: torch.device | str = "cpu", *,
     cache: Path | None = None, progress: Progress | None = None,
 ) -> FlowEstimator:
-    """The estimator the settings ask for; which one it is and what it costs is logged.
+    """Create the estimator that the settings name, and log which one it is.
 
     Args:
         device: where a network runs.

@@ -1,7 +1,7 @@
-"""The estimator that estimates nothing: motion from files, composed where frames are far apart.
+"""An estimator that reads motion from files and composes it between frames far apart.
 
-An estimator is asked about images, by whoever has some. So a file of the run says which frame of
-the clip each image is, by its digest, and any process may open it.
+Estimators receive images and not numbers of frames. So an index file of the run has the number of
+each image, by its digest, and any process can open it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _READ = 64
 
 
 def digest_frame(image: NDArray[np.uint8]) -> str:
-    """What tells one frame [H, W, 3] from another."""
+    """Digest of one frame [H, W, 3]."""
     sha = hashlib.sha256(str(image.shape).encode())
     sha.update(np.ascontiguousarray(image).data)
     return sha.hexdigest()[:32]
@@ -40,7 +40,7 @@ def digest_frame(image: NDArray[np.uint8]) -> str:
 def write_index(
     path: Path, files: FlowFiles, frames: Iterable[tuple[int, NDArray[np.uint8]]], content: str
 ) -> None:
-    """Put down which frame each image is, and which files hold its motion.
+    """Write an index: which frame each image is, and which files hold its motion.
 
     Args:
         files: by the numbers of frames.
@@ -92,7 +92,7 @@ class ExactEstimator:
         return estimate_by_frames(self, source, target)
 
     def _find(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[int, int]:
-        """The numbers of two images; of equal frames, those that lie nearest to each other."""
+        """The numbers of two images; of equal frames, those nearest to each other."""
         found = [self.frames.get(digest_frame(image), ()) for image in (first, second)]
         if not all(found):
             raise PropagationError(
@@ -102,7 +102,7 @@ class ExactEstimator:
         return min(((a, b) for a in found[0] for b in found[1]), key=lambda ab: abs(ab[0] - ab[1]))
 
     def _join(self, start: int, end: int, size: tuple[int, int]) -> Flow:
-        """Flow from a frame to another over all frames between."""
+        """Compose the flow from one frame to another over all frames between."""
         flow = np.zeros((size[1], size[0], 2), np.float32)
         hidden = np.zeros(flow.shape[:2], bool)
         way = 1 if end > start else -1
@@ -129,7 +129,7 @@ def _read_at(path: Path, direction: str, size: tuple[int, int]) -> FileFlow:
 
 
 def open_exact(path: Path) -> ExactEstimator:
-    """The estimator of an index of `write_index`."""
+    """Open the estimator of an index that `write_index` wrote."""
     known: Any = read_json(path) if path.is_file() else None
     if not isinstance(known, dict):
         raise SettingsError(

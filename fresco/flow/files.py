@@ -1,4 +1,4 @@
-"""Motion from files that another program wrote: one or two a frame, as .flo, .npz or .exr.
+"""Read motion from files of other programs: .flo, .npz or .exr.
 
 Every file holds the motion of one frame's pixels. Its number is that of the frame.
 
@@ -53,7 +53,7 @@ class FileFlow:
     """[H, W], True = the other frame does not show the pixel; None: the file does not say."""
 
     def resize(self, size: Size) -> FileFlow:
-        """At another size (width, height), the vectors scaled with the sides."""
+        """Resize to (width, height); the vectors are scaled, too."""
         height, width = self.flow.shape[:2]
         if (width, height) == size:
             return self
@@ -72,7 +72,7 @@ class FlowFiles:
 
 
 def list_flow_files(folder: Path) -> FlowFiles:
-    """The files of a folder and of its folders, by direction and number.
+    """List the files of a folder and its subfolders, by direction and number.
 
     Raises SettingsError where there are none, or what one is cannot be told.
     """
@@ -137,7 +137,7 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def measure_flow(path: Path, direction: str) -> Size:
-    """Width and height of the motion in a file; of most kinds, only the head is read."""
+    """Width and height of the motion in a file; of most kinds only the header is read."""
     kind = path.suffix.lower()
     if kind == ".flo":
         return _read_flo_size(path)
@@ -157,7 +157,7 @@ def measure_flow(path: Path, direction: str) -> Size:
 
 
 def read_flow(path: Path, direction: str) -> FileFlow:
-    """The motion in a file. What is not finite counts as hidden where it is used."""
+    """Read the motion in a file; values that are not finite count as hidden later."""
     kind = path.suffix.lower()
     if kind == ".flo":
         return FileFlow(_read_flo(path))
@@ -215,7 +215,7 @@ def _import_openexr() -> ModuleType:
 
 
 def _read_exr(path: Path) -> tuple[NDArray[np.float32], ...]:
-    """X, Y, Z and W of a Vector pass, each [H, W]."""
+    """Read X, Y, Z and W of a Vector pass, each [H, W]."""
     openexr = _import_openexr()
     try:
         with openexr.File(str(path), separate_channels=True) as file:

@@ -29,7 +29,7 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, regions: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt d) v, by blocks of queries.
+    """softmax(q k^T / sqrt d) v, computed in blocks of queries.
 
     Args:
         query, key: [B, L, d].
@@ -117,13 +117,13 @@ def encode_position(rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def add_position(features: Tensor) -> Tensor:
-    """Features with the position inside each of the 2x2 windows added."""
+    """Add to features their position inside each of the 2x2 windows."""
     windows = split_windows(features)
     return merge_windows(windows + encode_position(windows.shape[2], windows.shape[3], windows))
 
 
 def label_windows(rows: int, columns: int, like: Tensor) -> Tensor:
-    """Labels [4, L] of what was joined at the seam when a frame was shifted by half a window."""
+    """Labels [4, L] of the parts that are neighbours only because a frame was shifted."""
 
     def label(count: int) -> Tensor:
         at = torch.arange(count, device=like.device)
@@ -155,7 +155,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor, size: tuple[int, int], shifted: bool
                 ) -> Tensor:
-        """Source [B, H W, C] after looking at target, of features of `size` = (H, W)."""
+        """Attend from source [B, H W, C] to target; features of `size` = (H, W)."""
         shift = (size[0] // 4, size[1] // 4) if shifted else (0, 0)
         query = self._split_shifted(self.q_proj(source), size, shift)
         key = self._split_shifted(self.k_proj(target), size, shift)
@@ -188,7 +188,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor, size: tuple[int, int], shifted: bool
                 ) -> Tensor:
-        """Source [B, H W, C] after looking at itself and at the target."""
+        """Attend from the source [B, H W, C] to itself, then to the target."""
         source = self.self_attn(source, source, size, shifted)
         return self.cross_attn_ffn(source, target, size, shifted)
 
@@ -201,7 +201,8 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerBlock() for _ in range(6))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[2 B, C, H, W], first images before second ones, each looking at its partner."""
+        """Transform [2 B, C, H, W], first images before second ones; each attends to its partner.
+        """
         height, width = features.shape[-2:]
         tokens = features.flatten(2).transpose(1, 2)
         for index, layer in enumerate(self.layers):
@@ -211,7 +212,7 @@ class Transformer(nn.Module):
 
 
 class FlowAttention(nn.Module):
-    """Spreads flow to where matching failed, by the features' self-similarity."""
+    """Fills in flow where matching failed, by the features' self-similarity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +265,7 @@ class GMFlow(nn.Module):
         return forward, backward
 
     def upsample(self, flow: Tensor, features: Tensor) -> Tensor:
-        """Convex upsampling: each pixel a mean of the 3x3 coarse flows around it."""
+        """Convex upsampling: each pixel is a mean of the 3x3 coarse flows around it."""
         batch, _, height, width = flow.shape
         weights = self.upsampler(torch.cat((flow, features), dim=1))
         weights = weights.view(batch, 1, 9, STRIDE, STRIDE, height, width).softmax(dim=2)
@@ -273,7 +274,7 @@ class GMFlow(nn.Module):
 
 
 def normalise_images(images: Tensor) -> Tensor:
-    """RGB of 0..255 with ImageNet's mean and deviation taken out."""
+    """Normalise RGB of 0..255 by ImageNet's mean and deviation."""
     mean, std = (
         torch.tensor(values, dtype=images.dtype).to(images.device).view(1, 3, 1, 1)
         for values in (IMAGE_MEAN, IMAGE_STD)

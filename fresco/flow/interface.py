@@ -1,4 +1,4 @@
-"""What every estimator of optical flow can do."""
+"""Protocols of estimators of optical flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FlowEstimator(Protocol):
-    """Finds the motion between two images."""
+    """Estimates the motion between two images."""
 
     @property
     def name(self) -> str:
@@ -26,12 +26,12 @@ class FlowEstimator(Protocol):
 
     @property
     def former_fingerprint(self) -> str:
-        """The same as version 0.1 computed it, by which its results are found."""
+        """The fingerprint as version 0.1 computed it, with which its results are found."""
         ...
 
     @property
     def device(self) -> str:
-        """Where it works."""
+        """Device on which it works."""
         ...
 
     @property

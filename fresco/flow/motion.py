@@ -1,4 +1,4 @@
-"""Motion between two frames by any estimator; torch is imported only for those that need it."""
+"""Estimate the motion between two frames by any estimator; torch is imported only if needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def estimate_motion(
     first: NDArray[np.uint8], second: NDArray[np.uint8], estimator: FlowEstimator
 ) -> FrameMotion:
-    """Motion between two frames [H, W, 3] RGB, with occlusion (docs/method.md, section 4)."""
+    """Estimate the motion between two frames [H, W, 3] RGB, with occlusion."""
     if isinstance(estimator, FrameEstimator):
         return judge_motion(first, second, *estimator.estimate_frames(first, second))
     from fresco.flow.occlusion import estimate_with_occlusion

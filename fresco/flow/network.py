@@ -1,4 +1,4 @@
-"""Flow by networks: weights found and loaded, images padded, one pair at a time."""
+"""Optical flow by networks: find and load weights, pad images, estimate pair by pair."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class NetworkEstimator:
         self.__dict__.update(state | {"_architecture": known[state["_architecture"]]})
 
     def load_network(self) -> nn.Module:
-        """The network with its weights, in evaluation mode."""
+        """Load the network with its weights, in evaluation mode."""
         if self._network is None:
             state = load_state(self._weights)
             network = self._spec.build()

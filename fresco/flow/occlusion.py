@@ -50,7 +50,7 @@ class OccludedFlow(NamedTuple):
 
 @runtime_checkable
 class OcclusionEstimator(Protocol):
-    """An estimator that gives the occlusion too, since it keeps both on disk."""
+    """An estimator that gives the occlusion, too, because it stores both."""
 
     def estimate_with_occlusion(self, source: Tensor, target: Tensor) -> OccludedFlow:
         """Flow and occlusion of pairs of images [B, 3, H, W] in 0..255, on their device."""
@@ -67,12 +67,12 @@ def _find_known(flow: Tensor) -> Tensor:
 
 
 def replace_unknown(flow: Tensor) -> Tensor:
-    """A flow [N, 2, H, W] with 0 wherever it is not finite, so that nothing computed from it is."""
+    """Replace values of a flow [N, 2, H, W] that are not finite by 0."""
     return torch.where(_find_known(flow), flow, 0)
 
 
 def check_consistency(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a round trip misses: |f + warp(b, f)| > 0.01 (|f| + |b|) + 0.5, and the reverse.
+    """Find pixels that a round trip misses: |f + warp(b, f)| > 0.01 (|f| + |b|) + 0.5.
 
     A pixel whose flow is not finite, or leads to one whose flow is not, misses too.
 
@@ -114,7 +114,7 @@ def find_occlusion(
 
 
 def judge_pairs(source: Tensor, target: Tensor, forward: Tensor, backward: Tensor) -> OccludedFlow:
-    """Flow of pairs of images with its occlusion, see `find_occlusion`.
+    """Find the occlusion of flows of pairs of images, see `find_occlusion`.
 
     What an estimator gives that is not finite is occluded, and 0 from here on.
     """
@@ -130,7 +130,7 @@ def occlusion(images: Tensor, forward: Tensor, backward: Tensor) -> tuple[Tensor
 def estimate_with_occlusion(
     source: Tensor, target: Tensor, estimator: FlowEstimator
 ) -> OccludedFlow:
-    """Flow of pairs of images [B, 3, H, W] in 0..255 with its occlusion."""
+    """Estimate flow of pairs of images [B, 3, H, W] in 0..255, with its occlusion."""
     if isinstance(estimator, OcclusionEstimator):
         return estimator.estimate_with_occlusion(source, target)
     flows = (flow.float() for flow in estimator.estimate(source, target))
@@ -138,7 +138,7 @@ def estimate_with_occlusion(
 
 
 def ring_flow(frames: NDArray[np.uint8], estimator: FlowEstimator) -> BidirectionalFlow:
-    """Flow and occlusion of a batch in a ring, on the CPU; a single frame does not move.
+    """Estimate flow and occlusion of a batch in a ring, on the CPU; a single frame has none.
 
     Args:
         frames: [N, H, W, 3] RGB.

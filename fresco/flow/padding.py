@@ -1,4 +1,4 @@
-"""Growing images to the sides an estimator can take."""
+"""Enlarge images to sides that an estimator accepts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pad_images(images: Tensor, *, multiple: int = 1, smallest: int = 1) -> Tensor:
-    """Images grown to the right and below by repeating their last pixels.
+    """Enlarge images to the right and below by repeating their last pixels.
 
     Args:
         images: [B, C, H, W].

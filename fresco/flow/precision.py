@@ -1,4 +1,4 @@
-"""Networks and descents that a host's number formats must not reach."""
+"""Compute in full float32, whatever number formats a host has chosen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Within: a host's autocast is off, and on CUDA float32 is not rounded to TF32.
+    """Within the context, autocast is off, and on CUDA float32 is not rounded to TF32.
 
     Where a device has no autocast, there is nothing to turn off. TF32 keeps 10 bits of a number's
     24; the flags are those of the process, and are left as they were found.
@@ -35,7 +35,7 @@ def _without_tf32() -> Iterator[None]:
 
 @contextmanager
 def _switched_off(old: Any, new: Any) -> Iterator[None]:
-    """Within: TF32 is off at one place.
+    """Within the context, TF32 is off for one kind of operation.
 
     Args:
         old: has `allow_tf32`. torch 2.9 and later refuse to read that once a host has used the

@@ -1,4 +1,4 @@
-"""Images and flows between arrays, as OpenCV keeps them, and tensors, as models want them."""
+"""Convert images and flows between numpy arrays and tensors."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from fresco.flow.interface import FrameEstimator
 
 
 def to_images(frames: NDArray[np.uint8]) -> Tensor:
-    """uint8 frames [N, H, W, 3] as float32 images [N, 3, H, W] in 0..255."""
+    """Convert uint8 frames [N, H, W, 3] to float32 images [N, 3, H, W] in 0..255."""
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float()
 
 
 def to_frames(images: Tensor) -> NDArray[np.uint8]:
-    """Images [N, 3, H, W] in 0..255 as uint8 frames [N, H, W, 3], rounded."""
+    """Convert images [N, 3, H, W] in 0..255 to uint8 frames [N, H, W, 3], rounded."""
     values = images.float().round().clamp(0, 255).byte().cpu()
     return np.ascontiguousarray(values.permute(0, 2, 3, 1).numpy())
 
 
 def to_flows(flows: Sequence[NDArray[np.float32]], *, like: Tensor) -> Tensor:
-    """Flows [H, W, 2] as one tensor [N, 2, H, W] on the device of another."""
+    """Stack flows [H, W, 2] to one tensor [N, 2, H, W] on the device of another."""
     stacked = np.ascontiguousarray(np.stack(flows).transpose(0, 3, 1, 2))
     return torch.from_numpy(stacked).to(like.device)
 
 
 def to_array(flow: Tensor) -> NDArray[np.float32]:
-    """A flow [1, 2, H, W] as an array [H, W, 2]."""
+    """Convert a flow [1, 2, H, W] to an array [H, W, 2]."""
     return np.ascontiguousarray(flow[0].float().cpu().permute(1, 2, 0).numpy())
 
 
 def estimate_by_frames(
     estimator: FrameEstimator, source: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`FlowEstimator.estimate` of an estimator that works on arrays."""
+    """Implement `FlowEstimator.estimate` by an estimator that works on arrays."""
     pairs = [
         estimator.estimate_frames(first, second)
         for first, second in zip(to_frames(source), to_frames(target), strict=True)

@@ -1,4 +1,4 @@
-"""Warping along a flow, and resizing to the grids of tokens and features."""
+"""Warp along a flow, and resize to the grids of tokens and features."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def cell_scale(size: tuple[int, int], target: tuple[int, int]) -> int | None:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize without antialias: the mean of the 2x2 centre pixels of each cell.
+    """Resize bilinearly without antialias: the mean of the 2x2 centre pixels of each cell.
 
     A partial cell at the right or lower border is completed by repeating the last pixel, so
     cells stay aligned with the frame's origin.
@@ -82,7 +82,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flow on another grid, in that grid's pixels: resized bilinearly and scaled.
+    """Resize flow to another grid; the vectors are scaled to that grid's pixels.
 
     Args:
         flow: [B, 2, H, W] in pixels of H x W.

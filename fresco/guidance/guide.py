@@ -1,4 +1,4 @@
-"""The guide of one batch: the host's hooks call it."""
+"""The guide of one batch, which the host's hooks call."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def find_portions(device: torch.device) -> Portions:
 
 
 def split(count: int, most: int) -> list[slice]:
-    """Split 0..count into as few parts as possible, of nearly equal length, at most `most`."""
+    """Split 0..count into as few parts as possible, of nearly equal length, each at most `most`."""
     parts = math.ceil(count / max(1, most))
     bounds = [count * part // parts for part in range(parts + 1)]
     return [slice(first, last) for first, last in itertools.pairwise(bounds)]

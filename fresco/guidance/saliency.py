@@ -1,4 +1,4 @@
-"""Subject masks of background smoothing: 1 = background.
+"""Background masks for smoothing: 1 = background.
 
 `compute_motion_saliency` needs no weights: the subject is what moves against the camera. `U2NetP`
 is a small network run by OpenCV.
@@ -116,7 +116,7 @@ def fit_camera_motion(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _measure_residual(flow: Tensor, parameters: Tensor) -> Tensor:
-    """Length [B, h, w] of what a flow is off the camera's motion."""
+    """Length [B, h, w] of the difference between a flow and the camera's motion."""
     along_x, along_y = make_planar_terms(flow.shape[-2], flow.shape[-1])
     moved = torch.stack((parameters @ along_x.to(flow.device).T,
                          parameters @ along_y.to(flow.device).T), dim=1)
@@ -155,14 +155,14 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def _open(x: Tensor, radius: int) -> Tensor:
-    """Grey opening by a square: specks narrower than it vanish, the rest keeps its outline."""
+    """Grey opening by a square: parts narrower than it vanish, others keep their outline."""
     side = 2 * radius + 1
     thin = -F.max_pool2d(-x, side, stride=1, padding=radius)
     return F.max_pool2d(thin, side, stride=1, padding=radius)
 
 
 def estimate_subject_probability(flow: BidirectionalFlow) -> Tensor:
-    """Probability [N, 1, H/2, W/2] that a pixel belongs to the subject, from motion alone.
+    """Probability [N, 1, H/2, W/2] that a pixel belongs to the subject, by its motion.
 
     Every frame is judged by its flows to its neighbours; the pair that closes the ring spans the
     whole batch and is not used.
@@ -213,7 +213,8 @@ class U2NetP:
         return self._network.forward()[0, 0]
 
     def find(self, frames: NDArray[np.uint8]) -> Tensor:
-        """Probability [N, 1, 320, 320] of the subject in frames [N, H, W, 3], without its haze."""
+        """Probability [N, 1, 320, 320] of the subject in frames [N, H, W, 3], without faint values.
+        """
         found = np.stack([self.probability(frame) for frame in frames])
         return ((torch.from_numpy(found)[:, None] - HAZE) / (CERTAIN - HAZE)).clamp(0, 1)
 
@@ -243,7 +244,7 @@ def estimate_subject(
     frames: NDArray[np.uint8], flow: BidirectionalFlow | None, settings: FlowSettings, *,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Probability [N, 1, H, W] of the subject as it is, not grown as for smoothing.
+    """Probability [N, 1, H, W] of the subject, not grown as for smoothing.
 
     Args:
         frames: [N, H, W, 3] RGB, in order.

@@ -92,19 +92,20 @@ class GuidanceSchedule:
         self._agreed = self._pick_agreed(sigmas)
 
     def _pick_agreed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
-        """The calls nearest to the wanted levels, noisiest first; never the last one, which no call
-        would follow that makes it whole."""
+        """The calls nearest to the wanted levels, noisiest first; never the last call.
+
+        A changed estimate needs a later call that restores its details.
+        """
         known = sorted({s for s in sigmas if 0 < s < math.inf}, reverse=True)[:-1]
         near = [min(known, key=lambda s: abs(math.log(s / level))) for level in self._calls
                 if known and level <= max(sigmas)]
         return tuple(dict.fromkeys(near))
 
     def _pick_smoothed(self, sigmas: Sequence[float]) -> tuple[float, ...]:
-        """Levels in the band; if a run steps over it, the call nearest to it.
+        """The calls within the range; if there is none, the call nearest to it.
 
-        Every run ends clean, so one that begins above the band and has no call below it steps over
-        it behind its last call. An earlier call is taken then, if there is one: what is smoothed
-        needs a call that makes it whole again.
+        The last call is then taken only if there is no other, because a smoothed estimate needs a
+        later call that restores its details.
         """
         low, high = self._band
         inside = [s for s in sigmas if _reaches(s, low) and _reaches(high, s)]
@@ -133,21 +134,24 @@ class GuidanceSchedule:
         return step.index == 0 or _is_same(step.sigma, self._first)
 
     def agrees(self, step: Step) -> bool:
-        """Whether denoised estimates are brought to agree at this call."""
+        """Whether images of denoised estimates are made to agree at this call."""
         return any(_is_same(step.sigma, level) for level in self._agreed)
 
     def agrees_last(self, step: Step) -> bool:
-        """Whether that call is the last such one."""
+        """Whether this is the last call at which they are."""
         return self.agrees(step) and _is_same(step.sigma, self._agreed[-1])
 
     def steers(self, step: Step) -> bool:
-        """Whether latents of denoised estimates are brought to agree at this call: below a noise
-        level, up to the last call at which images are, but not where they are."""
+        """Whether coarse differences of latents are reduced at this call.
+
+        That begins below a noise level and ends with the last call at which images agree; calls at
+        which images agree are left out.
+        """
         inside = bool(self._agreed) and self._agreed[-1] < step.sigma
         return inside and _reaches(self._coarse, step.sigma) and not self.agrees(step)
 
     def share_fine(self, step: Step) -> float:
-        """Share of fine differences that is evened out at this call, 0..1."""
+        """Share of fine differences that is removed at this call, 0..1."""
         high, low = self._fine
         if step.sigma <= low:
             return 0.0

@@ -1,4 +1,4 @@
-"""Copies tensors made on the CPU to the device that uses them."""
+"""Copy tensors made on the CPU to the device that uses them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Record = TypeVar("Record")
 
 
 def send(record: Record, device: torch.device) -> Record:
-    """The same record with all its tensors on a device.
+    """Copy a record with all its tensors to a device.
 
     Every copy to a device waits until the device is idle, so there is one for each dtype instead
     of one for each tensor.

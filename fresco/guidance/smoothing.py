@@ -1,4 +1,4 @@
-"""Background smoothing: the background of each frame follows the flow from the one before it."""
+"""Background smoothing: blend each frame's background with the previous one along the flow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grow(mask: Tensor, side: int) -> Tensor:
 
 
 def grow_occlusions(flow: BidirectionalFlow) -> BidirectionalFlow:
-    """The ring at image scale, its occlusions grown."""
+    """Grow the occlusions of a ring at image scale."""
     return BidirectionalFlow(
         flow.forward, flow.backward,
         grow(flow.forward_occlusion, OCCLUSION_REACH),
@@ -32,13 +32,15 @@ def grow_occlusions(flow: BidirectionalFlow) -> BidirectionalFlow:
 def smooth_background(
     x: Tensor, ring: BidirectionalFlow, saliency: Tensor, *, fixed: int = 0
 ) -> Tensor:
-    """Blend each frame's background with the warped one of the frame before; last, close the ring.
+    """Blend each frame's background with that of the frame before, warped to it.
+
+    The last frame is then also blended with the first one.
 
     Args:
-        fixed: so many first frames stay as they are.
         x: [N, C, H, W] one chunk; float32 inside, the same dtype out.
         ring: flow and occlusion at H x W.
         saliency: [N, 1, h, w], 1 = background.
+        fixed: number of first frames that stay unchanged.
     """
     frames = len(x)
     background = resize(saliency.float(), (x.shape[-2], x.shape[-1]))
