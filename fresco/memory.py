@@ -1,4 +1,4 @@
-"""Running out of memory, whatever the device calls it."""
+"""Recognise that memory ran out, and release memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_errors(what: str) -> Iterator[None]:
-    """Within: running out of memory raises `OutOfMemoryError`, saying what did."""
+    """Within the context, running out of memory raises `OutOfMemoryError` with a reason."""
     try:
         yield
     except OutOfMemoryError:
@@ -61,7 +61,7 @@ def memory_errors(what: str) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Give back what a failed try held: its tensors, and the blocks that torch keeps for later."""
+    """Release the memory of a failed try: its tensors, and blocks that torch keeps for later."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is None:
@@ -73,11 +73,11 @@ def release_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use memory again that it has freed, where the C library is glibc.
+    """Let this process reuse memory that it has freed, if the C library is glibc.
 
-    Arrays of a frame are some megabytes. glibc gives such blocks back to the system as they are
-    freed, and a system's new pages cost more time than much of what is done with them. It also
-    keeps what each thread has freed apart; threads that are begun from now on share it.
+    glibc returns large blocks, such as a frame's arrays, to the system when they are freed, and new
+    pages take more time than many operations on them. It also keeps the freed memory of each thread
+    apart; threads that start from now on share it.
     """
     if (library := _find_glibc()) is not None:
         library.mallopt(_ARENA_MAX, 1)
@@ -86,13 +86,16 @@ def keep_freed_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Give the system back what this process has freed, where the C library is glibc: blocks that
-    `keep_freed_memory` keeps, once what comes next has others."""
+    """Return freed memory to the system, if the C library is glibc.
+
+    To be called when later work needs blocks of other sizes than those that `keep_freed_memory` has
+    kept.
+    """
     if (library := _find_glibc()) is not None:
         library.malloc_trim(0)
 
 
 @lru_cache(maxsize=1)
 def _find_glibc() -> ctypes.CDLL | None:
-    """The C library of this process if it is glibc; looked for in the interpreter's file, once."""
+    """Find the C library of this process if it is glibc; computed once."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

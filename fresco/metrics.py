@@ -1,7 +1,7 @@
-"""Measures of consistency and fidelity, gathered frame by frame in constant memory.
+"""Measures of consistency and fidelity, computed frame by frame in constant memory.
 
-Every measure compares a result with its source; the motion is always the source's. A number means
-little alone: measure the source itself and the round trip of the autoencoder too, as floors.
+Every measure compares a result with its source; the motion is always the source's. To judge a
+number, compare it with that of the source itself and of the VAE round trip.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ DEFINITIONS: Mapping[str, str] = {
 
 
 def measure_warp_error(frame: Frame, earlier: Frame, flow: Map, valid: Mask) -> float | None:
-    """Mean squared difference, values 0..1, between a frame and an earlier one moved to it.
+    """Mean squared difference, values 0..1, between a frame and an earlier one warped to it.
 
     Args:
         frame, earlier: [H, W, 3].
@@ -69,7 +69,7 @@ def measure_warp_error(frame: Frame, earlier: Frame, flow: Map, valid: Mask) -> 
 
 
 def to_luma(frame: Frame) -> Map:
-    """Luma of [H, W, 3] RGB, float32 in 0..255."""
+    """Compute the luma of [H, W, 3] RGB, float32 in 0..255."""
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.float32)
 
 
@@ -79,7 +79,7 @@ def measure_sharpness(frame: Frame) -> float:
 
 
 def measure_edge_agreement(frame: Frame, source: Frame) -> float | None:
-    """Correlation of gradient magnitudes, -1..1; None if either image is flat."""
+    """Correlation of gradient magnitudes, -1..1; None if an image is flat."""
     strengths = []
     for image in (frame, source):
         grey = to_luma(image)
@@ -135,7 +135,7 @@ def _divide(value: float | None, base: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """The source's motion from a frame to the one before it and to its shot's first."""
+    """The source's motion from a frame to the one before it and to its shot's first frame."""
 
     flow: Map
     """[H, W, 2] to the frame before."""
@@ -152,14 +152,14 @@ class _Motion:
 
     @classmethod
     def still(cls, height: int, width: int) -> _Motion:
-        """That of a shot's first frame to itself."""
+        """The motion of a shot's first frame to itself."""
         flow, everywhere = np.zeros((height, width, 2), np.float32), np.ones((height, width), bool)
         return cls(flow, everywhere, everywhere, flow, everywhere, everywhere)
 
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """What is remembered of a sequence: two frames, whatever its length."""
+    """Earlier frames of a sequence that are needed: two, whatever its length."""
 
     anchor: Frame
     """First frame of the shot."""
@@ -185,12 +185,12 @@ class _Tally:
     slope: _Slope = field(default_factory=_Slope)
 
     def compare(self, frame: Frame, source: Frame) -> None:
-        """Take what needs no neighbour."""
+        """Add what needs no neighbour."""
         self.sharp.add(measure_sharpness(frame))
         self.edges.add(measure_edge_agreement(frame, source))
 
     def follow(self, past: _Past, frame: Frame, motion: _Motion, *, border: bool) -> _Past:
-        """Take the next frame of a shot; its past for the frame after it."""
+        """Add the next frame of a shot, and return the past for the frame after it."""
         error = measure_warp_error(frame, past.previous, motion.flow, motion.valid)
         (self.border if border else self.inner).add(error)
         if motion.alike.mean() >= FEWEST_TRACKED:
@@ -205,7 +205,7 @@ class _Tally:
 
 
 class Metrics:
-    """Measures of any number of results of one source, in one pass over the frames."""
+    """Measures several results of one source in one pass over the frames."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class Metrics:
         self, source: Frame, results: Mapping[str, Frame], *, starts_shot: bool = False,
         motion: FrameMotion | None = None,
     ) -> None:
-        """Take the next frame of the source and of every result, [H, W, 3], of one size.
+        """Add the next frame of the source and of every result, [H, W, 3], all of one size.
 
         Args:
             starts_shot: nothing is compared with frames before this one.
@@ -267,7 +267,7 @@ class Metrics:
             self._pasts[name] = tally.follow(past, frame, motion, border=border)
 
     def _step(self, source: Frame, before: _Motion, known: FrameMotion | None) -> _Motion:
-        """Motion of the next frame from that of the one before it."""
+        """Motion of the next frame, from that of the one before it."""
         past = self._pasts[_SOURCE]
         # As it would be if it were kept: measures do not depend on what an earlier run has left.
         pair = known or estimate_motion(past.previous, source, self._estimator).round_to_half()
@@ -281,7 +281,7 @@ class Metrics:
         return _Motion(flow, valid, steady, anchor_flow, tracked, tracked & (gap <= TRACKED))
 
     def report(self) -> dict[str, dict[str, float | int | None]]:
-        """The numbers of every result so far; None where there was nothing to measure."""
+        """The numbers of every result so far; None if there was nothing to measure."""
         return {name: self._numbers(self._tallies[name]) for name in self._names}
 
     def _numbers(self, tally: _Tally) -> dict[str, float | int | None]:

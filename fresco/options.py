@@ -1,4 +1,4 @@
-"""The options as a list, and their values checked, read, written and hashed.
+"""List the options; check, read, write and hash their values.
 
 `fresco/settings.py` declares the options. Front ends, files and cache keys use them from here.
 """
@@ -38,7 +38,7 @@ _SEEDS = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One option with its place."""
+    """One option with its group and name."""
 
     group: str
     """Field of FrescoSettings."""
@@ -58,13 +58,13 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Its label in the tab; users' own defaults hang on it."""
+        """Its label in the tab, under which users' own defaults are stored."""
         return self.option.label or self.name.replace("_", " ").capitalize()
 
 
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
-    """Every option, in the order of the classes."""
+    """List every option, in the order of the classes."""
     groups = typing.get_type_hints(FrescoSettings)
     return tuple(
         Entry(group.name, item.name, type(default), default, item.metadata["option"])
@@ -93,19 +93,19 @@ def _fits(value: Any, default: Value) -> bool:
 
 
 def _retyped(value: Any, entry: Entry) -> Any:
-    """The value as files cannot say it: their lists are tuples here."""
+    """Convert lists from files to tuples."""
     return tuple(value) if entry.type is tuple and isinstance(value, list) else value
 
 
 def _parts(value: object) -> list[object]:
-    """What a list or mapping holds, which must be texts."""
+    """The texts of a list or mapping."""
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, tuple) else []
 
 
 def check_value(entry: Entry, value: Any) -> Any:
-    """The value in its own type, or SettingsError naming the option, the value and the range."""
+    """Convert a value to the option's type; SettingsError names option, value and range."""
     name, option = f"{entry.group}.{entry.name}", entry.option
     value = _retyped(value, entry)
     if not _fits(value, entry.default):
@@ -129,8 +129,7 @@ def check_value(entry: Entry, value: Any) -> Any:
 
 
 def _check_lengths(name: str, value: Any, most: int) -> None:
-    """Raise SettingsError where a text, or one of a list or mapping, is too long to be meant, or
-    where they are too many."""
+    """Raise SettingsError if a text, or the number of texts, is too large."""
     parts = _parts(value)
     if len(parts) > _MOST_PARTS:
         raise SettingsError(f"{name} holds {len(parts)} texts; give at most {_MOST_PARTS}.")
@@ -147,7 +146,7 @@ def _to_float(value: float) -> float:
 
 
 def range_text(option: Option) -> str:
-    """The range as words, such as `3 to 64`."""
+    """Describe the range in words, such as `3 to 64`."""
     low = "" if option.low is None else f"{option.low:g}"
     high = "" if option.high is None else f"{option.high:g}"
     if low and high:
@@ -156,7 +155,7 @@ def range_text(option: Option) -> str:
 
 
 def to_dict(settings: FrescoSettings) -> dict[str, dict[str, Any]]:
-    """Plain nested dict, for JSON and YAML."""
+    """Convert settings to a plain nested dict, for JSON and YAML."""
     return dataclasses.asdict(settings)
 
 
@@ -167,7 +166,7 @@ def _unknown(name: str, known: list[str], where: str) -> SettingsError:
 
 
 def preset_options(name: object) -> dict[str, bool]:
-    """What a preset sets: all parts of guidance that are on by default, then its own choices.
+    """The options of a preset: all parts of guidance that are on by default, then its own.
 
     So `paper` also undoes what a configuration switched off.
     """
@@ -183,7 +182,8 @@ def preset_options(name: object) -> dict[str, bool]:
 
 
 def find_preset(guidance: Mapping[str, Any]) -> str | None:
-    """The preset whose switches these options of guidance have; None: none has them."""
+    """Find the preset with the same switches as these options of guidance; None if there is none.
+    """
     for name in PRESETS:
         if all(guidance[part] == value for part, value in preset_options(name).items()):
             return name
@@ -191,13 +191,14 @@ def find_preset(guidance: Mapping[str, Any]) -> str | None:
 
 
 def expand_preset(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the group `guidance` with a preset among them expanded; the others count more."""
+    """Replace a preset among options of the group `guidance` by its options; the others stay."""
     own = {name: value for name, value in items.items() if name != PRESET}
     return preset_options(items[PRESET]) | own if PRESET in items else own
 
 
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
-    """Settings from a nested dict over `base`; unknown names and wrong values raise.
+    """Make settings from a nested dict over `base`; SettingsError for unknown names or wrong
+    values.
 
     `guidance.preset` is expanded; options named beside it count more.
     """
@@ -222,14 +223,14 @@ def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> 
 
 
 def validated(settings: FrescoSettings) -> FrescoSettings:
-    """The settings themselves after every value and every pair of values was checked."""
+    """Return the settings after every value and every pair of values was checked."""
     for entry in entries():
         check_value(entry, getattr(getattr(settings, entry.group), entry.name))
     return check_pairs(settings)
 
 
 def check_pairs(settings: FrescoSettings) -> FrescoSettings:
-    """The settings themselves after every pair of values that must fit was checked."""
+    """Return the settings after every pair of values that must fit was checked."""
     keys, out, sampling = settings.keyframes, settings.output, settings.sampling
     if keys.min_interval > keys.max_interval:
         raise SettingsError(
@@ -261,7 +262,7 @@ def check_pairs(settings: FrescoSettings) -> FrescoSettings:
 
 
 def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None = None) -> None:
-    """SettingsError where a mask or motion comes from files, and none are named."""
+    """Raise SettingsError if masks or motion come from files and no file is named."""
     if mask and mask.source in ("drawing", "files") and not mask.path.strip():
         raise SettingsError(
             f"mask.source is {mask.source!r} but mask.path is empty; name the image, folder or "
@@ -275,12 +276,12 @@ def require_paths(*, mask: MaskSettings | None = None, flow: FlowSettings | None
 
 
 def needs_alpha(settings: FrescoSettings) -> bool:
-    """Whether a transparent result has no mask, so that its source must have transparent parts."""
+    """Whether a transparent result has no mask, so its source must have transparent parts."""
     return settings.output.background == "transparent" and settings.mask.source == "none"
 
 
 def require_transparent(settings: FrescoSettings, *, source: bool) -> None:
-    """SettingsError where a result shall be transparent, and nothing says where.
+    """Raise SettingsError if a result should be transparent, but nothing is.
 
     Args:
         source: whether its source has transparent parts.
@@ -294,7 +295,7 @@ def require_transparent(settings: FrescoSettings, *, source: bool) -> None:
 
 
 def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str, Any]]:
-    """The part of some groups of the settings that changes images: the input of a cache key."""
+    """The settings of some groups that change images: the input of a cache key."""
     result: dict[str, dict[str, Any]] = {}
     for entry in entries():
         if entry.group in groups and entry.option.images:
@@ -304,7 +305,7 @@ def image_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
 
 
 def draw_seed() -> int:
-    """A seed for a random one, to be kept with the run: with it the run is the same again."""
+    """Draw a random seed, which is stored with the run."""
     return secrets.randbelow(_SEEDS)
 
 
@@ -319,7 +320,7 @@ def cache_settings(settings: FrescoSettings, *groups: str) -> dict[str, dict[str
 
 
 def list_named_paths(settings: FrescoSettings) -> tuple[str, ...]:
-    """Files and folders that the options name which a server offers to its clients."""
+    """List files and folders in the options that a server's clients may name."""
     values = [
         getattr(getattr(settings, entry.group), entry.name)
         for entry in entries() if entry.option.file and not entry.option.instead
@@ -332,7 +333,7 @@ _WEIGHT = re.compile(r":[\d.eE+-]+$")
 
 
 def _drop_weight(text: str) -> str:
-    """The path of PATH:WEIGHT."""
+    """Remove the weight from PATH:WEIGHT."""
     return _WEIGHT.sub("", text)
 
 
@@ -340,7 +341,7 @@ _NAMED = re.compile(r"\b([a-z]+)\.([a-z][a-z0-9_]*)\b")
 
 
 def rename_options(text: str, name_of: Callable[[Entry], str]) -> str:
-    """A message with its options named as a front end names them.
+    """Replace the names of options in a message by those of a front end.
 
     Messages of the core name an option by group and name, such as `sampling.seed`.
 

@@ -1,9 +1,8 @@
-"""Processes that end with the one that started them, and threads that stay ordinary ones.
+"""Processes that end with the one that started them, and threads with ordinary priority.
 
 A program that is killed cannot tell its workers, and they would wait for it for ever. So each of
-them watches for its end. A thread that looks twice a second is enough, and does the same on every
-system; Linux alone could signal it (PR_SET_PDEATHSIG), but at the end of the thread that started
-the worker, not of its process.
+them checks twice a second, in a thread, whether it still runs; that works on every system. Linux
+could signal it (PR_SET_PDEATHSIG), but does so when the thread that started the worker ends.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _SYNCHRONIZE, _FOREVER = 0x00100000, 0xFFFFFFFF
 
 
 def end_with_parent(parent: int, finish: Callable[[], object] = lambda: None) -> None:
-    """From now on this process ends as soon as its parent has ended.
+    """From now on, end this process as soon as its parent has ended.
 
     Args:
         parent: process id of the one that started this one, as that one knows it.
@@ -59,10 +58,10 @@ def _wait_on_windows(parent: int) -> None:
 
 @contextmanager
 def ordinary_threads() -> Iterator[None]:
-    """Undo what a block does to the scheduling of this process's threads, its new ones included.
+    """Restore the scheduling of this process's threads after the context.
 
-    SVT-AV1 makes its threads, and the one that opens it, real-time threads of the highest priority
-    where the system lets it, such as for root in a container. Everything else would wait for them.
+    SVT-AV1 gives its threads, and the one that opens it, real-time priority if the system allows
+    it, for example as root in a container. All other processes would then wait for them.
     """
     if not hasattr(os, "sched_setscheduler"):  # Linux alone lets a program do that unasked
         yield

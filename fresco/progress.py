@@ -1,6 +1,6 @@
-"""Stages, the progress protocol and cancellation.
+"""Stages, progress and cancellation.
 
-Cancellation is an exception, so every `with` on the way out unwinds.
+Cancellation is an exception, so every context is closed on the way out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """Where one stage stands. Replaced whole, never edited."""
+    """The state of one stage. It is replaced as a whole, never changed."""
 
     stage: str
     """Name of the stage, such as `keyframes`."""
@@ -40,19 +40,19 @@ class StageStatus:
 
     @property
     def made(self) -> int:
-        """Units that this run has made."""
+        """Number of units that this run has made."""
         return self.done - self.found
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left at the present rate, or None while nothing is known."""
+        """Seconds left at the present rate; None if not known."""
         if not self.made or not self.total:
             return None
         return self.seconds / self.made * (self.total - self.done)
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration in words: `4.2 s`, `12 s`, `3 min 20 s`, `15 min`, `2 h 5 min`."""
+    """Describe a duration in words: `4.2 s`, `12 s`, `3 min 20 s`, `15 min`, `2 h 5 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
@@ -69,7 +69,7 @@ Reporter = Callable[[StageStatus], None]
 
 
 class CancelToken:
-    """Asked from any thread, obeyed at the next check."""
+    """A request to stop, which any thread can make; the run obeys at its next check."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -84,35 +84,35 @@ class CancelToken:
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise `Cancelled` if a stop was asked for."""
+        """Raise `Cancelled` if the run was asked to stop."""
         if self._event.is_set():
             raise Cancelled("The run was cancelled. What is finished is kept; start it again.")
 
 
 def never_stop() -> None:
-    """The check of work that nobody can stop."""
+    """A check that never stops."""
 
 
 class Watch(Protocol):
-    """Looks whether a run may go on; raises the error that ends it."""
+    """Checks whether a run may continue; raises the error that ends it."""
 
     def check(self) -> None:
-        """At the end of every stage."""
+        """Check at the end of every stage."""
         ...
 
     def glance(self) -> None:
-        """Whenever units are finished; cheap enough for that."""
+        """Check, cheaply, whenever units are finished."""
         ...
 
 
 class _Unwatched:
-    """Lets everything go on."""
+    """Lets every run continue."""
 
     def check(self) -> None:
-        """Nothing can be wrong."""
+        """Do nothing."""
 
     def glance(self) -> None:
-        """Nothing can be wrong."""
+        """Do nothing."""
 
 
 Look = Callable[[], "NDArray[np.uint8] | None"]
@@ -121,14 +121,14 @@ another thread than that of the run."""
 
 
 class _Window:
-    """Where a stage puts what draws its work, for whoever looks."""
+    """Holds the function that draws a preview of the running stage."""
 
     def __init__(self) -> None:
         self.look: Look | None = None
 
 
 class Stage:
-    """One stage under way."""
+    """One running stage."""
 
     def __init__(
         self, name: str, total: int, report: Reporter, token: CancelToken, watch: Watch,
@@ -141,15 +141,15 @@ class Stage:
 
     @property
     def total(self) -> int:
-        """Units in all; 0 while unknown."""
+        """Number of units; 0 if not known."""
         return self._total
 
     def show(self, look: Look) -> None:
-        """Let others look at the work of this stage until it ends; nothing is drawn before."""
+        """Set the function that draws a preview of this stage, until it ends."""
         self._window.look = look
 
     def expect(self, total: int) -> None:
-        """Say how many units there are, where only the work itself finds out."""
+        """Set the number of units, if it becomes known during the work."""
         self._total = total
         self.say("")
 
@@ -162,10 +162,10 @@ class Stage:
         self._report(status)
 
     def advance(self, units: int = 1, message: str = "", *, found: bool = False) -> None:
-        """Count finished units, report, and stop here if a stop was asked for.
+        """Count finished units, report, and stop here if the run was asked to.
 
         Args:
-            found: an earlier run had made them, so that they say nothing of the pace.
+            found: an earlier run had made them, so they do not count for the pace.
         """
         self._done += units
         self._found += units if found else 0
@@ -174,12 +174,12 @@ class Stage:
         self._watch.glance()
 
     def check(self) -> None:
-        """Raise `Cancelled` if a stop was asked for."""
+        """Raise `Cancelled` if the run was asked to stop."""
         self._token.check()
 
 
 class Progress:
-    """What a run tells the outside and hears from it."""
+    """Reports the state of a run, and receives the request to stop."""
 
     def __init__(
         self, report: Reporter | None = None, token: CancelToken | None = None,
@@ -191,12 +191,12 @@ class Progress:
         self._window = window or _Window()
 
     def look(self) -> NDArray[np.uint8] | None:
-        """What the stage at work is making, RGB [H, W, 3]; None: it shows nothing."""
+        """Draw a preview of the running stage, RGB [H, W, 3]; None if there is none."""
         look = self._window.look
         return look() if look else None
 
     def watched(self, watch: Watch) -> Progress:
-        """The same, with something that is looked after while its stages run."""
+        """The same, with a further watch that its stages check."""
         return Progress(self._report, self.token, watch, self._window)
 
     @contextmanager

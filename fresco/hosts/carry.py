@@ -1,4 +1,4 @@
-"""The anchors' latents from batch to batch: on the CPU between, on the model's device within."""
+"""Pass the latents of the anchors from batch to batch, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fresco.guidance.ports import BatchCarry
 
 
 def pick_ends(latents: Tensor) -> Tensor:
-    """A copy of the first and the last frame's latent, [2, C, h, w], on their device."""
+    """Copy the first and the last frame's latent, [2, C, h, w]."""
     return torch.stack((latents[0], latents[-1])).detach()
 
 
 def make_carry(record: Sequence[Tensor]) -> BatchCarry:
-    """The latents for the next batch, copied to the CPU at once.
+    """Make the latents for the next batch, and copy them to the CPU at once.
 
     Args:
         record: what `pick_ends` gave at every model call.
@@ -25,5 +25,6 @@ def make_carry(record: Sequence[Tensor]) -> BatchCarry:
 
 
 def send_carry(carry: BatchCarry, like: Tensor) -> Tensor:
-    """The latents of every model call, [calls, 2, C, h, w], with the device and dtype of `like`."""
+    """Stack the latents of every model call, [calls, 2, C, h, w], with device and dtype of `like`.
+    """
     return torch.stack(carry.latents).to(like)

@@ -78,7 +78,7 @@ class Architecture:
 
 
 def measure_checkpoint(file: TensorFile, *, with_vae: bool = True) -> Architecture:
-    """Sizes of a checkpoint that can be guided; anything else is refused by name.
+    """Read the sizes of a checkpoint; HostError if its kind cannot be guided.
 
     Args:
         with_vae: whether its VAE is needed; else the sizes of the VAE may be empty.
@@ -149,7 +149,7 @@ def _measure_text(file: TensorFile, prefix: str, *, pools: bool) -> TextSizes:
 
 
 def measure_vae(file: TensorFile, prefix: str) -> tuple[tuple[int, ...], int]:
-    """Channels of a VAE's stages, and residual blocks of a stage of its encoder."""
+    """Read the channels of a VAE's stages, and the residual blocks of a stage of its encoder."""
     shapes = file.shapes
     # The decoder's stages: an encoder's may be without residual blocks.
     stages = _count(shapes, f"{prefix}decoder.up.{{}}.block.0.conv2.weight")
@@ -161,7 +161,7 @@ def measure_vae(file: TensorFile, prefix: str) -> tuple[tuple[int, ...], int]:
 
 
 def require_size(file: TensorFile, name: str, axis: int) -> int:
-    """A size of a tensor that a file must have."""
+    """Read a size of a tensor that a file must have."""
     if name not in file.shapes:
         raise make_missing_error(file, name)
     if axis >= len(file.shapes[name]):
@@ -173,7 +173,7 @@ def require_size(file: TensorFile, name: str, axis: int) -> int:
 
 
 def make_missing_error(file: TensorFile, name: str, more: int = 0) -> WeightsError:
-    """That a file is without a tensor that it must have."""
+    """Make the error for a tensor that a file must have."""
     others = f" and {more} more of its tensors" if more else ""
     return WeightsError(
         f"{file.path.name} lacks {name}{others}; it is incomplete. Fetch it again, or use another "
@@ -182,7 +182,7 @@ def make_missing_error(file: TensorFile, name: str, more: int = 0) -> WeightsErr
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """How many of `pattern` with 0, 1, 2, ... there are."""
+    """Count how many of `pattern` with 0, 1, 2, ... there are."""
     number = 0
     while pattern.format(number) in shapes:
         number += 1

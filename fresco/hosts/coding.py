@@ -1,4 +1,4 @@
-"""How many frames a VAE works on at once."""
+"""Choose how many frames a VAE processes at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATENT_SIDE = 8
 
 
 def split_frames(frames: Tensor, side: int = 1) -> tuple[Tensor, ...]:
-    """[N, C, H, W] in parts that are coded one after the other; each has one frame at least.
+    """Split [N, C, H, W] into parts that are coded one after the other; each has a frame at least.
 
     Args:
         side: pixels on a side of an entry; 1 for images.
@@ -24,5 +24,5 @@ def split_frames(frames: Tensor, side: int = 1) -> tuple[Tensor, ...]:
 
 
 def code_in_parts(work: Callable[[Tensor], Tensor], frames: Tensor, side: int = 1) -> Tensor:
-    """`work` on [N, C, H, W], some frames at a time; see `split_frames`."""
+    """Apply `work` to [N, C, H, W], some frames at a time; see `split_frames`."""
     return torch.cat([work(part) for part in split_frames(frames, side)])

@@ -1,4 +1,4 @@
-"""Recognises files of weights and loaded models by the names and shapes of their tensors."""
+"""Recognise files of weights and loaded models by the names and shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _LYCORIS = (
 
 
 def describe(shapes: Shapes) -> str:
-    """What a file is, in words; a whole checkpoint that can be guided is named by its family."""
+    """Describe in words what a file is; a checkpoint that can be guided is named by its family."""
     if network := _describe_added_network(shapes):
         return network
     for sign, kind in _SIGNS:
@@ -92,7 +92,7 @@ def describe(shapes: Shapes) -> str:
 
 
 def find_family(shapes: Shapes) -> str:
-    """The family of a checkpoint with a UNet of the original layout; it may lack other parts."""
+    """Family of a checkpoint with a UNet of the original layout; other parts may be missing."""
     added = f"{UNET}label_emb.0.0.weight" in shapes
     if any(key.startswith(OPEN_CLIP) for key in shapes):
         return f"{SD2} unCLIP" if added else SD2
@@ -106,7 +106,7 @@ def find_family(shapes: Shapes) -> str:
 
 
 def _has_all_layers(shapes: Shapes) -> bool:
-    """Whether SDXL's UNet has as many transformer blocks on the way up as on the way down."""
+    """Whether SDXL's UNet has as many transformer blocks in the decoder as in the encoder."""
     depths = [count_transformers(shapes, f"input_blocks.{3 * stage + 1}") for stage in range(3)]
     places = {"middle_block": depths[2]} | {
         f"{side}_blocks.{3 * (stage if side == 'input' else 2 - stage) + layer}": depths[stage]
@@ -117,14 +117,14 @@ def _has_all_layers(shapes: Shapes) -> bool:
 
 
 def count_transformers(shapes: Shapes, place: str) -> int:
-    """Transformer blocks of a block of the UNet; 0 where it has no attention."""
+    """Number of transformer blocks in a block of the UNet; 0 if it has no attention."""
     start = f"{UNET}{place}.1.transformer_blocks."
     found = (key[len(start):].partition(".")[0] for key in shapes if key.startswith(start))
     return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
 
 
 def name_token_table(encoder: str) -> str:
-    """The table of a text encoder's tokens; its columns are the width of the conditioning.
+    """Name of a text encoder's token table, whose columns are the width of the conditioning.
 
     Args:
         encoder: one of TEXT_ENCODERS
@@ -134,7 +134,7 @@ def name_token_table(encoder: str) -> str:
 
 
 def _describe_added_network(shapes: Shapes) -> str:
-    """A LoRA or a relative of it, by the model it was made for; empty: something else."""
+    """Describe a LoRA or a similar network by its model; empty if it is something else."""
     if not any(key.startswith(UNET) for key in shapes):
         if kind := find_lycoris_kind(shapes):
             return f"a LyCORIS network ({kind})"
@@ -144,13 +144,13 @@ def _describe_added_network(shapes: Shapes) -> str:
 
 
 def find_lycoris_kind(shapes: Shapes) -> str:
-    """The kind of LyCORIS network that changes weights otherwise than a LoRA; empty: none."""
+    """Kind of a LyCORIS network that is not a LoRA; empty if there is none."""
     return next((kind for pattern, kind in _LYCORIS
                  if any(re.search(pattern, key) for key in shapes)), "")
 
 
 def _find_lora_family(shapes: Shapes) -> str:
-    """The model that a LoRA was made for."""
+    """Family of the model that a LoRA was made for."""
     for signs, family in (
         (("double_blocks", "single_blocks", "single_transformer_blocks"), "Flux"),
         (("joint_blocks", "add_k_proj"), "Stable Diffusion 3"),
@@ -163,7 +163,7 @@ def _find_lora_family(shapes: Shapes) -> str:
 
 
 def _describe_part(shapes: Shapes) -> str:
-    """A file without a UNet of the original layout."""
+    """Describe a file without a UNet of the original layout."""
     keys = list(shapes)
     if any(key.startswith("model_ema.diffusion_model") for key in keys):
         return "a checkpoint with the EMA weights of a UNet only, which are for going on training"
@@ -184,13 +184,13 @@ def _find_context(shapes: Shapes) -> int:
 
 
 def _read_size(shapes: Shapes, name: str, axis: int) -> int:
-    """A size of a tensor; 0 if there is none."""
+    """Read a size of a tensor; 0 if there is none."""
     shape = shapes.get(name, ())
     return shape[axis] if axis < len(shape) else 0
 
 
 def find_lora_context(shapes: Shapes) -> int | None:
-    """Width of the text conditioning that a LoRA was made for; None if it cannot be told."""
+    """Width of the text conditioning that a LoRA was made for; None if it is not known."""
     for key, shape in shapes.items():
         cross = "attn2" in key and ("to_k" in key or "to_v" in key)
         if cross and key.endswith(LORA_DOWN) and len(shape) > 1:
@@ -204,7 +204,7 @@ def name_family(context: int) -> str:
 
 
 def find_guidable_unet(model: Any) -> nn.Module:
-    """The UNet of the WebUI's loaded model; models that cannot be guided are refused by name.
+    """Find the UNet of the WebUI's loaded model; HostError if it cannot be guided.
 
     Args:
         model: what the WebUI or a Forge kind calls `shared.sd_model`
@@ -234,7 +234,7 @@ def find_guidable_unet(model: Any) -> nn.Module:
 
 
 def _predicts_flow(around: Any) -> bool:
-    """Whether what a Forge kind has around the UNet takes x and noise as a straight line."""
+    """Whether a model of a Forge kind predicts a flow between noise and image, as Flux does."""
     predictor = getattr(around, "predictor", None)
     if predictor is not None:  # Forge, Neo
         return getattr(predictor, "prediction_type", "") == "const"
@@ -244,7 +244,7 @@ def _predicts_flow(around: Any) -> bool:
 
 
 def _classify(model: Any, network: nn.Module) -> tuple[str, bool]:
-    """What a loaded model is, and whether it is of a kind that can be guided."""
+    """Describe a loaded model, and whether it can be guided."""
     for part, kind in _TRANSFORMERS:
         if hasattr(network, part):
             return kind, False
@@ -261,6 +261,6 @@ def _classify(model: Any, network: nn.Module) -> tuple[str, bool]:
 
 
 def _name_checkpoint(model: Any) -> str:
-    """The checkpoint's name as the WebUI shows it."""
+    """Name of the checkpoint as the WebUI shows it."""
     info = getattr(model, "sd_checkpoint_info", None)
     return getattr(info, "name_for_extra", None) or "The loaded checkpoint"

@@ -1,4 +1,4 @@
-"""The machine's accelerator, and the number format that a model works in."""
+"""Find the machine's accelerator and the number format of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def find_accelerator() -> torch.device | None:
-    """The machine's accelerator, or None."""
+    """Find the machine's accelerator; None if there is none."""
     if hasattr(torch, "accelerator"):  # since torch 2.6, which cannot be asked for both at once
         here = torch.accelerator.is_available()
         return torch.accelerator.current_accelerator() if here else None
@@ -16,8 +16,8 @@ def find_accelerator() -> torch.device | None:
 
 
 def find_dtype(model: torch.nn.Module) -> torch.dtype:
-    """The number format of a model's weights.
+    """Find the number format of a model's weights.
 
-    The property `dtype` of diffusers' models looks at every layer, milliseconds each time.
+    The property `dtype` of diffusers' models is slow, because it looks at every layer.
     """
     return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())

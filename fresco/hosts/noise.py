@@ -15,9 +15,10 @@ REFERENCE = 0.001
 
 
 def choose_reference(last: float, trained: int) -> float:
-    """The timestep of the reference pass (docs/method.md, section 5): that of the last model call.
+    """Choose the timestep of the reference pass: that of the last model call.
 
-    With few calls the last one is far from clean; then it is the published one.
+    With few calls the last one is far from clean; then it is the published one (docs/method.md,
+    section 5).
 
     Args:
         last: timestep of the last model call
@@ -27,14 +28,14 @@ def choose_reference(last: float, trained: int) -> float:
 
 
 def compute_model_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
-    """Noise level sqrt((1 - a) / a) of every training timestep, rising."""
+    """Compute the noise level sqrt((1 - a) / a) of every training timestep, rising."""
     # The floor is diffusers' own for schedules that end in pure noise (a = 0).
     a = alphas_cumprod.detach().cpu().double().clamp(min=2**-24)
     return tuple(((1 - a) / a).sqrt().tolist())
 
 
 def interpolate_sigmas(timesteps: Tensor, model_sigmas: Sequence[float]) -> tuple[float, ...]:
-    """Noise level at timesteps; second-order schedulers use some between whole ones."""
+    """Find the noise level at timesteps; second-order schedulers use fractions."""
     place = timesteps.cpu().double().clamp(0, len(model_sigmas) - 1)
     below = place.floor().long()
     above = (below + 1).clamp(max=len(model_sigmas) - 1)
@@ -43,7 +44,7 @@ def interpolate_sigmas(timesteps: Tensor, model_sigmas: Sequence[float]) -> tupl
 
 
 def to_estimate(output: Tensor, x: Tensor, sigma: float, kind: str) -> Tensor:
-    """Denoised estimate x0 of a model output.
+    """Compute the denoised estimate x0 from a model output.
 
     Args:
         output: epsilon, v or x0 itself
@@ -71,6 +72,6 @@ def from_estimate(estimate: Tensor, x: Tensor, sigma: float, kind: str) -> Tenso
 
 
 def weigh_signal_and_noise(sigma: float) -> tuple[float, float]:
-    """sqrt(a) and sqrt(1 - a) of a noise level."""
+    """Compute sqrt(a) and sqrt(1 - a) of a noise level."""
     a = (1 + sigma * sigma) ** -0.5
     return a, sigma * a

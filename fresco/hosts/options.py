@@ -1,4 +1,4 @@
-"""What a host's own model and sampling take beyond the settings. Nothing of a host is imported."""
+"""Options of a host's own model and sampling, besides the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fresco.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
-    """What the host's own model and sampling need beyond the settings. Empty: as the host is."""
+    """The host's own model and sampling options; an empty one means the host's present choice."""
 
     model: str = ""
     """Checkpoint, as the host lists it; empty: the one that is loaded."""
@@ -48,7 +48,7 @@ _THRESHOLDS = ("threshold_a", "threshold_b")
 
 
 def check_thresholds(unit: ControlUnit, sliders: Sliders) -> ControlUnit:
-    """The unit itself; SettingsError where a threshold is none of its preprocessor's."""
+    """Return the unit; SettingsError if a threshold does not fit its preprocessor."""
     for name in _THRESHOLDS:
         value, slider = getattr(unit, name), sliders.get(name)
         if value == OWN:
@@ -99,7 +99,7 @@ is the hint."""
 
 
 def find_hint_kind(model: str) -> str:
-    """The kind of hint that a ControlNet was trained on, as its name tells it; empty: unknown."""
+    """Kind of hint that a ControlNet was trained on, by its name; empty if unknown."""
     whole = model.replace("\\", "/")
     for name in (whole.rstrip("/").rpartition("/")[2], whole):  # of the file, else of its folders
         words = f"_{re.sub(r'[^a-z0-9]+', '_', name.lower())}_"
@@ -110,7 +110,7 @@ def find_hint_kind(model: str) -> str:
 
 
 def choose_module(model: str, modules: Sequence[str]) -> str:
-    """The preprocessor offered that makes the hints of a ControlNet; empty: none is known."""
+    """Choose the preprocessor that makes the hints of a ControlNet; empty if none is known."""
     kind = find_hint_kind(model)
     if kind and not _HINTS[kind]:
         return next((name for name in modules if name.lower() == NO_MODULE), NO_MODULE)
@@ -120,7 +120,7 @@ def choose_module(model: str, modules: Sequence[str]) -> str:
 
 
 def complete_unit(unit: ControlUnit, modules: Sequence[str]) -> ControlUnit:
-    """The unit with its preprocessor chosen by the name of its model, where it is left open.
+    """Choose the preprocessor of a unit by the name of its model, if it is left open.
 
     Args:
         modules: the preprocessors that there are.
@@ -142,7 +142,7 @@ def complete_unit(unit: ControlUnit, modules: Sequence[str]) -> ControlUnit:
 
 
 def find_control_notes(units: Sequence[ControlUnit]) -> tuple[str, ...]:
-    """What a person should know of units before they run."""
+    """List notes for the user about units, before they run."""
     return tuple(
         f"ControlNet {unit.model} gets every frame itself as its hint, because its preprocessor is "
         f"none; {_explain(unit.model)}" for unit in units

@@ -1,4 +1,4 @@
-"""Patches of a model that undo themselves exactly.
+"""Patch a model temporarily, and restore it exactly.
 
 Two primitives, each a context manager: a torch hook, and a replaced `forward` of one instance.
 An adapter enters them in one `ExitStack`, so undo runs in reverse.
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def sole_owner(module: nn.Module) -> Iterator[None]:
-    """Claim a model for one set of patches; a second claim meanwhile raises."""
+    """Claim a model for one set of patches; a second claim raises."""
     with _lock:
         if module in _owned:
             raise HostError(
@@ -55,7 +55,7 @@ def pre_hook(module: nn.Module, hook: PreHook) -> Iterator[None]:
 def replaced_forward(
     module: nn.Module, make: Callable[[Forward], Forward]
 ) -> AbstractContextManager[None]:
-    """Within: `forward` of this one instance is `make(previous forward)`; see `replaced_method`."""
+    """Replace `forward` of this one instance within the context; see `replaced_method`."""
     return replaced_method(module, "forward", make)
 
 
@@ -63,10 +63,10 @@ def replaced_forward(
 def replaced_method(
     owner: Any, name: str, make: Callable[[Forward], Forward]
 ) -> Iterator[None]:
-    """Replace a method of this one object by `make(previous method)`.
+    """Replace a method of this one object by `make(previous method)` within the context.
 
-    A foreign patch laid over ours meanwhile stays in place; ours below it then only passes calls
-    on to what was there before us.
+    If another extension has replaced it meanwhile, that patch stays in place, and ours below it
+    only passes calls on to the original.
     """
     before = vars(owner).get(name)
     previous: Forward = getattr(owner, name)

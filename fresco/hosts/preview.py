@@ -1,7 +1,7 @@
-"""A quick look at latents: their colours, without a VAE.
+"""Draw a quick preview of latents without a VAE.
 
 A VAE's latents are nearly a small image under a linear map of their channels. The map is fitted to
-the batch itself, whose frames are known before and behind the VAE, so it suits every model.
+the frames of the batch and their latents, so it suits every model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST = 1024
 
 
 class LatentPreview:
-    """Draws the latents of a batch when somebody looks.
+    """Draws the latents of a batch when a preview is requested.
 
     Args:
         frames: uint8 [N, H, W, 3].
@@ -34,7 +34,7 @@ class LatentPreview:
         self._estimate: Callable[[], Tensor] | None = None
 
     def take(self, estimate: Callable[[], Tensor]) -> None:
-        """What to draw from now on.
+        """Set what is drawn from now on.
 
         Args:
             estimate: computes the denoised latents [N, C, h, w], when somebody looks.
@@ -42,7 +42,7 @@ class LatentPreview:
         self._estimate = estimate
 
     def draw(self) -> NDArray[np.uint8] | None:
-        """The frames of the batch side by side, RGB [H, W, 3]; None before the first step."""
+        """Draw the frames of the batch side by side, RGB [H, W, 3]; None before the first step."""
         if self._estimate is None:
             return None
         with torch.no_grad():
@@ -55,7 +55,7 @@ class LatentPreview:
         return arrange([np.rint(image).astype(np.uint8) for image in colours])
 
     def _fit(self) -> NDArray[np.float32]:
-        """[C + 1, 3] from latents and 1 to RGB, by least squares over all cells."""
+        """Fit a map [C + 1, 3] from latents and 1 to RGB, by least squares."""
         height, width = self._clean.shape[2:]
         small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
                  for frame in self._frames]
@@ -64,13 +64,13 @@ class LatentPreview:
 
 
 def _to_rows(latents: Tensor) -> NDArray[np.float32]:
-    """[N, C, h, w] -> [N * h * w, C + 1], the last column 1."""
+    """Reshape [N, C, h, w] to [N * h * w, C + 1], the last column 1."""
     values = latents.detach().to("cpu", torch.float32).movedim(1, -1).flatten(0, 2).numpy()
     return np.column_stack([values, np.ones(len(values), np.float32)])
 
 
 def arrange(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Images [h, w, 3] of one size in rows, enlarged."""
+    """Arrange images [h, w, 3] of one size in rows, enlarged."""
     columns = int(np.ceil(np.sqrt(len(images))))
     blank = np.zeros_like(images[0])
     images = images + [blank] * (-len(images) % columns)

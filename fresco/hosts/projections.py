@@ -1,4 +1,4 @@
-"""The linear maps of a self-attention layer, as UNets of every kind name them."""
+"""Linear maps of a self-attention layer, for UNets of every kind."""
 
 from __future__ import annotations
 

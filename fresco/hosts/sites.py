@@ -1,4 +1,4 @@
-"""Which self-attention layers of a decoder are guided."""
+"""Choose which self-attention layers of a decoder are guided."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GUIDED_STAGES = 2
 
 
 def choose_sites(layers: Sequence[Sequence[nn.Module]]) -> tuple[tuple[Site, nn.Module], ...]:
-    """The guided self-attention layers and their sites, in the order they run.
+    """Choose the guided self-attention layers and their sites, in the order they run.
 
     Args:
         layers: self-attention layers of every decoder stage, coarsest stage first.

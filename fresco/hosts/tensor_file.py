@@ -1,4 +1,4 @@
-"""A file of weights: names and shapes of its tensors, and their values when asked for."""
+"""Read files of weights: names and shapes first, values on request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FOREIGN = (
 
 
 class _StandIn:
-    """Taken for every foreign object of a checkpoint, so that nothing of it is run."""
+    """Replaces every foreign object of a checkpoint, so that no code of it runs."""
 
     def __init__(self, *arguments: object) -> None:
         self.state: object = None
@@ -48,7 +48,7 @@ class _StandIn:
 
 
 def _make_stand_in(full_name: str) -> type[_StandIn]:
-    """A stand-in that torch takes for the class or function of that name."""
+    """Make a stand-in that torch accepts for the class or function of that name."""
     module, _, name = full_name.rpartition(".")
     return type(name, (_StandIn,), {"__module__": module})
 
@@ -57,7 +57,7 @@ _STAND_INS = tuple(map(_make_stand_in, _FOREIGN))
 
 
 def canonical_name(name: str) -> str:
-    """A tensor's name as the first programs wrote it; other names stay as they are."""
+    """Convert a tensor's name to that of the original programs; other names stay unchanged."""
     name = _OLD_CLIP.sub(r"\1text_model.\2.", name)
     return _NEW_ATTENTION.sub(lambda match: f"{match[1]}{_OLD_ATTENTION[match[2]]}.", name)
 
@@ -79,13 +79,13 @@ class TensorFile:
         self.shapes: Shapes = {name: shapes[own] for name, own in self._own.items()}
 
     def name_in_file(self, name: str) -> str:
-        """How the file itself writes a tensor's name."""
+        """Name of a tensor as the file has it."""
         return self._own.get(name, name)
 
     def read(
         self, names: Iterable[str], dtype: torch.dtype = torch.float32
     ) -> dict[str, Tensor]:
-        """Some of the tensors, on the CPU."""
+        """Read some of the tensors to the CPU."""
         if self._state is not None:
             return {name: self._state[self._own[name]].to(dtype) for name in names}
         from safetensors import SafetensorError, safe_open
@@ -98,7 +98,7 @@ class TensorFile:
 
 
 def read_metadata(path: Path) -> Mapping[str, str]:
-    """What a .safetensors file says about itself; nothing where it cannot be read."""
+    """Read the metadata of a .safetensors file; empty if it cannot be read."""
     try:
         return _read_header(path)[1]
     except WeightsError:
@@ -106,7 +106,7 @@ def read_metadata(path: Path) -> Mapping[str, str]:
 
 
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
-    """Shapes and metadata of a safetensors file; its size is checked against the header."""
+    """Read shapes and metadata of a safetensors file; its size is checked against the header."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -125,7 +125,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, s
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint; those of an inner mapping are named `outer.inner`."""
+    """Read the tensors of a checkpoint; those of an inner mapping are named `outer.inner`."""
     try:
         with _allowing_notes():
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -154,7 +154,7 @@ def _list_tensors(state: Mapping[Any, Any]) -> Iterable[tuple[str, Tensor]]:
 
 
 def _allowing_notes() -> contextlib.AbstractContextManager[object]:
-    """Within: notes of a training in a checkpoint are passed over instead of refused."""
+    """Within the context, training notes in a checkpoint are skipped instead of refused."""
     allow = getattr(torch.serialization, "safe_globals", None)  # since torch 2.5
     if allow is None:
         return contextlib.nullcontext()

@@ -1,1 +1,1 @@
-"""Masks of what is translated: read, found, carried from frame to frame, laid over the source."""
+"""Masks of the part that is translated: read, found, tracked, and applied to the result."""

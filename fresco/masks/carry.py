@@ -45,7 +45,7 @@ NOISE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class MaskStep:
-    """A frame to carry a mask to."""
+    """A frame to which a mask is tracked."""
 
     number: int
     """Of the frame."""
@@ -59,7 +59,7 @@ class MaskStep:
 
 @dataclass(frozen=True, slots=True)
 class CarriedMask:
-    """A mask as one side has it."""
+    """A mask that was tracked from one side."""
 
     number: int
     """Of the frame."""
@@ -70,7 +70,7 @@ class CarriedMask:
 
 
 def carry_mask(drawn: Share, key: Image, steps: Iterable[MaskStep]) -> Iterator[CarriedMask]:
-    """Carry a drawing away from its frame, in one direction.
+    """Track a drawing away from its frame, in one direction.
 
     Args:
         drawn: the mask of the frame it was drawn on.
@@ -96,7 +96,7 @@ def _sharpen(share: Share) -> Share:
 
 
 def fill_by_likeness(share: Share, image: Image, unknown: Mask) -> Share:
-    """The mask with unknown pixels filled from known ones nearby, by how alike they look.
+    """Fill unknown pixels of a mask from known ones nearby, by how similar they look.
 
     Where no known pixel is within reach, the nearest one counts.
 
@@ -130,7 +130,8 @@ def fill_by_likeness(share: Share, image: Image, unknown: Mask) -> Share:
 
 @functools.lru_cache(maxsize=4)
 def _list_offsets(scale: float) -> tuple[tuple[int, int], ...]:
-    """Rows and columns from a pixel to those it is compared with; every ring is turned a little."""
+    """Rows and columns from a pixel to those it is compared with; every ring is rotated a little.
+    """
     turns = [(distance * scale, 2 * math.pi * way / DIRECTIONS + math.pi * ring / DIRECTIONS)
              for ring, distance in enumerate(DISTANCES) for way in range(DIRECTIONS)]
     return tuple((round(r * math.sin(angle)), round(r * math.cos(angle))) for r, angle in turns)
@@ -147,7 +148,7 @@ def _fill_by_nearness(share: Share, unknown: Mask) -> Share:
 
 
 def join_sides(forward: CarriedMask, backward: CarriedMask, *, position: float) -> Share:
-    """One mask of the two that come from the drawings before and behind a frame.
+    """Join the two masks that come from the drawings before and after a frame.
 
     Args:
         position: where the frame lies between both, from 0 to 1.

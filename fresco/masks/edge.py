@@ -1,4 +1,4 @@
-"""A mask's levels and soft edge, and the result laid over the source by it."""
+"""Read a mask's levels, give it a soft edge, and lay the result over the source by it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FrameMasks(Protocol):
     """A mask for every frame of a clip."""
 
     def read(self, size: tuple[int, int]) -> Iterator[Share]:
-        """The masks of all frames used, in order, at that size (width, height), with soft edge."""
+        """Read the masks of all frames used, in order, at (width, height), with soft edge."""
         ...
 
 
@@ -27,28 +27,28 @@ BLACK, WHITE = 16, 239
 
 
 def read_levels(image: Image) -> Share:
-    """The share of every pixel of an image [H, W, 3] RGB: black is 0, white is 1."""
+    """Convert an image [H, W, 3] RGB to a mask: black is 0, white is 1."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     share = np.where(grey <= BLACK, np.float32(0), grey / np.float32(255))
     return np.asarray(np.where(grey >= WHITE, np.float32(1), share), np.float32)
 
 
 def scale_share(share: Share, size: tuple[int, int]) -> Share:
-    """The mask at `size` (width, height), linear."""
+    """Resize a mask to (width, height), linearly."""
     if share.shape[::-1] == size:
         return share
     return np.asarray(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def cut(share: Share) -> Share:
-    """The mask without levels between: from a half on it is 1."""
+    """Round a mask to 0 and 1."""
     return (share >= 0.5).astype(np.float32)
 
 
 def feather(share: Share, width: float) -> Share:
-    """The mask with a soft edge inside: it rises to its own value over `width` pixels.
+    """Give a mask a soft edge inside: it rises to its own value over `width` pixels.
 
-    What is 0 stays 0. The frame's border is no edge.
+    What is 0 stays 0. The frame's border is not an edge.
     """
     inside = (share > 0).astype(np.uint8)
     if width <= 0 or inside.all():
@@ -58,7 +58,7 @@ def feather(share: Share, width: float) -> Share:
 
 
 def lay_over(source: AnyImage, image: AnyImage, share: Share) -> AnyImage:
-    """The image where the share is 1, the source's very values where it is 0, between else.
+    """Mix two images by a mask: `image` where it is 1, exactly `source` where it is 0.
 
     Args:
         source, image: [H, W, 3], both uint8 or both uint16, as is the result.
@@ -69,9 +69,9 @@ def lay_over(source: AnyImage, image: AnyImage, share: Share) -> AnyImage:
 
 
 def add_alpha(image: AnyImage, share: Share) -> AnyImage:
-    """The image [H, W, 3] with the share as its straight alpha, [H, W, 4].
+    """Add a mask as straight alpha to an image [H, W, 3]; the result is [H, W, 4].
 
-    Its colours stay where it is not seen, so that no edge darkens when it is scaled or laid over.
+    The colours of invisible pixels are kept, so that no edge darkens when the image is scaled.
     """
     most = np.iinfo(image.dtype).max
     alpha = np.rint(share.clip(0, 1) * np.float32(most)).astype(image.dtype)
@@ -79,9 +79,11 @@ def add_alpha(image: AnyImage, share: Share) -> AnyImage:
 
 
 def lift_from_black(image: AnyImage, alpha: Share) -> AnyImage:
-    """The colours [H, W, 3] that, with this alpha, give the image when they are laid over black;
-    the brightest there are where the image is brighter than that can be. They stay where the alpha
-    is 0."""
+    """Find the colours [H, W, 3] that give the image if they are laid over black with this alpha.
+
+    Where no colour is bright enough, the brightest one is taken. Where the alpha is 0, the colours
+    are unchanged.
+    """
     most = np.float32(np.iinfo(image.dtype).max)
     divisor = np.where(alpha > 0, alpha, np.float32(1))[..., None]
     return np.rint(np.minimum(image / divisor, most)).astype(image.dtype)

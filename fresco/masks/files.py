@@ -1,4 +1,4 @@
-"""Masks from files: drawings on single frames, and sequences with one for every frame."""
+"""Read masks from files: drawings on single frames, or sequences with one for every frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPE = 0.02
 
 
 def check_shape(name: str, mask: Size, frames: Size, *, what: str = "mask") -> bool:
-    """Whether a mask must be scaled; SettingsError where its proportions are not the frames'.
+    """Whether a mask must be scaled; SettingsError if its proportions are not the frames'.
 
     Args:
         name: what the mask is called, for the error.
@@ -38,12 +38,12 @@ def check_shape(name: str, mask: Size, frames: Size, *, what: str = "mask") -> b
 
 
 def tell_scaled(name: str, mask: Size, frames: Size) -> str:
-    """A note about a mask that is scaled."""
+    """Make a note about a mask that is scaled."""
     return (f"{name} is {mask[0]}x{mask[1]}; it is scaled to the frames' {frames[0]}x{frames[1]}.")
 
 
 def refuse_useless(shares: Iterable[Share], *, invert: bool) -> None:
-    """SettingsError if masks translate nothing at all, or all there is."""
+    """Raise SettingsError if masks translate nothing, or everything."""
     some = whole = False
     for share in shares:
         some |= bool(share.any())
@@ -64,13 +64,13 @@ def refuse_useless(shares: Iterable[Share], *, invert: bool) -> None:
 
 
 def read_drawing(path: Path) -> Share:
-    """A drawn mask at its own size."""
+    """Read a drawn mask at its own size."""
     return read_levels(decode_image(path))
 
 
 @dataclass(frozen=True, slots=True)
 class MaskSequence:
-    """A mask for every frame, or one for all."""
+    """A mask for every frame, or one for all frames."""
 
     path: Path
     """Folder, video, or image."""
@@ -84,7 +84,7 @@ class MaskSequence:
     """Of the masks."""
 
     def read(self, count: int) -> Iterator[Share]:
-        """The masks of the frames used, so many, in order."""
+        """Read the masks of this number of used frames, in order."""
         with open_source(self.path, index=self.index) as source:
             if self.still:
                 share = read_levels(source.frame(0))
@@ -94,7 +94,7 @@ class MaskSequence:
                 yield read_levels(image)
 
     def pick(self, position: int) -> Share:
-        """The mask of one of the frames used, counted from the first of them."""
+        """Read the mask of one of the used frames, counted from the first of them."""
         with open_source(self.path, index=self.index) as source:
             return read_levels(source.frame(0 if self.still else self.start + position))
 
@@ -102,7 +102,7 @@ class MaskSequence:
 def open_sequence(
     path: Path, used: range, frames: int, size: Size
 ) -> tuple[MaskSequence, tuple[str, ...]]:
-    """The masks of a folder, a video or an image, checked, with notes.
+    """Open and check the masks of a folder, a video or an image, with notes.
 
     Args:
         used: numbers of the source's frames that are used.
@@ -140,7 +140,7 @@ def open_sequence(
 
 
 def _refuse_gaps(folder: Path) -> None:
-    """SettingsError where a number is missing in the names of a folder's masks."""
+    """Raise SettingsError if a number is missing in the names of a folder's masks."""
     images = find_images(folder)[0]
     if not images:
         raise SettingsError(f"{folder} holds no images; give PNG masks.")

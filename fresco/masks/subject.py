@@ -1,4 +1,4 @@
-"""Masks of the subject, found on some frames: what moves against the camera, or by u2netp."""
+"""Find masks of the subject on some frames: by motion against the camera, or by u2netp."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_ONCE = 9
 
 
 def choose_frames(first: int, last: int) -> list[int]:
-    """The frames of a shot that are looked at: both ends, and others evenly between."""
+    """Choose the frames of a shot that are examined: both ends, and others evenly between."""
     pieces = -(-(last - first) // SPACING)
     if not pieces:
         return [first]
@@ -30,7 +30,7 @@ def choose_frames(first: int, last: int) -> list[int]:
 
 
 def group_frames(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The frames in groups, each of which begins with the last one of the group before."""
+    """Split frames into groups, each of which begins with the last one of the group before."""
     for start in range(0, max(1, len(numbers) - 1), AT_ONCE - 1):
         yield numbers[start:start + AT_ONCE]
 
@@ -38,7 +38,7 @@ def group_frames(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 def find_subjects(
     frames: NDArray[np.uint8], choice: str, estimator: FlowEstimator, settings: FlowSettings
 ) -> list[Share]:
-    """The subject of every frame, as a mask of 0 and 1.
+    """Find the subject of every frame, as a mask of 0 and 1.
 
     Args:
         frames: [N, H, W, 3] RGB of one shot, in order.

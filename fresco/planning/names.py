@@ -1,4 +1,4 @@
-"""Names of results by a pattern, safe on every system."""
+"""Make names of results by a pattern, valid on every system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 
 def check_pattern(pattern: str) -> None:
-    """SettingsError where a pattern of `output.name` has a field that is not known."""
+    """Raise SettingsError if a pattern of `output.name` has an unknown field."""
     for field in _NAMED.findall(pattern):
         if field not in _FIELDS:
             known = ", ".join(f"{{{name}}}" for name in _FIELDS)
@@ -34,12 +34,12 @@ def check_pattern(pattern: str) -> None:
 
 
 def has_number(pattern: str) -> bool:
-    """Whether a pattern asks for a number."""
+    """Whether a pattern contains a number."""
     return "number" in _NAMED.findall(pattern)
 
 
 def name_result(pattern: str, clip: str, prompt: str, seed: int, number: int = 1) -> str:
-    """The name of a result without its ending.
+    """Make the name of a result, without its ending.
 
     Args:
         clip: name of the source, with or without its ending.
@@ -58,7 +58,7 @@ def name_result(pattern: str, clip: str, prompt: str, seed: int, number: int = 1
 
 
 def _shorten(prompt: str) -> str:
-    """The first words of a prompt, joined by underscores."""
+    """Join the first words of a prompt by underscores."""
     words = re.findall(r"[^\W_]+", _EXTRA.sub(" ", prompt))
     short = ""
     for word in words:
@@ -70,5 +70,5 @@ def _shorten(prompt: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The start of a text, of at most so many bytes of UTF-8."""
+    """Cut a text to at most this number of bytes of UTF-8."""
     return text.encode("utf-8")[:most].decode("utf-8", "ignore")

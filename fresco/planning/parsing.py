@@ -1,4 +1,4 @@
-"""Keyframes and their prompts as people and other tools write them."""
+"""Read keyframes and their prompts as people and other tools write them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ _NEGATIVE_MARK = "--neg"
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A text, and how errors speak of it.
+    """A text, and how errors describe it.
 
-    What a file holds is never quoted: who names a file to a server need not be who may read it.
+    The content of a file is never quoted: a client that names a file to a server may not be allowed
+    to read it.
     """
 
     content: str
@@ -56,18 +57,18 @@ class _Written:
     is_file: bool = False
 
     def name_word(self, place: int, word: object) -> str:
-        """Words for the word at a place, counted from 1."""
+        """Describe the word at a place, counted from 1."""
         return f"Entry {place}" if self.is_file else repr(word)
 
     def read_number(self, place: int, word: object) -> int:
-        """The frame number that a word is."""
+        """Read a word as the number of a frame."""
         return _read_number(word, self.name_word(place, word), self.where)
 
 
 def parse_keys(
     text: str, frames: int, *, first: int = 0, read_files: bool = True
 ) -> tuple[int, ...]:
-    """Keyframes by hand, rising, each once.
+    """Read keyframes written by hand; return them in ascending order, each once.
 
     Understands `0,11,23`, `0 11 23`, `0_12_30`, `keyframe:0,5,10`, one a line, a JSON list, a
     JSON object with such a list, and the path of a text or JSON file of any of these.
@@ -98,14 +99,14 @@ def parse_keys(
 
 
 def write_keys_inline(text: str) -> str:
-    """Keyframes by hand in one form, `0,11,23`, whatever form or file they were given in."""
+    """Write keyframes as `0,11,23`, whatever form they were given in."""
     if not text.strip():
         return ""
     return ",".join(map(str, parse_keys(text, _ANY_FRAME)))
 
 
 def parse_frame_number(word: object, where: str = "sampling.key_prompts") -> int:
-    """A frame number, or SettingsError naming the word and where it stands."""
+    """Read the number of a frame; SettingsError names the word and its place."""
     return _read_number(word, repr(word), where)
 
 
@@ -119,7 +120,7 @@ def _read_number(word: object, name: str, where: str) -> int:
 
 
 def _read_content(text: str, inline: re.Pattern[str]) -> _Written:
-    """What was written, or what the file it names holds."""
+    """The text itself, or the content of the file that it names."""
     path = _find_path(text)
     if not inline.match(text) and _is_file(path):
         return _Written(_read_file(path), str(path), is_file=True)
@@ -155,7 +156,7 @@ def _read_file(path: Path) -> str:
 
 
 def find_named_file(keys: str) -> Path | None:
-    """The file that a text of keyframes names instead of holding them; it need not be there."""
+    """Find the file that a text names instead of keyframes; it need not exist."""
     path = _find_path(keys)
     if not keys.strip() or _KEYS_ONLY.match(keys):
         return None
@@ -186,7 +187,7 @@ def _split_keys(content: str, where: str) -> list[object]:
 
 
 def read_json_text(content: str, where: str) -> Any:
-    """JSON of a text; SettingsError names the line that is broken."""
+    """Parse JSON; SettingsError names the line that is wrong."""
     try:
         value = json.loads(content)
     except json.JSONDecodeError as error:
@@ -207,7 +208,7 @@ def _too_deep(where: str) -> SettingsError:
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in each other at most so many levels deep."""
+    """Whether lists and objects are nested at most this number of levels deep."""
     if not isinstance(value, list | dict):
         return True
     items = value.values() if isinstance(value, dict) else value
@@ -215,7 +216,7 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def parse_key_prompts(text: str, *, read_files: bool = True) -> dict[str, str]:
-    """Words for single keyframes, by frame number.
+    """Read prompt texts of single keyframes, by frame number.
 
     Understands `38: closed eyes` (one a line, or with | or ; between), JSON `{"38": "..."}`,
     the schedules of Deforum and AnimateDiff, and the path of a text or JSON file of these.
@@ -233,7 +234,7 @@ def parse_key_prompts(text: str, *, read_files: bool = True) -> dict[str, str]:
 
 
 def check_key_prompts(pairs: Mapping[Any, object], where: str) -> dict[str, str]:
-    """Words by frame number after each number and text was checked."""
+    """Check each number and text, and return the texts by frame number."""
     return _check_words(pairs, _Written("", where))
 
 
@@ -257,7 +258,7 @@ def _check_words(pairs: Mapping[Any, object], written: _Written) -> dict[str, st
 
 
 def _split_entries(content: str, where: str) -> list[tuple[object, object]]:
-    """Entries of `38: closed eyes` form; words may hold commas, colons and brackets."""
+    """Split entries of the form `38: closed eyes`; texts may have commas, colons and brackets."""
     lines = (line for line in content.splitlines() if not line.lstrip().startswith("#"))
     content = "\n".join(lines)
     starts = list(_ENTRY.finditer(content))
@@ -274,7 +275,7 @@ def _split_entries(content: str, where: str) -> list[tuple[object, object]]:
 
 
 def _unquote(words: str) -> str:
-    """Words without the quotes or brackets of a schedule around them."""
+    """Remove the quotes or brackets of a schedule around a text."""
     words = words.strip().rstrip(",").strip()
     for pair in ('""', "''", "()"):
         inside = words[1:-1]
@@ -286,7 +287,7 @@ def _unquote(words: str) -> str:
 
 
 def split_lora(text: str) -> tuple[Path, float]:
-    """A LoRA of the settings, FILE or FILE:WEIGHT, as path and weight.
+    """Split a LoRA of the settings, FILE or FILE:WEIGHT, into path and weight.
 
     Raises:
         SettingsError: what stands behind the last colon is not a finite number.
@@ -300,7 +301,7 @@ def split_lora(text: str) -> tuple[Path, float]:
 
 
 def parse_weight(word: str, where: str) -> float:
-    """A finite number, or SettingsError saying where it stands."""
+    """Read a finite number; SettingsError names its place."""
     try:
         weight = float(word)
     except ValueError:

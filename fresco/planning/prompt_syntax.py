@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Neighbouring words of one weight."""
+    """Consecutive words of one weight."""
 
     text: str
     """The words, without brackets."""
@@ -56,7 +56,7 @@ class LoraTag:
 
 
 def read_fragments(prompt: str) -> tuple[tuple[Fragment, ...], ...]:
-    """The words of a prompt with their weights; a new group begins after each BREAK.
+    """Split a prompt into words with weights; each BREAK starts a new group.
 
     Brackets that are not closed count to the end, and ones that were not opened are words.
     """
@@ -96,7 +96,7 @@ def _read_number(word: str) -> float:
 
 
 def _add_text(pieces: list[Fragment | None], text: str) -> None:
-    """Append words; None stands for a BREAK."""
+    """Append words; None means a BREAK."""
     for number, words in enumerate(_BREAK.split(text)):
         pieces += [None] if number else []
         pieces += [Fragment(words)] if words else []
@@ -108,7 +108,7 @@ def _multiply(pieces: list[Fragment | None], start: int, weight: float) -> None:
 
 
 def _group(pieces: Iterable[Fragment | None]) -> tuple[tuple[Fragment, ...], ...]:
-    """Groups between BREAKs, neighbours of one weight joined."""
+    """Group by BREAKs, and join neighbours of one weight."""
     groups: list[list[Fragment]] = [[]]
     for piece in pieces:
         if piece is None:
@@ -121,18 +121,18 @@ def _group(pieces: Iterable[Fragment | None]) -> tuple[tuple[Fragment, ...], ...
 
 
 def list_loras(settings: SamplingSettings) -> tuple[LoraTag, ...]:
-    """The LoRAs that the prompts of all frames name, after `check_syntax`."""
+    """List the LoRAs that the prompts of all frames name, after `check_syntax`."""
     return tuple(_read_lora(tag[2]) for tag in _list_tags(settings))
 
 
 def _list_tags(settings: SamplingSettings) -> list[re.Match[str]]:
-    """The tags of LoRAs in the prompts that all frames have."""
+    """List the LoRA tags in the prompts of all frames."""
     return [match for text in (settings.prompt, settings.added_prompt)
             for match in _NETWORK.finditer(_drop_comments(text)) if match[1] in _LORAS]
 
 
 def check_syntax(settings: SamplingSettings) -> None:
-    """Refuse what is syntax in the WebUI and cannot be done here.
+    """Refuse syntax of the WebUI that is not supported here.
 
     Raises:
         SettingsError: all of it in one message, each with what to write instead.
@@ -149,7 +149,7 @@ def check_syntax(settings: SamplingSettings) -> None:
 
 
 def _find_faults(name: str, text: str) -> list[str]:
-    """What of a prompt cannot be done, as ends of a sentence."""
+    """List what is not supported in a prompt, as ends of a sentence."""
     text = _drop_comments(text)
     faults = [fault for match in _NETWORK.finditer(text)
               if (fault := _find_network_fault(name, match))]
@@ -179,7 +179,7 @@ def _find_network_fault(name: str, match: re.Match[str]) -> str:
 
 
 def _read_lora(words: str) -> LoraTag:
-    """NAME, NAME:WEIGHT, NAME:TEXT:UNET, or with te= and unet=."""
+    """Read NAME, NAME:WEIGHT, NAME:TEXT:UNET, or with te= and unet=."""
     name, *rest = words.split(":")
     named = dict(word.split("=", 1) for word in rest if "=" in word)
     given = [word for word in rest if "=" not in word]
@@ -210,7 +210,7 @@ class _Open:
 
 
 def _find_changes(text: str) -> list[str]:
-    """Schedules and alternations, which change the words between steps."""
+    """Find schedules and alternations, which change the words between steps."""
     faults: list[str] = []
     stack: list[_Open] = []
     for match in re.finditer(r"\\.|[()\[\]:|]", text, re.DOTALL):

@@ -1,4 +1,4 @@
-"""The words of each keyframe: base prompt, words of single keyframes, added words."""
+"""Compose the prompt of each keyframe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fresco.settings import SamplingSettings
 
 
 def compose_prompts(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """The prompt of each frame: base or its range's, the words of exactly that frame, added words.
+    """Make the prompt of each frame: base or its range's, the frame's own words, added words.
 
     Args:
         frames: numbers of keyframes in the source.
@@ -30,13 +30,12 @@ def compose_prompts(frames: Sequence[int], settings: SamplingSettings) -> tuple[
 
 
 def choose_negatives(frames: Sequence[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """The negative prompt of each frame: that for all, or its range's."""
+    """Choose the negative prompt of each frame: its range's, or that for all frames."""
     return tuple(choose_options(settings, frame).negative_prompt for frame in frames)
 
 
 def list_composed(settings: SamplingSettings) -> tuple[str, ...]:
-    """Every prompt that any frame may have, and the negative one; without those of ranges, which
-    are digested by themselves."""
+    """List every prompt that a frame can have, and the negative one; without those of ranges."""
     settings = dataclasses.replace(settings, ranges=())
     numbers = sorted(map(parse_frame_number, settings.key_prompts))
     free = next(number for number in range(len(numbers) + 1) if number not in numbers)
@@ -44,13 +43,13 @@ def list_composed(settings: SamplingSettings) -> tuple[str, ...]:
 
 
 def join_prompt(*parts: str) -> str:
-    """Parts of a prompt joined by a comma; empty ones and commas at the seams are dropped."""
+    """Join parts of a prompt by commas; empty parts and commas at their ends are dropped."""
     stripped = (part.strip().strip(",").strip() for part in parts)
     return ", ".join(part for part in stripped if part)
 
 
 def list_prompts(settings: SamplingSettings) -> dict[str, str]:
-    """Every prompt of the settings, by the name of its option."""
+    """List every prompt of the settings, by the name of its option."""
     prompts = {
         "sampling.prompt": settings.prompt, "sampling.added_prompt": settings.added_prompt,
         "sampling.negative_prompt": settings.negative_prompt,
@@ -64,7 +63,7 @@ def list_prompts(settings: SamplingSettings) -> dict[str, str]:
 
 
 def refuse_composed(prompts: Mapping[str, str]) -> None:
-    """Refuse prompts composed with AND: they give a frame more than one row in the UNet's batch.
+    """Refuse prompts with AND, because they give a frame more than one row in the UNet.
 
     Args:
         prompts: texts by the name that the error gives them.
@@ -81,7 +80,7 @@ def refuse_composed(prompts: Mapping[str, str]) -> None:
 
 
 def find_unused_words(keys: Iterable[int], settings: SamplingSettings) -> tuple[str, ...]:
-    """A sentence for every key prompt whose frame is not a keyframe, and each range without one."""
+    """Make a note for every key prompt of a frame that is not a keyframe, and each unused range."""
     known = sorted(keys)
     idle = [n for n in sorted(map(parse_frame_number, settings.key_prompts)) if n not in known]
     return (*(

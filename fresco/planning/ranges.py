@@ -1,4 +1,4 @@
-"""Ranges of frames with a prompt, a strength or a seed of their own.
+"""Ranges of frames with their own prompt, negative prompt, strength or seed.
 
 A range is written `48-95 strength=0.6 seed=7 prompt=a castle in snow negative=rain`.
 """
@@ -24,7 +24,7 @@ _END = 999_999_999
 
 @dataclass(frozen=True, slots=True)
 class FrameRange:
-    """Frames of the source, and what they have instead of the options for all frames."""
+    """Frames of the source, and their own options."""
 
     first: int
     """First frame, included."""
@@ -41,11 +41,11 @@ class FrameRange:
 
     @property
     def name(self) -> str:
-        """How messages call it, such as `48-95`."""
+        """Its name in messages, such as `48-95`."""
         return f"{self.first}-{'' if self.last == _END else self.last}"
 
     def over(self, sampling: SamplingSettings) -> SamplingSettings:
-        """The options of its frames."""
+        """The options of its frames, made from those of all frames."""
         values = {
             "prompt": self.prompt, "negative_prompt": self.negative_prompt,
             "strength": self.strength, "seed": self.seed,
@@ -56,7 +56,7 @@ class FrameRange:
 
 @lru_cache(maxsize=64)
 def parse_ranges(texts: tuple[str, ...]) -> tuple[FrameRange, ...]:
-    """Ranges as they are written, in the order of their frames.
+    """Read ranges, and return them in the order of their frames.
 
     Raises:
         SettingsError: one cannot be understood, or two overlap.
@@ -126,7 +126,7 @@ def _refuse(text: str, why: str) -> SettingsError:
 
 
 def check_ranges(sampling: SamplingSettings, frames: int) -> None:
-    """SettingsError where a range ends behind a source of so many frames."""
+    """Raise SettingsError if a range ends after the last frame of the source."""
     for each in parse_ranges(sampling.ranges):
         end = each.first if each.last == _END else each.last
         if end >= frames:
@@ -137,7 +137,7 @@ def check_ranges(sampling: SamplingSettings, frames: int) -> None:
 
 
 def find_range(sampling: SamplingSettings, frame: int) -> FrameRange | None:
-    """The range that holds a frame."""
+    """Find the range that contains a frame."""
     known = parse_ranges(sampling.ranges)
     return next((each for each in known if each.first <= frame <= each.last), None)
 
@@ -149,7 +149,7 @@ def choose_options(sampling: SamplingSettings, frame: int) -> SamplingSettings:
 
 
 def cut_at_ranges(frames: Sequence[int], sampling: SamplingSettings) -> tuple[tuple[int, ...], ...]:
-    """Frames, rising, in groups that lie in one range each, or in none."""
+    """Split frames, rising, into groups that are in one range each, or in none."""
     borders = {each.first for each in parse_ranges(sampling.ranges)}
     borders |= {each.last + 1 for each in parse_ranges(sampling.ranges)}
     groups: list[list[int]] = []
@@ -164,7 +164,7 @@ def cut_at_ranges(frames: Sequence[int], sampling: SamplingSettings) -> tuple[tu
 
 
 def find_idle_ranges(keys: Iterable[int], sampling: SamplingSettings) -> tuple[str, ...]:
-    """A sentence for every range that holds no keyframe."""
+    """Make a note for every range without a keyframe."""
     known = sorted(keys)
     return tuple(
         f"The range {each.name} is not used, because no keyframe lies in it; make one of its "

@@ -1,12 +1,13 @@
-"""Scene cuts; a run is a list of shots and nothing is shared across a cut.
+"""Find scene cuts. A run is a list of shots, and nothing is shared across a cut.
 
-The score is that of the field's usual content detector: how far hue, saturation and value move, on
-average, from one frame to the next. PySceneDetect, which made it the standard, is not used: it
-brings click, platformdirs and tqdm, wants an opencv-python of its own choice beside the one a WebUI
-already has, and reads the video by itself, while this is a few lines over frames that are decoded
-anyway. Three things differ. Hue is compared around its circle and counts by saturation, since the
-hue of grey is noise. A cut must stand out from the frames around it, so fast motion at a low rate
-is not a cut. A flash, after which the image is what it was before, is not a cut either.
+The score is that of the usual content detector: how far hue, saturation and value move, on average,
+from one frame to the next. Three things differ. Hue is compared around its circle and weighted by
+saturation, because the hue of grey is noise. A cut must have a higher score than the frames around
+it, so fast motion at a low rate is not a cut. A flash, after which the image is as before, is not a
+cut either.
+
+PySceneDetect is not used: it brings further packages, needs a particular OpenCV, and reads the
+video itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _STANDS_OUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Frames between two cuts."""
+    """The frames between two cuts."""
 
     first: int
     """Number of the first frame."""
@@ -53,7 +54,8 @@ class Shot:
 
 
 def _shrink_to_hsv(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """[h, w, 3] hue of 0..179, saturation and value of 0..255, at most 256 pixels long."""
+    """Convert to [h, w, 3] hue of 0..179, saturation and value of 0..255, at most 256 pixels long.
+    """
     height, width = rgb.shape[:2]
     shrink = min(1.0, _LONG_SIDE / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -71,7 +73,7 @@ def _measure_distance(a: NDArray[np.int16], b: NDArray[np.int16]) -> float:
 
 
 class CutScore:
-    """Change of content from frame to frame, streaming; keeps a few small images only."""
+    """Computes the change of content from frame to frame, with a few small images in memory."""
 
     def __init__(self) -> None:
         self._past: deque[NDArray[np.int16]] = deque(maxlen=_FLASH_FRAMES + 1)
@@ -79,7 +81,7 @@ class CutScore:
     def update(self, rgb: NDArray[np.uint8]) -> float:
         """The score of the next frame: its distance from the one before, 0 for the first.
 
-        Negative where the image jumps back to what it was at most five frames ago: the end of a
+        It is negative if the image jumps back to that of at most five frames ago: the end of a
         flash. `split_shots` takes neither its end nor its beginning for a cut.
         """
         image = _shrink_to_hsv(rgb)
@@ -101,7 +103,7 @@ def _stands_out(sizes: NDArray[np.float64], index: int) -> bool:
 
 
 def _find_cuts(scores: Sequence[float], threshold: float) -> list[int]:
-    """Numbers of the frames that begin something new."""
+    """List the numbers of frames that begin a new shot."""
     sizes = np.abs(np.asarray(scores, dtype=np.float64))
     cuts: list[int] = []
     for index in range(1, len(scores)):
@@ -119,9 +121,10 @@ def _find_cuts(scores: Sequence[float], threshold: float) -> list[int]:
 def split_shots(
     scores: Sequence[float], threshold: float, min_length: int
 ) -> tuple[Shot, ...]:
-    """Shots from the scores of `CutScore`, one a frame, covering every frame once.
+    """Make the shots from the scores of `CutScore`, one for each frame.
 
-    Of cuts nearer to each other, or to an end, than `min_length` frames the strongest stays.
+    Of cuts that are nearer than `min_length` frames to each other or to an end, only the strongest
+    is used.
     """
     count = len(scores)
     chosen: list[int] = []

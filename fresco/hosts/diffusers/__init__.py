@@ -1,1 +1,1 @@
-"""Models that diffusers loads, without any WebUI."""
+"""The host for models that diffusers loads, without a WebUI."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Conditioning of N frames, one row each."""
+    """Conditioning of N frames, one row for each."""
 
     tokens: Tensor
     """[N, tokens, C] the encoded prompts."""
@@ -23,7 +23,7 @@ class Conditioning:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """The frames of all parts, in order; parts have the same fields.
+        """Join the frames of all parts, in order; the parts have the same fields.
 
         Where prompts differ in length, the last token of the shorter ones is repeated, as in the
         WebUI.
@@ -35,12 +35,12 @@ class Conditioning:
         return cls(tokens, torch.cat(pooled) if pooled else None, torch.cat(ids) if ids else None)
 
     def zeroed(self) -> Conditioning:
-        """The same with zeros for the prompts."""
+        """The same, with zeros for the prompts."""
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
         return replace(self, tokens=torch.zeros_like(self.tokens), pooled=pooled)
 
     def sized(self, height: int, width: int) -> Conditioning:
-        """The same for images of this size, uncropped, if the model takes sizes."""
+        """The same for uncropped images of this size, if the model takes sizes."""
         if self.pooled is None:
             return self
         sizes = [height, width, 0, 0, height, width]
@@ -48,7 +48,7 @@ class Conditioning:
         return replace(self, ids=ids.repeat(len(self.tokens), 1))
 
     def arguments(self, dtype: torch.dtype) -> dict[str, Any]:
-        """The arguments for UNets and ControlNets of diffusers."""
+        """Make the arguments for UNets and ControlNets of diffusers."""
         arguments: dict[str, Any] = {"encoder_hidden_states": self.tokens.to(dtype)}
         if self.pooled is not None and self.ids is not None:
             arguments["added_cond_kwargs"] = {

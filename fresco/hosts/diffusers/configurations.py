@@ -1,4 +1,4 @@
-"""Configurations of the networks in a checkpoint of one file, which brings none along."""
+"""Make configurations of the networks in a checkpoint of one file, which has none itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPEN_CLIP_PAD = 0
 
 
 def make_unet_configuration(sizes: Architecture) -> dict[str, Any]:
-    """A UNet of the checkpoint's family."""
+    """Make the configuration of the UNet."""
     attended = [bool(depth) for depth in sizes.depths]
     configuration: dict[str, Any] = {
         "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": list(sizes.widths),
@@ -60,7 +60,7 @@ def _count_heads(width: int) -> int:
 
 
 def make_vae_configuration(sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """A VAE of Stable Diffusion or SDXL."""
+    """Make the configuration of a VAE of Stable Diffusion or SDXL."""
     stages = len(sizes["block_out_channels"])
     return {
         "act_fn": "silu", "in_channels": 3, "out_channels": 3, "latent_channels": 4,
@@ -71,10 +71,10 @@ def make_vae_configuration(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_text_configuration(sizes: TextSizes, family: str) -> dict[str, Any]:
-    """CLIP's text model; heads are 64 wide in the original, OpenAI's has at least four.
+    """Make the configuration of CLIP's text model; heads are 64 wide, and at least four.
 
-    Stable Diffusion 2.x takes what goes into the last layer, so that is left out; SDXL takes the
-    same, but its pooled prompts come from the last one.
+    Stable Diffusion 2.x uses the input of the last layer, so that layer is left out. SDXL uses the
+    same, but needs the last layer for its pooled prompts.
     """
     heads = _count_heads(sizes.width)
     return {

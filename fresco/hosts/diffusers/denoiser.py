@@ -1,4 +1,4 @@
-"""The model of one batch: classifier-free guidance and ControlNet around a guided UNet."""
+"""The model of one batch: a guided UNet with classifier-free guidance and ControlNet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ and where the ControlNet acts on the prompt's side alone (ControlNet 1.1)."""
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A ControlNet at work on a batch."""
+    """A ControlNet for one batch."""
 
     network: Any
     """ControlNetModel."""
@@ -40,13 +40,13 @@ class Control:
     """Strength, share of the steps, and mode."""
 
     def acts(self, share: float) -> bool:
-        """Whether it acts after this share of the steps: its end is where another may begin."""
+        """Whether it acts after this share of the steps; one may begin where another ends."""
         return self.unit.start <= share < self.unit.end
 
     def residuals(
         self, inputs: Tensor, t: Tensor, conditioning: dict[str, Any], chunks: Sequence[Chunk]
     ) -> list[Tensor]:
-        """What the network adds to the UNet's skips, and last to its middle."""
+        """Compute what the network adds to the UNet's skips, and last to its middle block."""
         hints = self.hints.to(self.network.dtype).repeat(len(chunks), 1, 1, 1)
         down, middle = self.network(
             inputs, t, controlnet_cond=hints, conditioning_scale=self.unit.weight,
@@ -63,14 +63,13 @@ class Control:
 
 
 def _weigh_rows(like: Tensor, frames: int, chunks: Sequence[Chunk]) -> Tensor:
-    """[rows, 1, 1, 1]: 1 for rows of the prompt, 0 for those of the negative one."""
+    """Weights [rows, 1, 1, 1]: 1 for rows of the prompt, 0 for those of the negative prompt."""
     weights = [float(chunk == "positive") for chunk in chunks for _ in range(frames)]
     return torch.tensor(weights, dtype=like.dtype, device=like.device)[:, None, None, None]
 
 
 def _add(units: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """The sum of what several ControlNets add, as the UNet takes it; nothing where there is none.
-    """
+    """Add up the outputs of several ControlNets, as the UNet takes them."""
     if not units:
         return {}
     *down, middle = (functools.reduce(torch.add, each) for each in zip(*units, strict=True))
@@ -80,7 +79,7 @@ def _add(units: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
 
 
 class Denoiser:
-    """Model outputs of all frames of a batch, with classifier-free guidance."""
+    """Computes model outputs of all frames of a batch, with classifier-free guidance."""
 
     def __init__(
         self, adapter: DiffusersUNet, positive: Conditioning, negative: Conditioning, *,
@@ -107,12 +106,12 @@ class Denoiser:
         return tuple(self._conditioning)
 
     def begin_call(self, step: Step) -> None:
-        """The next call is that of this step; ControlNets begin and end by it."""
+        """Set the step of the next call, by which ControlNets begin and end."""
         self._share = step.index / step.count
 
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Tensor, *, controlled: bool = True) -> Tensor:
-        """Model output [N, C, h, w] in float32, guidance applied."""
+        """Compute the model output [N, C, h, w] in float32, guidance applied."""
         outputs = self._evaluate_chunks(x, t, controlled)
         if len(outputs) == 1:
             return outputs[0]
@@ -153,9 +152,9 @@ class Denoiser:
 
 
 def embed_scale(scale: float, width: int) -> Tensor:
-    """[1, width] the guidance scale as a distilled model takes it: sines and cosines of it.
+    """Encode the guidance scale for a distilled model, [1, width]: sines and cosines.
 
-    LCM (arXiv 2310.04378) was trained with a scale that counts from 0 where others count from 1.
+    LCM (arXiv 2310.04378) was trained with a scale that is smaller by 1 than the usual one.
     """
     return get_timestep_embedding(
         1000 * torch.tensor([scale - 1.0]), width, flip_sin_to_cos=False, downscale_freq_shift=1

@@ -1,4 +1,4 @@
-"""Textual inversions: vectors in a folder that stand for the words of their file's name."""
+"""Textual inversions: files of a folder, whose vectors replace the words of their names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Embeddings:
             same_start.sort(key=lambda each: -len(each[0]))
 
     def find(self, ids: Sequence[int], place: int) -> tuple[Vectors, int] | None:
-        """The vectors for the tokens that begin there, and how many tokens they replace."""
+        """Find the vectors for the tokens at a place, and how many tokens they replace."""
         for name, path in self._files.get(ids[place], ()):
             if tuple(ids[place:place + len(name)]) == name:
                 vectors = self._read(path)
@@ -57,7 +57,7 @@ class Embeddings:
         return self._known[path]
 
     def _load(self, path: Path) -> Vectors | None:
-        """The vectors of a file, or None with a warning where they are another model's."""
+        """Read the vectors of a file; None with a warning if they are for another model."""
         file = TensorFile(path)
         names = self._find_names(file)
         if names is None:
@@ -78,7 +78,7 @@ class Embeddings:
         return vectors
 
     def _find_names(self, file: TensorFile) -> list[str] | None:
-        """The file's tensor for each text encoder; None: it is made for another model."""
+        """Find the file's tensor for each text encoder; None if it is made for another model."""
         shapes, widths = file.shapes, self._widths
         named = _list_named(file)
         if named and (len(widths) > 1 or len(named) > 1):
@@ -97,12 +97,12 @@ class Embeddings:
 
 
 def _list_named(file: TensorFile) -> list[str]:
-    """The tensors of a file that are named by the text encoders of SDXL, in their order."""
+    """Tensors of a file that are named by the text encoders of SDXL, in their order."""
     return [name for names in _OF_TWO for name in names if name in file.shapes]
 
 
 def _name_model(file: TensorFile) -> str:
-    """What an embedding is made for, by its tensors."""
+    """Name the model that an embedding is made for, by its tensors."""
     if len(_list_named(file)) > 1:
         return SDXL
     widths = {shape[-1] for shape in file.shapes.values() if shape}

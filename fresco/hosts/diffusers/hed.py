@@ -40,7 +40,7 @@ class HedNetwork(nn.Module):
             self.add_module(f"block{number}", _Block(*sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] RGB in 0..255 -> edges [N, 1, H, W] in 0..1."""
+        """Convert [N, 3, H, W] RGB in 0..255 to edges [N, 1, H, W] in 0..1."""
         size, total = x.shape[-2:], torch.zeros_like(x[:, :1])
         x = x - self.norm
         for number in range(1, len(_WIDTHS) + 1):

@@ -1,4 +1,4 @@
-"""The command line's host: Stable Diffusion through diffusers."""
+"""The host of the command line and of `fresco ui`: models of diffusers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _FORMER_OPTIONS = (
 def compute_fingerprint(
     parts: ModelParts, settings: SamplingSettings, *, syntax: str = ""
 ) -> str:
-    """Hash over weights, configurations and options.
+    """Hash weights, configurations and options.
 
     The number format is the one asked for, and weights are hashed as float16: by default a device
     has its own, and a run that is moved to another one goes on.
@@ -103,14 +103,14 @@ def compute_fingerprint(
 def compute_former_fingerprint(
     parts: ModelParts, settings: SamplingSettings, device: torch.device, *, syntax: str = ""
 ) -> str:
-    """The fingerprint as version 0.1 computed it."""
+    """Compute the fingerprint as version 0.1 did."""
     options = {name: getattr(settings, name) for name in _FORMER_OPTIONS}
     options |= _describe_units(settings)
     return _hash_parts(parts, options | {"device": device.type}, syntax, lambda tensor: tensor)
 
 
 def _describe_units(settings: SamplingSettings) -> dict[str, Any]:
-    """What is asked of further units, whose networks are hashed by their weights."""
+    """Describe further units for the fingerprint; their networks are hashed by their weights."""
     units = complete_units([parse_unit(text) for text in settings.control_units])
     told = [dataclasses.replace(unit, model="").describe() for unit in units]
     return {"control_units": told} if told else {}
@@ -140,7 +140,7 @@ def _hash_parts(
 
 
 class DiffusersHost:
-    """`Host` over the parts of a diffusers model."""
+    """`Host` with a model of diffusers."""
 
     def __init__(
         self, parts: ModelParts, settings: SamplingSettings, *, name: str,
@@ -168,7 +168,7 @@ class DiffusersHost:
         self._one_call = True
 
     def with_settings(self, settings: SamplingSettings) -> DiffusersHost:
-        """The same networks under other options that load none."""
+        """The same networks with other options, none of which needs another model."""
         return DiffusersHost(
             self._parts, settings, name=self._name, preprocessors=self._preprocessors
         )
@@ -180,12 +180,12 @@ class DiffusersHost:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes images."""
+        """Hash of everything that changes images."""
         return self._fingerprint
 
     @property
     def former_fingerprint(self) -> str:
-        """The same as version 0.1 computed it."""
+        """The same hash as version 0.1 computed it."""
         return compute_former_fingerprint(
             self._parts, self._settings, self._device, syntax=self._syntax
         )
@@ -197,7 +197,7 @@ class DiffusersHost:
 
     @property
     def device(self) -> str:
-        """Where tensors for the guide belong."""
+        """Device for the tensors of the guide."""
         return str(self._device)
 
     @property
@@ -206,15 +206,15 @@ class DiffusersHost:
         return self._adapter
 
     def digest_prompts(self, prompts: Sequence[str]) -> str:
-        """Hash over what the syntax of prompts leads to."""
+        """Hash of what the syntax of prompts refers to."""
         return self._text.digest(prompts)
 
     def count_tokens(self, prompt: str) -> tuple[int, int]:
-        """Tokens of a prompt, and how many its chunks of 75 hold."""
+        """Number of tokens in a prompt, and how many its chunks of 75 can have."""
         return self._text.count_tokens(prompt)
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """VAE round trip of [N, H, W, 3]."""
+        """Encode and decode [N, H, W, 3] with the VAE."""
         return to_pixels(self._codec.decode(self._encode(frames, self._settings.seed)))
 
     def sample(
@@ -260,7 +260,7 @@ class DiffusersHost:
         )
 
     def _make_controls(self, request: BatchRequest) -> list[Control]:
-        """The units with a hint for every frame."""
+        """Make the ControlNets with a hint for every frame."""
         given = request.hints or (None,) * len(self._units)
         made = []
         for unit, network, preprocessor, own in zip(
@@ -274,12 +274,12 @@ class DiffusersHost:
         return made
 
     def _encode(self, frames: NDArray[np.uint8], seed: int) -> Tensor:
-        """Latents of frames; a frame's latents do not depend on its company."""
+        """Encode frames to latents; those of a frame do not depend on other frames."""
         generator = torch.Generator().manual_seed(seed)
         return self._codec.encode(to_tensor(frames, self._device), generator)
 
     def _make_scheduler(self, seed: int) -> Any:
-        """A fresh scheduler, free of the state of another batch."""
+        """Create a new scheduler, so that no state of another batch is left."""
         scheduler = create_scheduler(
             self._settings.scheduler, self._parts.schedule, timesteps=self._settings.timesteps
         )

@@ -1,4 +1,5 @@
-"""Names of tensors in the original layout of Stable Diffusion and SDXL, from those of diffusers."""
+"""Convert names of tensors from diffusers' layout to the original one of Stable Diffusion and SDXL.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ _TEXT_ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where in a file a tensor of a network lies."""
+    """Where in a file a tensor of a network is."""
 
     name: str
     """Of the file's tensor."""
@@ -52,14 +53,14 @@ class Source:
         return shape[::-1] if self.transposed else shape
 
     def take(self, tensor: Tensor) -> Tensor:
-        """The network's tensor from the file's."""
+        """Convert the file's tensor to that of the network."""
         if self.third is not None:
             return tensor.chunk(3)[self.third]
         return tensor.t() if self.transposed else tensor
 
 
 def find_open_clip_source(key: str, prefix: str) -> Source:
-    """Where open_clip keeps a tensor of the text model of transformers.
+    """Find where open_clip stores a tensor of the text model of transformers.
 
     Args:
         prefix: of open_clip's names in the file
@@ -79,7 +80,7 @@ def find_open_clip_source(key: str, prefix: str) -> Source:
 
 
 def _find_unet_place(side: str, stage: int, kind: str, index: int, first: int) -> str:
-    """Block of the original UNet; three layers a stage on the way down and up.
+    """Find the block of the original UNet; a stage has three layers in encoder and decoder.
 
     Args:
         first: place of the upsampling in the last block of the coarsest decoder stage
@@ -96,14 +97,14 @@ def _find_unet_place(side: str, stage: int, kind: str, index: int, first: int) -
 
 
 def rename_unet_keys(keys: Iterable[str]) -> dict[str, str]:
-    """All keys of diffusers' UNet -> their names in the original layout."""
+    """Map all keys of diffusers' UNet to their names in the original layout."""
     keys = list(keys)
     attends = any(key.startswith("up_blocks.0.attentions.") for key in keys)
     return {key: rename_unet_key(key, coarse_attention=attends) for key in keys}
 
 
 def rename_unet_key(key: str, *, coarse_attention: bool = False) -> str:
-    """A key of diffusers' UNet in the original layout.
+    """Convert a key of diffusers' UNet to the original layout.
 
     Args:
         coarse_attention: whether the coarsest decoder stage has attention, as that of SDXL
@@ -131,7 +132,7 @@ def _rename_vae_attention(key: str) -> str:
 
 
 def rename_vae_key(key: str, stages: int) -> str:
-    """A key of diffusers' VAE in the original layout."""
+    """Convert a key of diffusers' VAE to the original layout."""
     key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
     key = _rename_vae_attention(key.replace("mid_block.attentions.0", "mid.attn_1"))
@@ -146,7 +147,7 @@ def rename_vae_key(key: str, stages: int) -> str:
 
 
 def rename_control_key(key: str) -> str:
-    """A key of diffusers' ControlNet in the original layout."""
+    """Convert a key of diffusers' ControlNet to the original layout."""
     stem, end = key.rsplit(".", 1)
     parts = stem.split(".")
     if parts[0] == "controlnet_cond_embedding":

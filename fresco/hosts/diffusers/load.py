@@ -1,4 +1,4 @@
-"""Load a model for the command line: a file, a diffusers folder, or a name on the hub."""
+"""Load a model for diffusers: a file, a diffusers folder, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _LIBRARY_ERRORS = (
 
 
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
-    """The model of the settings as a host; `offline` never touches the network."""
+    """Load the model of the settings as a host; with `offline` nothing is downloaded."""
     offline = is_offline(offline)
     loras, units = check_request(settings), complete_units(list_units(settings))
     device = pick_device(settings.device)
@@ -100,7 +100,7 @@ def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
 
 
 def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
-    """Check a request before anything is loaded; answers its LoRA files."""
+    """Check the options of a request before anything is loaded, and return its LoRA files."""
     check_syntax(settings)
     for unit in complete_units(list_units(settings)):
         _check_control_path(unit.model)
@@ -109,7 +109,7 @@ def check_request(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
 
 
 def check_model(model: str, *, with_vae: bool) -> None:
-    """Refuse a model that is not there or of another kind, before any tensor is read.
+    """Refuse a model that does not exist or is of another kind, before any tensor is read.
 
     Args:
         with_vae: whether its own VAE is used.
@@ -124,7 +124,7 @@ def check_model(model: str, *, with_vae: bool) -> None:
 
 
 def _is_path(path: Path, model: str) -> bool:
-    """Whether what is not there can only have been a file or folder, and not a hub name."""
+    """Whether a name that does not exist must be a path, and not a hub name."""
     return path.suffix in _FILES or path.is_absolute() or model.startswith((".", "~"))
 
 
@@ -133,7 +133,7 @@ def _make_absent_error(path: Path) -> HostError:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of the option; auto: an accelerator if there is one."""
+    """Choose the device of the option; auto: an accelerator if there is one."""
     if name == "auto":
         return find_accelerator() or torch.device("cpu")
     try:
@@ -148,7 +148,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of the option; auto: float16 on CUDA, else float32."""
+    """Choose the number format of the option; auto: float16 on CUDA, else float32."""
     if name == "auto":
         return torch.float16 if device.type not in ("cpu", "mps") else torch.float32
     return _DTYPES[name]
@@ -156,7 +156,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within: libraries log errors only, and show no progress bars."""
+    """Within the context, libraries log only errors and show no progress bars."""
     from transformers.utils import logging as text_logging
 
     speakers = (text_logging, diffusers.utils.logging)
@@ -178,7 +178,7 @@ def _quiet() -> Iterator[None]:
 def _load_parts(
     settings: SamplingSettings, *, offline: bool, dtype: torch.dtype
 ) -> LoadedParts:
-    """The parts of a Stable Diffusion model, on the CPU."""
+    """Load the parts of a Stable Diffusion model to the CPU."""
     model = settings.model
     if not model:
         raise HostError("sampling.model is empty; name a checkpoint, a folder or a hub name.")
@@ -198,7 +198,7 @@ def _load_parts(
 
 
 def _change_schedule(loaded: LoadedParts, changes: dict[str, Any]) -> LoadedParts:
-    """The same model, its schedule changed as the option sampling.prediction says."""
+    """Change the model's noise schedule as the option sampling.prediction says."""
     return replace(loaded, schedule=dict(loaded.schedule) | changes) if changes else loaded
 
 
@@ -208,7 +208,7 @@ def _load_folder(path: Path, dtype: torch.dtype) -> LoadedParts:
 
 
 def _read_folder(path: Path) -> bool:
-    """Whether a folder holds SDXL; refuses one that is not a model of Stable Diffusion."""
+    """Whether a folder has a model of SDXL; HostError if it is not of Stable Diffusion."""
     if not (path / "model_index.json").is_file():
         raise HostError(
             f"{path} holds no model_index.json; a model is a diffusers folder or a single file."
@@ -265,7 +265,7 @@ def _from_pretrained(
 
 
 def _check_class(config: Any, name: str) -> bool:
-    """Refuse pipelines of other models; whether it is one of SDXL."""
+    """Whether a pipeline is one of SDXL; HostError for pipelines of other models."""
     entries = dict(config)
     kind = entries.get("_class_name")
     if kind in _XL_PIPELINES:
@@ -281,7 +281,7 @@ def _check_class(config: Any, name: str) -> bool:
 
 
 def _check_parts(loaded: LoadedParts, name: str) -> None:
-    """Refuse models that load but would be sampled wrongly."""
+    """Refuse models that can be loaded but would be sampled wrongly."""
     unet = loaded.unet.config
     prediction = loaded.schedule.get("prediction_type", "epsilon")
     encoders = [each for each in (loaded.text_encoder, loaded.text_encoder_2) if each is not None]
@@ -305,7 +305,7 @@ def _check_parts(loaded: LoadedParts, name: str) -> None:
 
 
 def _load_vae(name: str, model: LoadedParts, *, offline: bool) -> Any:
-    """Another VAE of four latent channels.
+    """Load another VAE, of four latent channels.
 
     Args:
         model: whose it becomes; its own VAE may be None.
@@ -324,7 +324,7 @@ def _load_vae(name: str, model: LoadedParts, *, offline: bool) -> Any:
 
 
 def _load_vae_folder(name: str, *, offline: bool) -> Any:
-    """A VAE's folder, the VAE of a model's folder, or one on the hub."""
+    """Load the VAE of a VAE's folder, of a model's folder, or of one on the hub."""
     path = Path(name).expanduser()
     inner = {"subfolder": "vae"} if (path / "model_index.json").is_file() else {}
     vae = _load_network(
@@ -352,7 +352,7 @@ def _load_vae_file(file: TensorFile, before: Any, *, scale: float) -> Any:
 
 
 def _load_renamed_vae(file: TensorFile, before: Any) -> Any:
-    """A VAE's file with the names of diffusers, whose configuration lies beside it or is known."""
+    """Load a VAE's file with names of diffusers; its configuration is beside it or known."""
     if (file.path.parent / "config.json").is_file():
         return _load_vae_folder(str(file.path.parent), offline=True)
     if before is None:
@@ -373,7 +373,7 @@ def _make_latent_error(name: str, channels: int) -> HostError:
 
 
 def _load_network(kind: Any, source: str, what: str, *, local: bool, **options: Any) -> Any:
-    """A network from a folder or the hub, whole.
+    """Load a whole network from a folder or the hub.
 
     Args:
         what: the network, for messages.
@@ -391,7 +391,7 @@ def _load_network(kind: Any, source: str, what: str, *, local: bool, **options: 
 
 @contextmanager
 def _library_errors(what: str) -> Iterator[None]:
-    """Within: whatever a library raises on a file says what cannot be loaded, in one sentence."""
+    """Within the context, errors of a library become one sentence about what cannot be loaded."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
@@ -407,7 +407,7 @@ def _library_errors(what: str) -> Iterator[None]:
 
 
 def _refuse_missing(report: Mapping[str, Any], what: str) -> None:
-    """Refuse a network of which the library found only a part; it fills the rest by chance."""
+    """Refuse a network of which the library found only a part; it fills the rest with noise."""
     wrong: list[tuple[str, Any, Any]] = sorted(report.get("mismatched_keys") or [])
     if wrong:
         tensor, found, needed = wrong[0]
@@ -424,7 +424,7 @@ def _refuse_missing(report: Mapping[str, Any], what: str) -> None:
 
 
 def _check_control_path(name: str) -> None:
-    """Refuse a ControlNet that is not there or is none, before any tensor is read."""
+    """Refuse a path that is not a ControlNet, before any tensor is read."""
     path = Path(name).expanduser()
     if path.is_file():
         _refuse_other_kind(TensorFile(path))
@@ -435,7 +435,7 @@ def _check_control_path(name: str) -> None:
 def _load_controls(
     units: Sequence[ControlUnit], loaded: LoadedParts, device: torch.device, *, offline: bool
 ) -> tuple[tuple[Any, ...], tuple[Preprocessor, ...]]:
-    """The ControlNet of each unit, and its preprocessor; a network is loaded once."""
+    """Load the ControlNet and preprocessor of each unit; each network is loaded once."""
     networks: dict[str, Any] = {}
     for unit in units:
         if unit.model not in networks:
@@ -468,7 +468,7 @@ def _refuse_other_kind(file: TensorFile) -> None:
 
 
 def _load_control_file(file: TensorFile, unet: Any) -> Any:
-    """A ControlNet in one file, in the original layout or in that of diffusers."""
+    """Load a ControlNet of one file, in the original layout or in that of diffusers."""
     _refuse_other_kind(file)
     shapes, name = file.shapes, file.path.name
     cross = [key for key in shapes if key.endswith("attn2.to_k.weight")]

@@ -1,4 +1,4 @@
-"""LoRA files, merged into the model before it runs."""
+"""Add LoRA files to the weights of a model before it runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ChosenLora:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A layer that a LoRA may change."""
+    """A layer that a LoRA can change."""
 
     weight: Tensor
     """Its weight, in place."""
@@ -62,10 +62,12 @@ class _Target:
 
 
 def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:
-    """The LoRA files of the option, then those that the prompts name, after `check_syntax`.
+    """List the LoRA files of the option, then those that the prompts name.
+
+    The prompts must have passed `check_syntax`.
 
     Raises:
-        HostError: a file is not there, or a name does not tell which is meant.
+        HostError: a file does not exist, or a name fits several files.
     """
     chosen = [ChosenLora(path, weight, weight) for path, weight in map(split_lora, settings.lora)]
     for lora in chosen:
@@ -86,7 +88,7 @@ def _list_files(name: str) -> list[Path]:
 
 
 def _find_file(name: str, files: Sequence[Path], folder: str) -> Path:
-    """The file of that name, or the one whose training gave it that name."""
+    """Find the file of that name, or the one that was given this name when it was trained."""
     found = [path for path in files if path.stem == name] or [
         path for path in files if path.suffix.lower() == ".safetensors"
         and read_metadata(path).get("ss_output_name") == name
@@ -106,7 +108,7 @@ def _find_file(name: str, files: Sequence[Path], folder: str) -> Path:
 def merge_loras(
     unet: Any, text_encoder: Any, loras: Iterable[ChosenLora], *, text_encoder_2: Any = None
 ) -> None:
-    """Add LoRA files to the weights of the UNet and the text encoders, for good.
+    """Add LoRA files permanently to the weights of the UNet and the text encoders.
 
     Args:
         text_encoder_2: SDXL's second one
@@ -143,7 +145,7 @@ def _open_lora(path: Path, context: int, model: str) -> TensorFile:
 
 
 def _list_targets(unet: Any, text_encoder: Any, text_encoder_2: Any) -> dict[str, _Target]:
-    """Every layer with a matrix or a convolution, by all names that LoRA files give it."""
+    """List every layer with a matrix or a convolution, by all names that LoRA files use for it."""
     targets: dict[str, _Target] = {}
     weights = _list_weights(unet)
     originals = rename_unet_keys(weights)
@@ -167,13 +169,13 @@ def _list_targets(unet: Any, text_encoder: Any, text_encoder_2: Any) -> dict[str
 
 
 def _list_weights(network: Any) -> dict[str, Tensor]:
-    """The matrices and convolutions of a network, in place."""
+    """List the matrices and convolutions of a network."""
     return {key: weight.data for key, weight in network.named_parameters()
             if key.endswith(".weight") and weight.ndim > 1}
 
 
 def _normalise(layer: str) -> str:
-    """A layer's name in a file of diffusers without what its versions put into it."""
+    """Remove from a layer's name in a file of diffusers what differs between its versions."""
     if layer.startswith("lora_"):
         return layer
     layer = layer.replace(".processor.", ".")
@@ -209,7 +211,7 @@ def _merge(lora: ChosenLora, file: TensorFile, targets: Mapping[str, _Target]) -
 
 
 def _read_scales(file: TensorFile) -> dict[str, float]:
-    """Alpha over rank as a file of peft says it, by network."""
+    """Read alpha over rank from a file of peft, by network."""
     try:
         about = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
         found = {part: (about.get(f"{part}.lora_alpha"), about.get(f"{part}.r"))
@@ -222,7 +224,7 @@ def _read_scales(file: TensorFile) -> dict[str, float]:
 def _read_change(
     file: TensorFile, layer: str, parts: Mapping[str, str], scale: float | None
 ) -> tuple[Tensor, float]:
-    """A layer's change before its weight, and the factor that belongs to it."""
+    """Read the unweighted change of a layer, and its factor."""
     for side in ("down", "up"):
         if side not in parts:
             raise WeightsError(
@@ -253,7 +255,7 @@ def _read_change(
 def _fit(
     change: tuple[Tensor, float], weight: Tensor, file: TensorFile, name: str, strength: float
 ) -> Tensor:
-    """What is added to a layer's weight, in its shape."""
+    """Bring a change to the shape of a layer's weight."""
     matrix, scale = change
     if matrix.numel() != weight.numel() or len(matrix) != len(weight):
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Finds out what a model predicts, and whether its noise schedule has zero terminal SNR."""
+"""Find out what a model predicts, and whether its noise schedule has zero terminal SNR."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PREDICTIONS: dict[str, dict[str, Any]] = {
 
 
 def name_prediction(prediction: str) -> dict[str, Any]:
-    """What the option sampling.prediction changes of a model's schedule; auto: nothing."""
+    """What the option sampling.prediction changes in a model's schedule; auto: nothing."""
     if prediction == "auto":
         return {}
     return {"rescale_betas_zero_snr": False} | _PREDICTIONS[prediction]
 
 
 def find_prediction(file: TensorFile, family: str, prediction: str) -> dict[str, Any]:
-    """What a checkpoint predicts: by the option, by its marks, or by the yaml beside it.
+    """Find what a checkpoint predicts: by the option, by its marks, or by a yaml beside it.
 
     The marks are those that the WebUI reads.
     """
@@ -53,7 +53,7 @@ def find_prediction(file: TensorFile, family: str, prediction: str) -> dict[str,
 
 
 def _read_parameterization(beside: Path) -> str | None:
-    """What the yaml of a model says that it predicts, v or eps; None: there is no yaml."""
+    """Read from a model's yaml whether it predicts v or eps; None if there is no yaml."""
     try:
         about = yaml.safe_load(beside.read_text("utf-8")) if beside.is_file() else None
         if about is None:

@@ -1,4 +1,4 @@
-"""Preprocessors of a ControlNet: hints computed frame by frame, and the networks they need."""
+"""Preprocessors of ControlNet, which compute hints frame by frame, and their networks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DEPTH_SIDE = 384
 
 
 class Preprocessor(Protocol):
-    """Frames to hints."""
+    """Makes hints from frames."""
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3] in 0..1."""
+        """Convert [N, H, W, 3] RGB uint8 to hints [N, H, W, 3] in 0..1."""
         ...
 
 
@@ -44,16 +44,16 @@ class Canny:
         self._low, self._high = low, high
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3] of 0 and 1."""
+        """Convert [N, H, W, 3] RGB uint8 to edges [N, H, W, 3] of 0 and 1."""
         edges = [cv2.Canny(frame, self._low, self._high) for frame in frames]
         return np.repeat(np.stack(edges)[..., None], 3, axis=-1).astype(np.float32) / 255
 
 
 class Plain:
-    """The frames themselves."""
+    """Returns the frames themselves."""
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> the same in 0..1."""
+        """Convert [N, H, W, 3] RGB uint8 to 0..1."""
         return frames.astype(np.float32) / 255
 
 
@@ -64,7 +64,7 @@ class SoftEdges:
         self._network = network
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3], 1 = edge."""
+        """Convert [N, H, W, 3] RGB uint8 to [N, H, W, 3], 1 = edge."""
         return _run_each(frames, self._network, self._network)
 
 
@@ -75,7 +75,7 @@ class Depth:
         self._network = network
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3], 1 = nearest."""
+        """Convert [N, H, W, 3] RGB uint8 to [N, H, W, 3], 1 = nearest."""
         return _run_each(frames, self._network, self._nearness)
 
     def _nearness(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Depth:
 def _run_each(
     frames: NDArray[np.uint8], network: nn.Module, work: Callable[[Tensor], Tensor]
 ) -> NDArray[np.float32]:
-    """Frame by frame through a network: [1, 3, H, W] in 0..255 -> [1, 1, H, W]."""
+    """Run each frame through a network that maps [1, 3, H, W] in 0..255 to [1, 1, H, W]."""
     device = next(network.parameters()).device
     hints = []
     for frame in frames:
@@ -113,7 +113,7 @@ SLIDERS: Mapping[str, Sliders] = {"canny": {
 
 
 def complete_units(units: Sequence[ControlUnit]) -> tuple[ControlUnit, ...]:
-    """The units with their preprocessors chosen; SettingsError for what is not to be had here."""
+    """Choose the preprocessor of each unit; SettingsError for what is not available here."""
     return tuple(_complete(unit) for unit in units)
 
 
@@ -131,7 +131,7 @@ def _complete(unit: ControlUnit) -> ControlUnit:
 def create_preprocessor(
     unit: ControlUnit, device: torch.device, *, offline: bool
 ) -> Preprocessor:
-    """The preprocessor of a completed unit, its network on the device."""
+    """Create the preprocessor of a completed unit, with its network on the device."""
     own = _create(unit, device, offline=offline)
     return Resized(own, unit.resolution) if unit.resolution else own
 
@@ -150,7 +150,7 @@ def _create(unit: ControlUnit, device: torch.device, *, offline: bool) -> Prepro
 
 
 class Resized:
-    """Another preprocessor, which sees the frames at another size."""
+    """Runs another preprocessor on frames of another size."""
 
     def __init__(self, own: Preprocessor, resolution: int) -> None:
         """
@@ -160,7 +160,7 @@ class Resized:
         self._own, self._resolution = own, resolution
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, H, W, 3] RGB uint8 -> [N, H, W, 3] in 0..1."""
+        """Convert [N, H, W, 3] RGB uint8 to hints [N, H, W, 3] in 0..1."""
         height, width = frames.shape[1:3]
         scale = self._resolution / min(height, width)
         seen = max(1, round(width * scale)), max(1, round(height * scale))
@@ -169,7 +169,7 @@ class Resized:
 
 
 def _scale(images: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """[N, H, W, 3] at a size (width, height)."""
+    """Resize [N, H, W, 3] to (width, height)."""
     kind = cv2.INTER_AREA if size[0] < images.shape[2] else cv2.INTER_LINEAR
     return np.stack([cv2.resize(image, size, interpolation=kind) for image in images])
 

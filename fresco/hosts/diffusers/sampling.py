@@ -39,20 +39,20 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 class Codec(Protocol):
-    """Images to latents and back."""
+    """Converts images to latents and back."""
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """[N, 3, H, W] in [-1, 1] -> latents; without generator the posterior's mode."""
+        """Encode [N, 3, H, W] in [-1, 1]; without generator the mode of the posterior."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> [N, 3, H, W] in about [-1, 1]."""
+        """Decode latents to [N, 3, H, W] in about [-1, 1]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What one sampling needs besides its batch."""
+    """What a sampling needs besides its batch."""
 
     scheduler: Any
     """Of diffusers, timesteps set."""
@@ -73,7 +73,9 @@ class Sampling:
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage,
         *, preview: LatentPreview | None = None,
     ) -> tuple[Tensor, BatchCarry]:
-        """Denoise [N, C, h, w] from the first timestep on; the anchors are pinned to `carry`."""
+        """Denoise [N, C, h, w] from the first timestep on; the anchors' latents are those of
+        `carry`.
+        """
         sigmas = interpolate_sigmas(self.timesteps, self.model_sigmas)
         _check_carry(carry, len(sigmas))
         pinned = send_carry(carry, latents) if carry is not None else None
@@ -105,7 +107,7 @@ class Sampling:
     def _change_estimate(
         self, output: Tensor, x: Tensor, sigma: float, guide: SamplingGuide, step: Step
     ) -> Tensor:
-        """The model output whose denoised estimate is what the guide makes of it.
+        """Change a model output so that its denoised estimate is that of the guide.
 
         What it changes in images is added, so that all else is free of the codec's loss.
         """
@@ -122,24 +124,28 @@ class Sampling:
 
 
 def send_timesteps(timesteps: Tensor, device: torch.device) -> Tensor:
-    """Timesteps as a model takes them, on its device; none in float64, which MPS does not have."""
+    """Send timesteps to the model's device, never in float64, which MPS does not have."""
     wanted = torch.float32 if timesteps.dtype == torch.float64 else timesteps.dtype
     return timesteps.to(device, wanted)
 
 
 def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise in the shape of [N, C, h, w]; drawn on the CPU, so that every device gets the same."""
+    """Draw noise in the shape of [N, C, h, w] on the CPU, so that it is the same for every device.
+    """
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
 
 
 def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """SDEdit's start, all frames with the first one's noise (docs/method.md, section 9)."""
+    """Make the start of SDEdit; all frames have the first one's noise (docs/method.md, section 9).
+    """
     shared = noise[:1].expand_as(clean).contiguous().cpu()
     return scheduler.add_noise(clean.cpu(), shared, timesteps[:1].repeat(len(clean))).to(clean)
 
 
 def place_reference(last: Tensor, trained: int) -> Tensor:
-    """See `noise.choose_reference`; in the form of the last timestep."""
+    """Choose the timestep of the reference pass, see `noise.choose_reference`, as a timestep of the
+    scheduler.
+    """
     return torch.full_like(last, choose_reference(float(last), trained))
 
 
@@ -147,7 +153,8 @@ def capture_reference(
     predict: Callable[..., Tensor], guide: SamplingGuide, clean: Tensor, noise: Tensor,
     t: Tensor, sigma: float,
 ) -> None:
-    """Run the reference pass (docs/method.md, section 5): almost clean frames, no ControlNet.
+    """Run the reference pass on almost clean frames, without ControlNet (docs/method.md, section
+    5).
 
     Args:
         noise: another one for every frame

@@ -1,4 +1,4 @@
-"""Schedulers of diffusers by name, and the noise levels of their calls."""
+"""Create schedulers of diffusers by name, and find the noise levels of their calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _TRAILING = ("lcm", "tcd")
 
 
 def find_scheduler(name: str, timesteps: str = "auto") -> tuple[Any, dict[str, Any]]:
-    """Class of diffusers, and what is changed of the model's configuration, of a scheduler's name.
+    """Find the class of a scheduler, and what its name changes in the model's configuration.
 
     Refuses what cannot be had; it needs no model, so it can be asked before one is loaded.
 
@@ -81,7 +81,7 @@ def find_scheduler(name: str, timesteps: str = "auto") -> tuple[Any, dict[str, A
 
 
 def _place_timesteps(plain: str, cls: Any, timesteps: str) -> dict[str, Any]:
-    """What the option sampling.timesteps changes of a scheduler's configuration."""
+    """What the option sampling.timesteps changes in a scheduler's configuration."""
     if timesteps == "auto" or (plain in _TRAILING and timesteps == "trailing"):
         return {}
     if plain in _TRAILING or not _takes(cls, "timestep_spacing"):
@@ -98,7 +98,7 @@ def _takes(cls: Any, argument: str) -> bool:
 
 
 def create_scheduler(name: str, config: Any, *, timesteps: str = "auto") -> Any:
-    """A scheduler by its name over the noise schedule of the model.
+    """Create a scheduler by its name, with the noise schedule of the model.
 
     Args:
         name: see `find_scheduler`
@@ -117,7 +117,7 @@ def create_scheduler(name: str, config: Any, *, timesteps: str = "auto") -> Any:
 
 
 def plan_timesteps(scheduler: Any, steps: int, strength: float) -> Tensor:
-    """Timesteps of every model call from `strength` on, on the CPU; none if it rounds to no step.
+    """List the timesteps of every model call for a strength, on the CPU; empty if it has no step.
 
     Raises:
         SettingsError: The scheduler cannot take so many steps.
@@ -142,7 +142,7 @@ def plan_timesteps(scheduler: Any, steps: int, strength: float) -> Tensor:
 
 
 def find_exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> float:
-    """The noise level that the scheduler itself takes the coming call to have.
+    """Find the noise level that the scheduler itself uses for the next call.
 
     Schedulers round their timesteps, so a denoised estimate must use their own figure.
 
@@ -160,7 +160,7 @@ def find_exact_sigma(scheduler: Any, timestep: Tensor, by_timestep: float) -> fl
 
 
 def draw_own_noise_on_cpu(scheduler: Any, like: Tensor) -> None:
-    """Let a scheduler that has a source of noise draw it on the CPU, as all others do.
+    """Let a scheduler with its own source of noise draw it on the CPU, as all others do.
 
     Without it torchsde draws on the device, and every kind of device gets other images.
 
@@ -181,6 +181,6 @@ def draw_own_noise_on_cpu(scheduler: Any, like: Tensor) -> None:
 
 
 def pick_step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
-    """Arguments of the scheduler's `step` that this kind of scheduler knows."""
+    """Choose the arguments that this kind of scheduler takes for a step."""
     known = inspect.signature(scheduler.step).parameters
     return {"generator": generator} if "generator" in known else {}

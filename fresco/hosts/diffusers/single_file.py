@@ -1,4 +1,4 @@
-"""A checkpoint in one file: its networks and tokenizer, without any download."""
+"""Load networks and tokenizer from a checkpoint in one file, without any download."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from fresco.hosts.tensor_file import TensorFile
 
 @dataclass(frozen=True, slots=True)
 class LoadedParts:
-    """The parts of a model before they go to their device."""
+    """The parts of a model, on the CPU."""
 
     unet: Any
     """UNet2DConditionModel."""
@@ -66,7 +66,7 @@ def load_single_file(
     path: Path, *, with_vae: bool, offline: bool, prediction: str = "auto",
     dtype: torch.dtype = torch.float32,
 ) -> LoadedParts:
-    """A checkpoint on the CPU, every tensor checked.
+    """Load a checkpoint to the CPU, and check every tensor.
 
     Args:
         with_vae: whether its VAE is used.
@@ -102,7 +102,7 @@ def load_single_file(
 def load_vae_file(
     file: TensorFile, prefix: str, before: Mapping[str, Any] | None, *, scale: float
 ) -> Any:
-    """The VAE of a file of the original layout, its tensors named with this prefix.
+    """Load the VAE from a file of the original layout.
 
     Args:
         before: configuration of the VAE that it replaces, which counts where the sizes agree;
@@ -125,7 +125,7 @@ def load_vae_file(
 
 
 def build_empty(kind: Any, configuration: Mapping[str, Any], path: Path) -> Any:
-    """A network of diffusers without values, to be filled from a file."""
+    """Build a network of diffusers without values, to be filled from a file."""
     try:
         with torch.device("meta"):
             return kind.from_config(dict(configuration))
@@ -153,7 +153,7 @@ def _build_text_encoder(sizes: TextSizes, family: str, path: Path) -> Any:
 
 
 def _name_text_tensors(model: Any, sizes: TextSizes) -> dict[str, str | Source]:
-    """Where the file has each tensor of a text encoder."""
+    """Find where the file has each tensor of a text encoder."""
     if sizes.is_open_clip:
         return {key: find_open_clip_source(key, sizes.prefix) for key in model.state_dict()}
     return {key: f"{sizes.prefix}{key.removeprefix('text_model.')}" for key in model.state_dict()}
@@ -164,7 +164,7 @@ def _list_sources(names: Mapping[str, str | Source]) -> dict[str, Source]:
 
 
 def check_tensors(model: Any, file: TensorFile, names: Mapping[str, str | Source]) -> None:
-    """Check that a file has every tensor of a network, each in its shape.
+    """Check that a file has every tensor of a network, each with its shape.
 
     Args:
         names: where the file has each of the network's tensors, by the network's own name.
@@ -193,7 +193,7 @@ def fill(
     model: Any, file: TensorFile, names: Mapping[str, str | Source], *,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """The network with the values of a file, checked as `check_tensors` does."""
+    """Fill a network with the values of a file that `check_tensors` has checked."""
     check_tensors(model, file, names)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     sources = _list_sources(names)
@@ -207,7 +207,7 @@ def fill(
 
 
 def _drop_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without its trailing sizes of one: a 1x1 convolution is a linear layer."""
+    """Remove trailing sizes of one from a shape: a 1x1 convolution equals a linear layer."""
     kept = list(shape)
     while len(kept) > 1 and kept[-1] == 1:
         kept.pop()

@@ -1,4 +1,4 @@
-"""Prompts to conditioning, by the text encoder of Stable Diffusion or the two of SDXL.
+"""Convert prompts to conditioning, by the text encoder of Stable Diffusion or the two of SDXL.
 
 Prompts are read as the WebUI reads them: weights, BREAK, embeddings, and as many chunks of the
 encoder's length as the words need.
@@ -31,7 +31,7 @@ _BACKTRACK = 20
 
 @dataclass(slots=True)
 class _Item:
-    """What is never parted: a token, or the vectors of an embedding."""
+    """A part of a prompt that is never divided: a token, or the vectors of an embedding."""
 
     token: int
     weight: float
@@ -44,7 +44,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Chunk:
-    """As many tokens as the encoder reads at once, without its marks of begin and end."""
+    """As many tokens as the encoder reads at once, without marks of begin and end."""
 
     items: list[_Item] = field(default_factory=list)
     last_comma: int = -1
@@ -55,7 +55,7 @@ class _Chunk:
 
 
 class PromptEncoder:
-    """CLIP conditioning, computed once for each distinct prompt."""
+    """Computes CLIP conditioning, once for each distinct prompt."""
 
     def __init__(
         self, tokenizer: Any, text_encoder: Any, *, second: tuple[Any, Any] | None = None,
@@ -79,7 +79,7 @@ class PromptEncoder:
         self._known: dict[str, Conditioning] = {}
 
     def encode(self, prompts: Sequence[str], *, negative: bool = False) -> Conditioning:
-        """The conditioning of N frames from their prompts."""
+        """Compute the conditioning of N frames from their prompts."""
         found = [self._encode_one(prompt) for prompt in prompts]
         if negative and self._zero_empty:
             found = [each if prompt else each.zeroed()
@@ -87,14 +87,13 @@ class PromptEncoder:
         return Conditioning.concatenate(found)
 
     def count_tokens(self, prompt: str) -> tuple[int, int]:
-        """Tokens of a prompt, a chunk that is followed by another counted as full, and how many its
-        chunks hold."""
+        """Count the tokens of a prompt, and how many its chunks can have."""
         chunks = self._split(_TAG.sub("", prompt))
         full = self._length * (len(chunks) - 1)
         return full + len(chunks[-1]), full + self._length
 
     def digest(self, prompts: Iterable[str]) -> str:
-        """Digest of what the syntax of prompts leads to; empty where all are plain words."""
+        """Digest of what the syntax of prompts refers to; empty if they are plain words."""
         sha = hashlib.sha256()
         plain = True
         for prompt in prompts:
@@ -121,12 +120,12 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _run(self, prompt: str) -> Conditioning:
-        """Chunk by chunk, side by side along the tokens; the first one's pooled vector counts."""
+        """Encode chunk by chunk and join along the tokens; the pooled vector is the first one's."""
         chunks = [self._encode_chunk(chunk) for chunk in self._split(prompt)]
         return Conditioning(torch.cat([tokens for tokens, _ in chunks], dim=1), chunks[0][1])
 
     def _split(self, prompt: str) -> list[_Chunk]:
-        """The chunks of a prompt; a BREAK ends one, however short it is."""
+        """Split a prompt into chunks; BREAK ends one."""
         groups = read_fragments(prompt)
         chunks: list[_Chunk] = []
         for left, group in zip(reversed(range(len(groups))), groups, strict=True):
@@ -162,7 +161,7 @@ class PromptEncoder:
                 place += count
 
     def _make_room(self, chunk: _Chunk, item: _Item) -> _Chunk | None:
-        """The chunk before this item where the item is too much for it; `chunk` goes on after it.
+        """Begin a new chunk if an item does not fit; return the finished one.
 
         Words that follow a comma near the end move along.
         """
@@ -179,14 +178,14 @@ class PromptEncoder:
         return full
 
     def _encode_chunk(self, chunk: _Chunk) -> tuple[Tensor, Tensor | None]:
-        """[1, tokens, C] of one chunk, weights applied, and its pooled vector, if it has one."""
+        """Encode one chunk, [1, tokens, C], weights applied, and its pooled vector, if any."""
         found = [text.encode(chunk, self._length, number)
                  for number, text in enumerate(self._texts)]
         return torch.cat([tokens for tokens, _ in found], dim=2), found[-1][1]
 
 
 class _TextModel:
-    """One text encoder with its tokenizer's marks."""
+    """One text encoder with the marks of its tokenizer."""
 
     def __init__(self, tokenizer: Any, model: Any, *, inner: bool) -> None:
         """
@@ -200,7 +199,8 @@ class _TextModel:
         self._pad: int = tokenizer.pad_token_id
 
     def encode(self, chunk: _Chunk, length: int, number: int) -> tuple[Tensor, Tensor | None]:
-        """[1, length + 2, C] of a chunk, weights applied, and [1, P] its pooled vector, if any.
+        """Encode a chunk: [1, length + 2, C], weights applied, and its pooled vector [1, P] or
+        None.
 
         Args:
             number: place of the encoder, by which embeddings have their vectors
@@ -228,7 +228,7 @@ class _TextModel:
 
     @contextmanager
     def _replacing(self, vectors: Sequence[tuple[int, Tensor]]) -> Iterator[None]:
-        """Within: the encoder sees these vectors in the place of tokens."""
+        """Within the context, the encoder gets these vectors in place of tokens."""
         if not vectors:
             yield
             return
@@ -247,7 +247,7 @@ class _TextModel:
 
 
 def _apply_weights(encoded: Tensor, weights: Tensor) -> Tensor:
-    """Each token times its weight, the mean of all restored, as the WebUI does by default."""
+    """Multiply each token by its weight, and restore the mean of all, as the WebUI does."""
     weighted = encoded * weights[None, :, None]
     result = weighted * (encoded.mean() / weighted.mean())
     if not bool(torch.isfinite(result).all()):

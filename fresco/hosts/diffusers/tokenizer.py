@@ -1,4 +1,4 @@
-"""CLIP's tokenizer for a checkpoint in one file, found without any download where that can be."""
+"""Find CLIP's tokenizer for a checkpoint in one file, without a download if possible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MARKS = ("<|startoftext|>", "<|endoftext|>")
 
 
 def load_tokenizers(path: Path, texts: Sequence[TextSizes], *, offline: bool) -> list[Any]:
-    """The tokenizer of each text encoder of a checkpoint.
+    """Load the tokenizer of each text encoder of a checkpoint.
 
     All have one vocabulary, and pad as their encoders were trained.
     """
@@ -50,7 +50,7 @@ def load_tokenizers(path: Path, texts: Sequence[TextSizes], *, offline: bool) ->
 
 
 def write_tokenizer(folder: Path, checkpoint: Path, *, offline: bool) -> None:
-    """Put a CLIP tokenizer into a folder, or say where one was looked for."""
+    """Write a CLIP tokenizer into a folder; the error says where one was looked for."""
     beside = checkpoint.parent
     places = [beside / checkpoint.stem / "tokenizer", beside / checkpoint.stem,
               beside / "tokenizer", beside]
@@ -71,7 +71,7 @@ def write_tokenizer(folder: Path, checkpoint: Path, *, offline: bool) -> None:
 
 
 def _find_packaged_vocabulary(beside: Path) -> Path | None:
-    """CLIP's vocabulary file, beside the checkpoint or in a package; nothing is imported."""
+    """Find CLIP's vocabulary file beside the checkpoint or in a package."""
     places = [beside]
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -80,7 +80,7 @@ def _find_packaged_vocabulary(beside: Path) -> Path | None:
 
 
 def unpack_vocabulary(packed: Path, folder: Path) -> None:
-    """vocab.json and merges.txt from the vocabulary file of OpenAI's CLIP."""
+    """Make vocab.json and merges.txt from the vocabulary file of OpenAI's CLIP."""
     with gzip.open(packed, "rt", encoding="utf-8") as file:
         merges = file.read().split("\n")[1 : _MERGES + 1]
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -95,7 +95,7 @@ def unpack_vocabulary(packed: Path, folder: Path) -> None:
 
 
 def _finish_tokenizer(folder: Path) -> None:
-    """The two small files that diffusers asks for."""
+    """Write the two small files that diffusers needs, too."""
     names = {"bos_token": _MARKS[0]} | dict.fromkeys(
         ("eos_token", "unk_token", "pad_token"), _MARKS[1]
     )
@@ -105,7 +105,7 @@ def _finish_tokenizer(folder: Path) -> None:
 
 
 def _save_from_hub(folder: Path, *, offline: bool) -> bool:
-    """Save the hub's tokenizer, from its cache or, unless offline, from the network."""
+    """Save the hub's tokenizer from its cache or, unless offline, from the network."""
     tries = [(name, True) for name in _HUB_TOKENIZERS]
     for name, local in [*tries, *([] if offline else [(_HUB_TOKENIZERS[0], False)])]:
         for inner in ("", "tokenizer"):

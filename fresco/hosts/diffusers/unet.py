@@ -1,4 +1,4 @@
-"""A guided UNet of diffusers; the model is as before when the hooks are removed."""
+"""Guide a UNet of diffusers; the model is as before when the hooks are removed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DiffusersUNet:
 
     @contextmanager
     def installed(self, hooks: UNetHooks) -> Iterator[None]:
-        """Install the hooks; on leaving, the UNet has no trace of them."""
+        """Install the hooks; after the context, the UNet is as before."""
         with ExitStack() as stack:
             stack.enter_context(sole_owner(self.unet))
             for stage, block in enumerate(self.unet.up_blocks):
@@ -62,7 +62,7 @@ class DiffusersUNet:
 
     @contextmanager
     def calling(self, rows: Rows) -> Iterator[None]:
-        """Within: calls of the UNet have this layout; calls outside are not guided."""
+        """Within the context, UNet calls have this layout; calls outside are not guided."""
         before, self._rows = self._rows, rows
         try:
             yield
@@ -71,7 +71,7 @@ class DiffusersUNet:
 
     @property
     def rows(self) -> Rows | None:
-        """Layout of the call under way; None outside of `calling`."""
+        """Layout of the present call; None outside of `calling`."""
         return self._rows
 
     def _make_entry_hook(self, stage: int, hooks: UNetHooks) -> PreHook:
@@ -103,7 +103,7 @@ class DiffusersUNet:
 
 
 def _guide_attention(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks: UNetHooks) -> Any:
-    """Self-attention of one layer asks the hooks first."""
+    """Replace the self-attention of one layer by one that asks the hooks first."""
     project = AttentionProjections(layer)
 
     def make(previous: Forward) -> Forward:
@@ -121,7 +121,7 @@ def _guide_attention(adapter: DiffusersUNet, site: Site, layer: nn.Module, hooks
 
 
 def _find_blocks(unet: UNet2DConditionModel) -> Iterator[tuple[int, nn.Module, int]]:
-    """Stage, residual block and width of the decoder's feature in the block's input.
+    """List stage, residual block and width of the decoder's feature for every block.
 
     The input is the feature and a skip, joined; the feature comes first, and is as wide as the
     block before it.
@@ -136,7 +136,7 @@ def _find_blocks(unet: UNet2DConditionModel) -> Iterator[tuple[int, nn.Module, i
 
 
 def _find_self_attention(block: nn.Module) -> list[nn.Module]:
-    """The self-attention layers of a decoder stage, in the order they run."""
+    """List the self-attention layers of a decoder stage, in the order they run."""
     layers: list[nn.Module] = []
     for name, module in block.named_modules():
         if name.rpartition(".")[2] == "attn1":
@@ -146,7 +146,7 @@ def _find_self_attention(block: nn.Module) -> list[nn.Module]:
 
 
 def _require_plain(name: str, layer: Any) -> None:
-    """Only layers whose whole work is q, k, v, attention, output can be guided."""
+    """Refuse layers that do more than q, k, v, attention and output."""
     extras = ("group_norm", "spatial_norm", "norm_q", "norm_k")
     found = [extra for extra in extras if getattr(layer, extra, None) is not None]
     if found or getattr(layer, "residual_connection", False):

@@ -21,19 +21,19 @@ log = logging.getLogger("fresco")
 
 
 def to_tensor(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """[N, H, W, 3] uint8 -> [N, 3, H, W] in [-1, 1]."""
+    """Convert [N, H, W, 3] uint8 to [N, 3, H, W] in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
     return rearrange(pixels, "n h w c -> n c h w").float() / 127.5 - 1
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """[N, 3, H, W] in [-1, 1] -> [N, H, W, 3] uint8, clamped and rounded."""
+    """Convert [N, 3, H, W] in [-1, 1] to [N, H, W, 3] uint8, clamped and rounded."""
     pixels = ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return rearrange(pixels, "n c h w -> n h w c").cpu().numpy()
 
 
 class LatentCodec:
-    """`Codec` on an AutoencoderKL; float32 in and out, the VAE's own type within.
+    """`Codec` with an AutoencoderKL; float32 in and out, inside the VAE's own type.
 
     SDXL's VAE overflows in float16. From the first time that a VAE does so it works in float32.
     """
@@ -43,7 +43,7 @@ class LatentCodec:
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """[N, 3, H, W] in [-1, 1] -> scaled latents.
+        """Encode [N, 3, H, W] in [-1, 1] to scaled latents.
 
         With a generator: a sample of the posterior, its noise shared by all frames, so that equal
         frames get equal latents. Without: its mode.
@@ -64,7 +64,7 @@ class LatentCodec:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents -> [N, 3, H, W] in about [-1, 1]."""
+        """Decode scaled latents to [N, 3, H, W] in about [-1, 1]."""
         config = self._vae.config
         scaled = latents / config.scaling_factor + (config.shift_factor or 0.0)
         factor = 2 ** (len(config.block_out_channels) - 1)
@@ -82,7 +82,7 @@ class LatentCodec:
         return images
 
     def _compute(self, work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:
-        """`work` on some frames at a time, done again in float32 where the VAE overflowed."""
+        """Apply `work` to some frames at a time, again in float32 if the VAE overflows."""
         result = torch.cat([work(part) for part in parts])
         before = find_dtype(self._vae)
         # A look at values waits for the device, so a VAE in float32 is looked at in decode only.

@@ -1,4 +1,4 @@
-"""One call of a denoiser: which rows the UNet's evaluations hold, and whether all of it ran."""
+"""Follow a denoiser call: which rows the UNet's evaluations have, and whether all of it ran."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ModelCall:
 
     @property
     def rows(self) -> Rows | None:
-        """Layout of the evaluation under way."""
+        """Layout of the present evaluation."""
         return self._rows
 
     def begin(self, count: int, told: Sequence[Chunk] | None = None) -> None:
-        """An evaluation of so many rows begins.
+        """Record that an evaluation with so many rows begins.
 
         Args:
             told: conditionings of its rows, where the host says them; None: by the call's order.
@@ -58,7 +58,7 @@ class ModelCall:
         self._done += named
 
     def enter(self, stage: int, h: Tensor) -> Rows:
-        """A decoder stage begins, with [rows, C, H, W]."""
+        """Record that a decoder stage begins, with [rows, C, H, W]."""
         rows = self.follow(stage, h)
         if stage in self._tokens:
             raise HostError(
@@ -69,7 +69,7 @@ class ModelCall:
         return rows
 
     def follow(self, stage: int, h: Tensor) -> Rows:
-        """A block of a decoder stage begins, with [rows, C, H, W]."""
+        """Record that a block of a decoder stage begins, with [rows, C, H, W]."""
         rows = self._current()
         if len(h) != rows.count:
             raise HostError(
@@ -79,7 +79,7 @@ class ModelCall:
         return rows
 
     def attend(self, site: Site, x: Tensor) -> Rows:
-        """A self-attention layer begins, with [rows, tokens, C]."""
+        """Record that a self-attention layer begins, with [rows, tokens, C]."""
         rows = self._current()
         expected = (rows.count, self._tokens.get(site.stage))
         if x.shape[:2] != expected:
@@ -92,7 +92,7 @@ class ModelCall:
         return rows
 
     def end(self) -> None:
-        """What began must have run whole: guidance that was not asked for would be missed."""
+        """Raise HostError unless the call was complete, so that no guidance was left out."""
         if self._rows is None:
             return
         if missing := self._stages - self._tokens.keys():

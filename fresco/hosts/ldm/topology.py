@@ -1,4 +1,4 @@
-"""The decoder of an LDM UNet, found from its module tree: stages, widths, self-attention."""
+"""Find stages, widths and self-attention of an LDM UNet's decoder from its module tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fresco.errors import HostError
 
 @dataclass(frozen=True, slots=True)
 class DecoderBlock:
-    """An output block; its input is the decoder's feature and a skip, joined."""
+    """An output block; its input is the decoder's feature joined with a skip."""
 
     module: nn.Module
     """The block."""
@@ -35,7 +35,7 @@ class DecoderStage:
 
 
 def find_decoder_stages(unet: nn.Module) -> tuple[DecoderStage, ...]:
-    """Decoder stages of a UNet of `ldm` or `sgm`, coarsest first.
+    """Find the decoder stages of a UNet of `ldm` or `sgm`, coarsest first.
 
     A stage ends with the block that enlarges, as one of diffusers' up blocks does.
     """
@@ -62,7 +62,7 @@ def _enlarges(block: nn.Module) -> bool:
 
 
 def _find_entry(block: nn.Module) -> nn.Module:
-    """The first part of an output block."""
+    """Find the first part of an output block."""
     first = next(iter(block.children()), None)
     if first is None or not hasattr(first, "out_layers"):
         raise _make_no_residual_error(block)
@@ -70,7 +70,7 @@ def _find_entry(block: nn.Module) -> nn.Module:
 
 
 def _find_width(block: nn.Module) -> int:
-    """Channels a block gives: those of its last residual block; the others keep them."""
+    """Find the output channels of a block, which are those of its last residual block."""
     widths = [part.out_channels for part in block.children() if hasattr(part, "out_layers")]
     if not widths:
         raise _make_no_residual_error(block)
@@ -92,7 +92,7 @@ def _find_self_attention(block: nn.Module) -> Iterator[nn.Module]:
 
 
 def _require_plain(name: str, layer: Any) -> None:
-    """Only layers whose whole work is q, k, v, attention, output can be guided."""
+    """Refuse layers that do more than q, k, v, attention and output."""
     missing = [part for part in ("heads", "to_q", "to_k", "to_v", "to_out")
                if getattr(layer, part, None) is None]
     if missing or layer.to_k.weight.shape[1] != layer.to_q.weight.shape[1]:
@@ -104,7 +104,7 @@ def _require_plain(name: str, layer: Any) -> None:
 
 
 def refuse_merged_tokens(unet: nn.Module) -> None:
-    """Token merging halves the tokens of a layer; motion paths need them all."""
+    """Raise HostError if token merging is on: motion paths need every token."""
     if any(type(module).__name__ == "ToMeBlock" for module in unet.modules()):
         raise HostError(
             "token merging (tomesd) is applied to the model; FRESCO follows single tokens from "

@@ -32,7 +32,7 @@ _CONDITIONINGS: Sequence[Chunk] = ("positive", "negative")
 
 
 class LdmProjections(LayerProjections):
-    """The linear maps of one attention layer of LDM, behind the host's hypernetworks."""
+    """The linear maps of one attention layer of LDM, the host's hypernetworks included."""
 
     def __init__(self, layer: Any, sources: Sources | None) -> None:
         super().__init__(layer)
@@ -78,12 +78,12 @@ class LdmUNet:
 
     @property
     def rows(self) -> Rows | None:
-        """Layout of the evaluation under way; None outside of `calling`."""
+        """Layout of the present evaluation; None outside of `calling`."""
         return self._call.rows if self._call is not None else None
 
     @contextmanager
     def installed(self, hooks: UNetHooks) -> Iterator[None]:
-        """Install the hooks; on leaving, the UNet has no trace of them."""
+        """Install the hooks; after the context, the UNet is as before."""
         with ExitStack() as stack:
             stack.enter_context(sole_owner(self.unet))
             refuse_merged_tokens(self.unet)
@@ -98,7 +98,7 @@ class LdmUNet:
 
     @contextmanager
     def calling(self, frames: int, order: Sequence[Chunk] = CONDITIONAL_FIRST) -> Iterator[None]:
-        """Within: one call of the host's denoiser over all frames; calls outside are not guided.
+        """Within the context, one denoiser call over all frames is guided.
 
         Args:
             order: conditionings as their rows come, in one evaluation of the UNet or in several,
@@ -120,7 +120,7 @@ class LdmUNet:
     def _make_block_hook(
         self, number: int, block: DecoderBlock, hooks: UNetHooks, *, first: bool
     ) -> PreHook:
-        """Before a block of a decoder stage; the first one is the stage's entry."""
+        """Make the hook before a block of a decoder stage."""
         def hook(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -142,7 +142,7 @@ class LdmUNet:
     def _guide_attention(
         self, site: Site, layer: nn.Module, hooks: UNetHooks
     ) -> AbstractContextManager[None]:
-        """Self-attention of one layer asks the hooks first."""
+        """Replace the self-attention of one layer by one that asks the hooks first."""
         project = LdmProjections(layer, self._sources)
 
         def make(previous: Forward) -> Forward:
@@ -162,7 +162,7 @@ class LdmUNet:
 
 
 def _find_told(kwargs: dict[str, Any]) -> tuple[Chunk, ...] | None:
-    """Conditionings of an evaluation's rows as a Forge kind tells them; None: it tells nothing."""
+    """Read the conditionings of an evaluation's rows from a Forge kind; None if it does not say."""
     told = (kwargs.get(_OPTIONS) or {}).get("cond_or_uncond")
     if told is None:
         return None
@@ -170,7 +170,7 @@ def _find_told(kwargs: dict[str, Any]) -> tuple[Chunk, ...] | None:
 
 
 def _require_own_tokens(site: Site, x: Tensor, rest: tuple[Any, ...]) -> None:
-    """A layer attends to its own input only: no other context, no mask, no added tokens."""
+    """Refuse self-attention with another context, a mask, or added tokens."""
     others = [value for value in rest if value is not x]
     if any(isinstance(value, Tensor) or value for value in others):
         raise HostError(

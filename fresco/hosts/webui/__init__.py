@@ -1,1 +1,1 @@
-"""The model and sampling of a running WebUI."""
+"""The host for the model and sampler of a running WebUI."""

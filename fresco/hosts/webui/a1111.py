@@ -34,21 +34,21 @@ class A1111Model:
 
     @classmethod
     def of(cls, model: Any) -> A1111Model:
-        """A loaded model; one that cannot be guided is refused by name."""
+        """Open a loaded model; HostError if it cannot be guided."""
         unet = LdmUNet(find_guidable_unet(model), sources=_find_hypernetworks())
         return cls(model, unet, compute_model_sigmas(model.alphas_cumprod))
 
     def evaluate(
         self, denoiser: Any, point: ReferencePoint, text: Any, image_cond: Any, chunk: Chunk
     ) -> None:
-        """By the denoiser's own model, in the form that its sampler works on."""
+        """Call the denoiser's own model, in the form that its sampler uses."""
         x = _add_noise(point, by_timestep=isinstance(denoiser.sampler, CompVisSampler))
         mark = x.new_full((len(x),), point.mark)
         with _plain_forward(self.unet.unet):
             denoiser.inner_model(x, mark, cond=_make_condition(_unmark(text), image_cond))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
+        """Decode [N, C, h, w] to images [N, 3, H, W] in [-1, 1]."""
         def decode_part(part: Tensor) -> Tensor:
             return self.model.decode_first_stage(part.to(devices.dtype_vae)).float()
 
@@ -56,7 +56,7 @@ class A1111Model:
             return code_in_parts(decode_part, latents, LATENT_SIDE)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise."""
+        """Encode images [N, 3, H, W] in [-1, 1] to [N, C, h, w]; the mean, without noise."""
         def encode_part(part: Tensor) -> Tensor:
             posterior = self.model.encode_first_stage(part.to(devices.dtype_vae))
             latents = posterior if isinstance(posterior, Tensor) else posterior.mode()
@@ -68,17 +68,19 @@ class A1111Model:
 
     @contextmanager
     def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:
-        """Within: no tokens are merged. The WebUI sets its ratio again at the next call."""
+        """Within the context, no tokens are merged. The WebUI sets its ratio again at the next
+        call.
+        """
         sd_models.apply_token_merging(p.sd_model, 0)  # merged tokens have no motion path
         yield
 
     def list_facts(self) -> Mapping[str, Any]:
-        """Nothing more."""
+        """Return nothing more."""
         return {}
 
 
 def _find_hypernetworks() -> Sources | None:
-    """What keys and values of attention are made of, if hypernetworks are loaded."""
+    """Find the hypernetworks that change keys and values of attention, if any is loaded."""
     loaded = getattr(shared, "loaded_hypernetworks", None)
     if not loaded:
         return None
@@ -87,7 +89,7 @@ def _find_hypernetworks() -> Sources | None:
 
 
 def _add_noise(point: ReferencePoint, *, by_timestep: bool) -> Tensor:
-    """Latents at the noise level, as the sampler gives them to the model."""
+    """Add noise to latents, in the form in which the sampler passes them to the model."""
     if not by_timestep:
         return point.clean + point.noise * point.mark
     a, s = weigh_signal_and_noise(point.sigma)
@@ -95,7 +97,7 @@ def _add_noise(point: ReferencePoint, *, by_timestep: bool) -> Tensor:
 
 
 def _make_condition(text: Any, image_cond: Tensor) -> dict[str, Any]:
-    """What the WebUI hands to the model: a dict for SDXL, a tensor otherwise."""
+    """Make the conditioning as the WebUI passes it to the model: a dict for SDXL, else a tensor."""
     if isinstance(text, dict):
         return {**text, "c_concat": [image_cond]}
     return {"c_crossattn": [text], "c_concat": [image_cond]}
@@ -106,7 +108,7 @@ _MARK = 1024.0
 
 
 def _unmark(text: Any) -> Any:
-    """The conditioning without the token that ControlNet removes in its own forward."""
+    """Remove from a conditioning the token that ControlNet removes in its own forward."""
     if isinstance(text, dict):
         return {**text, "crossattn": _unmark(text["crossattn"])}
     first = text[:, :1].abs()
@@ -116,7 +118,7 @@ def _unmark(text: Any) -> Any:
 
 @contextmanager
 def _plain_forward(unet: Any) -> Iterator[None]:
-    """Within: the UNet's own forward, not the one an extension put on the instance."""
+    """Within the context, the UNet has its own forward, not one that an extension has set."""
     attributes = vars(unet)
     foreign = attributes.pop("forward", None)
     try:

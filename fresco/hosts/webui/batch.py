@@ -30,7 +30,7 @@ def guided_batch(
     carry: BatchCarry | None, masks: NDArray[np.uint8] | None = None,
     hints: Sequence[NDArray[np.uint8] | None] = (),
 ) -> Iterator[BatchSampling]:
-    """Within: the sampler of a call samples its batch guided; ControlNet has a hint for each frame.
+    """Within the context, a call samples its batch with guidance and a hint for each frame.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
@@ -46,7 +46,7 @@ def guided_batch(
 
 
 def was_interrupted() -> bool:
-    """Whether somebody pressed Interrupt or Skip, which ends a batch before its last step."""
+    """Whether a user pressed Interrupt or Skip, which ends a batch before its last step."""
     return bool(shared.state.interrupted or shared.state.skipped)
 
 
@@ -62,7 +62,7 @@ def forget_failed_call(p: Any) -> None:
 
 
 def encode_batch(p: Any, seed: int) -> None:
-    """Encode the call's present images by the WebUI's own `p.init`."""
+    """Encode the call's current images by the WebUI's own `p.init`."""
     p.color_corrections = p.overlay_images = None
     torch.manual_seed(seed)  # the VAE draws its noise from torch's own generator
     with devices.autocast():
@@ -70,7 +70,7 @@ def encode_batch(p: Any, seed: int) -> None:
 
 
 def make_noise(p: Any) -> Any:
-    """The call's own generator of noise for as many frames as it has seeds now."""
+    """Create the call's own generator of noise for as many frames as it has seeds now."""
     channels = find_latent_channels(p.sd_model)
     return rng.ImageRNG(
         (channels, p.height // _LATENT_SCALE, p.width // _LATENT_SCALE), p.seeds,
@@ -80,7 +80,7 @@ def make_noise(p: Any) -> Any:
 
 
 def resize_frames(p: Any, given: Sequence[Image]) -> NDArray[np.uint8]:
-    """[N, H, W, 3] RGB: the given images as the WebUI resizes and encodes them."""
+    """Get the call's images as the WebUI resizes and encodes them, [N, H, W, 3] RGB."""
     return np.stack([
         np.asarray(images.resize_image(
             p.resize_mode, images.flatten(image, shared.opts.img2img_background_color),

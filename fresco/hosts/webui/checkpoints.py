@@ -15,7 +15,7 @@ _CHOICE = "sd_model_checkpoint"
 
 
 def load_checkpoint(name: str) -> Any:
-    """The model of a checkpoint, loaded if it is not.
+    """Load a checkpoint unless it is loaded, and return its model.
 
     Args:
         name: as the WebUI lists it
@@ -35,12 +35,12 @@ def load_checkpoint(name: str) -> Any:
 
 
 def _find_loaded() -> Any:
-    """Of the loaded checkpoint; None: nothing is loaded. Forge and Neo have a placeholder then."""
+    """Find the name of the loaded checkpoint; None if nothing is loaded."""
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
 
 
 def _load_in_forge(info: Any) -> None:
-    """Forge and Neo load what their settings name, and load it when it is first needed."""
+    """Load a checkpoint in Forge or Neo, which load what their settings name when it is needed."""
     set_options = importlib.import_module("modules.sysinfo").set_config
     chosen = shared.opts.data.get(_CHOICE)
     set_options({_CHOICE: info.title}, run_callbacks=False, save_config=False)

@@ -1,5 +1,6 @@
-"""ControlNet of the WebUI around, whichever it has: sd-webui-controlnet, the one that Forge kinds
-have built in, or none. Its lists, its units of a job, and a hint for each frame.
+"""Use the WebUI's ControlNet: its lists, the units of a job, and a hint for each frame.
+
+It is sd-webui-controlnet, or the one that Forge kinds have built in.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ Given = Sequence[Sequence[Image.Image] | None]
 
 
 class HostControl(Protocol):
-    """ControlNet as one kind of WebUI has it."""
+    """ControlNet of one kind of WebUI."""
 
     name: str
     """As a person knows it."""
 
     @property
     def on_by_default(self) -> bool:
-        """Whether a unit of a request that does not say so is on."""
+        """Whether a unit of a request is on if the request does not say so."""
         ...
 
     def list_models(self) -> Sequence[str]:
-        """Models, as it lists them."""
+        """Names of the models, as ControlNet lists them."""
         ...
 
     def list_modules(self) -> Sequence[str]:
-        """Preprocessors, as it lists them; only those that do no more than make a hint."""
+        """Names of the preprocessors that only make a hint, as ControlNet lists them."""
         ...
 
     def knows(self, script: Any) -> bool:
@@ -61,7 +62,7 @@ class HostControl(Protocol):
         self, script: Any, p: Any, frames: Sequence[Image.Image], masks: Sequence[Image.Image],
         given: Given = (),
     ) -> AbstractContextManager[None]:
-        """Within: every unit of a call that is on and has no image sees each frame's hint.
+        """Within the context, every active unit without an image gets each frame's hint.
 
         Args:
             frames: of this batch, as they are encoded.
@@ -77,7 +78,7 @@ class HostControl(Protocol):
     def draw_hint(
         self, script: Any, fields: dict[str, Any], frame: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        """The hint of a frame [H, W, 3].
+        """Make the hint of a frame [H, W, 3].
 
         Args:
             fields: of the unit, as a program sends them.
@@ -85,7 +86,7 @@ class HostControl(Protocol):
         ...
 
     def forget(self, script: Any) -> None:
-        """A call ended in an error: nothing of it may act on the next one."""
+        """Clear the state of a call that ended in an error, so that it does not affect the next."""
         ...
 
 
@@ -93,19 +94,18 @@ _KINDS = (BuiltinControl, ExtensionControl)
 
 
 def find_control() -> HostControl | None:
-    """The ControlNet of this WebUI, or None where there is none."""
+    """Find the ControlNet of this WebUI; None if there is none."""
     return next((found for kind in _KINDS if (found := kind.find())), None)
 
 
 def control_models() -> tuple[str, ...]:
-    """ControlNet's models, as it lists them."""
+    """Names of ControlNet's models, as it lists them."""
     control = find_control()
     return tuple(name for name in control.list_models() if name != "None") if control else ()
 
 
 def control_modules() -> tuple[str, ...]:
-    """Preprocessors that can follow the frames, none of them first: not those that look at an image
-    of their own."""
+    """Names of preprocessors that can follow the frames; `none` comes first."""
     control = find_control()
     known = control.list_modules() if control else ()
     following = [name for name in known if not name.lower().startswith(_OWN_IMAGE)]
@@ -113,7 +113,7 @@ def control_modules() -> tuple[str, ...]:
 
 
 def resolve_unit(unit: ControlUnit) -> ControlUnit:
-    """A job's unit with model and preprocessor as this WebUI names them."""
+    """Replace model and preprocessor of a job's unit by the names that this WebUI uses."""
     modules = control_modules()
     unit = dataclasses.replace(unit, model=_find_model(unit.model, control_models()))
     unit = complete_unit(unit, modules)
@@ -155,8 +155,9 @@ def _find_module(asked: str, known: Sequence[str]) -> str:
 
 
 def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUnit]) -> None:
-    """Put a job's units among the arguments of all scripts, without an image, so that every frame
-    gets its own hint.
+    """Put a job's units among the arguments of all scripts.
+
+    They have no image, so every frame gets its own hint.
 
     Args:
         scripts: the WebUI's script runner
@@ -173,7 +174,7 @@ def place_units(scripts: Any, arguments: list[Any], control: Sequence[ControlUni
 
 
 def require_control(scripts: Any) -> Any:
-    """The script of ControlNet; an error where there is none, or several.
+    """Find the script of ControlNet; HostError if there is none, or several.
 
     Args:
         scripts: the WebUI's script runner
@@ -189,7 +190,7 @@ def require_control(scripts: Any) -> Any:
 
 
 def count_units(scripts: Any) -> int:
-    """Units that the WebUI's ControlNet has, as its settings say; 0: there is none.
+    """Number of units that the WebUI's ControlNet has by its settings; 0 without ControlNet.
 
     Args:
         scripts: the WebUI's script runner
@@ -204,7 +205,7 @@ _RESIZES = {"stretch": "Just Resize", "fill": "Resize and Fill"}
 
 
 def list_fields(unit: ControlUnit) -> dict[str, Any]:
-    """A resolved unit by ControlNet's own fields, as a program sends them."""
+    """Describe a resolved unit by ControlNet's own fields, as a program sends them."""
     fields: dict[str, Any] = {
         "enabled": True, "module": unit.module, "model": unit.model, "weight": unit.weight,
         "guidance_start": unit.start, "guidance_end": unit.end,
@@ -227,7 +228,7 @@ def per_frame_hints(
     p: Any, frames: NDArray[np.uint8], masks: NDArray[np.uint8] | None = None,
     hints: Sequence[NDArray[np.uint8] | None] = (),
 ) -> Iterator[None]:
-    """Within: every ControlNet unit that is on and has no image sees each frame's hint.
+    """Within the context, every active ControlNet unit without an image gets each frame's hint.
 
     Args:
         frames: [N, H, W, 3] RGB of this batch, as they are encoded.
@@ -248,7 +249,7 @@ def per_frame_hints(
 
 
 def forget_call(p: Any) -> None:
-    """A call ended in an error: ControlNet must not do to the next one what it began for this."""
+    """Clear ControlNet's state after a call that ended in an error."""
     for script in _list_controlnets(p.scripts):
         if control := _find_adapter(script):
             control.forget(script)
@@ -284,7 +285,7 @@ def _find_adapter(script: Any) -> HostControl | None:
 
 
 def find_adapter(script: Any) -> HostControl:
-    """What knows a script of ControlNet; HostError where nothing does."""
+    """Find the adapter for a script of ControlNet; HostError if there is none."""
     if control := _find_adapter(script):
         return control
     raise HostError(

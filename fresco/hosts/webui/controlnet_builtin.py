@@ -37,14 +37,14 @@ _HINTED_INPAINTS = ("inpaint_global_harmonious", "inpaint_noobai")
 
 
 class BuiltinControl:
-    """`HostControl` of Forge kinds."""
+    """`HostControl` for Forge kinds."""
 
     name = "the built-in ControlNet"
     on_by_default = True
 
     @classmethod
     def find(cls) -> BuiltinControl | None:
-        """This WebUI's, if it has one."""
+        """Find the ControlNet of this WebUI; None if it has none built in."""
         try:
             lists = importlib.import_module("lib_controlnet.global_state")
         except ImportError:
@@ -52,11 +52,11 @@ class BuiltinControl:
         return cls() if hasattr(lists, "get_all_controlnet_names") else None
 
     def list_models(self) -> Sequence[str]:
-        """As its page lists them."""
+        """Names of the models, as its page lists them."""
         return importlib.import_module("lib_controlnet.global_state").get_all_controlnet_names()
 
     def list_modules(self) -> Sequence[str]:
-        """As its page lists them; only those that do no more than make a hint."""
+        """Names of the preprocessors that only make a hint, as its page lists them."""
         lists = importlib.import_module("lib_controlnet.global_state")
         return [
             name for name in lists.get_all_preprocessor_names()
@@ -64,7 +64,7 @@ class BuiltinControl:
         ]
 
     def list_sliders(self, module: str) -> Sliders:
-        """Of its preprocessor."""
+        """See `HostControl`."""
         preprocessor = importlib.import_module("lib_controlnet.global_state").get_preprocessor(
             module
         )
@@ -109,11 +109,11 @@ class BuiltinControl:
         return np.ascontiguousarray(fitted[..., :3]).astype(np.uint8)
 
     def knows(self, script: Any) -> bool:
-        """By the methods that are used here."""
+        """See `HostControl`; recognised by the methods that are used here."""
         return all(callable(getattr(script, name, None)) for name in _METHODS)
 
     def forget(self, script: Any) -> None:
-        """Nothing: it begins every call with new parameters."""
+        """Do nothing, because it begins every call with new parameters."""
 
     @contextmanager
     def hinted(
@@ -139,7 +139,7 @@ class BuiltinControl:
 
 
 def _started_units(script: Any, units: Sequence[Any]) -> list[Any]:
-    """What ControlNet made of its units; it swallows what goes wrong there."""
+    """List the units with the parameters that ControlNet made; a missing one is an error."""
     made = getattr(script, "current_params", None) or {}
     parameters = [made.get(place) for place in range(len(units))]
     if any(one is None or one.model is None for one in parameters):
@@ -153,7 +153,7 @@ def _started_units(script: Any, units: Sequence[Any]) -> list[Any]:
 def _rows_of(
     script: Any, p: Any, unit: Any, made: Any, frames: Sequence[Image], masks: Sequence[Image]
 ) -> dict[str, Any]:
-    """A unit's hints and masks, a row for each frame."""
+    """Hints and masks of a unit, one row for each frame."""
     _require_single_input(unit)
     if not _has_image(unit):
         _require_following(unit, made)
@@ -164,7 +164,7 @@ def _rows_of(
 
 
 def _repeat(value: Any, count: int) -> Any:
-    """`count` rows of what has a row an image; anything else as it is."""
+    """Repeat what has a row for an image `count` times; return anything else unchanged."""
     if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == count:
         return value
     return value[torch.arange(count) % len(value)]
@@ -195,7 +195,7 @@ def _require_single_input(unit: Any) -> None:
 
 
 def _require_following(unit: Any, made: Any) -> None:
-    """Only networks that take an image as hint, and preprocessors that do no more than make it."""
+    """Refuse networks that take no image as hint, and preprocessors that do more than a hint."""
     network = getattr(made.model, "model_patcher", None)
     if not hasattr(network, "set_cond_hint"):
         raise HostError(
@@ -210,7 +210,7 @@ def _require_following(unit: Any, made: Any) -> None:
 
 
 def _acts_beyond_hints(preprocessor: Any) -> bool:
-    """Whether a preprocessor changes the sampling or the result too, by the first frame."""
+    """Whether a preprocessor also changes the sampling or the result by the first frame."""
     base = importlib.import_module("modules_forge.supported_preprocessor").Preprocessor
     own = type(preprocessor)
     if own.process_after_every_sampling is not base.process_after_every_sampling:
@@ -222,7 +222,7 @@ def _acts_beyond_hints(preprocessor: Any) -> bool:
 def _make_hints(
     script: Any, p: Any, unit: Any, made: Any, frames: Sequence[Image], masks: Sequence[Image]
 ) -> Any:
-    """ControlNet's own parameters of a unit, with the frames in place of the first one."""
+    """Make ControlNet's own parameters of a unit, from all frames instead of the first one."""
     own, fresh = copy.copy(unit), copy.copy(made)
     own.save_detected_map = False  # it shows that of the first frame already
     script.bound_check_params(own)  # -1 stands for the preprocessor's own numbers

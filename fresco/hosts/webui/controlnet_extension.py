@@ -29,34 +29,34 @@ _PUBLIC = ("internal_controlnet.external_code", "scripts.external_code")
 
 
 class ExtensionControl:
-    """`HostControl` of sd-webui-controlnet."""
+    """`HostControl` for sd-webui-controlnet."""
 
     name = "sd-webui-controlnet"
 
     @classmethod
     def find(cls) -> ExtensionControl | None:
-        """This WebUI's, if it is installed."""
+        """Find the extension in this WebUI; None if it is not installed."""
         return cls() if _find_public() else None
 
     @property
     def on_by_default(self) -> bool:
-        """What its own units say: on in old versions, off in newer ones."""
+        """See `HostControl`: on in old versions, off in newer ones."""
         unit = getattr(_find_public(), "ControlNetUnit", None)
         return bool(unit().enabled) if unit is not None else True
 
     def list_models(self) -> Sequence[str]:
-        """As its public module lists them."""
+        """Names of the models, as its public module lists them."""
         public = _find_public()
         return public.get_models() if public else ()
 
     def list_modules(self) -> Sequence[str]:
-        """As its public module lists them; only those that do no more than make a hint."""
+        """Names of the preprocessors that only make a hint, as its public module lists them."""
         public = _find_public()
         return [name for name in public.get_modules() if not _acts_beyond_hints(name)] \
             if public else ()
 
     def list_sliders(self, module: str) -> Sliders:
-        """Of its preprocessor; none where this version does not tell."""
+        """See `HostControl`; empty if this version does not tell."""
         try:
             known = importlib.import_module("scripts.supported_preprocessor")
         except ImportError:
@@ -88,7 +88,7 @@ class ExtensionControl:
         return np.ascontiguousarray(hint.permute(1, 2, 0).cpu().numpy())
 
     def knows(self, script: Any) -> bool:
-        """By the attributes that are used here."""
+        """See `HostControl`; recognised by the attributes that are used here."""
         return hasattr(script, "enabled_units") and hasattr(script, "latest_network")
 
     def forget(self, script: Any) -> None:
@@ -133,7 +133,8 @@ def _find_public() -> Any:
 
 
 def _started_units(script: Any) -> Sequence[tuple[Any, Any]]:
-    """Enabled units with what ControlNet made of them; it swallows what goes wrong there."""
+    """List the enabled units with the parameters that ControlNet made; a missing one is an error.
+    """
     units, network = list(script.enabled_units or ()), script.latest_network
     made = getattr(network, "control_params", None) or ()
     if not units or len(made) != len(units):
@@ -152,12 +153,12 @@ def _has_image(unit: Any) -> bool:
 
 
 def _acts_beyond_hints(module: str) -> bool:
-    """Whether a preprocessor changes the sampling or the result too, by the first frame."""
+    """Whether a preprocessor also changes the sampling or the result by the first frame."""
     return any(part in module for part in _ACTING)
 
 
 def _require_following(unit: Any, parameters: Any) -> None:
-    """Only ControlNets, and preprocessors that do no more than make their hints."""
+    """Refuse units that are not ControlNets, and preprocessors that do more than a hint."""
     kind = parameters.control_model_type
     if not kind.is_controlnet:
         raise HostError(
@@ -176,7 +177,7 @@ def _pair(frames: Sequence[Image], masks: Sequence[Image]) -> list[tuple[Image, 
 
 
 def _as_input(unit: Any, p: Any, frame: Image, mask: Image | None) -> NDArray[np.uint8]:
-    """[H, W, 3]; for inpainting [H, W, 4], whose last channel is 255 where something is painted."""
+    """Make a preprocessor's input: [H, W, 3], for inpainting [H, W, 4] with the mask as 255."""
     colors = np.asarray(frame)
     if _INPAINT not in unit.module:
         return colors
@@ -191,7 +192,7 @@ def _as_input(unit: Any, p: Any, frame: Image, mask: Image | None) -> NDArray[np
 
 
 def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
-    """[1, 3, H, W]: the unit's own preprocessor on one frame."""
+    """Run the unit's own preprocessor on one frame, [1, 3, H, W]."""
     module = importlib.import_module("scripts.supported_preprocessor")
     preprocessor = module.Preprocessor.get_preprocessor(unit.module)
     if preprocessor is None:
@@ -212,7 +213,7 @@ def _hint(script: Any, unit: Any, frame: NDArray[np.uint8], p: Any) -> Tensor:
 
 
 class _PerFrame:
-    """A unit's network, called with a hint for every row: that of its frame.
+    """A unit's network that is called with the hint of each row's frame.
 
     Several units may share one network, so nothing is put on the network itself.
     """

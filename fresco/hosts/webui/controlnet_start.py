@@ -1,4 +1,4 @@
-"""What the adapters of both ControlNets share. Nothing of a WebUI is imported."""
+"""Functions that the adapters of both ControlNets share; imports nothing of a WebUI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fresco.hosts.patching import replaced_method
 
 @contextmanager
 def changed_values(owner: Any, **values: Any) -> Iterator[None]:
-    """Within: attributes of this one object have other values."""
+    """Within the context, attributes of this one object have other values."""
     before = {name: vars(owner)[name] for name in values if name in vars(owner)}
     for name, value in values.items():
         setattr(owner, name, value)
@@ -28,11 +28,12 @@ def changed_values(owner: Any, **values: Any) -> Iterator[None]:
 
 @contextmanager
 def started(script: Any, p: Any, **values: Any) -> Iterator[None]:
-    """Within: what goes wrong in ControlNet right before the sampling ends the call, instead of
-    giving images without ControlNet.
+    """Within the context, an error in ControlNet before the sampling ends the call.
+
+    Otherwise the call would give images without ControlNet.
 
     Args:
-        values: attributes of the processing object for the time that it gets ready.
+        values: attributes of the processing object while ControlNet prepares.
     """
     errors: list[Exception] = []
 

@@ -1,8 +1,8 @@
 """The loaded model of a Forge kind: Forge, Forge Neo, reForge, forge-classic.
 
-Their UNet, VAE and text models hang on `forge_objects`, behind patchers that are copied for every
-call. The modules below are the same in all copies, so FRESCO's hooks on them last; of a patcher
-only its memory is used.
+UNet, VAE and text models are in `forge_objects`, behind patchers that are copied for every call.
+All copies share the same modules, so FRESCO's hooks on modules stay. Of a patcher only its memory
+management is used.
 """
 
 # pyright: reportMissingImports=false
@@ -36,7 +36,7 @@ _UNCOMPILED = "_orig_apply_model"
 
 @dataclass(frozen=True, slots=True)
 class ForgeModel:
-    """`HostModel` of a Forge kind."""
+    """`HostModel` for a Forge kind."""
 
     model: Any
     """The host's own object."""
@@ -47,14 +47,14 @@ class ForgeModel:
 
     @classmethod
     def of(cls, model: Any) -> ForgeModel:
-        """A loaded model; one that cannot be guided is refused by name."""
+        """Open a loaded model; HostError if it cannot be guided."""
         unet = LdmUNet(find_guidable_unet(model))
         return cls(model, unet, _read_sigmas(model.forge_objects.unet.model))
 
     def evaluate(
         self, denoiser: Any, point: ReferencePoint, text: Any, image_cond: Any, chunk: Chunk
     ) -> None:
-        """By the model around the UNet, which works on noise levels whatever the sampler does."""
+        """Call the model around the UNet, which uses noise levels for every sampler."""
         x = point.clean + point.noise * point.sigma
         sigma = x.new_full((len(x),), point.sigma)
         options = {"cond_or_uncond": [_NUMBERS[chunk]], "sigmas": sigma}
@@ -63,7 +63,7 @@ class ForgeModel:
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
+        """Decode [N, C, h, w] to images [N, 3, H, W] in [-1, 1]."""
         images = code_in_parts(
             lambda part: self.model.decode_first_stage(part).float(), latents, LATENT_SIDE
         )
@@ -71,9 +71,9 @@ class ForgeModel:
         return images
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise.
+        """Encode images [N, 3, H, W] in [-1, 1] to [N, C, h, w]; the mean, without noise.
 
-        The host's own draws from torch's generator of the CPU.
+        The host's own encoding draws a sample with torch's generator of the CPU.
         """
         vae = self.model.forge_objects.vae.first_stage_model
         with replaced_method(vae, "encode", lambda _: lambda x, *args, **kwargs: _mean(vae, x)):
@@ -83,10 +83,11 @@ class ForgeModel:
 
     @contextmanager
     def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:
-        """Within: no tokens are merged, the UNet is not compiled, and the VAE has room beside it.
+        """Within the context, no tokens are merged, the UNet is not compiled, and the VAE has
+        memory.
 
-        `p.sample` takes its patcher anew and lets scripts change it; the sampler is called after
-        that, so the patcher is looked at there.
+        `p.sample` copies its patcher and lets scripts change it, and then calls the sampler. So the
+        patcher is inspected when the sampler is called.
         """
         with ExitStack() as stack:
             if hasattr(p, "get_token_merging_ratio"):
@@ -101,7 +102,7 @@ class ForgeModel:
             yield
 
     def list_facts(self) -> Mapping[str, Any]:
-        """Files beside the checkpoint, and how weights are kept."""
+        """List the files beside the checkpoint, and how weights are stored."""
         modules = shared.opts.data.get("forge_additional_modules") or []
         return {
             "modules": [_describe_file(Path(path)) for path in modules],
@@ -110,7 +111,7 @@ class ForgeModel:
 
     @property
     def _patcher(self) -> Any:
-        """The UNet's patcher of the moment."""
+        """The UNet's current patcher."""
         return self.model.forge_objects.unet
 
     def _prepared(self, previous: Callable[..., Any], smooths: bool) -> Callable[..., Any]:
@@ -125,7 +126,7 @@ class ForgeModel:
         return sample
 
     def _load_again(self, shape: Sequence[int]) -> None:
-        """Have the UNet on the card again, from where the VAE may have pushed it.
+        """Load the UNet to the card again, because the VAE may have moved it off.
 
         Args:
             shape: [N, C, h, w] of the latents
@@ -139,21 +140,21 @@ class ForgeModel:
 
 
 def _read_sigmas(model: Any) -> tuple[float, ...]:
-    """Noise levels of the model around the UNet; a host changes them for a batch (ZSNR)."""
+    """Read the noise levels of the model; a host changes them for a batch (zero terminal SNR)."""
     # Forge and Neo have a predictor; reForge and forge-classic have a sampling.
     schedule = getattr(model, "predictor", None) or model.model_sampling
     return tuple(schedule.sigmas.detach().cpu().double().tolist())
 
 
 def _make_condition(text: Any) -> dict[str, Tensor]:
-    """What the model around the UNet takes: tokens, and the added conditioning of SDXL."""
+    """Make the conditioning for the model: tokens, and the added conditioning of SDXL."""
     if isinstance(text, dict):
         return {"c_crossattn": text["crossattn"], "y": text["vector"]}
     return {"c_crossattn": text}
 
 
 def _mean(vae: Any, images: Tensor) -> Tensor:
-    """The middle of what a VAE would draw from."""
+    """Mean of the distribution from which a VAE would draw."""
     moments = vae.encoder(images)
     project = getattr(vae, "quant_conv", None)
     if project is not None:
@@ -162,7 +163,7 @@ def _mean(vae: Any, images: Tensor) -> Tensor:
 
 
 def refuse_replaced_layers(patcher: Any) -> None:
-    """Refuse by name what others have put into the place of the decoder's self-attention."""
+    """Raise HostError, with names, if extensions replace the decoder's self-attention."""
     options = patcher.model_options.get("transformer_options", {})
     before = (options.get("patches") or {}).get("attn1_patch", ())
     merging = [name for name in map(_name_function, before) if "tome" in name.lower()]
@@ -182,14 +183,14 @@ def refuse_replaced_layers(patcher: Any) -> None:
 
 
 def _name_function(function: Any) -> str:
-    """Module and name of what an extension has set: the best that tells a person whose it is."""
+    """Module and name of a function that an extension has set, so that users can recognise it."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}".replace(".<locals>", "")
 
 
 @contextmanager
 def _kept_beside(patcher: Any, vae: Any, shape: Sequence[int]) -> Iterator[None]:
-    """Within: the host loads the UNet such that the VAE can work beside it."""
+    """Within the context, the host loads the UNet so that the VAE has memory beside it."""
     room = int(vae.memory_used_decode(shape, vae.vae_dtype))
     patcher.add_extra_model_patcher_during_sampling(vae.patcher)
     patcher.add_extra_preserved_memory_during_sampling(room)
@@ -202,7 +203,7 @@ def _kept_beside(patcher: Any, vae: Any, shape: Sequence[int]) -> Iterator[None]
 
 @contextmanager
 def _uncompiled(model: Any) -> Iterator[None]:
-    """Within: the model's own method, where another compiles the UNet with torch.compile.
+    """Within the context, the model has its own method instead of one compiled by torch.compile.
 
     A compiled UNet would keep the order of rows of its first call.
     """
@@ -215,7 +216,7 @@ def _uncompiled(model: Any) -> Iterator[None]:
 
 
 def _find_memory() -> Any:
-    """The host's module that keeps models on the card."""
+    """Find the host's module that manages the memory of the card."""
     for name in _MEMORY:
         try:
             return importlib.import_module(name)
@@ -228,6 +229,6 @@ def _find_memory() -> Any:
 
 
 def _describe_file(path: Path) -> list[Any]:
-    """What tells one file from another."""
+    """Facts that distinguish one file from another."""
     state = path.stat()
     return [path.name, state.st_size, state.st_mtime_ns]

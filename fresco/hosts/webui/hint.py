@@ -1,4 +1,4 @@
-"""The hint of one frame by the WebUI's ControlNet, to be looked at before a job."""
+"""Make the hint of one frame by the WebUI's ControlNet, to be viewed before a job."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE, _PAUSE = 5.0, 0.1
 
 
 def draw_hint(unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The hint of a frame [H, W, 3] RGB, as the unit's network sees it."""
+    """Make the hint of a frame [H, W, 3] RGB, as the unit's network gets it."""
     PAGE.wait()
     unit = resolve_unit(unit)
     script = require_control(scripts.scripts_img2img)
@@ -38,7 +38,7 @@ def draw_hint(unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Within: the WebUI makes nothing else. It is not waited for long: a person looks on."""
+    """Hold the WebUI's queue within the context; HostError if it is not free within seconds."""
     end = time.monotonic() + _PATIENCE
     while not queue_lock.acquire(blocking=False):
         if time.monotonic() > end:

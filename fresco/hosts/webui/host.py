@@ -1,6 +1,6 @@
-"""The WebUI's own model and sampling as the host of a run: one img2img call for every batch.
+"""The host of jobs in a WebUI: its own model and sampling, one img2img call for every batch.
 
-The WebUI's queue is held for one batch at a time, so other people's images are made in between.
+The WebUI's queue is held for one batch at a time, so other users' images are made in between.
 """
 
 # pyright: reportMissingImports=false
@@ -48,7 +48,7 @@ _IMAGE_OPTIONS = (
 
 
 class WebuiHost:
-    """`Host` over the WebUI's model."""
+    """`Host` with the WebUI's model."""
 
     def __init__(
         self, options: HostOptions, sampling: SamplingSettings,
@@ -73,16 +73,16 @@ class WebuiHost:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over everything that changes images."""
+        """Hash of everything that changes images."""
         return self._fingerprint
 
     @property
     def former_fingerprint(self) -> str:
-        """The same as version 0.1 computed it."""
+        """The same hash as version 0.1 computed it."""
         return self._former_fingerprint
 
     def digest_prompts(self, prompts: Sequence[str]) -> str:
-        """Nothing: the WebUI does not tell what its syntax leads to."""
+        """Return an empty text, because the WebUI does not tell what its syntax refers to."""
         return ""
 
     @property
@@ -92,7 +92,7 @@ class WebuiHost:
 
     @property
     def device(self) -> str:
-        """Where tensors for the guide belong."""
+        """Device for the tensors of the guide."""
         return str(shared.device)
 
     @property
@@ -115,7 +115,7 @@ class WebuiHost:
         return BatchResult(images, BatchCarry(tuple(call.record)))
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """VAE round trip of [N, H, W, 3]."""
+        """Encode and decode [N, H, W, 3] with the VAE."""
         with self._turn(), _own_errors(), torch.no_grad(), devices.autocast():
             model = self._model()
             torch.manual_seed(_fit_seed(self._sampling))
@@ -127,17 +127,17 @@ class WebuiHost:
 
     @property
     def upscaler(self) -> str:
-        """What enlarges keyframes; empty: Lanczos."""
+        """Name of the upscaler for keyframes; empty: Lanczos."""
         return self._options.upscaler
 
     def enlarge(self, image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """A keyframe [H, W, 3] at a larger size (width, height), by the upscaler."""
+        """Enlarge a keyframe [H, W, 3] to (width, height) by the upscaler."""
         with self._turn(), _own_errors():
             return enlarge(image, size, self._options.upscaler)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Within: the WebUI works for this batch alone. Interrupt in the WebUI stops the run."""
+        """Hold the WebUI's queue within the context; Interrupt in the WebUI stops the run."""
         PAGE.wait()
         with queue_lock:
             shared.state.begin(job=_JOB)
@@ -149,11 +149,11 @@ class WebuiHost:
                 shared.state.end()
 
     def _model(self) -> Any:
-        """The job's checkpoint, loaded again if another client chose another meanwhile."""
+        """The job's checkpoint, loaded again if another client has loaded another one."""
         return load_checkpoint(self._options.model)
 
     def _list_facts(self, model: Any) -> dict[str, Any]:
-        """All that changes images. Neither names of files that are hashed nor the device."""
+        """List all that changes images, without names of hashed files and without the device."""
         info, vae = model.sd_checkpoint_info, sd_vae.get_loaded_vae_hash()
         return {
             **self._list_former_facts(model),
@@ -203,7 +203,7 @@ class WebuiHost:
 
 
 def _fit_seed(sampling: SamplingSettings) -> int:
-    """The seed within what the WebUI takes."""
+    """Bring a seed into the range that the WebUI accepts."""
     return sampling.seed % (1 << 32)
 
 
@@ -212,7 +212,7 @@ def _hash(facts: Mapping[str, Any]) -> str:
 
 
 def _file_state(path: str) -> list[Any]:
-    """What tells one file from another where hashing is switched off."""
+    """Facts that distinguish files when hashing is switched off."""
     state = Path(path).stat()
     return [path, state.st_size, state.st_mtime_ns]
 
@@ -231,7 +231,7 @@ class _BatchCall:
         self.record: list[torch.Tensor] = []
 
     def run(self) -> NDArray[np.uint8]:
-        """[N, H, W, 3]."""
+        """Run the call and return its images [N, H, W, 3]."""
         p = self._p
         self._stage.show(draw_preview)
         try:
@@ -291,7 +291,7 @@ class _BatchCall:
 
 
 def _close_console_bar() -> None:
-    """Close the console's bar of all steps; the WebUI does so for its own calls only."""
+    """Close the console's bar of all steps, as the WebUI does for its own calls."""
     bar = getattr(shared, "total_tqdm", None)
     if bar is not None:
         bar.clear()
@@ -306,7 +306,7 @@ def _heed_interruption() -> None:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """Within: errors of the WebUI that a person can act on become ours."""
+    """Within the context, errors of the WebUI that users can act on become ours."""
     try:
         with memory_errors("in the WebUI"):
             yield

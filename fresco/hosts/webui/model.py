@@ -1,4 +1,4 @@
-"""The loaded model of a WebUI of any kind, as guidance uses it."""
+"""The interface of guidance to the loaded model of a WebUI of any kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LATENT_CHANNELS = 4
 
 @dataclass(frozen=True, slots=True)
 class ReferencePoint:
-    """Where the reference pass looks: almost clean frames, each with its own noise."""
+    """Noise level and noise of the reference pass: almost clean frames, each with its own noise."""
 
     clean: Tensor
     """[N, C, h, w] latents."""
@@ -40,8 +40,7 @@ class HostModel(Protocol):
 
     @property
     def sigmas(self) -> Sequence[float]:
-        """Noise level of every training timestep, rising, as it was when the model was opened. A
-        host may change them for a batch."""
+        """Noise level of every training timestep, rising, as it was when the model was opened."""
         ...
 
     def evaluate(
@@ -58,15 +57,15 @@ class HostModel(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[N, C, h, w] -> images [N, 3, H, W] in [-1, 1]."""
+        """Decode [N, C, h, w] to images [N, 3, H, W] in [-1, 1]."""
         ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the mean, without noise."""
+        """Encode images [N, 3, H, W] in [-1, 1] to [N, C, h, w]; the mean, without noise."""
         ...
 
     def sampling(self, p: Any, *, smooths: bool) -> AbstractContextManager[None]:
-        """Within: the model is such that a call of `p.sample` can be guided.
+        """Prepare the model within the context, so that a call of `p.sample` can be guided.
 
         Args:
             smooths: whether the VAE works between steps
@@ -74,12 +73,12 @@ class HostModel(Protocol):
         ...
 
     def list_facts(self) -> Mapping[str, Any]:
-        """What changes images besides what every WebUI has."""
+        """List what changes images, besides what every WebUI has."""
         ...
 
 
 def find_latent_channels(model: Any) -> int:
-    """Channels of the latents of what the WebUI calls `shared.sd_model`."""
+    """Number of channels of the latents of the model `shared.sd_model`."""
     objects = getattr(model, "forge_objects", None)
     owner = model if objects is None else objects.vae
     return getattr(owner, "latent_channels", None) or _LATENT_CHANNELS

@@ -1,8 +1,8 @@
 """Open the WebUI's loaded model for guidance, and a host for jobs.
 
 There are two families: AUTOMATIC1111's WebUI, and the Forge kinds, whose model has `forge_objects`.
-Which of them this is, is decided here and in `checkpoints.py`. The rest of the program calls these
-functions and never touches the UNet of `shared.sd_model` itself.
+Only this module and `checkpoints.py` distinguish them. All other code uses these functions and not
+the UNet of `shared.sd_model` itself.
 """
 
 # pyright: reportMissingImports=false
@@ -21,7 +21,7 @@ from fresco.settings import SamplingSettings
 
 
 def open_model(model: Any) -> HostModel:
-    """Open a loaded model for guidance; one that cannot be guided is refused by name.
+    """Open a loaded model for guidance; HostError if it cannot be guided.
 
     Args:
         model: what the WebUI calls `shared.sd_model`
@@ -30,7 +30,7 @@ def open_model(model: Any) -> HostModel:
 
 
 def open_host(options: HostOptions, sampling: SamplingSettings) -> Host:
-    """The WebUI's model and sampling as the host of one job.
+    """Open the WebUI's model and sampling as the host of one job.
 
     Args:
         options: resolved, nothing empty but what the WebUI lacks.
@@ -42,5 +42,5 @@ def open_host(options: HostOptions, sampling: SamplingSettings) -> Host:
 
 
 def find_device() -> str:
-    """Where the model works, and where tensors for its guide belong."""
+    """Find the device of the model, and of the tensors of the guide."""
     return str(shared.device)

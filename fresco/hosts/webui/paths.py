@@ -1,4 +1,4 @@
-"""Finds folders of the WebUI, and checks which paths a request may name."""
+"""Find folders of the WebUI, and check which paths a request may name."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UPCAST = "upcast_attn"
 
 
 def advise_precision() -> str:
-    """Tell how to make this WebUI compute without overflow, as the beginning of a sentence."""
+    """Say how to make this WebUI compute without overflow, as the beginning of a sentence."""
     flags = [name for name in _FULL_PRECISION if hasattr(shared.cmd_opts, name)]
     flag = (flags or _FULL_PRECISION[-1:])[0].replace("_", "-")
     setting = shared.opts.data_labels.get(_UPCAST)
@@ -33,7 +33,7 @@ def advise_precision() -> str:
 
 
 def find_output_folder() -> Path:
-    """The folder of all that this WebUI makes: `outputs`, in Forge Neo `output`."""
+    """Find the WebUI's output folder: `outputs`, in Forge Neo `output`."""
     try:
         from modules.paths_internal import default_output_dir
     except ImportError:  # before A1111 1.9
@@ -42,7 +42,7 @@ def find_output_folder() -> Path:
 
 
 def complete_flow_settings(settings: FlowSettings) -> FlowSettings:
-    """With weights where this WebUI keeps them, and downloads as its settings allow."""
+    """Fill in the WebUI's folder of weights, and whether it allows downloads."""
     options = shared.opts.data
     folder = options.get("fresco_weights_dir") or str(Path(paths.models_path) / "FRESCO")
     offline = bool(options.get("fresco_offline", False))
@@ -50,7 +50,7 @@ def complete_flow_settings(settings: FlowSettings) -> FlowSettings:
 
 
 def require_allowed(path: str) -> None:
-    """Any path while only this machine can ask; else those the WebUI serves itself."""
+    """Raise SettingsError unless a path is in a folder that the WebUI serves."""
     if not _reachable(shared.cmd_opts):
         return
     folders = [Path(paths.data_path), find_output_folder()]
@@ -65,6 +65,6 @@ def require_allowed(path: str) -> None:
 
 
 def _reachable(options: Any) -> bool:
-    """Whether others than the person at this machine can ask."""
+    """Whether others than the user of this machine can send requests."""
     names = ("listen", "share", "ngrok", "server_name", "hide_ui_dir_config")
     return any(getattr(options, name, None) for name in names)

@@ -1,4 +1,4 @@
-"""Makes the WebUI's own live preview of the current batch, by its own settings."""
+"""Make the WebUI's own live preview of the current batch, by its own settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 
 def draw_preview() -> NDArray[np.uint8] | None:
-    """What the WebUI shows of the call at work, RGB [H, W, 3]; None where its settings of live
-    previews show nothing. Whoever looks decides when, not every so many steps."""
+    """Make the WebUI's preview of the running call, RGB [H, W, 3].
+
+    None if its settings of live previews show nothing.
+    """
     state, options = shared.state, shared.opts.data
     if not options.get("live_previews_enable", True):
         return None

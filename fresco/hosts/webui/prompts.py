@@ -1,6 +1,6 @@
 """Styles, LoRA files and token counts of the WebUI.
 
-All of it is a convenience: where a WebUI has it otherwise, it is not offered.
+All of this is optional: a WebUI that does not have it, or has it in another form, offers none.
 """
 
 # pyright: reportMissingImports=false
@@ -32,7 +32,7 @@ def _find_styles() -> Any:
 
 
 def add_styles(names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
-    """Prompt and negative prompt with styles added by the WebUI."""
+    """Add styles of the WebUI to prompt and negative prompt."""
     styles = _find_styles()
     return (
         styles.apply_styles_to_prompt(prompt, list(names)),
@@ -41,7 +41,7 @@ def add_styles(names: Sequence[str], prompt: str, negative: str) -> tuple[str, s
 
 
 def list_loras() -> tuple[str, ...]:
-    """Names of LoRA files: those of the WebUI's own list, else of its folder."""
+    """Names of LoRA files: from the WebUI's own list, else from its folder."""
     listed = getattr(sys.modules.get("networks"), "available_networks", None)
     if listed:
         return tuple(sorted(map(str, listed), key=str.lower))
@@ -53,8 +53,7 @@ def list_loras() -> tuple[str, ...]:
 
 
 def count_tokens(prompt: str) -> tuple[int, int] | None:
-    """Tokens of a prompt and the length of its chunks; None while no model is loaded, or where
-    this WebUI counts otherwise."""
+    """Count the tokens of a prompt, and how many its chunks can have; None if not known now."""
     try:
         hijack: Any = sys.modules["modules.sd_hijack"].model_hijack
         text, _ = importlib.import_module("modules.extra_networks").parse_prompt(prompt)

@@ -1,7 +1,7 @@
-"""Guidance around the WebUI's denoiser: one batch's sampling, by any of its samplers.
+"""Guide the sampling of one batch around the WebUI's denoiser, with any of its samplers.
 
-The denoiser (`CFGDenoiser`) is called once for every model call of every sampler, which is where
-anchors are pinned and steps are told; its rows reach the UNet's hooks from there.
+The denoiser (`CFGDenoiser`) is called once for every model call of every sampler. There the anchors
+are overwritten and steps are counted, and the layout of the rows is passed to the UNet's hooks.
 """
 
 # pyright: reportMissingImports=false
@@ -68,12 +68,12 @@ class BatchSampling:
 
     @property
     def by_timestep(self) -> bool:
-        """Whether this sampler counts in timesteps (DDIM, PLMS, UniPC), and works on eps."""
+        """Whether this sampler uses timesteps (DDIM, PLMS, UniPC), and predicts epsilon."""
         return isinstance(self.sampler, CompVisSampler)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Within: the sampler samples guided."""
+        """Within the context, the sampler samples with guidance."""
         denoiser = self.sampler.model_wrap_cfg
         with ExitStack() as stack:
             stack.enter_context(_replaced_function(self.sampler, self._planned))
@@ -81,7 +81,7 @@ class BatchSampling:
             yield
 
     def finished_carry(self) -> BatchCarry:
-        """For the next batch."""
+        """The latents for the next batch."""
         if not self.record:
             raise HostError(
                 "The sampler made no step, so nothing was guided; raise the denoising strength or "
@@ -91,7 +91,7 @@ class BatchSampling:
         return make_carry(self.record)
 
     def _planned(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Take the noise levels that a sampler is about to go through."""
+        """Read the noise levels that a sampler is about to use."""
         @functools.wraps(function)
         def sample(*args: Any, **kwargs: Any) -> Any:
             if (timesteps := kwargs.get("timesteps")) is not None:
@@ -115,8 +115,7 @@ class BatchSampling:
         return sample
 
     def _place_reference(self, last: float) -> float:
-        """The level of the last model call (docs/method.md, section 5); with few calls that is far
-        from clean, and the published one is taken."""
+        """Choose the noise level of the reference pass (docs/method.md, section 5)."""
         sigmas = self.model.sigmas
         trained = len(sigmas)
         if self.by_timestep:
@@ -173,7 +172,8 @@ class BatchSampling:
         return values[: len(numbers)]
 
     def _pin(self, x: Tensor, index: int) -> None:
-        """Set the anchors in the sampler's tensor as they were at this call of the batch before."""
+        """Overwrite the anchors in the sampler's tensor by those of the batch before at this call.
+        """
         if self.carry is None:
             return
         if index >= len(self.carry.latents):
@@ -186,7 +186,7 @@ class BatchSampling:
         x[:2] = self._pinned[index]
 
     def _capture(self, cond: Any, uncond: Any, image_cond: Any, *, like: Tensor) -> None:
-        """The reference pass: almost clean frames, each with its own noise, without ControlNet."""
+        """Run the reference pass: almost clean frames, each with its own noise, no ControlNet."""
         denoiser = self.sampler.model_wrap_cfg
         noise = torch.randn(
             self.latents.shape, generator=torch.Generator().manual_seed(self.seed + _REFERENCE_SEED)
@@ -215,7 +215,7 @@ class BatchSampling:
             )
 
     def _changed(self, output: Tensor, x: Tensor, step: Step) -> Tensor:
-        """The output whose denoised estimate is what the guide makes of it."""
+        """Change an output so that its denoised estimate is that of the guide."""
         kind = "epsilon" if self.by_timestep else "sample"
         estimate = to_estimate(output, x, step.sigma, kind)
         if self.guide.steers(step):
@@ -238,7 +238,7 @@ def _conditions(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any, 
 def _replaced_function(
     sampler: Any, make: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
-    """Within: the function that samples is `make` of it."""
+    """Within the context, the function that samples is replaced by `make` of it."""
     function = sampler.func
     sampler.func = make(function)
     try:

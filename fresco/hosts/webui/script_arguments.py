@@ -1,6 +1,4 @@
-"""Arguments of the WebUI's other scripts in an img2img call of a job: their defaults, and the units
-of ControlNet.
-"""
+"""Make the arguments of the WebUI's other scripts for an img2img call of a job."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -22,23 +20,22 @@ _PATIENCE = 600
 
 
 class _Page:
-    """Whether the WebUI has built its page; where none was ever begun, nothing waits."""
+    """Whether the WebUI has built its page."""
 
     def __init__(self) -> None:
         self._ready = threading.Event()
         self._ready.set()
 
     def rebuild(self, *_: Any) -> None:
-        """The WebUI begins to load its scripts and to build its page."""
+        """Record that the WebUI begins to load its scripts and to build its page."""
         self._ready.clear()
 
     def built(self, *_: Any) -> None:
-        """Jobs may ask the scripts for their controls."""
+        """Record that the page is built; jobs may now ask scripts for their controls."""
         self._ready.set()
 
     def wait(self) -> None:
-        """Wait until the page is built: before, scripts have no arguments, and controls that a job
-        makes would become part of the page."""
+        """Wait until the page is built, because scripts have no arguments before."""
         if not self._ready.wait(_PATIENCE):
             raise HostError(
                 f"The WebUI has been loading its page for {_PATIENCE} seconds; resume the job "
@@ -51,7 +48,7 @@ PAGE = _Page()
 
 
 def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
-    """img2img's script runner and the arguments of all its scripts, by position."""
+    """Get img2img's script runner and the arguments of all its scripts, by position."""
     runner = scripts.scripts_img2img
     arguments = list(_defaults(tuple(runner.scripts)))
     if control:
@@ -61,7 +58,7 @@ def script_arguments(control: Sequence[ControlUnit]) -> tuple[Any, list[Any]]:
 
 @functools.lru_cache(maxsize=1)
 def _defaults(loaded: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Every script's default arguments; found out once for each load of the scripts."""
+    """Get every script's default arguments, once for each load of the scripts."""
     last = max((script.args_to or 0 for script in loaded), default=0)
     arguments: list[Any] = [None] * max(1, last)
     arguments[0] = 0  # none of the scripts that replace the sampling

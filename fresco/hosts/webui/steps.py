@@ -1,4 +1,4 @@
-"""The steps of a sampling as a stage of the run. Nothing of a WebUI is imported."""
+"""Report the steps of a sampling as a stage of the run; imports nothing of a WebUI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fresco.progress import Stage
 
 
 class StepCounter:
-    """Tells a stage of every step, however often a sampler calls the model for it."""
+    """Reports every step to a stage, also if a sampler calls the model several times a step."""
 
     def __init__(self, stage: Stage, count_steps: Callable[[], int]) -> None:
         """
@@ -23,7 +23,7 @@ class StepCounter:
 
     @contextmanager
     def counting(self, sampler: Any) -> Iterator[None]:
-        """Within: the sampler of a call is counted, and stopped where a stop was asked for."""
+        """Within the context, the sampler's steps are counted, and it stops if asked to."""
         with replaced_forward(sampler.model_wrap_cfg, self._around_call), \
                 replaced_method(sampler, "callback_state", self._around_step):
             yield
@@ -49,7 +49,7 @@ class StepCounter:
         return callback
 
     def _reach(self, done: int) -> None:
-        """Some samplers count past their steps, or begin again."""
+        """Report a step; some samplers count past their steps, or begin again."""
         further = min(done, self._total) - self._done
         if further > 0:
             self._done += further

@@ -1,4 +1,4 @@
-"""The WebUI's upscalers, for keyframes that are propagated at a larger size."""
+"""Use the WebUI's upscalers for keyframes that are propagated at a larger size."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -19,7 +19,7 @@ def list_upscalers() -> tuple[str, ...]:
 
 
 def enlarge(image: NDArray[np.uint8], size: tuple[int, int], upscaler: str) -> NDArray[np.uint8]:
-    """An image [H, W, 3] at a larger size (width, height).
+    """Enlarge an image [H, W, 3] to (width, height).
 
     Args:
         upscaler: one of `list_upscalers`.
