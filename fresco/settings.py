@@ -1,4 +1,4 @@
-"""All options: default, range and help, and which front end offers them under what name.
+"""All options: default, range, help, and which front end offers each under what name.
 
 The command line, docs/options.md, the run file, the script in img2img, the tab, the API and the
 infotext derive from these dataclasses.
@@ -25,7 +25,7 @@ Value = bool | int | float | str | tuple[Any, ...] | dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What front ends know about one option besides its type and default."""
+    """What front ends need to know about an option, besides its type and default."""
 
     help: str
     """One sentence that says what it does."""

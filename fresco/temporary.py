@@ -1,7 +1,7 @@
-"""Folders for a while, in the system's folder of temporary files.
+"""Make temporary folders in the system's folder for them.
 
-A process that is killed leaves its folder there. So each is held by the process that uses it, and
-whoever makes the next one removes those that nobody holds.
+A process that is killed leaves its folder there. So the process that uses a folder holds a lock on
+it, and the next one that makes a folder removes those without a lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _YOUNG = 10.0
 
 @contextlib.contextmanager
 def open_temporary_folder() -> Iterator[Path]:
-    """Within: an empty folder, removed in the end, or by the next one if this process is killed."""
+    """Make an empty folder, which exists within the context.
+
+    If this process is killed, the next call removes it.
+    """
     _remove_left()
     with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
         space = Path(name) / _SPACE

@@ -1,4 +1,4 @@
-"""Where weights of networks lie, how they get there, and how they are loaded safely."""
+"""Find, download and load files of weights safely."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def weights_folder(option: str = "") -> Path:
 
 
 def is_offline(option: bool = False) -> bool:
-    """Whether the network is off limits: by option, or by the hub's own HF_HUB_OFFLINE."""
+    """Whether downloads are forbidden, by the option or by HF_HUB_OFFLINE."""
     return option or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Compute the hex sha256 of a file's bytes."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -88,7 +88,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _find_damage(weight: WeightFile, path: Path) -> str | None:
-    """What is wrong with a file, or None."""
+    """Describe what is wrong with a file; None if nothing is."""
     size = path.stat().st_size
     if size != weight.size:
         return f"it has {size} bytes, expected are {weight.size}"
@@ -99,7 +99,7 @@ def _find_damage(weight: WeightFile, path: Path) -> str | None:
 
 
 def find_weights(weight: WeightFile, folder: Path) -> Path | None:
-    """The checked file in the folder, or None if there is none; a damaged one raises."""
+    """Find and check the file in the folder; None if it is not there, an error if it is damaged."""
     path = folder / weight.name
     try:
         damage = _find_damage(weight, path)
@@ -118,7 +118,7 @@ def find_weights(weight: WeightFile, folder: Path) -> Path | None:
 def ensure_weights(
     weight: WeightFile, folder: Path, *, offline: bool = False, progress: Progress | None = None
 ) -> Path:
-    """The checked file in the folder, downloaded if it is not there.
+    """Find and check the file in the folder, and download it if it is not there.
 
     A download that breaks keeps what it has beside the file, and the next one goes on from there.
     """
@@ -153,7 +153,7 @@ def ensure_weights(
 
 
 def _download(weight: WeightFile, part: Path, stage: Stage) -> None:
-    """Fill the partial file, over several connections if need be."""
+    """Complete the partial file, over several connections if necessary."""
     counted = 0
     reason = ""
     for _ in range(ATTEMPTS):
@@ -184,7 +184,7 @@ def _download(weight: WeightFile, part: Path, stage: Stage) -> None:
 
 
 def _fetch(weight: WeightFile, part: Path, have: int) -> Iterator[int]:
-    """One connection; yields how many bytes of the file there are so far."""
+    """Download over one connection; yield the file's size so far."""
     headers = {"User-Agent": "fresco"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(weight.address, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
@@ -205,7 +205,7 @@ def _copy(answer: IO[bytes], file: IO[bytes], count: int, most: int) -> Iterator
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file or a checkpoint; code in a checkpoint is never run.
+    """Load tensors of a .safetensors file or a checkpoint; code in a checkpoint is never run.
 
     Tensors nested under `model` or `state_dict` are taken from there.
     """

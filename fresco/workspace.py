@@ -1,8 +1,8 @@
-"""The folder of one run and the artefacts in it: their names, formats and checks.
+"""The folder of one run: names, formats and checks of its files.
 
-Every artefact is written whole or not at all (`writing`), and lies in a folder whose name holds a
-digest of all inputs it was made from (`digests`). So a run that was killed resumes where it was,
-and changed settings never use old images.
+Every file is written whole or not at all (`writing`). It is in a folder whose name has a digest of
+all inputs that it was made from (`digests`). So a run that was killed resumes where it was, and
+after a change of settings old images are not used.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _PNG_FILTER_UP = 2
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write arrays as .npz, whole or not at all; for what a run needs for itself alone."""
+    """Write arrays as .npz, whole or not at all, for files that only this run needs."""
     import numpy as np
 
     # In memory first: an archive whose writing fails half-way would be ended later, by the garbage
@@ -89,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """Read JSON; None if the file is absent or damaged, so that its stage is done again."""
+    """Read JSON; None if the file is absent or damaged."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
             return None  # a pipe would never end
@@ -106,7 +106,7 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _encode_png(image: NDArray[np.uint8]) -> bytes:
-    """[H, W, 3] RGB as PNG: differences of rows, runs and Huffman codes.
+    """Encode [H, W, 3] RGB as PNG: differences of rows, runs and Huffman codes.
 
     In half the time that OpenCV takes for the same, at 1.15 times the size.
     """
@@ -176,7 +176,7 @@ SystemError where two threads are in it at once."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray] | None:
-    """Read the arrays of an .npz, by their checksums; None if it is absent or damaged."""
+    """Read the arrays of an .npz and check them; None if it is absent or damaged."""
     import numpy as np
 
     try:
@@ -190,7 +190,7 @@ def read_arrays(path: Path) -> dict[str, NDArray] | None:
 
 
 def _digest_tensors(data: bytes) -> tuple[str | None, str]:
-    """The digest that a file of tensors holds, if it does, and the one that it should hold."""
+    """The digest in a file of tensors, if it has one, and the digest of its content."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     facts = header.pop("__metadata__", {})
@@ -200,7 +200,7 @@ def _digest_tensors(data: bytes) -> tuple[str | None, str]:
 
 
 def drop_damaged(folder: Path, size: tuple[int, int] | None = None) -> None:
-    """Remove the images and arrays below a folder that cannot be read, so that they are made anew.
+    """Remove images and arrays below a folder that cannot be read, so that they are made again.
 
     Args:
         size: width and height of the images in the folder itself; None: any.
@@ -218,7 +218,7 @@ def drop_damaged(folder: Path, size: tuple[int, int] | None = None) -> None:
 
 
 def is_whole_image(path: Path, size: tuple[int, int] | None) -> bool:
-    """Whether the parts of a PNG have their checksums, without decoding it.
+    """Whether the parts of a PNG have correct checksums; nothing is decoded.
 
     Args:
         size: width and height that it must have; None: any.
@@ -258,7 +258,7 @@ _CHECKS: Mapping[str, Callable[[Path, tuple[int, int] | None], bool]] = {
 
 
 class Workspace:
-    """The folder of one run. Held by one process at a time."""
+    """The folder of one run; one process at a time holds it."""
 
     LOCK = _LOCK
     """Name of the file in it that says whether it is held."""
@@ -290,14 +290,14 @@ class Workspace:
             self._lock_file = None
 
     def list_artefacts(self) -> list[Path]:
-        """The files and folders that runs have made here, and nothing else that lies here."""
+        """List the files and folders that runs have made here, and nothing else."""
         return [
             path for path in self.root.iterdir()
             if _ARTEFACT.fullmatch(path.name) or path.name == _FLOW
         ]
 
     def tidy(self) -> None:
-        """Remove what killed runs have left half written, and links to files that no run has made.
+        """Remove what killed runs have left half written, and links that no run has made.
 
         To be called by who holds the folder.
         """
@@ -317,17 +317,17 @@ class Workspace:
                 clear_left(path, found["tag"])
 
     def name(self, kind: str, cache_key: str) -> str:
-        """Name of the folder of artefacts of one kind made from inputs with that digest."""
+        """Name of the folder for files of one kind that were made from inputs with this digest."""
         return f"{kind}-{cache_key[:_NAME_DIGITS]}"
 
     def folder(
         self, kind: str, cache_key: str, former: Callable[[], str | None] = lambda: None
     ) -> Path:
-        """The folder of artefacts of one kind made from inputs with that digest.
+        """Make the folder for files of one kind that were made from inputs with this digest.
 
         Args:
-            former: the digest as an earlier version computed it, whose folder is used on; asked
-                only where it may be there.
+            former: returns the digest as an earlier version computed it; that folder is used if it
+                exists. It is called only if there may be one.
         """
         path = self.root / self.name(kind, cache_key)
         if not path.exists() and any(self.root.glob(f"{kind}-*")):
@@ -341,18 +341,19 @@ class Workspace:
         return path
 
     def file(self, kind: str, cache_key: str, suffix: str) -> Path:
-        """The file of one artefact made from inputs with that digest."""
+        """Path of a single file that was made from inputs with this digest."""
         return self.root / f"{kind}-{cache_key[:_NAME_DIGITS]}{suffix}"
 
 
 def has_room(folder: Path, size: int) -> bool:
-    """Whether so many bytes may lie in a folder for a while, beside what else a run writes."""
+    """Whether the disk has space for this number of temporary bytes, besides the run's other files.
+    """
     free = find_free(folder)
     return free is not None and size <= min(_MOST_KEPT, free // _SHARE_KEPT)
 
 
 def find_free(folder: Path) -> int | None:
-    """Bytes that are free where a folder is, or will be; None where the system does not say."""
+    """Number of free bytes where a folder is or will be; None if the system does not say."""
     try:
         there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
         return shutil.disk_usage(there).free

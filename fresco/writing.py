@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: hidden parts, who writes them, and what may be written.
+"""Write files whole or not at all.
 
-A file is written under a hidden name beside its own, its part, and renamed. The process that writes
-a part can hold it, so that what killed runs have left is told from what is being written.
+A file is written under a hidden name beside its own (a part), and then renamed. The process that
+writes a part holds a lock on it, so parts of killed runs can be recognised.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LEFT = 10.0
 
 
 def explain(error: OSError, path: Path) -> WorkspaceError:
-    """A sentence for an error of the file system."""
+    """Make a sentence for an error of the file system."""
     reasons = {
         errno.ENOSPC: "the disk is full. Free some space and start again; what is done is kept",
         errno.EDQUOT: "the quota is used up. Free some space and start again",
@@ -47,7 +47,7 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
 
 
 def name_part(path: Path, tag: str) -> Path:
-    """A hidden path beside a file, for as long as it is written.
+    """Make a hidden path beside a file, for the time that it is written.
 
     Its name is no longer than the file's own, so that whatever may have that name may be written;
     only names shorter than the tag become longer. The suffix stays last: writers of images and
@@ -70,20 +70,20 @@ def name_part(path: Path, tag: str) -> Path:
 
 
 def find_part(path: Path) -> re.Match[str] | None:
-    """The `stem` and the `tag` of a name that `name_part` gave; None for another name."""
+    """Split a name of `name_part` into `stem` and `tag`; None for another name."""
     return _PART.fullmatch(path.name)
 
 
 def is_part(path: Path) -> bool:
-    """Whether a name is one that `name_part` gave."""
+    """Whether a name is one of `name_part`."""
     return find_part(path) is not None
 
 
 def claim_part(path: Path) -> IO[bytes] | None:
-    """Make a part, and hold it until the file that is given is closed, or the process ends.
+    """Make a part, and hold it until the returned file is closed or the process ends.
 
-    So no other run takes it for one that a killed run has left. None where the system itself
-    forbids to remove a file that is open.
+    So no other run takes it for one that a killed run has left. None on systems that cannot remove
+    a file that is open.
     """
     if os.name == "nt":
         return None
@@ -109,7 +109,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
 
 
 def is_claimed(path: Path) -> bool | None:
-    """Whether a running process writes this part; None where that cannot be told."""
+    """Whether a running process writes this part; None if that is not known."""
     if os.name == "nt":
         return False
     try:
@@ -123,7 +123,7 @@ def is_claimed(path: Path) -> bool | None:
 
 
 def clear_parts(*targets: Path) -> None:
-    """Remove what killed runs have left of writing these files.
+    """Remove parts of these files that killed runs have left.
 
     A part that a running process writes stays, and so does every file that is not the part of one
     of these: what merely looks like it may be somebody's own.
@@ -138,7 +138,7 @@ def clear_parts(*targets: Path) -> None:
 
 
 def list_hidden(folder: Path) -> list[Path]:
-    """Files of a folder whose names begin with a dot; none if it cannot be read."""
+    """List the files of a folder whose names begin with a dot; empty if it cannot be read."""
     try:
         return [path for path in folder.iterdir() if path.name.startswith(".")]
     except OSError:
@@ -159,7 +159,7 @@ def clear_left(path: Path, tag: str) -> None:
 
 
 def require_names(*paths: Path) -> None:
-    """WorkspaceError where the file system takes no name as long as one of these."""
+    """Raise WorkspaceError if the file system does not accept a name as long as one of these."""
     for path in paths:
         try:
             path.lstat()
@@ -169,8 +169,7 @@ def require_names(*paths: Path) -> None:
 
 
 def require_files(*paths: Path) -> None:
-    """WorkspaceError unless files of these names may be written: see `require_names`, and no
-    folder is in the way."""
+    """Raise WorkspaceError unless files with these names can be written."""
     require_names(*paths)
     for path in paths:
         if path.is_dir():
@@ -178,14 +177,14 @@ def require_files(*paths: Path) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """WorkspaceError unless a folder of that name is there or may be made."""
+    """Raise WorkspaceError unless a folder exists or can be made."""
     require_names(path)
     if path.exists() and not path.is_dir():
         raise explain(FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)), path)
 
 
 def follow_link(path: Path) -> Path:
-    """Where a result is written: what a symbolic link of that name leads to, else the path."""
+    """Find where a result is written: the target of a symbolic link, or the path itself."""
     if not path.is_symlink():
         return path
     try:
@@ -197,14 +196,14 @@ def follow_link(path: Path) -> Path:
 
 
 def write_through(path: Path) -> None:
-    """Wait until what was written of a file is on the disk."""
+    """Wait until a file is on the disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def write_atomically(path: Path, *, lasting: bool = True) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to `path` on success, removed on failure.
+    """Yield a temporary path in the same folder; rename it on success, remove it on failure.
 
     Args:
         lasting: it is on the disk before it gets its name, so that a power cut leaves no empty
@@ -231,7 +230,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def lock_file(file: IO[bytes]) -> None:
-    """Lock an open file until it is closed; OSError where another process has locked it."""
+    """Lock an open file until it is closed; OSError if another process has locked it."""
     if os.name == "nt":
         import msvcrt
 

@@ -74,13 +74,13 @@ def _keep_offered(settings: FrescoSettings) -> tuple[FrescoSettings, list[str]]:
 
 
 def _has_folder(value: Any) -> bool:
-    """Whether files are told with their folders, as a run file does and a result does not."""
+    """Whether a file names others with their folders, as run files do and results do not."""
     paths = [value] if isinstance(value, str) else value
     return all(PurePath(str(path).replace("\\", "/")).name != str(path) for path in paths)
 
 
 def _describe_absent(entry: Entry, settings: FrescoSettings) -> str:
-    """That a result does not hold the files of an option, and what to do."""
+    """Say that a result does not contain the files of an option, and what to do."""
     name = f"{entry.group}.{entry.name}"
     if entry.place == ("mask", "path") and settings.mask.source == "drawing":
         return f"{name}: the masks were drawn. A result does not hold drawings; draw them again."

@@ -234,7 +234,7 @@ class Service:
         return name_result(pattern, clip, sampling.prompt, sampling.seed, number)
 
     def name_source(self, source: str) -> str:
-        """The name of a job's source: of an upload the one that its file was sent under."""
+        """Name of a job's source; of an upload the name with which it was sent."""
         if identity := self.videos.find_id(source):
             with contextlib.suppress(UnknownVideoError):
                 return Path(self.videos.get(identity).name).name
@@ -261,7 +261,7 @@ class Service:
         return False
 
     def _open_mask(self, request: JobRequest) -> JobRequest:
-        """The request with the path of an uploaded video where its mask is the id of one."""
+        """Replace a mask that is the id of an uploaded video by the path of that video."""
         mask = request.settings.mask
         if mask.source != "files" or not is_id(mask.path):
             return request

@@ -275,13 +275,13 @@ def _changed(path: Path) -> float:
 
 
 def _shown_name(name: str) -> str:
-    """Clean the name of a file for display: without folders and invisible characters."""
+    """Clean the name of a file for display: no folders and no invisible characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable())[:_NAME_LENGTH] or "video"
 
 
 def too_large(megabytes: int) -> TooLargeError:
-    """The error of an upload above the limit."""
+    """Make the error for an upload above the limit."""
     return TooLargeError(
         f"The upload is larger than {megabytes} MB, the limit of this server; send a shorter or "
         "more compressed video, or raise the limit in its settings."
@@ -391,14 +391,14 @@ class Detection:
 
     @property
     def keyframes(self) -> tuple[int, ...]:
-        """Of all shots, rising."""
+        """The keyframes of all shots, rising."""
         return tuple(number for plan in self.plans for number in plan.keyframes)
 
 
 def detect(
     path: Path, settings: FrescoSettings, workspace: Path, progress: Progress
 ) -> Detection:
-    """Read a video and choose its keyframes; what was read is kept in `workspace`."""
+    """Read a video and choose its keyframes; what was read is stored in `workspace`."""
     while not _detecting.acquire(timeout=0.2):
         progress.token.check()
     try:
@@ -412,7 +412,7 @@ def detect(
 
 
 def make_thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int, bytes]:
-    """Frames as small JPEGs of a height in pixels, by frame number."""
+    """Make small JPEGs of frames, of a height in pixels, by frame number."""
     with open_source(path) as source:
         scale = height / source.info.height
         size = (max(1, round(source.info.width * scale)), height)
@@ -426,12 +426,12 @@ def make_thumbnails(path: Path, numbers: Sequence[int], height: int) -> dict[int
 
 
 def _in_order(numbers: Iterable[int]) -> list[int]:
-    """Rising, so that no frame is decoded twice."""
+    """Sort numbers, so that no frame is decoded twice."""
     return sorted(set(numbers))
 
 
 def encode_jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
-    """An image as JPEG, from RGB [H, W, 3]."""
+    """Encode RGB [H, W, 3] as JPEG."""
     done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise VideoError(f"A frame of shape {rgb.shape} cannot be saved as JPEG.")
@@ -439,6 +439,6 @@ def encode_jpeg(rgb: cv2.typing.MatLike, quality: int) -> bytes:
 
 
 def read_frame(path: Path, number: int) -> NDArray[np.uint8]:
-    """One frame of a video, RGB [H, W, 3]."""
+    """Read one frame of a video, RGB [H, W, 3]."""
     with open_source(path) as source:
         return source.frame(number)

@@ -1,4 +1,4 @@
-"""Models of diffusers as the environment of jobs: what `fresco ui` was started with."""
+"""The environment of jobs in `fresco ui`, with models of diffusers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Choices:
 
 
 class DiffusersEnvironment:
-    """`Environment` over diffusers. The model of the last job stays loaded."""
+    """`Environment` with diffusers. The model of the last job stays loaded."""
 
     def __init__(self, choices: Choices) -> None:
         self._choices = choices
@@ -78,16 +78,16 @@ class DiffusersEnvironment:
 
     @property
     def device(self) -> str:
-        """Where the model works."""
+        """Device of the model."""
         return self._device
 
     @property
     def limits(self) -> Limits:
-        """As they were given."""
+        """The limits given at the start."""
         return self._choices.limits
 
     def require_models(self) -> None:
-        """Raise an error where a model that was named cannot be used, or there is none."""
+        """Raise an error if a model that was named cannot be used, or if there is none."""
         models = self._list_models()
         if not models:
             raise SettingsError(
@@ -102,7 +102,7 @@ class DiffusersEnvironment:
         check_model(path, with_vae=not self._choices.sampling.vae)
 
     def offer(self) -> Offer:
-        """What there is to choose from now."""
+        """The models and options that can be chosen now."""
         return Offer(
             models=tuple(self._list_models()), samplers=_list_samplers(), schedulers=_SCHEDULES,
             control_models=tuple(controls := self._list_controls()),
@@ -121,7 +121,7 @@ class DiffusersEnvironment:
         return list_models(chosen.control_models, chosen.control_dir, what="--control-dir")
 
     def resolve(self, options: HostOptions) -> HostOptions:
-        """The options with every empty one filled in."""
+        """Fill in every empty option."""
         models = self._list_models()
         model = _choose("host.model", options.model, tuple(models),
                         "put it into the folder of --models-dir, or start with --model FILE")
@@ -144,7 +144,7 @@ class DiffusersEnvironment:
         return complete_units([unit])[0]
 
     def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """By the preprocessor, whose network is loaded for it; the ControlNet's is not needed."""
+        """Make a hint by the preprocessor, whose network is loaded for it."""
         own = create_preprocessor(
             self._resolve_unit(unit), torch.device(self._device),
             offline=is_offline(self._choices.flow.offline),
@@ -152,7 +152,7 @@ class DiffusersEnvironment:
         return np.rint(own(frame[None])[0] * 255).astype(np.uint8)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
-        """The model, loaded anew where the one of the job before was another."""
+        """Open the model; it is loaded if the previous job used another one."""
         settings = self._complete(self.resolve(options), sampling)
         loaded, state = _key_of(settings), _describe_files(settings)
         if self._loaded and self._loaded[:2] == (loaded, state):
@@ -163,7 +163,7 @@ class DiffusersEnvironment:
         return host
 
     def _complete(self, options: HostOptions, sampling: SamplingSettings) -> SamplingSettings:
-        """The job's settings with what is chosen for all jobs, and the host's own options."""
+        """Add what was chosen for all jobs to a job's settings, and the host's own options."""
         own = self._choices.sampling
         scheduler, timesteps = _read_schedule(options.sampler, options.scheduler)
         settings = dataclasses.replace(
@@ -178,12 +178,12 @@ class DiffusersEnvironment:
         ])
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
-        """There are none."""
+        """Return the prompts unchanged, because there are no styles."""
         require_styles(names, ())
         return prompt, negative
 
     def count_tokens(self, prompt: str) -> tuple[int, int] | None:
-        """By the loaded model's tokenizer; None before a job has loaded one."""
+        """Count by the loaded model's tokenizer; None before a job has loaded one."""
         loaded = self._loaded
         try:
             return loaded[2].count_tokens(prompt) if loaded else None
@@ -191,12 +191,12 @@ class DiffusersEnvironment:
             return None
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
-        """With the folder of weights, and downloads as they are allowed."""
+        """Fill in the folder of weights, and whether downloads are allowed."""
         own = self._choices.flow
         return dataclasses.replace(settings, weights_dir=own.weights_dir, offline=own.offline)
 
     def require_allowed(self, path: str) -> None:
-        """Any path while only this machine can ask; else those in folders that were opened."""
+        """Raise SettingsError if others can reach the page and the path is in no allowed folder."""
         if self._choices.only_own:
             return
         try:
@@ -210,12 +210,12 @@ class DiffusersEnvironment:
             )
 
     def list_versions(self) -> Mapping[str, str]:
-        """Package -> version."""
+        """Versions of packages, by name."""
         names = ("diffusers", "transformers", "torch", "gradio")
         return {name: importlib.metadata.version(name) for name in names}
 
     def run_checks(self) -> tuple[Check, ...]:
-        """Of the models, the device and ControlNet."""
+        """Check the models, the device and ControlNet."""
         return (self._check_models(), self._check_controls(),
                 Check("Device", True, f"{self._device}; another one by --device."))
 
@@ -240,7 +240,7 @@ class DiffusersEnvironment:
 
 
 def _choose(what: str, name: str, known: Sequence[str], remedy: str) -> str:
-    """A name of the list; empty: the first."""
+    """Choose a name of the list; empty means the first."""
     if not name and known:
         return known[0]
     if name in known:
@@ -262,7 +262,7 @@ def _list_loras(folder: str) -> tuple[str, ...]:
 
 
 def _list_samplers() -> tuple[str, ...]:
-    """Schedulers of diffusers that can be had here."""
+    """Names of diffusers' schedulers that can be used here."""
     def has(name: str) -> bool:
         try:
             find_scheduler(name)
@@ -274,14 +274,14 @@ def _list_samplers() -> tuple[str, ...]:
 
 
 def _read_schedule(sampler: str, schedule: str) -> tuple[str, str]:
-    """The command line's scheduler and timesteps."""
+    """Convert sampler and noise schedule to the command line's scheduler and timesteps."""
     if schedule == _KARRAS:
         return f"{sampler}-{_KARRAS}", "auto"
     return sampler, schedule or "auto"
 
 
 def _key_of(settings: SamplingSettings) -> SamplingSettings:
-    """All of the settings that a loaded model depends on, the rest as by default."""
+    """The settings on which a loaded model depends; all others have their defaults."""
     return SamplingSettings(
         model=settings.model, vae=settings.vae, prediction=settings.prediction,
         control=settings.control, control_units=settings.control_units,
@@ -292,7 +292,7 @@ def _key_of(settings: SamplingSettings) -> SamplingSettings:
 
 
 def _describe_files(settings: SamplingSettings) -> str:
-    """What tells whether the files of a model, and the LoRA files merged into it, are others."""
+    """Facts that show whether files of a model, or its LoRA files, have changed."""
     loras = check_request(settings)
     names = [settings.model, settings.vae, *(unit.model for unit in list_units(settings)),
              *(str(x.path) for x in loras)]

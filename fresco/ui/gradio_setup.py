@@ -1,4 +1,4 @@
-"""Gradio, imported once it knows where its files go."""
+"""Import gradio after its folder of uploads is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NEEDED = ("gradio", "fastapi", "uvicorn")
 
 
 def prepare_gradio(folder: Path) -> None:
-    """Import gradio with its uploads in a folder, and nobody told that it is used.
+    """Import gradio with its uploads in a folder, and without its reports of use.
 
     Raises:
         HostError: it is not installed.

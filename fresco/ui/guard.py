@@ -1,7 +1,7 @@
-"""What stands before every route of the page: who asks, how much is sent, and what is served.
+"""Check every request of the page: its login, its size, and which files it may get.
 
-Gradio's own routes ask nobody but for a login of their own, read bodies of any length, and serve
-files of this machine. Here all that comes first, for the page, its routes and the API alike.
+Gradio's own routes check only a login of their own, read bodies of any length, and serve files of
+this machine. So these checks come before all routes: of the page, of gradio, and of the API.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """An ASGI application around another one."""
+    """An ASGI application that checks requests for another one."""
 
     app: ASGIApp
     """What is guarded."""
@@ -45,7 +45,7 @@ class Guard:
     """HTML put into the head of the page."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Refuse a request, or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -62,7 +62,7 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _limit(self, path: str, receive: Receive) -> Receive:
-        """The body of a request, which ends with 413 where it is too long."""
+        """Limit the body of a request; a longer one is answered with 413."""
         if path.startswith(f"{PREFIX}/"):  # has limits of its own
             return receive
         megabytes = self.limit_upload()
@@ -84,7 +84,7 @@ class Guard:
 
 
 def _require_open(path: str) -> None:
-    """Raise 403 for a route that serves files: those of jobs are had from the API alone."""
+    """Raise 403 for a route that serves files, because those of jobs come from the API only."""
     if _FILES.match(path):
         raise HTTPException(403, f"This server serves files under {PREFIX} alone.")
 
@@ -99,13 +99,13 @@ async def _refuse(error: HTTPException, scope: Scope, receive: Receive, send: Se
 
 
 def _without_packing(scope: Scope) -> Scope:
-    """A request whose answer comes as plain text."""
+    """Change a request so that its answer is not compressed."""
     headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
     return {**scope, "headers": headers}
 
 
 class _Page:
-    """Puts HTML into the head of the page that passes."""
+    """Adds HTML to the head of the page."""
 
     def __init__(self, send: Send, head: str) -> None:
         self._send, self._head = send, head.encode()
@@ -113,7 +113,7 @@ class _Page:
         self._body = b""
 
     async def __call__(self, message: Message) -> None:
-        """Pass a message on; a page is held back until it is whole."""
+        """Pass a message on; a page is held back until it is complete."""
         if message["type"] == "http.response.start":
             kind = dict(message["headers"]).get(b"content-type", b"")
             if kind.startswith(b"text/html"):

@@ -1,4 +1,4 @@
-"""Files of models under the names by which the page and the API choose them."""
+"""Find files of models, and give them names by which the page and the API choose them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER_MARKS = ("model_index.json", "config.json")
 
 
 def list_models(named: Iterable[str], folder: str, *, what: str) -> dict[str, str]:
-    """Name -> file, folder or hub name: those that were named, in their order, then a folder's.
+    """Map names to files, folders or hub names: first those that were named, then a folder's.
 
     Args:
         named: as they were given; each has to be there, or to be a name on the hub.
@@ -39,7 +39,7 @@ def _search(folder: str, what: str) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Models in a folder, sorted; what is inside a diffusers folder is a part of it."""
+    """List the models in a folder, sorted; the content of a diffusers folder is a part of it."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -53,7 +53,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _name_apart(paths: Sequence[str]) -> dict[str, str]:
-    """Each under its last part, or as many parts as tell it from the others."""
+    """Name each by its last part, or by as many parts as make it unique."""
     names = {path: Path(path).parts for path in paths}
     result: dict[str, str] = {}
     for path, parts in names.items():

@@ -1,4 +1,4 @@
-"""The page of `fresco ui`: the tab alone, in one application with the API."""
+"""The page of `fresco ui`: the tab and the API in one application."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ footer { display: none !important; }
 
 
 def build_app(service: Service, access: Access) -> ASGIApp:
-    """The page, its routes and the API, guarded as one."""
+    """Build the application with the page, its routes and the API, all checked by `Guard`."""
     app = FastAPI(title="FRESCO", version=__version__)
     add_routes(app, service, access)
     head = _add_assets(app)
@@ -53,12 +53,12 @@ def _build_page(service: Service) -> gr.Blocks:
 
 
 def _make_theme() -> Any:
-    """Gradio's own with fonts of this machine: the page asks no other server for any."""
+    """Gradio's own theme with local fonts, so that the page loads nothing from other servers."""
     return gr.themes.Default(font=list(_FONT), font_mono=list(_FIXED_FONT))
 
 
 def _mount(app: FastAPI, page: gr.Blocks, service: Service) -> None:
-    """Put the page into the application, by any version of gradio."""
+    """Add the page to the application, with any version of gradio."""
     known = inspect.signature(gr.mount_gradio_app).parameters
     wanted: dict[str, Any] = {
         "ssr_mode": False, "mcp_server": False, "enable_monitoring": False, "footer_links": [],
@@ -75,7 +75,7 @@ def _mount(app: FastAPI, page: gr.Blocks, service: Service) -> None:
 
 
 def _add_assets(app: FastAPI) -> str:
-    """Routes of the tab's style and script, and the HTML that names them."""
+    """Add routes for the tab's style and script, and return the HTML that loads them."""
     lines = [f"<style>{_STYLE}</style>"]
     for name, kind in _list_assets().items():
         data = _read_asset(name)
@@ -88,7 +88,7 @@ def _add_assets(app: FastAPI) -> str:
 
 
 def _list_assets() -> dict[str, str]:
-    """What a WebUI puts into its page for an extension: name -> kind, in its order."""
+    """List what a WebUI adds to its page for an extension: name -> kind, in order."""
     scripts = sorted(path.name for path in (_ROOT / "javascript").glob("*.js"))
     return {"style.css": "text/css"} | {
         f"javascript/{name}": "text/javascript" for name in scripts or ("fresco.js",)
@@ -106,12 +106,12 @@ def _read_asset(name: str) -> bytes:
 
 
 class _Asset:
-    """A file that is sent as it was when the program began."""
+    """A file that is sent as it was when the program started."""
 
     def __init__(self, data: bytes, kind: str) -> None:
         self._data, self._kind = data, kind
 
     async def answer(self) -> Response:
-        """The file; its address changes with it."""
+        """Send the file; its address changes with its content."""
         return Response(self._data, media_type=self._kind,
                         headers={"Cache-Control": "max-age=31536000, immutable"})

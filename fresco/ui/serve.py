@@ -1,4 +1,4 @@
-"""From what `fresco ui` was started with to a page that is served, until somebody ends it."""
+"""Serve the page of `fresco ui` until it is stopped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _UPLOADS = "gradio"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the page is served, and to whom."""
+    """Address and login of the page."""
 
     host: str = "127.0.0.1"
     """Address of this machine."""
@@ -57,7 +57,7 @@ class Place:
 
     @property
     def is_own(self) -> bool:
-        """Whether this machine alone can reach it."""
+        """Whether only this machine can reach it."""
         try:
             return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -65,7 +65,7 @@ class Place:
 
 
 def check_place(place: Place) -> None:
-    """Raise SettingsError where others could come in without a password."""
+    """Raise SettingsError if other machines could use the page without a password."""
     if not place.is_own and not place.login:
         raise SettingsError(
             f"--host is {place.host!r}, which others can reach; give a password too, by --login "
@@ -74,7 +74,7 @@ def check_place(place: Place) -> None:
 
 
 def bind_port(place: Place) -> socket.socket:
-    """The socket of the page, to be taken before anything that takes long."""
+    """Open the socket of the page; to be called before slow work."""
     ports = _USUAL_PORTS if place.port is None else (place.port,)
     for port in ports:
         if bound := _bind(place.host, port):
@@ -87,7 +87,7 @@ def bind_port(place: Place) -> socket.socket:
 
 
 def _bind(host: str, port: int) -> socket.socket | None:
-    """A socket at that port; None where another program uses it."""
+    """Open a socket at a port; None if another program uses it."""
     bound = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -147,7 +147,7 @@ class Page:
 
 @contextlib.contextmanager
 def open_page(place: Place, jobs: Path, choices: Choices) -> Iterator[Page]:
-    """Within: the page is served, and jobs run."""
+    """Serve the page and run jobs within the context."""
     check_place(place)
     uploads = jobs.absolute() / _UPLOADS
     with bind_port(place) as bound:
@@ -166,14 +166,14 @@ def open_page(place: Place, jobs: Path, choices: Choices) -> Iterator[Page]:
 
 
 def find_address(place: Place, bound: socket.socket) -> str:
-    """The address under which this machine opens the page."""
+    """Find the address at which this machine opens the page."""
     port = bound.getsockname()[1]
     host = "127.0.0.1" if place.host in ("0.0.0.0", "::", "") else place.host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def open_jobs(folder: Path, choices: Choices) -> Service:
-    """The jobs of a folder; WorkspaceError where this program cannot run them."""
+    """Open the jobs of a folder; WorkspaceError if this program cannot run them."""
     from fresco.server.service import open_service
     from fresco.ui.environment import DiffusersEnvironment
 
@@ -196,7 +196,7 @@ def _build(service: Service, place: Place) -> Any:
 
 @contextlib.contextmanager
 def _running(app: Any, bound: socket.socket) -> Iterator[threading.Thread]:
-    """Within: a server answers at the socket, in the thread that is given."""
+    """Run a server at the socket within the context, in a thread."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(
@@ -220,7 +220,8 @@ def _running(app: Any, bound: socket.socket) -> Iterator[threading.Thread]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Within: the first Ctrl-C (or SIGTERM) sets the event, the second ends the program."""
+    """Within the context, the first Ctrl-C or SIGTERM sets the event, the second ends the program.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals

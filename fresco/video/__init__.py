@@ -1,1 +1,1 @@
-"""Reading and writing video: one interface over files and folders of images."""
+"""Read and write videos: one interface for files and folders of images."""

@@ -1,4 +1,4 @@
-"""Files of several images as a video: animated WebP, TIFF of several pages."""
+"""Read files of several images as videos: animated WebP, TIFF of several pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHORTEST, _INSTEAD = 10, 100
 
 
 def _open_image(path: Path) -> Any:
-    """An image file, by Pillow."""
+    """Open an image file by Pillow."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -45,7 +45,7 @@ def _open_image(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """What a file of several images holds."""
+    """The content of a file of several images."""
 
     numbers: tuple[int, ...]
     """Of the images, as Pillow counts."""
@@ -59,7 +59,7 @@ class _Pages:
 
 @lru_cache(maxsize=4)
 def _list_pages(path: Path, rate: Fraction, size: int, changed: int) -> _Pages:
-    """What is in a file in the state that size and time tell: a run opens a file many times."""
+    """List what a file contains; read again only if size or time of the file changed."""
     with _open_image(path) as image:
         if image.format == "TIFF":
             with path.open("rb") as file:
@@ -81,8 +81,7 @@ def _is_transparent(image: Any, path: Path, number: int) -> bool:
 
 
 def _read_pixels(image: Any, path: Path, number: int) -> NDArray[Any]:
-    """One image of a file, [H, W], [H, W, 3] or with alpha [H, W, 4]; 16 bits stay what they are.
-    """
+    """Read one image: [H, W], [H, W, 3] or with alpha [H, W, 4]; 16 bits stay as they are."""
     try:
         image.seek(number)
         # Palettes and rarer kinds become colours.
@@ -99,7 +98,7 @@ def _find_alpha(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _read_length(image: Any, path: Path, number: int) -> Fraction:
-    """Seconds an image of an animation is shown."""
+    """Seconds for which an image of an animation is shown."""
     try:
         image.seek(number)
         image.load()
@@ -117,7 +116,7 @@ def _explain_unreadable(path: Path, number: int, error: Exception) -> VideoError
 
 
 class ImagePages:
-    """The images of one file as frames: an animation by its times, pages evenly.
+    """The images of one file as frames: an animation with its times, pages evenly.
 
     Args:
         rate: frames a second of pages, which have no times.
@@ -155,7 +154,7 @@ class ImagePages:
         return lay_over_black(pixels) if pixels.shape[2] == 4 else pixels
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """The frame of that number, RGB [H, W, 3]."""
+        """Read the frame of that number, RGB [H, W, 3]."""
         check_index(index, self.info)
         rgb = self._decode(index)
         if rgb.shape[:2] != (self.info.height, self.info.width):
@@ -166,14 +165,14 @@ class ImagePages:
         return rgb
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Frames `first` to `last`, both included, one at a time."""
+        """Yield frames `first` to `last`, both included, one at a time."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield self.frame(index)
 
     def alphas(
         self, first: int = 0, last: int | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        """Yield the alpha of these frames, [H, W] from 0 (transparent) to 1."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield _find_alpha(self._read(index))
 

@@ -1,4 +1,4 @@
-"""Codecs of result videos: encoder, containers, layout of the frames, and what quality means."""
+"""Codecs of result videos: encoder, containers, layout of the frames, and quality."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SAY_FULL = frozenset({"libx264", "libx265", "libvpx-vp9", "libsvtav1"})
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How frames are stored."""
+    """A codec, and how frames are stored with it."""
 
     label: str
     """Name for people."""
@@ -61,7 +61,7 @@ class Codec:
 
     @property
     def deep(self) -> bool:
-        """Whether it keeps more than 8 bits of a sample, and so takes frames of 16."""
+        """Whether it stores more than 8 bits of a sample, and so takes frames of 16 bits."""
         return self.bits > 8
 
     @property
@@ -79,15 +79,16 @@ class Codec:
         return dataclasses.replace(self, layout=self.alpha_layout)
 
     def choose_colour(self, source: Colour) -> Colour:
-        """How the colours of a source are stored."""
+        """Choose how the colours of a source are stored."""
         return choose_stored(source, may_be_full=self.encoder in _SAY_FULL)
 
     def make_frame(self, rgb: NDArray[Any], colour: Colour = _USUAL_COLOUR) -> VideoFrame:
-        """A frame to encode of RGB [H, W, 3], or with alpha [H, W, 4], uint8, or uint16 where the
-        codec is `deep`.
+        """Make a frame to encode from RGB [H, W, 3], or with alpha from [H, W, 4].
+
+        The array is uint8, or uint16 if the codec is `deep`.
 
         Args:
-            colour: what `choose_colour` gave.
+            colour: result of `choose_colour`.
         """
         height, width = rgb.shape[:2]
         if self.layout == "pal8":
@@ -116,7 +117,7 @@ class Codec:
         return frame
 
     def tag(self, context: Any, colour: Colour = _USUAL_COLOUR) -> None:
-        """Say in an encoder's context what the colours of `make_frame` mean."""
+        """Set in an encoder's context what the colours of `make_frame` mean."""
         if self.layout == "pal8":
             return
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
@@ -127,7 +128,7 @@ class Codec:
 
 
 def _scale_alpha(alpha: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Alpha of 8 or 16 bits as a plane of so many bits; it spans all numbers."""
+    """Scale alpha of 8 or 16 bits to a plane of this number of bits."""
     most = 255 if alpha.dtype == np.uint8 else 65535
     scaled = np.rint(alpha.astype(np.float32) * ((2**bits - 1) / most))
     return scaled.astype(np.uint8 if bits == 8 else "<u2")
@@ -142,7 +143,7 @@ def _fill(plane: Any, values: NDArray[Any]) -> None:
 
 
 def _make_palette_frame(rgb: NDArray[np.uint8]) -> VideoFrame:
-    """A frame with the 256 colours that suit it best."""
+    """Make a frame with the 256 colours that suit it best."""
     from PIL import Image
 
     image = Image.fromarray(rgb).quantize(256, method=Image.Quantize.MEDIANCUT)
@@ -155,7 +156,7 @@ def _make_palette_frame(rgb: NDArray[np.uint8]) -> VideoFrame:
 
 
 def _scale(crf: int, highest: int) -> str:
-    """`output.crf` on the scale of another encoder."""
+    """Convert `output.crf` to the scale of another encoder."""
     return str(round(crf * highest / _HIGHEST_CRF))
 
 
@@ -242,7 +243,7 @@ AUTOMATIC = "auto"
 
 
 def choose_codec(name: str, path: Path) -> Codec:
-    """The codec of that name for a file; VideoError where its ending cannot hold it.
+    """Find the codec of a name for a file; VideoError if the file's ending cannot hold it.
 
     Args:
         name: a name of `CODECS` or `FOLDERS`, or `AUTOMATIC`.
@@ -273,7 +274,7 @@ def choose_codec(name: str, path: Path) -> Codec:
 
 
 def read_comment(path: Path) -> str:
-    """The comment of a video or PNG file; empty if it has none or is another file."""
+    """Read the comment of a video or PNG file; empty if it has none or is another file."""
     if text := read_text(path):
         return text
     try:
@@ -285,7 +286,7 @@ def read_comment(path: Path) -> str:
 
 
 def choose_suffix(name: str) -> str:
-    """The ending of a result for which only the codec was chosen; empty: it is a folder."""
+    """Choose the ending of a result whose codec alone is known; empty means a folder."""
     if name in FOLDERS:
         return ""
     return CODECS["h264" if name == AUTOMATIC else name].suffixes[0]

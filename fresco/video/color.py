@@ -1,8 +1,8 @@
-"""Decoded frames to RGB and back, with the matrix and range the stream names.
+"""Convert decoded frames to RGB and back, with the matrix and range that the stream names.
 
 FFmpeg's own scaler darkens by about one grey level a round trip at its default settings, and the
-flags that cure it differ between versions of PyAV. Planar YUV is therefore converted here, in
-float32; the scaler only unpacks formats that are not planar.
+flags against that differ between versions of PyAV. So planar YUV is converted here, in float32; the
+scaler only unpacks formats that are not planar.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ UNTOLD = Colour()
 
 
 def choose_stored(source: Colour, *, may_be_full: bool = True) -> Colour:
-    """How a result is stored: as its source where that says it, else as BT.709, limited range.
+    """Choose how a result is stored: like its source if that is known, else BT.709 in limited
+    range.
 
     Frames stay values of the source's primaries and transfer all the way; they are only taken
     from one matrix and range to RGB and back.
@@ -80,13 +81,13 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 
 
 def guess_matrix(width: int, height: int) -> int:
-    """The matrix an untagged stream of this size most likely has."""
+    """Guess the matrix of a stream without tags by its size."""
     return BT709 if width >= _HD_WIDTH or height > _SD_HEIGHT else SMPTE170M
 
 
 @lru_cache(maxsize=16)
 def rgb_matrix(matrix: int, full: bool) -> NDArray[np.float64]:
-    """[3, 4] affine map from 8-bit Y, Cb, Cr to R, G, B of 0..255."""
+    """Make the [3, 4] affine map from 8-bit Y, Cb, Cr to R, G, B of 0..255."""
     red, blue = _WEIGHTS[matrix]
     green = 1 - red - blue
     linear = np.array([
@@ -101,26 +102,26 @@ def rgb_matrix(matrix: int, full: bool) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def yuv_matrix(matrix: int, full: bool) -> NDArray[np.float64]:
-    """[3, 4] affine map from R, G, B of 0..255 to 8-bit Y, Cb, Cr; inverse of `rgb_matrix`."""
+    """Make the [3, 4] affine map from R, G, B of 0..255 to 8-bit Y, Cb, Cr."""
     forward = rgb_matrix(matrix, full)
     inverse = np.linalg.inv(forward[:, :3])
     return np.asarray(np.column_stack([inverse, -inverse @ forward[:, 3]]), np.float64)
 
 
 def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Rounded and clamped to 0..255."""
+    """Round and clamp to 0..255."""
     rounded = cv2.addWeighted(values, 1, values, 0, 0, dtype=cv2.CV_8U)
     return np.asarray(rounded, np.uint8).reshape(values.shape)
 
 
 def lay_over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB of an RGBA image laid over black."""
+    """Lay an RGBA image over black; returns RGB."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return to_uint8(rgba[..., :3] * alpha)
 
 
 def _read_samples(frame: VideoFrame, number: int, dtype: str, count: int = 1) -> NDArray[Any]:
-    """One plane as it is stored, [H, W * count].
+    """Read one plane as it is stored, [H, W * count].
 
     Args:
         dtype: of a sample, without its byte order.
@@ -135,7 +136,7 @@ def _read_samples(frame: VideoFrame, number: int, dtype: str, count: int = 1) ->
 
 
 def _read_plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32]:
-    """One plane in 8-bit units: a 10-bit value of 64 reads 16.0."""
+    """Read one plane in 8-bit units: a 10-bit value of 64 becomes 16.0."""
     values = _read_samples(frame, number, "u1" if bits <= 8 else "u2").astype(np.float32)
     if bits > 8:
         values *= 2.0 ** (8 - bits)
@@ -143,7 +144,7 @@ def _read_plane(frame: VideoFrame, number: int, bits: int) -> NDArray[np.float32
 
 
 def _upsample(chroma: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A chroma plane at luma's size, (width, height).
+    """Enlarge a chroma plane to luma's size, (width, height).
 
     Where it is halved, samples sit on every second luma column and between two luma rows: the
     position that H.264 and similar codecs assume unless told otherwise.
@@ -175,7 +176,7 @@ def _choose_matrix(frame: VideoFrame) -> int:
 
 
 def _convert(frame: VideoFrame, target: str, **how: int) -> VideoFrame:
-    """The frame in another layout, by FFmpeg's scaler."""
+    """Convert a frame to another layout by FFmpeg's scaler."""
     try:
         return frame.reformat(format=target, **how)
     except (av.FFmpegError, ValueError) as error:
@@ -186,7 +187,9 @@ def _convert(frame: VideoFrame, target: str, **how: int) -> VideoFrame:
 
 
 def _unpack(frame: VideoFrame, bits: int) -> VideoFrame:
-    """The frame in a layout of one plane a component, of equal depth, range and matrix."""
+    """Convert a frame to a layout with one plane a component, with the same depth, range and
+    matrix.
+    """
     parts = frame.format.components
     if len({part.plane for part in parts}) == len(parts):
         return frame
@@ -197,13 +200,13 @@ def _unpack(frame: VideoFrame, bits: int) -> VideoFrame:
 
 
 def _count_bits(frame: VideoFrame) -> int:
-    """Bits of a sample, from the top of its bytes on where it is not at their bottom."""
+    """Number of bits of a sample, counted from the top of its bytes if it is stored there."""
     # Such as yuv444p10msble, whose 10 bits are the upper ones of 16.
     return 16 if "msb" in frame.format.name else frame.format.components[0].bits
 
 
 def _is_full(frame: VideoFrame) -> bool:
-    """Whether values span 0..255; untagged grey does, untagged colour does not."""
+    """Whether values use 0..255; without a tag grey does and colour does not."""
     span = int(frame.color_range)
     if span in (LIMITED, FULL):
         return span == FULL
@@ -211,7 +214,7 @@ def _is_full(frame: VideoFrame) -> bool:
 
 
 def _build_affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """`rgb_matrix` for values in the units of `_read_plane`."""
+    """Make `rgb_matrix` for values in the units of `_read_plane`."""
     affine = rgb_matrix(matrix, full).copy()
     if full and bits > 8:
         # 10-bit white is 1023, that is 255.75 in 8-bit units.
@@ -221,14 +224,14 @@ def _build_affine(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _is_grey(frame: VideoFrame) -> bool:
-    """Whether a frame has no colours, hence no colour matrix."""
+    """Whether a frame has no colours, and so no colour matrix."""
     kind = frame.format
     colours = [part for part in kind.components if not part.is_alpha]
     return len(colours) == 1 and not kind.has_palette and not kind.is_rgb
 
 
 def _read_grey(frame: VideoFrame) -> NDArray[np.float32]:
-    """All samples of a grey frame from 0 to 1, [H, W, 1], or with alpha [H, W, 2]."""
+    """Read all samples of a grey frame from 0 to 1, [H, W, 1], or with alpha [H, W, 2]."""
     name, count = frame.format.name, len(frame.format.components)
     bits = frame.format.components[0].bits
     if bits == 1:
@@ -271,7 +274,7 @@ def _yuv_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def _swap_bytes(frame: VideoFrame) -> VideoFrame:
-    """A frame of 16-bit words in the byte order that FFmpeg's scaler reads without a fault."""
+    """Swap bytes of a frame of 16-bit words, because FFmpeg's scaler reads one order wrongly."""
     swapped = VideoFrame(frame.width, frame.height, f"{frame.format.name[:-2]}le")
     rows = _read_samples(frame, 0, "u2").astype("<u2").view(np.uint8)
     plane = swapped.planes[0]
@@ -282,7 +285,7 @@ def _swap_bytes(frame: VideoFrame) -> VideoFrame:
 
 
 def _read_nibbles(frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB of two pixels a byte, rgb4 or bgr4, which FFmpeg's scaler does not read."""
+    """Read RGB of two pixels a byte, rgb4 or bgr4, which FFmpeg's scaler does not read."""
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     pairs = np.stack([rows >> 4, rows & 15], axis=2).reshape(len(rows), -1)
@@ -292,7 +295,8 @@ def _read_nibbles(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    """A decoded frame as RGB [H, W, 3], by its own matrix and range; alpha is laid over black."""
+    """Convert a decoded frame to RGB [H, W, 3], by its matrix and range; alpha is laid over black.
+    """
     kind = frame.format
     if _is_grey(frame):
         return _grey_to_rgb(frame)
@@ -309,8 +313,7 @@ def frame_to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:
 
 
 def frame_to_alpha(frame: VideoFrame) -> NDArray[np.float32] | None:
-    """How far each pixel of a decoded frame hides what is below, [H, W] from 0 to 1; None: the
-    frame has no alpha."""
+    """Read the alpha of a decoded frame, [H, W] from 0 to 1; None if it has none."""
     kind = frame.format
     if _is_grey(frame):
         values = _read_grey(frame)
@@ -328,13 +331,13 @@ def frame_to_alpha(frame: VideoFrame) -> NDArray[np.float32] | None:
 
 
 def is_transparent(frame: VideoFrame) -> bool:
-    """Whether something below a decoded frame would be seen."""
+    """Whether a decoded frame has transparent parts."""
     alpha = frame_to_alpha(frame)
     return alpha is not None and bool((alpha < 1).any())
 
 
 def _build_inverse(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """`yuv_matrix` for samples of so many bits."""
+    """Make `yuv_matrix` for samples of this number of bits."""
     affine = yuv_matrix(matrix, full)
     if full and bits > 8:  # 10-bit white is 1023, and grey has chroma 512
         affine = affine * ((2.0**bits - 1) / 255)
@@ -347,7 +350,7 @@ def rgb_to_planes(
     rgb: NDArray[Any], bits: int = 8, halve_columns: bool = True, halve_rows: bool = True, *,
     matrix: int = BT709, full: bool = False,
 ) -> list[NDArray[Any]]:
-    """Planes Y, Cb, Cr of RGB [H, W, 3], uint8 or uint16: uint8, or uint16 above 8 bits.
+    """Convert RGB [H, W, 3], uint8 or uint16, to planes Y, Cb, Cr: uint8, or uint16 above 8 bits.
 
     Args:
         halve_columns: chroma has half the columns; W is even.

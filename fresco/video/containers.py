@@ -1,4 +1,4 @@
-"""Kinds of video files that are written, by the ending of the name."""
+"""Kinds of video files that can be written, by the ending of the name."""
 
 from __future__ import annotations
 

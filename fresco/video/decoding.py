@@ -1,4 +1,4 @@
-"""Packets to frames: the decoder that keeps alpha, and how frames are turned for display."""
+"""Decode packets to frames, with alpha, and read how frames are turned for display."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class FrameDecoder:
         return self._own is None
 
     def decode(self, packet: Any) -> list[VideoFrame]:
-        """Frames that a packet completes; the empty packet at the end gives the rest."""
+        """Return the frames that a packet completes; the empty packet at the end gives the rest."""
         return cast("list[VideoFrame]", self._context.decode(packet if packet.size else None))
 
     def drain(self) -> list[VideoFrame]:
-        """The frames that are left where a file ends without its last packet."""
+        """Return the remaining frames of a file that ends without its last packet."""
         return cast("list[VideoFrame]", self._context.decode(None))
 
 
 def _create_alpha_decoder(stream: VideoStream) -> Any | None:
-    """A decoder for a stream with alpha that its usual one leaves out; None if there is none."""
+    """Create a decoder that keeps alpha which the usual one drops; None if there is none."""
     name = _ALPHA_DECODERS.get(stream.codec_context.name)
     if not has_hidden_alpha(stream) or name not in av.codecs_available:
         return None
@@ -46,7 +46,7 @@ def _create_alpha_decoder(stream: VideoStream) -> Any | None:
 
 
 def has_hidden_alpha(stream: VideoStream) -> bool:
-    """Whether a stream has alpha that its usual decoder leaves out."""
+    """Whether a stream has alpha that its usual decoder drops."""
     kinds = {key.lower(): value for key, value in stream.metadata.items()}
     return stream.codec_context.name in _ALPHA_DECODERS and kinds.get("alpha_mode") == "1"
 
@@ -59,7 +59,7 @@ def can_read_alpha(stream: VideoStream) -> bool:
 def decode_frames(
     container: InputContainer, stream: VideoStream, *, wait_for_key: bool = False
 ) -> Iterator[VideoFrame]:
-    """Frames from the present position on; packets that do not decode are passed over."""
+    """Yield frames from the present position on; packets that cannot be decoded are skipped."""
     decoder = FrameDecoder(stream)
     for packet in container.demux(stream):
         if wait_for_key and packet.size and not packet.is_keyframe:
@@ -72,7 +72,7 @@ def decode_frames(
 
 
 def read_orientation(frame: VideoFrame) -> tuple[bool, int]:
-    """Whether a frame is mirrored for display, left to right, and the degrees it is turned then.
+    """Whether a frame is mirrored for display, and the degrees by which it is turned after that.
 
     The degrees are counterclockwise: 0, 90, 180 or 270. Both come from the matrix that the file
     has for its frames, which maps x, y to ax + cy, bx + dy.

@@ -1,4 +1,4 @@
-"""A folder of images as a video: in and out."""
+"""Read and write folders of images as videos."""
 
 from __future__ import annotations
 
@@ -42,33 +42,33 @@ FRAMES_MARK = ".fresco-frames"
 
 
 def decode_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as RGB [H, W, 3]: 16 bits are scaled down, alpha is laid over black."""
+    """Decode an image file to RGB [H, W, 3]: 16 bits are scaled down, alpha is laid over black."""
     return decode_with_alpha(path)[0]
 
 
 def decode_with_alpha(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """An image file as `decode_image` gives it, and whether it has transparent parts."""
+    """Do the same, and say whether it has transparent parts."""
     image = _read_image(path)
     rgb = _to_rgb(image, path)
     return rgb, bool((_find_alpha(image) < 1).any())
 
 
 def _find_alpha(image: NDArray[Any]) -> NDArray[np.float32]:
-    """How far each pixel of an image as OpenCV gives it hides what is below, [H, W] in 0..1."""
+    """Read the alpha of an image that OpenCV has read, [H, W] in 0..1."""
     if image.ndim < 3 or image.shape[2] < 4:
         return np.ones(image.shape[:2], np.float32)
     return (image[..., 3] / np.float32(np.iinfo(image.dtype).max)).astype(np.float32)
 
 
 def describe_transparent(names: Sequence[str]) -> str:
-    """A note about images with transparent parts."""
+    """Make a note about images with transparent parts."""
     if len(names) == 1:
         return f"{names[0]} has transparent parts, which are laid over black."
     return f"{len(names)} images have transparent parts, which are laid over black: {names[0]}, ..."
 
 
 def _read_image(path: Path) -> NDArray[np.generic]:
-    """An image file as OpenCV gives it."""
+    """Read an image file by OpenCV."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -101,7 +101,7 @@ def _to_rgb(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
 
 
 def find_images(folder: Path) -> tuple[list[Path], int]:
-    """The images of a folder in natural order, and how many files it has.
+    """List the images of a folder in natural order; also return the number of its files.
 
     Hidden files, such as the `._` files of macOS, are passed over.
     """
@@ -114,7 +114,7 @@ def find_images(folder: Path) -> tuple[list[Path], int]:
 
 
 def _list_frames(folder: Path) -> list[Path]:
-    """The images of a folder as frames."""
+    """List the images of a folder that are frames."""
     images, count = find_images(folder)
     if not images:
         raise VideoError(
@@ -127,7 +127,7 @@ def _list_frames(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class FolderIndex:
-    """What is known of images that were all decoded once."""
+    """Facts about images that were all decoded once."""
 
     files: tuple[tuple[Path, int, int], ...]
     """Each with its bytes and the time of its last change, ns, by which a changed one is known."""
@@ -140,7 +140,7 @@ class FolderIndex:
 
 
 def _describe_several(files: Sequence[Path]) -> tuple[str, ...]:
-    """A note about files of a folder that hold more than the one image that is a frame."""
+    """Make a note about files that contain more than the one image that is a frame."""
     found = [(file.name, count) for file in files if (count := count_images(file)) > 1]
     if not found:
         return ()
@@ -159,7 +159,7 @@ def _read_state(file: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=4)
 def _index_once(files: tuple[tuple[Path, int, int], ...]) -> FolderIndex:
-    """Decode every image, once for files in one state: a run opens a folder many times."""
+    """Decode every image; done again only if size or time of a file changed."""
     first: tuple[int, ...] | None = None
     transparent: list[str] = []
     for file, *_ in files:
@@ -211,7 +211,7 @@ class ImageFolder:
         )
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """The frame of that number, RGB [H, W, 3]."""
+        """Read the frame of that number, RGB [H, W, 3]."""
         check_index(index, self.info)
         rgb = decode_image(self._files[index])
         if rgb.shape[:2] != (self.info.height, self.info.width):
@@ -219,19 +219,19 @@ class ImageFolder:
         return rgb
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Frames `first` to `last`, both included, one at a time."""
+        """Yield frames `first` to `last`, both included, one at a time."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield self.frame(index)
 
     def alphas(
         self, first: int = 0, last: int | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        """Yield the alpha of these frames, [H, W] from 0 (transparent) to 1."""
         for index in range(first, check_range(first, last, self.info) + 1):
             yield _find_alpha(_read_image(self._files[index]))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, because no file is open."""
 
     def __enter__(self) -> ImageFolder:
         return self
@@ -241,7 +241,7 @@ class ImageFolder:
 
 
 def check_index(index: int, info: VideoInfo) -> None:
-    """VideoError unless the source has a frame of that number."""
+    """Raise VideoError unless the source has a frame of that number."""
     if not 0 <= index < info.frames:
         raise VideoError(
             f"Frame {index} was asked of {info.path}, which has {info.frames}; "
@@ -250,7 +250,7 @@ def check_index(index: int, info: VideoInfo) -> None:
 
 
 def check_range(first: int, last: int | None, info: VideoInfo) -> int:
-    """The last frame of a range, both ends checked; None means the source's last."""
+    """Check both ends of a range, and return its last frame; None means the source's last."""
     end = info.frames - 1 if last is None else last
     check_index(first, info)
     check_index(end, info)
@@ -260,7 +260,7 @@ def check_range(first: int, last: int | None, info: VideoInfo) -> int:
 
 
 def check_folder_target(path: Path) -> None:
-    """VideoError unless a folder of that name may be made, or replaced as an earlier result."""
+    """Raise VideoError unless the folder can be made, or is an earlier result to replace."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -277,7 +277,7 @@ def check_folder_target(path: Path) -> None:
 
 
 class ImageFolderWriter:
-    """Frames as 0000.png, 0001.png, ...; the folder appears when all of them are written.
+    """Writes frames as 0000.png, 0001.png, ...; the folder appears when all are written.
 
     Args:
         path: folder to make; one made by an earlier run is replaced, any other is refused.
@@ -304,7 +304,7 @@ class ImageFolderWriter:
         self._part = name_part(self._target, f"{crc32(name.encode()):08x}.part")
 
     def rehearse(self) -> None:
-        """Try the place, and leave nothing behind."""
+        """Check that the folder can be written, and leave nothing behind."""
         self.__enter__()
         self._discard()
 
@@ -325,8 +325,10 @@ class ImageFolderWriter:
         return self
 
     def write(self, rgb: NDArray[Any]) -> None:
-        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4]: uint16 where the writer is
-        `deep`, else uint8."""
+        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4].
+
+        It is uint8, or uint16 if the writer is `deep`.
+        """
         if rgb.dtype != (np.uint16 if self.deep else np.uint8):
             raise VideoError(f"A frame is {rgb.dtype}; {self.path.name} takes the other depth.")
         done, data = cv2.imencode(".png", cv2.cvtColor(
@@ -366,7 +368,7 @@ class ImageFolderWriter:
             self._discard()
 
     def _discard(self) -> None:
-        """Leave no part behind; a finished folder has its own name by now."""
+        """Remove what was written so far; a finished folder already has its own name."""
         shutil.rmtree(self._part, ignore_errors=True)
         if self._claim is not None:
             self._claim.close()

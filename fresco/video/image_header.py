@@ -1,4 +1,4 @@
-"""What the header of an image file says of the images in it."""
+"""Read from the header of an image file how many images it contains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUBFILE_TYPE = 254
 
 
 def count_images(path: Path) -> int:
-    """Images that an image file holds one after the other, by its header; 1 for other files."""
+    """Count the images that an image file contains, by its header; 1 for other files."""
     try:
         with path.open("rb") as file:
             start = file.read(12)
@@ -54,7 +54,7 @@ def _count_webp(file: IO[bytes]) -> int:
 
 
 def list_tiff_pages(file: IO[bytes]) -> list[int]:
-    """Numbers of the pages that are images of their own."""
+    """List the numbers of the pages that are images of their own."""
     file.seek(0)
     order = "<" if file.read(4)[:2] == b"II" else ">"
     pages: list[int] = []

@@ -1,6 +1,6 @@
-"""What a video file really holds: every frame that decodes, and when it is shown.
+"""Decode a video file once, to learn which frames it has and when each is shown.
 
-Containers state wrong counts and rates, so the file is decoded once, front to back, before any use.
+Containers often state wrong counts and rates, so the whole file is decoded before any use.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What is known about a source."""
+    """Facts about a source."""
 
     path: str
     """File or folder."""
@@ -101,7 +101,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
-    """Where every frame of a file is found."""
+    """Where every frame of a file is."""
 
     info: VideoInfo
     """The source as its users see it."""
@@ -115,7 +115,7 @@ class VideoIndex:
 
 @dataclass(slots=True)
 class _Contents:
-    """What one pass over a file has met."""
+    """What one pass over a file has found."""
 
     pts: list[int | None] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
@@ -157,7 +157,7 @@ def _note_frame(scan: _Contents, frame: VideoFrame) -> None:
 
 
 def _holds_image(packet: Any, stream: VideoStream) -> bool:
-    """Whether a packet with data should give an image that is shown."""
+    """Whether a packet should give an image that is shown."""
     if packet.is_discard:  # before an edit
         return False
     # Bit 4 of a VP8 frame's first byte (RFC 6386, 9.1): others are only references.
@@ -165,7 +165,7 @@ def _holds_image(packet: Any, stream: VideoStream) -> bool:
 
 
 def _count_missing(scan: _Contents) -> int:
-    """Packets that decode and give no image nevertheless."""
+    """Count packets that can be decoded but give no image."""
     whole = scan.packets - scan.broken
     # A packet of an interlaced stream may hold one of the two fields of an image.
     wanted = (whole + 1) // 2 if scan.interlaced else whole
@@ -218,7 +218,7 @@ def _judge_last_packet(scan: _Contents, packet: Any) -> None:
 
 
 def _explain_missing_end(container: InputContainer, end: Fraction) -> str:
-    """A sentence if the file ends well before the time its header names, else nothing."""
+    """Make a note if the file ends well before the time in its header."""
     if not container.duration:
         return ""
     claimed = Fraction(container.duration, av.time_base)
@@ -232,7 +232,7 @@ def _explain_missing_end(container: InputContainer, end: Fraction) -> str:
 def _find_steady_rate(
     times: list[Fraction], tick: Fraction, candidates: list[Fraction]
 ) -> Fraction | None:
-    """The rate all times keep to within one tick of the clock, or None if there is none."""
+    """Find the rate that all times keep to within one tick of the clock, or None."""
     first_step = times[1] - times[0]
     if all(b - a == first_step for a, b in pairwise(times)):
         return 1 / first_step
@@ -250,7 +250,7 @@ def _list_rates(stream: VideoStream) -> list[Fraction]:
 def _find_timing(
     scan: _Contents, stream: VideoStream, stamps: tuple[Place, ...]
 ) -> tuple[tuple[Fraction, ...], Fraction, Fraction, bool]:
-    """Times, rate, seconds and whether the rate varies, from rising timestamps."""
+    """Find times, rate, seconds and whether the rate varies, from rising timestamps."""
     clock = _find_clock(stream)
     times = [stamp * clock for stamp in stamps]
     rates = _list_rates(stream)
@@ -268,14 +268,14 @@ def _find_timing(
 
 
 def _find_clock(stream: VideoStream) -> Fraction:
-    """Seconds of one unit of the stream's timestamps."""
+    """Find the seconds of one unit of the stream's timestamps."""
     return to_fraction(stream.time_base, Fraction(1, av.time_base))
 
 
 def _repair_times(
     scan: _Contents, container: InputContainer, stream: VideoStream
 ) -> RepairedStamps | None:
-    """Rising timestamps; None where most of the stored ones are unusable."""
+    """Bring timestamps into rising order; None if most of the stored ones are unusable."""
     clock = _find_clock(stream)
     named = round(1 / ((_list_rates(stream) or [Fraction(25)])[0] * clock))
     length = find_typical_length(scan.pts, named)
@@ -289,14 +289,14 @@ def _repair_times(
 def _convert_shifts(
     repaired: RepairedStamps | None, stream: VideoStream
 ) -> tuple[Fraction, ...]:
-    """Seconds added to the stored times, part by part; nothing where the clock is one."""
+    """Convert shifts to seconds that are added to the stored times, part by part."""
     if repaired is None or len(repaired.shifts) == 1:
         return ()
     return tuple(shift * _find_clock(stream) for shift in repaired.shifts)
 
 
 def _are_distinct(stamps: list[int | None]) -> bool:
-    """Whether a timestamp tells which frame it is of."""
+    """Whether a timestamp identifies a frame."""
     whole = [stamp for stamp in stamps if stamp is not None]
     return len(set(whole)) == len(whole)
 
@@ -336,7 +336,7 @@ def _list_notes(
 
 
 def describe_alpha(who_has: str) -> str:
-    """A note about transparent parts, whose subject is such as `The source has`."""
+    """Make a note about transparent parts, with a subject such as `The source has`."""
     return (f"{who_has} transparent parts. The model sees them over black; output.background "
             "transparent keeps them in the result.")
 
@@ -392,7 +392,7 @@ def _read_colour(stream: VideoStream) -> Colour:
 
 
 def index_video(path: Path, *, last_frame: int = -1) -> VideoIndex:
-    """Decode a file once and say what is in it.
+    """Decode a file once, and describe its content.
 
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.

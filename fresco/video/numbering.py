@@ -1,4 +1,4 @@
-"""Numbers in the names of images: which is meant, which are missing, which are there twice."""
+"""Find the numbers in names of images, and numbers that are missing or occur twice."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _SHOWN = 5
 
 
 def sort_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key by which frame2 comes before frame10."""
+    """Sort key that places frame2 before frame10."""
     parts = re.split(r"(\d+)", name.lower())
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 def find_number(path: Path) -> int | None:
-    """The number of an image: the last one in its name."""
+    """Find the number of an image: the last one in its name."""
     numbers = re.findall(r"\d+", path.stem, re.ASCII)
     return int(numbers[-1]) if numbers else None
 
 
 def number_images(files: Sequence[Path]) -> dict[int, int] | None:
-    """Place of each image in the folder by its number; None unless all have one of their own."""
+    """Map numbers to the places of images in the folder; None unless every number occurs once."""
     places = {find_number(path): place for place, path in enumerate(files)}
     if None in places or len(places) != len(files):
         return None
@@ -35,7 +35,7 @@ def number_images(files: Sequence[Path]) -> dict[int, int] | None:
 
 
 def refuse_doubles(files: Iterable[Path]) -> None:
-    """VideoError if two images have one name but for their endings, as a frame saved twice has."""
+    """Raise VideoError if two images differ only in their endings, as a frame saved twice."""
     seen: dict[tuple[tuple[int, int | str], ...], Path] = {}
     for path in files:
         other = seen.setdefault(tuple(sort_key(path.stem)), path)
@@ -47,7 +47,7 @@ def refuse_doubles(files: Iterable[Path]) -> None:
 
 
 def find_numbering_notes(files: Sequence[Path]) -> tuple[str, ...]:
-    """What the numbers of a folder's images, in order, say about images that may be missing."""
+    """Make notes if numbers of a folder's images suggest that some are missing."""
     series: dict[str, list[Path]] = {}
     for path in files:
         if find_number(path) is not None:
@@ -64,7 +64,7 @@ def find_numbering_notes(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _find_gaps(paths: Sequence[Path]) -> str:
-    """A note about a series that does not count evenly, or an empty text."""
+    """Make a note about numbers that are not evenly spaced; empty if they are."""
     numbers = [int(number) for path in paths if (number := find_number(path)) is not None]
     steps = [after - before for before, after in pairwise(numbers)]
     if len(set(steps)) < 2:

@@ -1,4 +1,4 @@
-"""Texts within PNG files, such as the settings that made an image."""
+"""Write and read texts in PNG files, such as the settings that made an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 1 << 24
 
 
 def add_text(png: bytes, text: str, keyword: str = COMMENT) -> bytes:
-    """The PNG file with a text in it, behind its header; without a text the file as it is."""
+    """Put a text into a PNG file, after its header; an empty text changes nothing."""
     if not text:
         return png
     body = keyword.encode("latin-1") + b"\0\1\0\0\0" + zlib.compress(text.encode("utf-8"), 9)
@@ -28,7 +28,7 @@ def add_text(png: bytes, text: str, keyword: str = COMMENT) -> bytes:
 
 
 def read_text(path: Path, keyword: str = COMMENT) -> str:
-    """The text of that keyword in front of the pixels; empty if there is none, or no PNG."""
+    """Read the text of a keyword before the pixels; empty if there is none, or it is not a PNG."""
     try:
         with path.open("rb") as file:
             if file.read(len(_SIGNATURE)) != _SIGNATURE:
@@ -47,7 +47,7 @@ def read_text(path: Path, keyword: str = COMMENT) -> str:
 
 
 def _unpack(body: bytes) -> str:
-    """The text of a chunk iTXt, from its flag of compression on; empty if it is damaged."""
+    """Read the text of a chunk iTXt, from its compression flag on; empty if it is damaged."""
     packed, rest = body[:1] == b"\1", body[2:]
     _, _, rest = rest.partition(b"\0")  # language
     _, _, data = rest.partition(b"\0")  # translated keyword

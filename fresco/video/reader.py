@@ -1,4 +1,4 @@
-"""Frames of a source by number: one interface over video files and folders of images."""
+"""Read frames by number: one interface for video files and folders of images."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ _SEEKS = 3
 
 
 class FrameSource(Protocol):
-    """Frames by number. Use as a context manager; use one in each thread."""
+    """Gives frames by number. It is a context manager; use one in each thread."""
 
     @property
     def info(self) -> VideoInfo:
-        """What is known about the source."""
+        """Facts about the source."""
         ...
 
     @property
     def index(self) -> SourceIndex:
-        """What another process may be given when it opens the source again."""
+        """Data with which another process can open the source faster."""
         ...
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """The frame of that number, RGB [H, W, 3]."""
+        """Read the frame of that number, RGB [H, W, 3]."""
         ...
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Frames `first` to `last`, both included, one at a time."""
+        """Yield frames `first` to `last`, both included, one at a time."""
         ...
 
     def alphas(
         self, first: int = 0, last: int | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        """Yield the alpha of these frames, [H, W] from 0 (transparent) to 1."""
         ...
 
     def close(self) -> None:
-        """Release what is open."""
+        """Close the source."""
         ...
 
     def __enter__(self) -> FrameSource: ...
@@ -83,7 +83,7 @@ class FrameSource(Protocol):
 
 
 class _Decoder:
-    """One open file and a position in it."""
+    """An open file and a position in it."""
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self._path, self._index = path, index
@@ -106,13 +106,13 @@ class _Decoder:
         self._stack.close()
 
     def _list_keys_before(self, index: int) -> list[int]:
-        """Frames before or at `index` where decoding can start, nearest first."""
+        """List frames up to `index` at which decoding can start, nearest first."""
         keys = self._index.keys
         end = bisect_right(keys, index)
         return list(reversed(keys[max(0, end - _SEEKS) : end]))
 
     def frame(self, index: int) -> VideoFrame:
-        """The decoded frame of that number."""
+        """Decode the frame of that number."""
         keys = self._list_keys_before(index) if self._index.pts else []
         near = self._next <= index and (not keys or keys[0] <= self._next)
         if near:
@@ -167,7 +167,7 @@ class _Decoder:
 
 @lru_cache(maxsize=4)
 def _index_once(path: Path, last_frame: int, size: int, changed: int) -> VideoIndex:
-    """The index of a file in the state that size and time tell: a run opens a file many times."""
+    """Index a file; done again only if its size or time changed."""
     index = replace(index_video(path, last_frame=last_frame), state=(size, changed))
     if last_frame < 0:
         _whole[path] = size, changed
@@ -179,7 +179,7 @@ _whole: dict[Path, tuple[int, int]] = {}
 
 
 class VideoReader:
-    """Frames of a video file.
+    """Reads frames of a video file.
 
     Args:
         last_frame: last frame that will be used; a file cut off behind it is accepted.
@@ -206,30 +206,30 @@ class VideoReader:
 
     @property
     def info(self) -> VideoInfo:
-        """What is known about the file."""
+        """Facts about the file."""
         return self._index.info
 
     @property
     def index(self) -> VideoIndex:
-        """What another process may be given when it opens the file again."""
+        """Data with which another process can open the file faster."""
         return self._index
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """The frame of that number, RGB [H, W, 3]; the next one costs no seek."""
+        """Read the frame of that number, RGB [H, W, 3]; reading in order needs no seek."""
         check_index(index, self.info)
         if self._decoder is None:
             self._decoder = _Decoder(self._path, self._index)
         return self._to_upright_rgb(self._decoder.frame(index))
 
     def frames(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Frames `first` to `last`, both included, one at a time; several may run at once."""
+        """Yield frames `first` to `last`, both included; several may run at once."""
         for frame in self._decode(first, last):
             yield self._to_upright_rgb(frame)
 
     def alphas(
         self, first: int = 0, last: int | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """How far each pixel of these frames hides what is below, [H, W] from 0 to 1."""
+        """Yield the alpha of these frames, [H, W] from 0 (transparent) to 1."""
         for frame in self._decode(first, last):
             alpha = frame_to_alpha(frame)
             if alpha is None:

@@ -1,7 +1,6 @@
-"""The source's sound in the result: copied as it is wherever the container allows it.
+"""Put the source's sound into the result; it is copied if the container allows it.
 
-What it does not allow is encoded first, as AAC, or as Opus for .webm, into a file whose packets
-are copied then.
+Otherwise it is first encoded, as AAC, or as Opus for .webm, into a file whose packets are copied.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from fresco.video.sound_encoder import AAC, OPUS, encode_sound
 
 
 def is_copied(codec: str, suffix: str, output: OutputContainer) -> bool:
-    """Whether sound of this codec goes into an output of this ending without re-encoding."""
+    """Whether sound of this codec can be copied into an output with this ending."""
     container = CONTAINERS[suffix]
     if codec not in output.supported_codecs:
         return False
@@ -31,7 +30,7 @@ def open_sound(
     sound: SoundSource, suffix: str, output: OutputContainer, stack: ExitStack, scratch: Path,
     *, encode: bool = False,
 ) -> tuple[SoundCopy | None, tuple[str, ...]]:
-    """The sound on its way into an output, and notes; None for a silent file.
+    """Open the sound for an output, with notes; None for a silent file.
 
     Raises SoundError where the sound cannot be had.
 

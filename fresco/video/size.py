@@ -1,4 +1,4 @@
-"""Sizes of frames: what the model sees, and the way there and back."""
+"""Choose sizes of frames, and scale frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MULTIPLE = 64
 
 
 def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """(width, height) the model sees: short side near `resolution`, both multiples of 64.
+    """Choose (width, height) for the model: short side near `resolution`, multiples of 64.
 
     Each side rounds by itself, half to even, and is at least 64.
     """
@@ -25,7 +25,7 @@ def working_size(width: int, height: int, resolution: int) -> tuple[int, int]:
 
 
 def carried_size(width: int, height: int, short: int) -> tuple[int, int]:
-    """(width, height) of frames with the source's shape and this short side.
+    """Choose (width, height) with the source's proportions and this short side.
 
     Both sides are even, as most codecs want them, unless they are the source's own.
     """
@@ -37,12 +37,12 @@ def carried_size(width: int, height: int, short: int) -> tuple[int, int]:
 
 
 def scale_frame(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The image at `size` (width, height): Lanczos where its short side grows, area else."""
+    """Scale an image to (width, height): Lanczos if its short side grows, else by area."""
     return np.asarray(_resize(rgb, size), dtype=np.uint8)
 
 
 def scale_deep(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """As `scale_frame`, in 16 bits: what scaling gives between two values of 8 bits is kept.
+    """Do the same as `scale_frame` in 16 bits, which keep values between those of 8 bits.
 
     An image that has that size already gives 257 times its values.
     """
@@ -50,7 +50,7 @@ def scale_deep(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def scale_levels(levels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """As `scale_frame`, of one plane [H, W] from 0 to 1."""
+    """Do the same as `scale_frame` for one plane [H, W] from 0 to 1."""
     return np.asarray(_resize(levels, size), np.float32).clip(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The packets of a file's sound, with timestamps that rise, and their way into an output."""
+"""Read the packets of a file's sound with rising timestamps, and copy them into an output."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class SoundSource:
 
 
 class SoundError(Exception):
-    """The sound cannot be read, encoded or written. The video is not touched by it."""
+    """The sound cannot be read, encoded or written; the video is not affected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """What there is to know of the sound that a player would choose."""
+    """Facts about the sound that a player would choose."""
 
     codec: str
     notes: tuple[str, ...]
@@ -71,7 +71,7 @@ def read_sound_info(sound: SoundSource) -> SoundInfo | None:
 def _read_once(
     path: Path, clock_shifts: tuple[Fraction, ...], size: int, changed: int
 ) -> SoundInfo | None:
-    """The same for a file in the state that size and time tell: a run asks several times."""
+    """Do the same; read again only if size or time of the file changed."""
     with open_container(path) as container:
         stream = choose_sound_stream(container)
         if stream is None:
@@ -87,7 +87,7 @@ def _read_once(
 def _read_stamps(
     container: InputContainer, stream: AudioStream, clock_shifts: Sequence[Fraction]
 ) -> Sequence[int]:
-    """Rising timestamps of all packets: jumps back are carried on, in step with the video."""
+    """Read rising timestamps of all packets; jumps back are continued, in step with the video."""
     stored: list[int | None] = []
     lengths: list[int] = []
     try:
@@ -124,7 +124,7 @@ def _read_stamps(
 def iterate_packets(
     container: InputContainer, stream: AudioStream, stamps: Sequence[int]
 ) -> Iterator[Any]:
-    """The packets of a stream that have data, with the timestamps of `read_sound_info`."""
+    """Yield the packets of a stream that have data, with the timestamps of `read_sound_info`."""
     packets = (packet for packet in container.demux(stream) if packet.size)
     # The timestamps first: behind the last one may be where the file is damaged.
     for stamp, packet in zip(stamps, packets, strict=False):
@@ -133,7 +133,7 @@ def iterate_packets(
 
 
 class SoundCopy:
-    """Sound on its way from a file into an open output.
+    """Copies sound from a file into an open output.
 
     Args:
         info: of `read_sound_info` for the same file.

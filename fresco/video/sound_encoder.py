@@ -1,8 +1,9 @@
-"""Sound as AAC or Opus in a file of its own, made by another process.
+"""Encode sound as AAC or Opus in another process.
 
 Decoding some sound damages the memory of the process: PyAV 17.1 to 18.1 free a channel layout of a
-custom order twice, which 6.1 and 7.1 PCM in MOV has. In a process of its own that ends no program.
-This module is both sides: `encode_sound` asks, and `main` answers in the other process.
+custom order twice, which 6.1 and 7.1 PCM in MOV has. In another process that does not end the
+program. This module is both sides: `encode_sound` sends a request, and `main` answers it in the
+other process.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ main(sys.argv[2])
 
 
 def choose_rate(rate: int, encoder: str = AAC) -> int:
-    """The rate of the encoder that loses least of sound of a rate."""
+    """Choose the encoder's rate that loses least of a sound's rate."""
     if encoder == OPUS:
         return _OPUS_RATE
     return next((each for each in _RATES if each >= rate), _RATES[-1])
 
 
 def encode_sound(sound: SoundSource, scratch: Path, encoder: str = AAC) -> Path:
-    """The sound that is wanted as a file of AAC or Opus that starts at 0.
+    """Encode the wanted sound into a file of AAC or Opus that starts at 0.
 
     Raises SoundError where that cannot be done.
 
@@ -110,7 +111,7 @@ def _dump(sound: SoundSource) -> list[Any]:
 
 
 def _list_path() -> list[str]:
-    """Where the other process looks for modules: as here, and this package is a folder at least."""
+    """List where the other process looks for modules, so that it finds this package."""
     return list(dict.fromkeys([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]))
 
 
@@ -141,7 +142,7 @@ _kept: list[Any] = []
 
 
 def main(request: str) -> None:
-    """Encode what the request asks for, in JSON, and end the process."""
+    """Encode what a JSON request asks for, and end the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     path, target, encoder, first, last, shift, clock_shifts = json.loads(request)
     span = tuple(None if time is None else Fraction(time) for time in (first, last))
@@ -188,7 +189,7 @@ def _decode(stream: Any, packet: Any) -> list[AudioFrame]:
 
 
 class _Track:
-    """Sound without gaps: silence where the source has nothing, and nothing twice."""
+    """Sound without gaps and overlaps: missing parts become silence."""
 
     def __init__(self, output: Any, sound: SoundSource, encoder: str) -> None:
         self._output, self._sound, self._encoder = output, sound, encoder
@@ -230,7 +231,7 @@ class _Track:
             samples -= piece.samples
 
     def _feed(self, frame: AudioFrame) -> None:
-        """Encode samples that follow those before."""
+        """Encode samples that directly follow those before."""
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._stream is None:
             rate = choose_rate(frame.sample_rate, self._encoder)
@@ -259,7 +260,7 @@ class _Track:
             self._output.mux(self._stream.encode(piece))
 
     def finish(self) -> None:
-        """Encode what is left."""
+        """Encode the remaining samples."""
         if self._stream is None:
             raise SoundError("not one sample of it could be decoded")
         self._drain()
@@ -267,13 +268,13 @@ class _Track:
 
 
 def _read_planes(frame: AudioFrame) -> np.ndarray:
-    """Samples of a frame as [channels, samples]."""
+    """Read the samples of a frame as [channels, samples]."""
     values = frame.to_ndarray()
     return values if frame.format.is_planar else values.reshape(frame.samples, -1).T
 
 
 def _make_frame(planes: np.ndarray, like: AudioFrame, layout: str) -> AudioFrame:
-    """A frame of [channels, samples] in the format and rate of another."""
+    """Make a frame from [channels, samples] with format and rate of another."""
     values = planes if like.format.is_planar else planes.T.reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(
         np.ascontiguousarray(values), format=like.format.name, layout=layout
@@ -283,7 +284,7 @@ def _make_frame(planes: np.ndarray, like: AudioFrame, layout: str) -> AudioFrame
 
 
 def _cut(frame: AudioFrame, first: int, end: int) -> AudioFrame | None:
-    """Samples of a frame from `first` up to `end`; None if there are none."""
+    """Cut samples `first` up to `end` from a frame; None if there are none."""
     if first >= end:
         return None
     if first == 0 and end == frame.samples:
@@ -299,7 +300,7 @@ def _make_silence(like: AudioFrame, samples: int) -> AudioFrame:
 
 
 def _bring_to_known_layout(frame: AudioFrame) -> AudioFrame:
-    """The frame with its channels in an order that FFmpeg mixes to stereo."""
+    """Reorder the channels of a frame so that FFmpeg can mix them to stereo."""
     if "channels" not in frame.layout.name:  # FFmpeg's name of a layout that is not one of its own
         return frame
     names = [channel.name for channel in frame.layout.channels]

@@ -1,4 +1,4 @@
-"""The streams of a file: opening it, and choosing the video and the sound among what is in it."""
+"""Open a file, and choose the video and the sound among its streams."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
-    """The container of a local file, closed on leaving; VideoError where FFmpeg cannot open it."""
+    """Open a local file within the context; VideoError if FFmpeg cannot open it."""
     _refuse_playlist(path)
     try:
         # An absolute path cannot be taken for an address; nothing can reach the network.
@@ -46,7 +46,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
 
 
 def _refuse_playlist(path: Path) -> None:
-    """FFmpeg would wait minutes for the rest of a playlist, and look for other files."""
+    """Refuse playlists, for which FFmpeg would wait minutes and open other files."""
     try:
         with path.open("rb") as file:
             start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n")
@@ -57,14 +57,14 @@ def _refuse_playlist(path: Path) -> None:
 
 
 def read_disposition(stream: Any) -> int | None:
-    """The bits of a stream's disposition; None where PyAV hides them (before 14)."""
+    """Read the bits of a stream's disposition; None if PyAV does not tell (before 14)."""
     flags = getattr(stream, "disposition", None)
     # PyAV 17.0 has a plain Flag here, which `int` refuses; all others have an integer.
     return None if flags is None else int(getattr(flags, "value", flags))
 
 
 def list_video_streams(container: InputContainer) -> list[VideoStream]:
-    """The streams that are videos; cover art, thumbnails and stills beside one do not count."""
+    """List the streams that are videos; cover art, thumbnails and stills do not count."""
     videos = [stream for stream in container.streams.video if not _is_cover(container, stream)]
     # An animated AVIF has a still of its first image before the animation.
     moving = [stream for stream in videos if stream.frames != 1]
@@ -72,7 +72,7 @@ def list_video_streams(container: InputContainer) -> list[VideoStream]:
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video that a player would choose: the one marked as default, else the first."""
+    """Find the video that a player would choose: the one marked as default, else the first."""
     stream = _choose_default(list_video_streams(container))
     if stream is None:
         raise VideoError(
@@ -88,18 +88,18 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def choose_sound_stream(container: InputContainer) -> AudioStream | None:
-    """The sound that a player would choose, or None in a silent file."""
+    """Choose the sound that a player would choose; None in a silent file."""
     return _choose_default(container.streams.audio)
 
 
 def _choose_default(streams: Sequence[AnyStream]) -> AnyStream | None:
-    """The stream marked as default, else the first; None if there is none."""
+    """Choose the stream marked as default, else the first; None if there is none."""
     marked = (stream for stream in streams if (read_disposition(stream) or 0) & _DEFAULT)
     return next(marked, streams[0] if streams else None)
 
 
 def explain_choice(streams: Sequence[AnyStream], chosen: AnyStream, kind: str) -> tuple[str, ...]:
-    """A note about which of several streams was taken.
+    """Make a note about which of several streams was chosen.
 
     Args:
         kind: what the streams are, such as `sound`.
@@ -121,7 +121,7 @@ def _is_cover(container: InputContainer, stream: VideoStream) -> bool:
 
 
 def _describe_contents(container: InputContainer) -> str:
-    """What a file without video holds, such as `sound and a cover picture`."""
+    """Describe a file without video, such as `sound and a cover picture`."""
     # A dictionary keeps the order and drops repetitions.
     kinds = list(dict.fromkeys(_WORDS.get(s.type, s.type) for s in container.streams))
     if len(kinds) < 2:

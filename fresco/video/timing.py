@@ -1,7 +1,7 @@
-"""Timestamps as files have them, brought into one rising order: wrong ones, missing ones, restarts.
+"""Bring timestamps of files into one rising order: wrong ones, missing ones, restarts.
 
-A stream that was joined of parts starts its clock again in the middle; FFmpeg's own programs carry
-it on there. A single wrong or missing timestamp says nothing about its neighbours.
+A stream that was joined of parts starts its clock again in the middle; like FFmpeg's own programs,
+we continue it there. A single wrong or missing timestamp does not affect its neighbours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Place = Fraction | int
 
 
 def to_fraction(value: Any, otherwise: Fraction | int = 0) -> Fraction:
-    """A ratio of PyAV's, which has had a type of its own for them since version 19.
+    """Convert a ratio of PyAV, which has its own type since version 19.
 
     Args:
         otherwise: where the file says nothing, or 0.
@@ -46,7 +46,7 @@ class RepairedStamps:
 
 
 def find_typical_length(stored: Sequence[int | None], otherwise: int) -> int:
-    """The median step from one timestamp to the next."""
+    """Median step from one timestamp to the next."""
     known = [stamp for stamp in stored if stamp is not None]
     steps = [b - a for a, b in pairwise(known) if b > a]
     return median_low(steps) if steps else max(1, otherwise)
@@ -97,7 +97,7 @@ class _Repair:
         self.placed.append(stamp)
 
     def _judge(self, number: int, stored: int) -> int | None:
-        """Where an item belongs; None if its timestamp is wrong."""
+        """Find the time of an item; None if its timestamp is wrong."""
         if not self._started:
             self._before = self._expected = stored
             return None if self._is_wrong_first(number, stored) else stored
@@ -118,19 +118,19 @@ class _Repair:
         return stamp
 
     def _is_wrong_first(self, number: int, stored: int) -> bool:
-        """Whether a first timestamp lies behind the next one, and none that follows fits it."""
+        """Whether the first timestamp is after the next one, and no later one fits it."""
         following = next((s for s in self._stored[number + 1 :] if s is not None), None)
         if following is None or stored < following:
             return False
         return self._find_return(number) is None
 
     def _falls_behind(self, number: int, stored: int) -> bool:
-        """Whether one of the next timestamps lies before this one."""
+        """Whether one of the next timestamps is before this one."""
         following = self._stored[number + 1 : number + _AHEAD]
         return any(stamp is not None and stamp < stored for stamp in following)
 
     def _find_return(self, number: int) -> int | None:
-        """The next item that is where it should be had the clock gone on; None if none is."""
+        """Find the next item whose time fits an uninterrupted clock; None if there is none."""
         expected = self._expected
         for ahead in range(number, min(number + _AHEAD, len(self._stored))):
             stored, length = self._stored[ahead], self._lengths[ahead]
@@ -143,7 +143,7 @@ class _Repair:
 
 
 def _fill(placed: Sequence[int | None], lengths: Sequence[int]) -> tuple[Place, ...]:
-    """Give open items a place: after the one before, or between both neighbours."""
+    """Set the times of open items: after the one before, or between both neighbours."""
     known = [number for number, stamp in enumerate(placed) if stamp is not None]
     if not known:
         return tuple(sum(lengths[:number]) for number in range(len(placed)))

@@ -1,4 +1,4 @@
-"""Video files with the source's timing and sound, whole or not at all."""
+"""Write video files with the source's timing and sound, whole or not at all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _FILE_ERRORS = frozenset({
 
 
 def check_target(path: Path, codec: str = AUTOMATIC) -> None:
-    """VideoError unless a result can be written there: a video, or without a suffix a folder.
+    """Raise VideoError unless a result can be written there: a video, or a folder without suffix.
 
     Args:
         codec: a name of `codecs.CODECS`, or `AUTOMATIC`; a folder holds PNG files whatever it is.
@@ -76,7 +76,7 @@ def _check_video_target(path: Path, codec: str) -> Codec:
 
 
 def _require_alpha(codec: Codec, path: Path) -> Codec:
-    """The codec for frames with alpha; VideoError where it, or its container, keeps none."""
+    """Return the codec for frames with alpha; VideoError if it or its container has none."""
     codec = codec.with_alpha()
     if codec.encoder == "libvpx-vp9" and path.suffix.lower() == ".mp4":
         raise VideoError(
@@ -87,7 +87,7 @@ def _require_alpha(codec: Codec, path: Path) -> Codec:
 
 
 class _Sound(Enum):
-    """How the sound is kept, the best first."""
+    """How the sound is kept, best first."""
 
     COPIED = "copied"
     ENCODED = "encoded"
@@ -95,7 +95,7 @@ class _Sound(Enum):
 
 
 class VideoWriter:
-    """A video file that appears under its name when it is finished and checked.
+    """Writes a video file, which gets its name when it is finished and checked.
 
     Args:
         path: ends in one of `containers.CONTAINERS`; folders on the way are made.
@@ -171,7 +171,7 @@ class VideoWriter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done that a person should know, in sentences."""
+        """Notes for the user about what was done, in sentences."""
         return self._notes + self._sound_notes
 
     def _check_arguments(self) -> None:
@@ -182,10 +182,10 @@ class VideoWriter:
             raise VideoError(f"The rate is {self._rate} frames a second; it must be above 0.")
 
     def rehearse(self) -> None:
-        """Try place, container, encoder and all of the sound, and leave nothing behind.
+        """Try folder, container, encoder and the whole sound, and leave nothing behind.
 
-        What cannot be written is known before any work then. Where only the sound is at fault it
-        is left out, and a note says so.
+        So what cannot be written is known before any work. If only the sound fails, it is left out,
+        with a note.
         """
         if self._sound_kept is not None:
             return
@@ -204,7 +204,7 @@ class VideoWriter:
             logger.warning("%s: %s", self.path.name, note)
 
     def _try(self, kept: _Sound) -> None:
-        """Write a file of sound alone and remove it."""
+        """Write a file with the sound only, and remove it."""
         try:
             self._open(kept)
             with ordinary_threads():
@@ -286,7 +286,7 @@ class VideoWriter:
         return stream
 
     def _pump_sound(self, until: Fraction | None) -> None:
-        """Write sound up to a time; where it alone fails, the video goes on without it."""
+        """Write sound up to a time; if only that fails, the video continues without it."""
         if self._sound is None:
             return
         try:
@@ -303,7 +303,10 @@ class VideoWriter:
 
     def write(self, rgb: NDArray[Any]) -> None:
         """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4], of the size given at the
-        start: uint8, or uint16 where the writer is `deep`."""
+        start.
+
+        It is uint8, or uint16 if the writer is `deep`.
+        """
         width, height = self._size
         kinds = (np.uint8, np.uint16) if self.deep else (np.uint8,)
         if rgb.shape != (height, width, self._channels) or rgb.dtype not in kinds:
@@ -338,7 +341,7 @@ class VideoWriter:
         return self._stamps[number]
 
     def _find_length(self, number: int) -> int:
-        """Ticks a frame is shown."""
+        """Number of ticks for which a frame is shown."""
         if self._stamps is None:
             return self._find_stamp(number + 1) - self._find_stamp(number)
         if number + 1 < len(self._stamps):
@@ -396,7 +399,8 @@ class VideoWriter:
             self._discard()
 
     def _discard(self) -> None:
-        """Close everything and leave no part behind; a finished file has its own name by now."""
+        """Close everything and remove unfinished files; a finished file already has its own name.
+        """
         with suppress(OSError, av.FFmpegError):
             self._stack.close()
         with suppress(OSError):
@@ -447,7 +451,7 @@ def _describe_sound(
 def _convert_to_ticks(
     timestamps: Sequence[Fraction] | None, rate: Fraction, codec: Codec
 ) -> tuple[Fraction, tuple[int, ...] | None, tuple[str, ...]]:
-    """A clock that every timestamp is whole in, or the codec's, the stamps from 0 on, and notes."""
+    """Find a clock in which all timestamps are whole, and convert them, from 0 on, with notes."""
     if codec.tick is not None and rate * codec.tick > Fraction(1, 2):
         raise VideoError(
             f"{codec.label} shows at most {1 / codec.tick / 2} frames a second as they are; the "

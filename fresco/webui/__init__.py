@@ -1,1 +1,1 @@
-"""FRESCO in a WebUI: the script in img2img, the video tab, and the program around them."""
+"""FRESCO in a WebUI: the script in img2img, the tab, and their environment."""

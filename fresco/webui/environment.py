@@ -1,4 +1,4 @@
-"""The WebUI as the environment of jobs: models, samplers, ControlNet, folders, settings."""
+"""The environment of jobs in a WebUI: models, samplers, ControlNet, folders, settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -37,13 +37,13 @@ from fresco.webui.obstacles import Part, require_part
 
 
 def find_jobs_root() -> Path:
-    """The folder of jobs and uploaded videos, as the settings say."""
+    """Find the folder of jobs and uploaded videos, by the settings."""
     chosen = shared.opts.data.get("fresco_jobs_dir") or ""
     return Path(chosen).expanduser() if chosen else find_output_folder() / "fresco"
 
 
 class WebuiEnvironment:
-    """`Environment` by the WebUI around."""
+    """`Environment` of a WebUI."""
 
     @property
     def name(self) -> str:
@@ -52,12 +52,12 @@ class WebuiEnvironment:
 
     @property
     def device(self) -> str:
-        """The WebUI's own."""
+        """Device of the WebUI's model."""
         return find_device()
 
     @property
     def limits(self) -> Limits:
-        """As the settings say now."""
+        """The limits that the settings have now."""
         usual, options = Limits(), shared.opts.data
 
         def number(name: str, otherwise: int) -> int:
@@ -76,7 +76,7 @@ class WebuiEnvironment:
         )
 
     def offer(self) -> Offer:
-        """What there is to choose from now."""
+        """The models and options that can be chosen now."""
         current = _current_model()
         models = [info.title for info in sd_models.checkpoints_list.values()]
         first = [current] if current in models else []
@@ -96,7 +96,7 @@ class WebuiEnvironment:
         )
 
     def resolve(self, options: HostOptions) -> HostOptions:
-        """The options with every empty one filled in as it is now."""
+        """Fill in every empty option with its current value."""
         require_part(Part.JOBS)
         offer = self.offer()
         model = _found_model(options.model or next(iter(offer.models), ""))
@@ -112,26 +112,26 @@ class WebuiEnvironment:
         return HostOptions(model, sampler, scheduler, control, upscaler)
 
     def draw_hint(self, unit: ControlUnit, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """By the WebUI's ControlNet."""
+        """Make a hint by the WebUI's ControlNet."""
         from fresco.hosts.webui.hint import draw_hint
 
         return draw_hint(unit, frame)
 
     def add_styles(self, names: Sequence[str], prompt: str, negative: str) -> tuple[str, str]:
-        """As the WebUI adds them to its own prompts."""
+        """Add styles as the WebUI adds them to its own prompts."""
         require_styles(names, list_styles())
         return add_styles(names, prompt, negative)
 
     def count_tokens(self, prompt: str) -> tuple[int, int] | None:
-        """As the WebUI counts them, without extra networks and schedules."""
+        """Count as the WebUI does, without extra networks and schedules."""
         return count_tokens(prompt)
 
     def open(self, options: HostOptions, sampling: SamplingSettings) -> Host:
-        """The WebUI's model, for one job."""
+        """Open the WebUI's model for one job."""
         return open_host(self.resolve(options), sampling)
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
-        """With weights where this WebUI keeps them, and downloads as it allows them."""
+        """Fill in the WebUI's folder of weights, and whether it allows downloads."""
         return complete_flow_settings(settings)
 
     def require_allowed(self, path: str) -> None:
@@ -139,16 +139,16 @@ class WebuiEnvironment:
         require_allowed(path)
 
     def list_versions(self) -> Mapping[str, str]:
-        """Package or program -> version."""
+        """Versions of packages and programs, by name."""
         return {"webui": _find_name() if _find_forge() else launch_utils.git_tag()}
 
     def run_checks(self) -> tuple[Check, ...]:
-        """The WebUI's model and ControlNet."""
+        """Check the WebUI's model and ControlNet."""
         return (_model_check(), _controlnet_check())
 
 
 def _find_forge() -> Any:
-    """The module with the version of a Forge kind, or None in A1111."""
+    """Find the module with the version of a Forge kind; None in A1111."""
     try:
         return importlib.import_module("modules_forge.forge_version")
     except ImportError:
@@ -156,7 +156,7 @@ def _find_forge() -> Any:
 
 
 def _find_name() -> str:
-    """Such as Forge Neo 2.26: its version is a word, the number is its release."""
+    """Name and release of the program, such as Forge Neo 2.26."""
     if (forge := _find_forge()) is None:
         return f"Stable Diffusion WebUI {launch_utils.git_tag()}"
     version = str(forge.version)

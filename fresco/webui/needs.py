@@ -1,8 +1,8 @@
-"""Lists the names of the WebUI that a part of FRESCO needs, from FRESCO's own source.
+"""List the names of the WebUI that a part of FRESCO needs, from FRESCO's own source.
 
-A list by hand would grow old. A name counts if a module uses it that is imported together with the
-part. What is imported within a function or under `try` does not count, nor what is asked for by
-`hasattr` or `getattr` or depends on that: such a place knows what to do without.
+A name counts if a module that is imported with the part uses it. Imports within a function or under
+`try` do not count, nor does what is asked for by `hasattr` or `getattr`, because that code also
+works without the name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def list_needed_names(*roots: str) -> tuple[str, ...]:
 
 
 def list_missing_names(names: Iterable[str]) -> list[str]:
-    """Those names that the WebUI around does not have; a missing module counts once."""
+    """List those names that this WebUI does not have; a missing module counts once."""
     missing: dict[str, None] = {}
     for name in names:
         module, _, attribute = name.rpartition(".")
@@ -61,8 +61,7 @@ def list_missing_names(names: Iterable[str]) -> list[str]:
 
 
 def _has(module: ModuleType, name: str) -> bool:
-    """Whether a module has a name, without asking for its value: `shared.sd_model` would load the
-    model."""
+    """Whether a module has a name; its value is not read."""
     try:
         inspect.getattr_static(module, name)
     except AttributeError:
@@ -73,7 +72,7 @@ def _has(module: ModuleType, name: str) -> bool:
 
 @dataclass(slots=True)
 class _Uses:
-    """What one module needs."""
+    """The names that one module needs."""
 
     names: set[str] = field(default_factory=set)
     """Of the WebUI."""
@@ -103,7 +102,7 @@ def _read_uses(module: str) -> _Uses:
 def _note_import(
     package: str, imported: Iterable[ast.alias], uses: _Uses, aliases: dict[str, str]
 ) -> None:
-    """One `from package import names` of a module's top."""
+    """Record a `from package import names` at a module's top."""
     top = package.partition(".")[0]
     if package == HOST_PACKAGE:
         aliases |= {name.asname or name.name: f"{package}.{name.name}" for name in imported}
@@ -114,13 +113,13 @@ def _note_import(
 
 
 def _is_question(node: ast.AST) -> bool:
-    """Whether it is a call of `hasattr` or `getattr`."""
+    """Whether a call is one of `hasattr` or `getattr`."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) \
         and node.func.id in ("hasattr", "getattr")
 
 
 def _list_optional(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Names that are asked for by `hasattr` or `getattr`."""
+    """List names that are asked for by `hasattr` or `getattr`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _is_question(node):
             owner, name = node.args[:2]
@@ -129,8 +128,8 @@ def _list_optional(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _walk(node: ast.AST, hidden: frozenset[str]) -> Iterator[tuple[str, str]]:
-    """Every `name.attribute` that is read in any case, where the name is not one of the function's
-    own."""
+    """Yield every `name.attribute` that is always read, unless the name is local to the function.
+    """
     if isinstance(node, ast.If) and any(map(_is_question, ast.walk(node.test))):
         return
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):

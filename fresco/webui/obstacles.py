@@ -1,6 +1,6 @@
-"""Finds out why parts of FRESCO cannot work in this WebUI, as one sentence for its user.
+"""Find out why parts of FRESCO cannot work in this WebUI, as one sentence for its user.
 
-Found by looking at what is there, not at versions. Nothing of a WebUI is imported by its name here.
+It checks whether names exist, not versions. Nothing of a WebUI is imported here by its name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HOST_PACKAGES = ("modules", "modules_forge", "backend")
 
 
 class Part(Enum):
-    """A part of FRESCO that a WebUI may be unable to offer."""
+    """A part of FRESCO that may not work in every WebUI."""
 
     IMG2IMG = "the script in img2img"
     SERVER = "the tab and the API"
@@ -36,7 +36,7 @@ _found: dict[Part, str] = {}
 
 
 def look_for_obstacles(parts: Mapping[Part, Sequence[str]]) -> None:
-    """Find out what this WebUI lacks; the console is told once.
+    """Find out what this WebUI lacks, and tell the console once.
 
     Args:
         parts: the modules of FRESCO that each part begins with.
@@ -53,7 +53,7 @@ def look_for_obstacles(parts: Mapping[Part, Sequence[str]]) -> None:
 
 
 def get_obstacle(part: Part) -> str:
-    """Why a part cannot work here; empty: no reason is known."""
+    """Why a part cannot work here; empty if no reason is known."""
     return _found.get(part, "")
 
 
@@ -75,7 +75,7 @@ def _find_obstacle(roots: Sequence[str]) -> str:
 
 
 def describe_obstacle(error: BaseException) -> str:
-    """Why something of FRESCO cannot work here."""
+    """Describe why something of FRESCO cannot work here."""
     if isinstance(error, FrescoError):
         return str(error)
     if missing := find_missing_name(error):
@@ -95,7 +95,7 @@ def _describe_missing(*names: str) -> str:
 
 
 def find_missing_name(error: BaseException) -> str:
-    """The name of the WebUI that FRESCO asked for in vain; empty: something else went wrong."""
+    """Find the name of the WebUI that FRESCO did not find; empty for another error."""
     if not _was_raised_by_fresco(error.__traceback__):
         return ""
     if isinstance(error, ImportError):
@@ -114,7 +114,7 @@ def find_missing_name(error: BaseException) -> str:
 
 
 def _was_raised_by_fresco(trace: TracebackType | None) -> bool:
-    """Whether the line that failed is FRESCO's own, not one of the WebUI that it called."""
+    """Whether the failed line is FRESCO's own, and not one of the WebUI."""
     names = []
     while trace is not None:
         names.append(str(trace.tb_frame.f_globals.get("__name__")))
@@ -124,7 +124,7 @@ def _was_raised_by_fresco(trace: TracebackType | None) -> bool:
 
 
 def report_obstacle(what: str, error: Exception) -> str:
-    """Tell the console; returns the sentence for the page.
+    """Tell the console; return the sentence for the page.
 
     Args:
         what: what cannot work, such as "The tab FRESCO".
@@ -138,7 +138,7 @@ def report_obstacle(what: str, error: Exception) -> str:
 
 
 def guard_entrance(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """Do the work; a failure is reported and does not stop the WebUI."""
+    """Run a function; a failure is reported and does not stop the WebUI."""
 
     @functools.wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:

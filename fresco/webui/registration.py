@@ -1,7 +1,8 @@
-"""Registers FRESCO at each load of the WebUI: settings, axes of X/Y/Z plots, the tab and the API.
+"""Register FRESCO at each load of the WebUI: settings, axes of X/Y/Z plots, the tab and the API.
 
-The package stays loaded over "Reload UI", so calling this twice must change nothing. What needs the
-WebUI is imported late and part by part: where a part cannot work, it says so, and all else works.
+The package stays loaded after "Reload UI", so a second call must change nothing. Modules that need
+the WebUI are imported late and one by one, so that a part that cannot work does not affect the
+others.
 """
 
 # pyright: reportMissingImports=false
@@ -51,7 +52,7 @@ _PARTS: Mapping[Part, Sequence[str]] = {
 
 
 def register() -> None:
-    """Called by the WebUI's script at every load."""
+    """Register everything; called by the WebUI's script at every load."""
     if not log.isEnabledFor(logging.WARNING):  # Forge Neo shows errors alone
         log.setLevel(logging.WARNING)
     look_for_obstacles(_PARTS)
@@ -68,8 +69,7 @@ def register() -> None:
 
 
 def load_script() -> Any:
-    """The class of the script in img2img; None where this WebUI takes no scripts as they are known.
-    """
+    """Load the class of the script in img2img; None if this WebUI has no scripts of this form."""
     def load() -> Any:
         return importlib.import_module("fresco.webui.img2img.script").FrescoScript
 
@@ -77,7 +77,7 @@ def load_script() -> Any:
 
 
 def _listen(event: str, work: Callable[..., Any], what: str) -> bool:
-    """Register a callback of the WebUI; answers whether the WebUI accepts it."""
+    """Register a callback of the WebUI; return whether the WebUI accepts it."""
     def listen() -> bool:
         from modules import script_callbacks
 
@@ -101,7 +101,7 @@ def _name_saved_image(params: Any) -> None:
 
 
 def add_settings() -> None:
-    """The section of the WebUI's settings."""
+    """Add a section to the WebUI's settings."""
     import gradio as gr
 
     usual = Limits()
@@ -165,7 +165,7 @@ def _add_option(name: str, default: Any, label: str, further: Mapping[str, Any])
 
 @functools.lru_cache(maxsize=1)
 def service() -> Service:
-    """The jobs of this WebUI: one engine a process, over every "Reload UI"."""
+    """Get the jobs of this WebUI: one engine for each process, also after "Reload UI"."""
     require_part(Part.SERVER)
     from fresco.server.service import open_service
     from fresco.webui.environment import WebuiEnvironment, find_jobs_root
@@ -174,7 +174,7 @@ def service() -> Service:
 
 
 def add_tab() -> list[tuple[Any, str, str]]:
-    """Make the video tab, or show in its place why there is none."""
+    """Make the tab, or show in its place why it cannot work."""
     import gradio as gr
 
     title, identity = _TAB
@@ -191,7 +191,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 
 
 def add_api(demo: Any, app: Any) -> None:
-    """Add the routes under /fresco; only they serve the files of jobs."""
+    """Add the routes under /fresco, and close other ways to the files of jobs."""
     guard_entrance("FRESCO's frames without init_images", _allow_absent_images)(app)
     try:
         opened = service()
@@ -226,7 +226,9 @@ def _read_flags() -> Any:
 
 
 def _access(app: Any) -> Access:
-    """Access by --api-auth, like the WebUI's own API; without it, by the login of the page."""
+    """Make the access by --api-auth, like that of the WebUI's own API; without it, by the page's
+    login.
+    """
     from fresco.server.api.access import Access
 
     flags = _read_flags()
@@ -249,8 +251,8 @@ def _access(app: Any) -> Access:
 
 
 def _find_user(checks: Sequence[Callable[..., Any]]) -> Callable[[Any], bool] | None:
-    """Whether a request carries the cookie of somebody who logged in on the page; None where the
-    page's login is not as it is known."""
+    """Whether a request has the cookie of a user of the page; None if the login is of another form.
+    """
     for check in checks:
         user = inspect.signature(check).parameters.get("user")
         if find := getattr(getattr(user, "default", None), "dependency", None):
@@ -266,7 +268,7 @@ _TUNNELS = {
 
 
 def _origins() -> Origins:
-    """Pages that may use the API: those of the setting, and those of the WebUI's own flags."""
+    """List pages that may use the API: those of the setting, and of the WebUI's own flags."""
     from modules import shared
 
     from fresco.server.api.origins import Origins, split_origins

@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 
 class Sink(Protocol):
-    """Takes a body, block by block, in a thread."""
+    """Receives a body, block by block, in a thread."""
 
     def write(self, data: bytes) -> None:
-        """The next bytes."""
+        """Receive the next bytes."""
         ...
 
 
@@ -45,7 +45,7 @@ class Incoming:
         self.ended = False
 
     async def take_block(self) -> bytes:
-        """The next bytes: a block of them, unless they are the last."""
+        """Receive the next bytes: a whole block, unless they are the last."""
         parts: list[bytes] = []
         size = 0
         with anyio.move_on_after(BLOCK_SECONDS):
@@ -59,7 +59,7 @@ class Incoming:
         )
 
     async def drain(self) -> None:
-        """Read on for a while, so that a client that sends hears why it was refused."""
+        """Read and discard more of the body, so that the client receives the refusal."""
         left = _DRAINED
         with anyio.move_on_after(BLOCK_SECONDS), suppress(ClientDisconnect):
             while left > 0 and not self.ended:
@@ -101,13 +101,13 @@ class Lane:
             self._left += 1
 
     async def receive(self, body: Incoming, sink: Sink, most: int) -> None:
-        """Give a body to `sink`; 413 where it is longer than `most` bytes, however long it says
-        it is, and 408 where it does not come."""
+        """Pass a body to `sink`; 413 if it is longer than `most` bytes, 408 if it does not arrive.
+        """
         async for block in self._take_blocks(body, most):
             await self.run_shortly(partial(sink.write, block))
 
     async def receive_whole(self, body: Incoming, most: int) -> bytes:
-        """A small body, in memory; errors as of `receive`."""
+        """Receive a small body into memory; errors as of `receive`."""
         return b"".join([block async for block in self._take_blocks(body, most)])
 
     async def _take_blocks(self, body: Incoming, most: int) -> AsyncIterator[bytes]:
@@ -124,18 +124,17 @@ class Lane:
             yield block
 
     async def run_shortly(self, work: Callable[[], _T]) -> _T:
-        """Do what is soon done, in a thread."""
+        """Run quick work in a thread."""
         writing, _ = self._find_limiters()
         return await anyio.to_thread.run_sync(work, limiter=writing)
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """Do the work of a request whose body has come, in a thread."""
+        """Run the work of a request whose body has arrived in a thread."""
         _, working = self._find_limiters()
         return await anyio.to_thread.run_sync(work, limiter=working)
 
     def _find_limiters(self) -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:
-        """Of threads that write blocks and of those that work. Made here, as they belong to the
-        loop of the server."""
+        """The limiters of threads that write blocks and of threads that work."""
         if self._limiters is None:
             self._limiters = (
                 anyio.CapacityLimiter(self._threads), anyio.CapacityLimiter(self._threads)

@@ -43,7 +43,7 @@ class Events:
     async def stream(
         self, request: Request, job: str, version: int, *, seconds: float = STREAM
     ) -> AsyncIterator[bytes]:
-        """Every status newer than `version`, until the job ends or the client goes away."""
+        """Yield every status newer than `version`, until the job ends or the client disconnects."""
         # Made here, as it belongs to the loop of the server.
         self._limiter = self._limiter or anyio.CapacityLimiter(_LISTENERS)
         began = said = time.monotonic()

@@ -189,8 +189,11 @@ class JobRoutes:
     def retouch(
         self, payload: Any, job: str, number: int, look: int | None, layer: Layer, unit: int
     ) -> Response:
-        """Replace a keyframe. A job that has a video makes it again: of the frames only those
-        beside the keyframe. The answer is the job, or the frame `look` as it is then."""
+        """Replace a keyframe. A job that has a video makes it again.
+
+        Of the frames only those beside the keyframe change. The answer is the job, or the new image
+        of the frame `look`.
+        """
         if number not in self._engine.outcome(job).keys:
             raise MissingError(f"Job {job} has no keyframe {number}; see its keyframes.")
         if not isinstance(payload, bytes):
@@ -207,7 +210,7 @@ class JobRoutes:
         layer: Layer = _LAYER, unit: int = _UNIT,
         side: int = Query(_LONGEST_SIDE, ge=1, le=8192, description="Most pixels of a side."),
     ) -> Response:
-        """A frame of the source or of what was made of it, as it is now: JPEG."""
+        """The current image of a frame, of the source or of a step of the run: JPEG."""
         if not self._looking.acquire(timeout=_PATIENCE):
             raise NoRoomError("Too many frames are looked at; ask again in a second.")
         try:
@@ -219,7 +222,7 @@ class JobRoutes:
             self._looking.release()
 
     def draft(self, job: str, number: int) -> Response:
-        """A frame between two keyframes that are there, as a draft of these: PNG."""
+        """A draft of a frame between two existing keyframes: PNG."""
         if not self._drafting.acquire(blocking=False):
             raise NoRoomError(
                 f"{_MOST_DRAFTS} drafts are drawn at the moment; ask again in a second."
@@ -243,7 +246,7 @@ class JobRoutes:
         }})
 
     def preview(self, job: str) -> Response:
-        """What the model is making of the batch at work: JPEG. 404 while nothing can be seen."""
+        """A preview of the batch that the model is sampling: JPEG; 404 if there is none."""
         image = self._engine.look(job)
         if image is None:
             raise MissingError(f"Job {job} shows nothing now; see its status for its stage.")
@@ -261,8 +264,10 @@ class JobRoutes:
         return Answer({"id": job, "log": self._engine.log(job)})
 
     def events(self, job: str, request: Request) -> Response:
-        """Server-sent events `status`, each a status as JSON, until the job ends. One answer
-        lasts a minute at most; ask again with the header Last-Event-ID, as browsers do."""
+        """Server-sent events `status`, each a status as JSON, until the job ends.
+
+        One answer lasts a minute at most; ask again with the header Last-Event-ID, as browsers do.
+        """
         status, last = self._engine.status(job), request.headers.get("last-event-id", "")
         version = int(last) if last.isdecimal() and len(last) < 16 else -1
         if status.state.ended and status.version <= version:
@@ -301,7 +306,7 @@ def _require_file(path: Path | None, job: str, what: str) -> Path:
 def _change(
     known: JobRequest, body: ResumeBody, goal: Goal, settings: FrescoSettings, own_keys: str
 ) -> JobRequest:
-    """Change a request by what a client gives; what it leaves out is not changed."""
+    """Apply a client's changes to a request; fields that are left out stay unchanged."""
     return dataclasses.replace(
         known, goal=goal, settings=settings, host=_change_host(known.host, body),
         own_keys=own_keys, preview=body.preview or known.preview,

@@ -66,7 +66,7 @@ class JsonBody:
         return not self._plain
 
     def write(self, data: bytes) -> None:
-        """The next bytes."""
+        """Receive the next bytes."""
         data, self._rest = self._rest + data, b""
         place = 0
         while place < len(data):

@@ -32,12 +32,12 @@ class OrderRoutes:
         return Answer({"queue": list(self._engine.move(job, body.before or None))})
 
     def delete(self, payload: Any) -> Response:
-        """Delete several jobs; one that runs stays, and the answer says so."""
+        """Delete several jobs; a running one is kept, and the answer says so."""
         body = models.read_body(models.DeletionBody, payload)
         return Answer(dump_removal(self._keeper.delete_jobs(body.jobs, videos=body.video)))
 
     def space(self) -> Response:
-        """What every job and uploaded video takes of the disk, and what is free, in bytes."""
+        """Disk space of every job and uploaded video, and free space, in bytes."""
         room = self._keeper.count_room()
         return Answer({
             "jobs": room.jobs, "videos": room.videos, "free": room.free,
@@ -45,7 +45,7 @@ class OrderRoutes:
         })
 
     def empty(self, payload: Any) -> Response:
-        """Delete ended jobs and unused uploads that are older than so many days."""
+        """Delete ended jobs and unused uploads that are older than this number of days."""
         body = models.read_body(models.EmptyingBody, payload)
         if not (body.jobs or body.videos):
             raise SettingsError("jobs and videos are both false, so there is nothing to empty.")
@@ -54,6 +54,6 @@ class OrderRoutes:
 
 
 def dump_removal(removal: Removal) -> dict[str, Any]:
-    """Convert it for JSON."""
+    """Convert a removal for JSON."""
     values = dataclasses.asdict(removal)
     return {**values, "jobs": list(removal.jobs), "videos": list(removal.videos)}

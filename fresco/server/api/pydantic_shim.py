@@ -1,7 +1,7 @@
-"""What the models of request bodies need from pydantic, for its versions 1 and 2.
+"""Use pydantic for the models of request bodies, in its versions 1 and 2.
 
-AUTOMATIC1111's WebUI brings pydantic 1.10, Forge Neo pydantic 2. Every field has a type made by
-`checked`, so both versions accept the same values, in the same words.
+AUTOMATIC1111's WebUI has pydantic 1.10, Forge Neo pydantic 2. Every field has a type made by
+`checked`, so both versions accept the same values, with the same errors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def checked(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
         ]
 
     class Checked:
-        """As pydantic 1 wants it."""
+        """The type, in the form that pydantic 1 needs."""
 
         @classmethod
         def __get_validators__(cls) -> Any:
@@ -57,20 +57,20 @@ def build_model(name: str, fields: dict[str, tuple[Any, Any]]) -> type[ApiModel]
 
 
 def list_fields(model: type[ApiModel]) -> list[str]:
-    """Names of a model's fields."""
+    """List the names of a model's fields."""
     kind: Any = model
     return list(kind.__fields__ if _IS_FIRST else kind.model_fields)
 
 
 def list_given(body: ApiModel) -> dict[str, Any]:
-    """The fields that a client gave, and their values."""
+    """List the fields that a client gave, and their values."""
     known: Any = body
     given = known.__fields_set__ if _IS_FIRST else known.model_fields_set
     return {name: getattr(body, name) for name in list_fields(type(body)) if name in given}
 
 
 def describe_first(error: ValidationError) -> tuple[str, str]:
-    """The first field that is wrong, and the text of the ValueError that `checked` raised."""
+    """Describe the first wrong field by the text of the ValueError that `checked` raised."""
     first = error.errors()[0]
     name, text = str(first["loc"][0]), str(first["msg"]).removeprefix("Value error, ")
     return name, " is missing; give it." if "missing" in first["type"] else text

@@ -64,14 +64,14 @@ def make_route_class(access: Access, page_key: str) -> type[APIRoute]:
     """
 
     class GuardedRoute(APIRoute):
-        """Asks who it is before the first byte of a body is read.
+        """A route that checks the login before the first byte of a body is read.
 
         No route has a body that FastAPI reads: it would read all of it before it asks for the
         login of the host, which is one of its dependencies.
         """
 
         def get_route_handler(self) -> Handler:
-            """The route's own handler between these checks."""
+            """Put these checks around the route's own handler."""
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
@@ -95,20 +95,20 @@ def make_route_class(access: Access, page_key: str) -> type[APIRoute]:
 
 
 def find_code(error: FrescoError) -> int:
-    """The status of HTTP for an error."""
+    """Find the status code of HTTP for an error."""
     if isinstance(error, MissingError):
         return 404
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
 def shorten(text: str) -> str:
-    """A text that can be sent, and read."""
+    """Shorten a text, and make it one that can be sent."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _explain(error: RequestValidationError) -> str:
-    """What FastAPI found wrong, in words."""
+    """Describe in words what FastAPI found wrong."""
     found = []
     for item in error.errors():
         place = ".".join(str(part) for part in item.get("loc", ()))

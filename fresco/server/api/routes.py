@@ -1,4 +1,4 @@
-"""The routes under /fresco: the same jobs as in the tab, for programs."""
+"""Add the routes under /fresco, which give programs the same jobs as the tab."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIX = "/fresco"
 
 
 def add_routes(app: FastAPI, service: Service, access: Access) -> None:
-    """Put the API's routes into the host's application."""
+    """Add the API's routes to the host's application."""
     learn_own_names()
     router = APIRouter(
         prefix=PREFIX, tags=["FRESCO"], default_response_class=Answer,
@@ -53,7 +53,7 @@ class _Parts(NamedTuple):
 
 
 def _add_plain_routes(router: APIRouter, parts: _Parts) -> None:
-    """Routes whose requests have no body."""
+    """Add the routes whose requests have no body."""
     server, videos, jobs, order = parts
     for method, path, handler in (
         ("GET", "/version", server.version),
@@ -84,7 +84,7 @@ def _add_plain_routes(router: APIRouter, parts: _Parts) -> None:
 
 
 def _add_routes_with_body(router: APIRouter, parts: _Parts, service: Service) -> None:
-    """Routes whose requests have a body, with its schema."""
+    """Add the routes whose requests have a body, with its schema."""
     server, videos, jobs, order = parts
     plain, lanes = "application/json", Lanes(service)
     for path, handler, take, kind, payload in (

@@ -1,4 +1,4 @@
-"""Finds the files of the server that a client names: videos, external keyframes, paths."""
+"""Find the files of the server that a client names: videos, external keyframes, paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INLINE_MEGABYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class LocatedVideo:
-    """Where a video lies."""
+    """Where a video is stored."""
 
     path: Path
     """On the server."""
@@ -33,8 +33,7 @@ class LocatedVideo:
 
 @contextmanager
 def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
-    """The video that a client names; one that came within the request is taken back on an
-    error."""
+    """Find the video that a client names; one sent within the request is removed on an error."""
     if body.path:
         path = require_path(service, "path", body.path)
         yield LocatedVideo(path, path.name)
@@ -54,7 +53,7 @@ def open_video(service: Service, body: VideoBody) -> Iterator[LocatedVideo]:
 
 @contextmanager
 def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: str) -> Iterator[str]:
-    """Folder of external keyframes; images stored for a request are removed on an error.
+    """Find or store external keyframes; images of a request are removed on an error.
 
     Args:
         before: the folder where a client names none.
@@ -80,7 +79,7 @@ def store_keyframes(service: Service, keys: ExternalKeyframes | None, before: st
 def store_masks(
     service: Service, masks: ExternalKeyframes | None, settings: FrescoSettings
 ) -> Iterator[FrescoSettings]:
-    """The settings with the masks that came within the request; those are removed on an error."""
+    """Store the masks that were sent within a request; they are removed on an error."""
     if masks is None:
         yield settings
         return
@@ -101,7 +100,7 @@ def limit_inline(service: Service) -> int:
 
 
 def require_path(service: Service, name: str, text: str) -> Path:
-    """A file or folder of the server that this client may name."""
+    """Return a file or folder of the server, if this client may name it."""
     # Asked first: whoever may not name a path does not learn whether it exists.
     service.environment.require_allowed(text)
     path = Path(text)

@@ -1,8 +1,8 @@
-"""Receives the file of a form and writes it to the disk while it arrives.
+"""Receive the file of a form, and write it to disk while it arrives.
 
-Starlette's own forms (`request.form()`) hold texts in memory, of any length before Starlette 0.40,
-and write the file to a temporary folder before it can be copied. Here every block goes straight to
-the disk that keeps it.
+Starlette's own forms (`request.form()`) hold texts of any length in memory before Starlette 0.40,
+and write the file to a temporary folder first. Here every block goes to the disk that keeps the
+file.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class UploadedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the file unless it was moved."""
+        """Remove the file unless it was moved."""
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
 
     def write(self, data: bytes) -> None:
-        """The next bytes of the request."""
+        """Receive the next bytes of the request."""
         if self._whole:
             return
         try:
@@ -105,7 +105,7 @@ class UploadedFile:
             )
 
     def finish(self) -> None:
-        """Raise SettingsError unless the file has come whole."""
+        """Raise SettingsError unless the whole file has arrived."""
         if not self._found:
             raise SettingsError(
                 f"The form has no file in its field {_FIELD!r}; send the video there."
@@ -174,7 +174,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed servers have left half received."""
+    """Remove incomplete uploads of servers that were killed."""
     for path in folder.glob(f"{_PLACE}*"):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - _ABANDONED:
@@ -182,7 +182,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _read_header(value: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """A header's value and its options."""
+    """Read a header's value and its options."""
     if len(value) > _LONGEST_HEADER:
         raise SettingsError(f"A header of the form is above {_LONGEST_HEADER} bytes; shorten it.")
     return _multipart().parse_options_header(value)
@@ -193,7 +193,7 @@ def _decode(name: bytes | None) -> str:
 
 
 def _multipart() -> Any:
-    """python-multipart by its present or its former name; gradio needs it too."""
+    """Import python-multipart under its present or former name; gradio needs it, too."""
     try:
         from python_multipart import multipart
     except ImportError:
@@ -203,7 +203,7 @@ def _multipart() -> Any:
 
 @contextmanager
 def _explain_errors() -> Iterator[None]:
-    """Errors of the parser, which are of the sender."""
+    """Convert errors of the parser to errors of the sender."""
     try:
         yield
     except SettingsError:

@@ -27,7 +27,7 @@ from fresco.server.videos import StoredVideo, detect
 
 
 class ServerRoutes:
-    """Routes of what the server offers."""
+    """Routes for what the server offers."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -51,8 +51,7 @@ class ServerRoutes:
         })
 
     def settings(self, path: Path, name: str) -> Response:
-        """The settings inside a result: a video, a PNG image, or a run file. They are taken by
-        POST /fresco/jobs as they are."""
+        """Read the settings inside a result: a video, a PNG image, or a run file."""
         found = restore_settings(path, name or "The file", self._service.environment.offer())
         host = dataclasses.asdict(found.host)
         groups: dict[str, dict[str, Any]] = {}
@@ -78,7 +77,7 @@ class VideoRoutes:
         self._service, self._videos = service, service.videos
 
     def add(self, path: Path, name: str) -> Response:
-        """Upload a video; the id in the answer names it from then on."""
+        """Upload a video; the answer has its id."""
         return self._answer(self._videos.add(path, name))
 
     def listed(self) -> Response:
@@ -90,7 +89,7 @@ class VideoRoutes:
         })
 
     def get(self, video: str) -> Response:
-        """What is known about an uploaded video."""
+        """Facts about an uploaded video."""
         return self._answer(self._videos.get(video))
 
     def _answer(self, video: StoredVideo) -> Response:
@@ -114,7 +113,7 @@ class VideoRoutes:
         return Answer({**place.answer, **describe_detection(found)})
 
     def hint(self, payload: Any) -> Response:
-        """What a ControlNet unit shows its network of one frame: PNG."""
+        """The hint that a ControlNet unit gives its network for one frame: PNG."""
         body = models.read_body(models.HintBody, payload)
         settings = models.merge_settings(body.settings)
         with open_video(self._service, body) as place:

@@ -1,1 +1,1 @@
-"""FRESCO in img2img: the script and what it does in a call."""
+"""The script FRESCO in img2img."""

@@ -1,4 +1,4 @@
-"""Requests of the WebUI's img2img that leave `init_images` out, since FRESCO brings the frames.
+"""Accept img2img requests without `init_images` if FRESCO is on, because it reads the frames.
 
 The WebUI answers them with 404 before any script (docs/webui-hosts.md, section 2.8).
 """
@@ -15,7 +15,7 @@ _NAME = "fresco"
 
 
 def allow_absent_images(app: Any) -> None:
-    """Let the route take a request without images where FRESCO is on; any other is as ever."""
+    """Let the route accept a request without images if FRESCO is on."""
     for route in app.routes:
         if getattr(route, "path", "") == _PATH and hasattr(route, "dependant"):
             route.dependant.call = _with_images(route.dependant.call)

@@ -1,4 +1,4 @@
-"""Axes of X/Y/Z plots: every option of the guidance and of the batches."""
+"""Add axes to X/Y/Z plots: every option of the guidance and of the batches."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PLOT_MODULES = ("xyz_grid.py", "scripts.xyz_grid")
 
 
 def add_axes() -> None:
-    """Give the WebUI's plot the axes it does not have yet."""
+    """Add the axes that the WebUI's plot does not have yet."""
     plot = next(
         (data.module for data in scripts.scripts_data
          if data.script_class.__module__ in _PLOT_MODULES), None,
@@ -34,7 +34,7 @@ def add_axes() -> None:
 
 
 def _find_axis_class(plot: Any) -> Any:
-    """The class of axes that img2img alone has; in forge-classic the plot's module lacks it."""
+    """Find the class of axes for img2img only; in forge-classic the plot's module lacks it."""
     of_img2img = (type(axis) for axis in plot.axis_options if getattr(axis, "is_img2img", False))
     return next(of_img2img, None) or plot.AxisOptionImg2Img
 

@@ -1,4 +1,4 @@
-"""One guided img2img call: its batches become the call's iterations."""
+"""Run one guided img2img call: each batch is one iteration of the call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _require_list(path: Path | None) -> None:
 
 
 class GuidedCall:
-    """FRESCO's part in one call of `process_images`."""
+    """The state of FRESCO in one call of `process_images`."""
 
     def __init__(self, request: Request, p: Any) -> None:
         listed = find_named_file(request.settings.keyframes.keys)
@@ -80,7 +80,7 @@ class GuidedCall:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the frames and the flow."""
+        """Notes for the user about the frames and the flow."""
         notes = [self._say_what_comes(), *self._frames.notes, self._maker.estimator.note]
         if len(self._frames.images) == 1:
             notes.append(
@@ -100,22 +100,22 @@ class GuidedCall:
 
     @property
     def source(self) -> str:
-        """Name of the video or folder; empty: the images of the call are the frames."""
+        """Name of the video or folder; empty if the images of the call are the frames."""
         path = self._request.video or (Path(self._request.path) if self._request.path else None)
         return path.name if path else "video" if self._request.data else ""
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Frames that the call gives, by their numbers in the source."""
+        """Numbers, in the source, of the frames that the call returns."""
         return self._frames.numbers
 
     def find_frame(self, place: int) -> int | None:
-        """Number of the image at this place among the new ones of the batch at hand."""
+        """Number of the frame of the image at a place among the new ones of this batch."""
         new = self._frames.batches[self._number].frames
         return self._frames.numbers[new[place]] if 0 <= place < len(new) else None
 
     def hand_over(self, p: Any) -> None:
-        """Remember the call for the tab, which can make a video of its keyframes."""
+        """Store the call for the tab, which can make a video of its keyframes."""
         path = self._request.video or self._request.path
         if not path:
             return
@@ -133,7 +133,7 @@ class GuidedCall:
         ))
 
     def arrange(self, p: Any) -> None:
-        """Before prompts and seeds are made: as many iterations as batches."""
+        """Set as many iterations as batches; before prompts and seeds are made."""
         batches = self._frames.batches
         p.init_images = self._images(batches[0])
         p.batch_size = max(len(batch.all) for batch in batches)
@@ -142,7 +142,7 @@ class GuidedCall:
             p.image_mask = self._frames.masks[0]
 
     def share_seed(self, p: Any) -> None:
-        """One seed for all frames: start and every step then have the same noise."""
+        """Set one seed for all frames, so that they have the same noise at every step."""
         count = len(p.all_prompts)
         given = list_prompts(self._request.settings.sampling)
         refuse_composed(given | {f"prompt {i + 1}": text for i, text in enumerate(p.all_prompts)})
@@ -155,7 +155,7 @@ class GuidedCall:
         p.batch_size = len(self._frames.batches[0].all)
 
     def begin_batch(self, p: Any, number: int) -> None:
-        """An iteration begins: its frames, prompts and seeds."""
+        """Set the frames, prompts and seeds of the next iteration."""
         batch = self._frames.batches[number]
         if batch.anchors and self._sampled != number - 1:
             p.comment(f"Batch {number} was skipped. Later batches need it, so the run ends.")
@@ -176,7 +176,7 @@ class GuidedCall:
             encode_batch(p, seed)
 
     def _choose(self, p: Any, batch: Batch) -> int:
-        """Set the batch's strength; its seed. Both are those of the call, or of the range."""
+        """Set the batch's strength and return its seed: those of the call, or of the range."""
         if self._strength is None:
             self._strength = p.denoising_strength
         found = find_range(self._sampling, self._frames.numbers[batch.frames[0]])
@@ -190,7 +190,7 @@ class GuidedCall:
         return self._request.settings.sampling
 
     def encode(self, p: Any, encode: Callable[[], Any]) -> Any:
-        """Latents of the batch's images, by the WebUI's own `p.init`."""
+        """Encode the batch's images by the WebUI's own `p.init`."""
         if len(self._frames.masks) < 2:
             return encode()
         batch = self._frames.batches[self._number]
@@ -199,12 +199,12 @@ class GuidedCall:
         return None
 
     def show_mask(self, p: Any) -> None:
-        """Set the mask that is returned or saved with the image that is finished next."""
+        """Set the mask that is returned or saved with the next finished image."""
         if self._overlay_masks:
             p.mask_for_overlay = self._overlay_masks[p.batch_index]
 
     def _take_prompts(self, p: Any, batch: Batch) -> None:
-        """The shot's prompt for every frame, so that wildcards are drawn once a shot."""
+        """Give every frame its shot's prompt, so that wildcards are drawn once a shot."""
         words = self._sampling.key_prompts
         if not self._prompts:
             self._prompts = [(p.prompts[0], p.negative_prompts[0])]
@@ -219,7 +219,7 @@ class GuidedCall:
 
     @contextmanager
     def sampling(self, p: Any) -> Iterator[None]:
-        """Within: the batch is sampled guided."""
+        """Sample the batch with guidance within the context."""
         batch = self._frames.batches[self._number]
         frames = resize_frames(p, self._images(batch))
         masks = self._masks(p, batch)
@@ -241,7 +241,7 @@ class GuidedCall:
             self._carry, self._sampled = work.finished_carry(), self._number
 
     def keep_new(self, p: Any, result: Any) -> None:
-        """After decoding: anchors were returned by an earlier batch already."""
+        """Remove the anchors after decoding, because an earlier batch has returned them."""
         batch = self._frames.batches[self._number]
         self._take_prompts(p, batch)
         first = len(batch.anchors)
@@ -260,7 +260,7 @@ class GuidedCall:
         self._overlay_masks = self._overlay_masks[first:]
 
     def _masks(self, p: Any, batch: Batch) -> list[Any]:
-        """Of inpainting, one for each frame of a batch; empty: nothing is inpainted."""
+        """Masks of inpainting, one for each frame of a batch; empty without inpainting."""
         if len(self._frames.masks) > 1:
             return [self._frames.masks[place] for place in batch.all]
         mask = getattr(p, "image_mask", None)
@@ -271,6 +271,6 @@ class GuidedCall:
 
 
 def _to_array(image: Any) -> NDArray[np.uint8]:
-    """A decoded image [3, H, W] in 0..1 as [H, W, 3] RGB."""
+    """Convert a decoded image [3, H, W] in 0..1 to [H, W, 3] RGB."""
     values = image.float().clamp(0, 1).mul(255).byte()  # cut off, as the WebUI does
     return values.permute(1, 2, 0).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Refusals on the page are one line in the console, not a traceback.
+"""Print refusals on the console as one line, without a traceback.
 
 The WebUI reports whatever exception ends a call of its page by `modules.errors`, with all
 arguments of the call and a traceback (docs/webui-hosts.md, section 2.7). Forge kinds make calls of
@@ -29,7 +29,7 @@ _waiting: deque[ExitStack] = deque()
 
 
 def report_shortly(refusal: Exception) -> None:
-    """Let the WebUI report this one exception by its sentence; all others are as ever."""
+    """Let the WebUI report this one exception by its sentence; all others as before."""
     patches = ExitStack()
     owners = [(sys.modules.get("modules.errors"), name) for name in _REPORTERS]
     if _FORGE_THREAD in sys.modules:

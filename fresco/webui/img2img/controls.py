@@ -1,4 +1,4 @@
-"""The script's controls, made from the settings."""
+"""Make the script's controls from the settings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TITLES = {
 
 
 def make_switch(identify: Callable[[str], str]) -> Any:
-    """The accordion of all controls, which switches FRESCO on."""
+    """Make the accordion of all controls, which switches FRESCO on."""
     return InputAccordion(False, label="FRESCO", elem_id=identify("enabled"))
 
 
 def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
-    """Where the frames come from; by name."""
+    """Make the controls that say where the frames come from; by name."""
     gr.HTML(
         '<p class="fresco_hint">Keyframes come out here, one image each, and no video. A button '
         "below the images carries them to all frames in the tab FRESCO.</p>"
@@ -45,7 +45,7 @@ def make_source_controls(identify: Callable[[str], str]) -> dict[str, Any]:
 
 
 def _make_mask_control(identify: Callable[[str], str]) -> Any:
-    """Masks of the frames."""
+    """Make the control for masks of the frames."""
     return keep_unsaved(gr.Textbox(
         label="FRESCO masks",
         placeholder="to inpaint: a mask, a video, or a folder of masks for every frame or for some",
@@ -54,7 +54,7 @@ def _make_mask_control(identify: Callable[[str], str]) -> Any:
 
 
 def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
-    """One control an option, grouped; by group.name. The masks are among them."""
+    """Make one control for each option, in groups; by group.name, masks included."""
     made: dict[str, Any] = {}
     options = list_options()
     groups = list(dict.fromkeys(entry.group for entry in options))
@@ -73,7 +73,7 @@ def make_option_controls(identify: Callable[[str], str]) -> dict[str, Any]:
 
 
 def make_paste_fields(enabled: Any, controls: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """What "send to img2img" sets from an image's infotext; defaults are not written there.
+    """List what "send to img2img" sets from an image's infotext; defaults are not written there.
 
     None leaves a control as it is. An update of gradio would be taken for a value by the API of
     hosts with gradio 4, and switch FRESCO on.

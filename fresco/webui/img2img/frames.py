@@ -1,4 +1,4 @@
-"""The keyframes of one img2img call, and the batches they are translated in."""
+"""Read the keyframes of an img2img call, and plan their batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fresco.workspace import frame_name
 
 @dataclass(frozen=True, slots=True)
 class CallFrames:
-    """What a call translates."""
+    """The frames and batches that a call translates."""
 
     images: tuple[Image, ...]
     """Keyframes in the source's size."""
@@ -47,7 +47,7 @@ class CallFrames:
 def collect_frames(
     request: Request, given: Sequence[Image | None], own_mask: Image | None = None
 ) -> CallFrames:
-    """The frames of a call: of the source it names, or the images given with it.
+    """Collect the frames of a call: of the source that it names, or the images given with it.
 
     Args:
         given: `p.init_images`; the page gives None where nothing was chosen
@@ -80,13 +80,13 @@ def collect_frames(
 
 
 def _find_painted(images: Sequence[Image]) -> int:
-    """The frame that the image of img2img says it is; -1: it does not say."""
+    """Number of the frame that the image of img2img is, by its own text; -1 if it does not say."""
     texts = images[0].info if images else {}
     return int(read_texts(texts).get(FRAME, -1))
 
 
 def _read_source(path: Path, request: Request, own: Drawing | None) -> CallFrames:
-    """Keyframes and masks of a video or a folder of images."""
+    """Read keyframes and masks of a video or a folder of images."""
     found, count, plans = read_keyframes(path, request.settings)
     shots = list_shots(plans)
     if own and not shots[0][0] <= own.frame <= shots[-1][1]:
@@ -98,7 +98,7 @@ def _add_masks(
     request: Request, found: CallFrames, count: int, shots: Shots, own: Drawing | None,
     get_source: Callable[[], Path],
 ) -> CallFrames:
-    """The frames of a call with their masks.
+    """Add the masks to the frames of a call.
 
     Args:
         count: frames of the source.
@@ -119,7 +119,7 @@ def _add_masks(
 
 
 def take_images(given: Sequence[Image], settings: FrescoSettings) -> CallFrames:
-    """The images given with a call; each is a keyframe, and all are one shot."""
+    """Take the images given with a call; each is a keyframe, and all are one shot."""
     if not given:
         raise VideoError(
             "There is no frame. Give FRESCO a video or a path, or give img2img an image (in the "
@@ -160,8 +160,8 @@ def _require_no_choice(settings: FrescoSettings) -> None:
 def read_keyframes(
     path: Path, settings: FrescoSettings
 ) -> tuple[CallFrames, int, tuple[KeyframePlan, ...]]:
-    """Keyframes of a video or a folder of images, found or by hand; its number of frames; and the
-    plans of its shots."""
+    """Read the keyframes of a video or a folder of images, with its number of frames and its plans.
+    """
     with open_temporary_folder() as folder:
         clip, _, plans, notes = detect_keyframes(path, settings, Progress(), folder)
         numbers = tuple(number for plan in plans for number in plan.keyframes)

@@ -1,7 +1,7 @@
-"""Errors of a script's callbacks, raised where the WebUI reports them.
+"""Raise errors of the script's callbacks where the WebUI reports them.
 
-The WebUI swallows what goes wrong in a script's callbacks, but not what goes wrong in `p.sample`.
-So errors are kept, and raised there: a failed FRESCO never quietly becomes plain img2img.
+The WebUI swallows errors in a script's callbacks, but not those in `p.sample`. So errors are
+stored, and raised there. Otherwise a failed FRESCO call would become a plain img2img call.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from fresco.webui.obstacles import describe_obstacle, find_missing_name
 log = logging.getLogger("fresco")
 
 class CallGuard:
-    """Replaces `p.setup_prompts`, `p.init` and `p.sample`: raises what went wrong before, and
-    guides the sampling."""
+    """Replaces `p.setup_prompts`, `p.init` and `p.sample`, to raise stored errors and to guide."""
 
     def __init__(self, p: Any, forget: Callable[[], None]) -> None:
         """
@@ -54,7 +53,7 @@ class CallGuard:
         self._patches.close()
 
     def attempt(self, work: Callable[[], None]) -> None:
-        """Do a callback's work; what goes wrong there is raised in the sampling."""
+        """Run a callback's work; its error is stored and raised in the sampling."""
         if self._error:
             return
         self._attempting = True
@@ -74,12 +73,12 @@ class CallGuard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the call, by the labels of img2img."""
+        """Notes for the user about the call, with the labels of img2img."""
         return tuple(rename_options(note, name_briefly) for note in self.call.notes)
 
     @property
     def call(self) -> GuidedCall:
-        """The call, once it was started."""
+        """The call, after it has started."""
         if self._call is None:
             raise HostError("FRESCO's call was not started; this is a fault of FRESCO.")
         return self._call
@@ -89,7 +88,7 @@ class CallGuard:
             raise self._refused(self._error)
 
     def _checked(self, previous: Callable[..., Any]) -> Callable[..., Any]:
-        """The method, unless something went wrong before."""
+        """Wrap a method so that it first raises a stored error."""
         def method(*args: Any, **kwargs: Any) -> Any:
             try:
                 self._require_none()
@@ -123,7 +122,7 @@ class CallGuard:
         return sample
 
     def _refused(self, error: BaseException) -> BaseException:
-        """The refusal in place of an error that its text tells in full; any other as it is."""
+        """Convert an error that users can act on to a refusal; return any other unchanged."""
         if isinstance(error, FrescoError):
             message = str(error)
         elif find_missing_name(error):

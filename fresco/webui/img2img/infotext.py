@@ -1,4 +1,4 @@
-"""Infotext: what is written into images, and read back from them."""
+"""Write options into infotexts, and read them back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENABLED = "FRESCO"
 
 
 def name_option(entry: Entry) -> str:
-    """Key of an option in infotexts and label of its control; users' own defaults depend on it."""
+    """Key of an option in infotexts and label of its control, which must not change."""
     return f"FRESCO {name_briefly(entry)}"
 
 
@@ -24,7 +24,7 @@ def name_briefly(entry: Entry) -> str:
 
 
 def write_infotext(request: Request) -> dict[str, Any]:
-    """What is written into images: only what differs from the defaults."""
+    """List what is written into images: options that differ from their defaults."""
     values: dict[str, Any] = {ENABLED: __version__}
     for entry in list_options():
         value = getattr(getattr(request.settings, entry.group), entry.name)
@@ -34,7 +34,7 @@ def write_infotext(request: Request) -> dict[str, Any]:
 
 
 def read_pasted(entry: Entry, values: Mapping[str, Any]) -> Any:
-    """An option's value in an infotext; one that is not named there was at its default."""
+    """Read an option's value from an infotext; one that is not there has its default."""
     text = values.get(name_option(entry))
     if text is None:
         return entry.default
@@ -44,7 +44,7 @@ def read_pasted(entry: Entry, values: Mapping[str, Any]) -> Any:
 
 
 def find_pasted_preset(values: Mapping[str, Any]) -> str | None:
-    """The preset that an infotext's options amount to; None: none, or there is no FRESCO in it."""
+    """Find the preset whose options an infotext has; None if none, or without FRESCO."""
     if ENABLED not in values:
         return None
     guidance = {e.name: read_pasted(e, values) for e in list_options() if e.group == "guidance"}

@@ -1,4 +1,4 @@
-"""Which frame an image of img2img is: in infotexts, names of files, and the API's info."""
+"""Say which frame an image of img2img is: in infotext, file name, and the API's info."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LONGEST = 1 << 16
 
 
 def name_file(filename: str, frame: int) -> str:
-    """Path of an image that is saved, with its frame as the last number in its name."""
+    """Make the path of a saved image, with its frame as the last number in the name."""
     path = Path(filename)
     return str(path.with_name(f"{path.stem}-frame{frame:06d}{path.suffix}"))
 
 
 def read_texts(texts: Mapping[Any, Any]) -> dict[str, Any]:
-    """What the texts within an image say of the frame that it is; empty: nothing."""
+    """Read from the text in an image which frame it is; empty if it does not say."""
     for value in texts.values():
         found = _NUMBER.search(value) if isinstance(value, str) and len(value) < _LONGEST else None
         if found:

@@ -1,4 +1,5 @@
-"""Masks of an inpainting: one for all frames, one for each, or a few that are tracked, or found."""
+"""Masks of an inpainting: one for all frames, one for each, a few that are tracked, or found ones.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Drawing:
 
 def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Size
              ) -> tuple[Image, ...]:
-    """One mask for all keyframes, one for each of them, or none.
+    """Read one mask for all keyframes, or one for each of them; empty if there is none.
 
     Args:
         numbers: of the keyframes in the source
@@ -94,7 +95,7 @@ def open_tracked(
 
 
 def _require_fitting(request: Request, own: bool) -> None:
-    """SettingsError where what is given as masks is not what mask.source says."""
+    """Raise SettingsError if the given masks do not fit the option mask.source."""
     source, given = request.settings.mask.source, bool(request.masks or request.masks_path)
     if request.finds_masks and (given or request.drawings):
         raise SettingsError(
@@ -124,7 +125,7 @@ def _open_drawing(data: bytes, number: int, size: Size) -> Image:
 
 
 def _to_grey(mask: Image) -> Image:
-    """A mask as the WebUI takes it: what is not transparent, or else what is bright."""
+    """Convert a mask as the WebUI does: by its alpha, or else by its brightness."""
     alpha = mask.getchannel("A") if mask.mode in ("RGBA", "LA") else None
     return alpha if alpha and alpha.getextrema()[0] < 255 else mask.convert("L")
 
@@ -142,7 +143,7 @@ def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tup
 
 
 def to_image(share: Share) -> Image:
-    """A mask from 0 to 1 as a grey image."""
+    """Convert a mask from 0 to 1 to a grey image."""
     return fromarray(np.rint(share * 255).astype(np.uint8))
 
 
@@ -155,7 +156,7 @@ def _require_count(masks: int, frames: int) -> None:
 
 
 def require_size(mask: Size, frames: Size) -> None:
-    """Refuse a mask of another size than the frames: nothing says where it belongs."""
+    """Refuse a mask of another size than the frames, because its position is unknown."""
     if mask != frames:
         raise SettingsError(
             f"The mask is {mask[0]}x{mask[1]}, the frames are {frames[0]}x{frames[1]}; give a mask "
@@ -164,8 +165,7 @@ def require_size(mask: Size, frames: Size) -> None:
 
 
 def _open_mask(data: bytes, place: int, size: Size) -> Image:
-    """A mask of which only the header was read: a small file can name a size that fills the
-    memory."""
+    """Open a mask by its header, because a small file can name a size that fills the memory."""
     try:
         mask = open_image(io.BytesIO(data))
     except Exception as error:  # Pillow raises of every kind on broken or enormous images
@@ -188,7 +188,7 @@ def _decode(mask: Image, place: int) -> Image:
 
 
 def encode_alone(p: Any, masks: Sequence[Image], encode: Callable[[], Any]) -> list[Any]:
-    """Let the WebUI encode each image of a batch alone, since it takes one mask at a time.
+    """Let the WebUI encode each image of a batch alone, because it takes one mask at a time.
 
     Args:
         encode: the WebUI's own `p.init`

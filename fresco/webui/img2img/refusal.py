@@ -1,4 +1,4 @@
-"""A call of img2img ends with one sentence, in the page and in the API.
+"""End a call of img2img with one sentence, on the page and in the API.
 
 Nothing of a WebUI is imported, so that a call can be refused where much of it is missing.
 """
@@ -43,7 +43,7 @@ CallRefused.__name__ = "FRESCO"
 
 
 def make_refusal(message: str, *, by_page: bool) -> CallRefused:
-    """The exception that ends a call, without its cause: its text says what there is to know."""
+    """Make the exception that ends a call; it has no cause, because its text says everything."""
     refusal = CallRefused(message)
     if by_page:
         report_shortly(refusal)
@@ -51,7 +51,7 @@ def make_refusal(message: str, *, by_page: bool) -> CallRefused:
 
 
 class RefusedCall:
-    """A call whose every further step raises the refusal, until it is released."""
+    """A call in which every further step raises the refusal, until it is released."""
 
     def __init__(self, p: Any, message: str) -> None:
         self._p, self._before = p, {name: vars(p).get(name) for name in _STEPS}
@@ -64,7 +64,7 @@ class RefusedCall:
             setattr(p, name, refuse)
 
     def release(self) -> None:
-        """Give the processing object its own methods back; other calls may use it again."""
+        """Give the processing object its own methods back, because it may be used again."""
         for name, before in self._before.items():
             if before is not None:
                 setattr(self._p, name, before)

@@ -1,4 +1,4 @@
-"""Calls that cannot be guided are refused before anything is sampled."""
+"""Refuse calls that cannot be guided, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LATENT_RESIZE = 3
 
 
 def refuse_unsupported(p: Any, *, masked: bool) -> None:
-    """Refuse what FRESCO cannot do of what the call asks of the WebUI.
+    """Raise an error if a call asks the WebUI for something that FRESCO cannot do.
 
     Args:
         masked: FRESCO was given masks of its own
@@ -55,7 +55,7 @@ def refuse_unsupported(p: Any, *, masked: bool) -> None:
 
 
 def in_batch_tab() -> bool:
-    """Whether img2img's Batch tab makes this call. Only the call stack tells."""
+    """Whether img2img's Batch tab makes this call, by the call stack."""
     tab = sys.modules.get("modules.img2img")
     frame = sys._getframe()
     while frame is not None and tab is not None:

@@ -1,6 +1,6 @@
-"""What one img2img call asks of FRESCO: the script's arguments -> source and settings.
+"""Read the script's arguments of an img2img call.
 
-Arguments come as one dict by name, or by position. Nothing of the WebUI is imported here.
+Arguments are one dict by name, or values by position. Nothing of the WebUI is imported here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MOST_DIGITS = 9
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call's wishes."""
+    """The request of one call."""
 
     settings: FrescoSettings
     """All options; those of other stages at their defaults."""
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def has_masks(self) -> bool:
-        """Whether FRESCO itself was given masks, or finds them."""
+        """Whether FRESCO was given masks, or finds them."""
         return self.finds_masks or bool(self.masks or self.masks_path or self.drawings)
 
     @property
@@ -85,25 +85,24 @@ class Request:
 
 
 def list_options() -> tuple[Entry, ...]:
-    """The options of the script, in the order in which the page shows them."""
+    """List the options of the script, in the order in which the page shows them."""
     return tuple(entry for entry in entries() if entry.option.img2img)
 
 
 def name_flat(entry: Entry) -> str:
-    """The name of an option outside of its group."""
+    """Name of an option without its group."""
     # `source` alone would be where the frames come from.
     return f"{entry.group}_{entry.name}" if entry.group == "mask" else entry.name
 
 
 def list_arguments() -> tuple[str, ...]:
-    """Names of all arguments behind `enabled`, by position: `POSITIONS`, then options that are
-    not listed there yet."""
+    """Names of all arguments after `enabled`, by position: `POSITIONS`, then other options."""
     options = [".".join(entry.place) for entry in list_options()]
     return (*POSITIONS, *(name for name in options if name not in POSITIONS))
 
 
 def parse_arguments(args: Sequence[Any]) -> Request | None:
-    """The request of a call, or None if FRESCO is off.
+    """Read the request of a call; None if FRESCO is off.
 
     Args:
         args: `[{...}]`, or enabled and then the values of `list_arguments`; those left out at the
@@ -135,7 +134,7 @@ def parse_arguments(args: Sequence[Any]) -> Request | None:
 
 
 def _from_mapping(values: Mapping[Any, Any]) -> Request | None:
-    """Options by name, flat or by group."""
+    """Read options by name, alone or by group."""
     rest = dict(values)
     enabled = rest.pop("enabled", True)
     if not isinstance(enabled, bool):
@@ -187,8 +186,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _masks(value: Any) -> dict[str, Any]:
-    """Fields of a request: a text is a path on the server, a list holds files, and an object holds
-    files of some frames."""
+    """Read the masks of a request: a path on the server, a list of files, or an object of files."""
     if not isinstance(value, list | Mapping):
         return {"masks_path": _text("masks", value)}
     sent = value if isinstance(value, Mapping) else dict(enumerate(value))

@@ -1,4 +1,4 @@
-"""FRESCO in img2img: the script the WebUI lists."""
+"""The script FRESCO of img2img, in the form that the WebUI needs."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -42,21 +42,21 @@ _GUARD = "fresco_guard"
 
 
 class FrescoScript(Script):
-    """Guides a video's keyframes through img2img; off unless switched on."""
+    """Translates a video's keyframes in img2img; off unless switched on."""
 
     def title(self) -> str:
-        """Its name in the UI and, in small letters, in the API."""
+        """Name on the page and, in lower case, in the API."""
         return "FRESCO"
 
     def show(self, is_img2img: bool) -> Any:
-        """Only in img2img."""
+        """Show the script in img2img only."""
         return AlwaysVisible if is_img2img else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """Its controls, returned in the order of the API's arguments by position.
+        """Make the controls, in the order of the API's arguments by position.
 
-        Never raises, and never changes their number: other scripts' arguments stand behind them,
-        and some WebUIs end their API otherwise.
+        It never raises, and never changes their number: otherwise arguments of other scripts would
+        be shifted, and some WebUIs would end their API.
         """
         self._obstacle = self._obstacle or get_obstacle(Part.IMG2IMG)
         if not self._obstacle:
@@ -83,7 +83,7 @@ class FrescoScript(Script):
         return [enabled, *(controls[name] for name in list_arguments())]
 
     def _explain(self) -> list[Any]:
-        """The reason in place of the controls, and a hidden switch that a program can set."""
+        """Show the reason in place of the controls, with a hidden switch for programs."""
         self.infotext_fields, self.paste_field_names = [], []
         with gr.Accordion("FRESCO", open=False, elem_id="fresco_obstacle"):
             gr.Markdown(self._obstacle)
@@ -95,7 +95,7 @@ class FrescoScript(Script):
         return [*controls, *(_make_hidden(None) for _ in range(missing))][:self._made]
 
     def before_process(self, p: Any, *args: Any) -> None:
-        """Begin a call that asks for FRESCO."""
+        """Begin a call in which FRESCO is on."""
         _release(p)
         if not args or args[0] in (False, None):
             _keep_frame(p)
@@ -127,22 +127,22 @@ class FrescoScript(Script):
         guard.attempt(begin)
 
     def process(self, p: Any, *args: Any) -> None:
-        """One seed for all frames."""
+        """Set one seed for all frames."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.share_seed(p))
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        """The frames of an iteration."""
+        """Set the frames of an iteration."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.begin_batch(p, kwargs["batch_number"]))
 
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
-        """Anchors are not returned twice."""
+        """Remove the anchors from the result."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.keep_new(p, pp))
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        """Lay the image's own mask over it."""
+        """Apply the image's own mask."""
         if guard := _guard(p):
             guard.attempt(lambda: guard.call.show_mask(p))
 
@@ -170,7 +170,7 @@ def name_saved_image(params: Any) -> None:
 
 
 def _tell_frames(call: GuidedCall) -> dict[str, Any]:
-    """What the infotext of each image says; the WebUI asks for it image by image."""
+    """Make the infotext of each image; the WebUI asks for it image by image."""
     def find_frame(*, use_main_prompt: bool = False, index: int = 0, **_: Any) -> int | None:
         return None if use_main_prompt else call.find_frame(index)
 
@@ -178,7 +178,7 @@ def _tell_frames(call: GuidedCall) -> dict[str, Any]:
 
 
 def _keep_frame(p: Any) -> None:
-    """A keyframe that the tab sent to img2img stays known as that keyframe."""
+    """Keep the number of a keyframe that the tab has sent to img2img."""
     first = next(iter(getattr(p, "init_images", None) or ()), None)
     texts = getattr(first, "info", None)
     if isinstance(texts, Mapping):
@@ -186,12 +186,12 @@ def _keep_frame(p: Any) -> None:
 
 
 def _make_hidden(value: Any) -> Any:
-    """A control that only programs can set."""
+    """Make a control that only programs can set."""
     return keep_unsaved(gr.Checkbox(value=value, label="FRESCO", visible=False))
 
 
 def _asks_for_it(args: Sequence[Any]) -> bool:
-    """Whether FRESCO is on, however it was asked for; a request in which it is off is no matter."""
+    """Whether FRESCO is on, in any form of the arguments."""
     first = args[0]
     return first.get("enabled", True) is not False if isinstance(first, Mapping) else bool(first)
 
@@ -202,14 +202,14 @@ def _guard(p: Any) -> CallGuard | None:
 
 
 def _release(p: Any) -> None:
-    """Give the processing object its own sampling back; a batch of files uses it again."""
+    """Give the processing object its own sampling back, because it may be used again."""
     if guard := getattr(p, _GUARD, None):
         guard.release()
         delattr(p, _GUARD)
 
 
 def _plain(value: Any) -> Any:
-    """A file that gradio took in becomes its path; a text of a program stays a text.
+    """Convert a file of gradio to its path; a text stays a text.
 
     Gradio 3 gives a file, gradio 4 a text that has a `name` besides.
     """
@@ -218,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_axes(request: Request, axes: dict[str, tuple[str, Any]]) -> Request:
-    """The request with the options that an X/Y/Z plot varies."""
+    """Change the request by the options that an X/Y/Z plot varies."""
     groups: dict[str, dict[str, Any]] = {}
     for name, (group, value) in axes.items():
         groups.setdefault(group, {})[name] = value

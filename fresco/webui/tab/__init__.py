@@ -1,1 +1,1 @@
-"""The video tab: what its page shows and asks."""
+"""The tab: its page, and answers to the page's questions."""

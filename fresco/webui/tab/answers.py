@@ -1,4 +1,4 @@
-"""Answers questions of the tab's page: JSON in, JSON out.
+"""Answer questions of the tab's page, in JSON.
 
 One question at a time goes through two hidden components and gradio's own events, so the login of
 the page guards it too. With `--api-auth` alone the page has no credentials for the API; for frames
@@ -102,7 +102,7 @@ class Answers:
         return self._service.engine
 
     def answer(self, text: str, source: str) -> str:
-        """The answer to a question of the page.
+        """Answer a question of the page.
 
         Args:
             text: the question as JSON with its `number` and what is asked, `ask`.
@@ -144,7 +144,7 @@ class Answers:
         return {number: _jpeg_address(data) for number, data in found.items()}
 
     def _frame(self, question: Question, source: str) -> dict[str, Any]:
-        """A frame of the source in the tab; those of jobs come from the API."""
+        """Get a frame of the source in the tab; those of jobs come from the API."""
         return {"before": _address(fit_side(
             read_frame(Path(_there(source)), int(question["frame"])), _SIDE
         ))}
@@ -152,7 +152,7 @@ class Answers:
     # The jobs
 
     def _jobs(self, question: Question, source: str) -> dict[str, Any]:
-        """All jobs, and what the selected one has made so far."""
+        """List all jobs, and what the selected one has made so far."""
         statuses = self._engine.jobs(_LISTED)
         chosen = str(question.get("job") or "")
         uploads = self._service.count_jobs()
@@ -200,7 +200,7 @@ class Answers:
     # The uploads
 
     def _videos(self, question: Question, source: str) -> dict[str, Any]:
-        """Uploaded videos, their disk space, and the jobs that need them."""
+        """List uploaded videos, their disk space, and the jobs that need them."""
         jobs, kept = self._service.count_jobs(), self._service.videos.list_videos()
         opened = self._service.videos.find_id(source) if source else ""
         return {
@@ -214,7 +214,7 @@ class Answers:
         }
 
     def _delete_video(self, question: Question, source: str) -> None:
-        """Remove an upload that is neither open in this tab nor needed by a job that goes on."""
+        """Delete an upload that is not open in this tab and that no unfinished job needs."""
         video = _text(question, "video")
         if source and self._service.videos.find_id(source) == video:
             name = self._service.videos.get(video).name
@@ -222,14 +222,14 @@ class Answers:
         self._service.delete_video(video)
 
     def _name_mask(self, request: JobRequest, *, ended: bool) -> int:
-        """A number by which the page sees that keyframes are shown with another mask; 0: none."""
+        """A number that changes with the mask of a job's keyframes; 0: none."""
         mask, output = request.settings.mask, request.settings.output
         if mask.source == "none" and output.background == "source":
             return 0
         return crc32(repr((mask, output, ended)).encode())
 
     def _measure(self, video: Path | None) -> tuple[int, float]:
-        """Frames of a result, and frames a second; counted once."""
+        """Number of frames of a result, and frames a second; computed once."""
         if not (changed := _changed(video)) or video is None:
             return 0, 0
         key = str(video), changed
@@ -242,20 +242,20 @@ class Answers:
         return self._measured[key]
 
     def _key_thumbnails(self, question: Question, source: str) -> dict[int, str]:
-        """Keyframes of a job, small."""
+        """Get small keyframes of a job."""
         found = self._service.frames.read_small_keys(
             _text(question, "job"), _numbers(question), _THUMBNAIL
         )
         return {number: _address(image) for number, image in found.items()}
 
     def _report(self, question: Question, source: str) -> str:
-        """Measures of a job as a drawing."""
+        """Draw the measures of a job."""
         path = self._engine.outcome(_text(question, "job")).report
         report = read_json(path) if path else None
         return draw_report(report) if isinstance(report, Mapping) else ""
 
     def _preview(self, question: Question, source: str) -> str | None:
-        """What the model is making of a job now, as an address; None: nothing can be seen."""
+        """Get a preview of a job as an address; None if there is none."""
         image = self._engine.look(_text(question, "job"))
         return None if image is None else _address(image)
 
@@ -267,7 +267,7 @@ class Answers:
 
 
 def _keys(question: Question, source: str) -> dict[str, Any]:
-    """Keyframes and words as the page's timeline takes them."""
+    """Convert keyframes and their texts for the page's timeline."""
     keys, words = import_keys(
         str(question.get("text", "")), int(question["first"]), int(question["last"])
     )
@@ -290,7 +290,7 @@ def _numbers(question: Question) -> list[int]:
 
 
 def _changed(path: Path | None) -> int:
-    """When a file was written, by which the page sees what is new; 0: there is none."""
+    """Time at which a file was written, by which the page recognises changes; 0: no file."""
     try:
         return path.stat().st_mtime_ns // 1_000_000 if path else 0
     except OSError:

@@ -1,4 +1,4 @@
-"""Draws the measures of a report as bars (inline SVG)."""
+"""Draw the measures of a report as bars (inline SVG)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROW, _HEAD, _LEFT, _BAR, _WIDTH = 20, 26, 150, 330, 560
 
 
 def draw_report(report: Mapping[str, Any]) -> str:
-    """All measures of all frames as bars, one group a measure; empty without any."""
+    """Draw all measures of all frames as bars, in groups; empty if there are none."""
     measured = report.get("measures")
     frames = measured.get("frames") if isinstance(measured, Mapping) else None
     if not isinstance(frames, Mapping) or not frames:

@@ -1,6 +1,4 @@
-"""ControlNet units of the tab: as JSON in one text, which the page (javascript/fresco_control.js)
-writes and shows. Nothing of a host or of gradio is imported.
-"""
+"""ControlNet units of the tab: a JSON text that the page (javascript/fresco_control.js) edits."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ _PAGE_ONLY = "enabled"
 
 
 def read_control(text: str) -> tuple[ControlUnit, ...]:
-    """The units that are on, from the page's text; empty: there are none."""
+    """Read the units that are on from the page's text; empty if there are none."""
     if not (text or "").strip():
         return ()
     try:
@@ -63,12 +61,12 @@ def _count_from_one(text: str) -> str:
 
 
 def write_control(units: Sequence[ControlUnit]) -> str:
-    """The page's text of these units."""
+    """Write units as the page's text."""
     return json.dumps([asdict(unit) for unit in units])
 
 
 def describe_offer(environment: Environment) -> dict[str, Any]:
-    """What the page offers for a unit, for JSON."""
+    """Describe for JSON what the page offers for a unit."""
     offer = environment.offer()
     none = next((name for name in offer.control_modules if name.lower() == NO_MODULE), NO_MODULE)
     return {
@@ -92,15 +90,14 @@ def describe_offer(environment: Environment) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Drawing:
-    """A hint that is made; its thread alone writes it."""
+    """A hint in progress; only its thread changes it."""
 
     image: str = ""
     error: str = ""
 
 
 class ControlAnswers:
-    """Answers about ControlNet: what is offered, and the hint of a frame, made in the background
-    since a network may have to be loaded."""
+    """Answers about ControlNet: what is offered, and the hint of a frame."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -113,7 +110,7 @@ class ControlAnswers:
         }
 
     def _begin(self, question: Mapping[str, Any], source: str) -> str:
-        """Begin to draw the hint of a frame; an id to ask for it by."""
+        """Begin to draw the hint of a frame in a thread; return its id."""
         if not source:
             raise SettingsError(NO_VIDEO)
         units = read_control(json.dumps([{**question["unit"], _PAGE_ONLY: True}]))
@@ -142,7 +139,7 @@ class ControlAnswers:
         return identity
 
     def _look(self, question: Mapping[str, Any], source: str) -> str:
-        """The hint as an address; empty while it is made."""
+        """Get the hint as an address; empty while it is being made."""
         with self._lock:
             began = self._drawings.get(str(question["id"]))
         if began is None:

@@ -1,4 +1,4 @@
-"""Detects keyframes in the background, and answers the page about it."""
+"""Detect keyframes in the background, and tell the page about it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Detections:
 
 
 def build_timeline(found: Detection) -> Timeline:
-    """What the timeline shows of a detection."""
+    """Make the data of the timeline from a detection."""
     shots = tuple((plan.keyframes[0], plan.keyframes[-1]) for plan in found.plans)
     return Timeline(
         found.first, found.last, float(found.info.rate), found.changes, shots, found.keyframes,

@@ -1,4 +1,4 @@
-"""Masks drawn in the tab: the page paints them, and sends them with the job."""
+"""Store masks that were drawn on the page, and read them again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_DIGITS = 9
 def place_drawings(
     service: Service, settings: FrescoSettings, text: str
 ) -> Iterator[FrescoSettings]:
-    """Within: the settings with the page's drawings in a folder, if the mask is a drawing.
+    """Within the context, settings with the page's drawings in a folder, if the mask is a drawing.
 
     An error within removes the folder.
 
@@ -51,7 +51,7 @@ def place_drawings(
 
 
 def read_drawings(service: Service, job: str) -> dict[int, str]:
-    """The masks that were drawn for a job, as addresses of PNG images by frame number.
+    """Read the masks that were drawn for a job, as addresses of PNG images by frame number.
 
     SettingsError where the job has none of its own.
     """
@@ -71,7 +71,7 @@ def read_drawings(service: Service, job: str) -> dict[int, str]:
 
 
 def describe_mask(settings: MaskSettings) -> dict[str, bool] | None:
-    """What the page needs to know of a job's mask; None: it has none."""
+    """Describe a job's mask for the page; None if it has none."""
     if settings.source == "none":
         return None
     return {"drawn": settings.source == "drawing", "invert": settings.invert}

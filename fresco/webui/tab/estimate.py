@@ -1,4 +1,4 @@
-"""The tab's estimate of time and memory, made again when settings or keyframes change."""
+"""Show the estimate of time and memory when settings or keyframes change."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 
 
 def bind_estimate(service: Service, place: Any, controls: SettingControls) -> None:
-    """The page presses a hidden button, and sends what is on its timeline."""
+    """Bind the estimate to a hidden button, which the page presses."""
     plan = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_plan"))
     button = gr.Button("Estimate", visible=HIDDEN, elem_id="fresco_estimate_now")
     on(button.click, _estimator(service), [plan, *controls.all], [place],
@@ -31,7 +31,7 @@ def bind_estimate(service: Service, place: Any, controls: SettingControls) -> No
 
 def _estimator(service: Service) -> Callable[..., str]:
     def estimate(plan: str, *values: Any) -> str:
-        """The estimate as HTML; empty while there is no clip."""
+        """Make the estimate as HTML; empty without a clip."""
         known = json.loads(plan) if plan else {}
         if not known.get("frames"):
             return ""

@@ -1,4 +1,4 @@
-"""From the values of the tab's controls to a job: a new one, or the selected one again."""
+"""Make a job from the values of the tab's controls, or continue the selected one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PRESS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LoadedClip:
-    """The video or folder in the tab. The server keeps it, so that a page cannot name another."""
+    """The video or folder in the tab; stored on the server, so that a page cannot name another."""
 
     path: str
     """File or folder."""
@@ -45,7 +45,7 @@ class LoadedClip:
 
 
 def read_detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:
-    """Settings for finding keyframes, without what was written by hand."""
+    """Read the settings for finding keyframes, without keyframes by hand."""
     without = [
         "" if entry.name in _OF_KEYFRAMES else value
         for entry, value in zip(list_entries(), values, strict=False)
@@ -63,7 +63,7 @@ def translate_job(
     service: Service, job: str, goal: Goal, source: LoadedClip | None, values: Sequence[Any], *,
     drawings: str = "",
 ) -> tuple[JobStatus, str]:
-    """Translate. Returns the job and a sentence about it.
+    """Start or continue a translation; return the job and a sentence about it.
 
     Args:
         job: id of the selected job, which is continued where the settings are its own.
@@ -85,8 +85,7 @@ def _submit(service: Service, request: JobRequest) -> tuple[JobStatus, str]:
 
 
 def _continue(service: Service, job: str, request: JobRequest) -> JobRequest | None:
-    """The request that continues the selected job, so that its keyframes are used again; None: it
-    is another job.
+    """Make the request that continues the selected job; None if the settings need another job.
 
     A random seed continues what was begun with one, but asks for other images of the same goal.
     """
@@ -159,8 +158,8 @@ def propagate_job(
 
 @contextmanager
 def _own_folder(service: Service, files: Sequence[Path], folder: str) -> Iterator[str]:
-    """Within: a folder of external keyframes, which is one of the server, or a new one with the
-    uploaded files. An error within removes the new one."""
+    """Within the context, a folder of external keyframes: one of the server, or of uploaded files.
+    """
     if not files:
         service.environment.require_allowed(folder)
         yield folder

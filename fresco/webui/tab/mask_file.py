@@ -16,7 +16,7 @@ from fresco.webui.widgets.file import make_file_control, use_upload
 
 
 def make_mask_file(service: Service, controls: SettingControls) -> None:
-    """Make the box; its upload becomes the file of masks."""
+    """Make the box; the uploaded video becomes the file of masks."""
     box = make_file_control(
         "fresco_mask_file", label="Video of masks", file_types=["video"], height=90
     )
@@ -28,7 +28,7 @@ def make_mask_file(service: Service, controls: SettingControls) -> None:
 
 def _taker(service: Service) -> Callable[..., tuple[Any, ...]]:
     def take(file: Any) -> tuple[Any, ...]:
-        """Return what came of it, an empty box, and source and path of the mask."""
+        """Return a message, an empty box, and source and path of the mask."""
         try:
             with use_upload(file) as path, path.open("rb") as data:
                 video = service.videos.add(data, path.name)

@@ -1,4 +1,4 @@
-"""Answers to questions of the page about the list of jobs."""
+"""Answer questions of the page about the list of jobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Question = Mapping[str, Any]
 
 
 class OrderAnswers:
-    """Names, places, thumbnails and disk space of jobs."""
+    """Answers about names, places, thumbnails and disk space of jobs."""
 
     def __init__(self, service: Service) -> None:
         self._engine, self._frames = service.engine, service.frames
@@ -50,7 +50,7 @@ class OrderAnswers:
         }
 
     def _thumbnails(self, question: Question) -> dict[str, str]:
-        """The first keyframe of jobs that have one, small."""
+        """Get small first keyframes of the jobs that have one."""
         found: dict[str, str] = {}
         for job in [str(each) for each in question["jobs"]][:_MOST_THUMBNAILS]:
             try:
@@ -77,7 +77,7 @@ class OrderAnswers:
 
 
 def shorten_prompt(request: JobRequest | None) -> str:
-    """The beginning of a job's prompt."""
+    """Shorten a job's prompt to its beginning."""
     text = " ".join(request.settings.sampling.prompt.split()) if request else ""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()}..."
 

@@ -1,4 +1,4 @@
-"""Builds the page of the tab: video, keyframes, look, run and results."""
+"""Build the page of the tab: video, keyframes, look, run and results."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fresco.webui.widgets.events import on
 
 
 def build_tab(service: Service) -> gr.Blocks:
-    """The tab's components and what they do; the rest is in style.css and javascript/."""
+    """Make the tab's components and events; the rest is in style.css and javascript/."""
     controls, detections = SettingControls(), Detections()
     offer = service.environment.offer()
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Column(elem_id="fresco_root"):
@@ -75,7 +75,7 @@ def _step(number: int, title: str) -> None:
 
 
 def _host_buttons(environment: Environment, controls: SettingControls) -> None:
-    """Read the host's lists again, and check the installation."""
+    """Make the buttons that read the host's lists again and check the installation."""
     with gr.Row(elem_id="fresco_host_buttons"):
         refresh = gr.Button("Refresh lists", elem_id="fresco_refresh", min_width=120)
         check = gr.Button("Check installation", elem_id="fresco_check", min_width=140)

@@ -1,4 +1,4 @@
-"""The tab's tools for prompts and seed, as the WebUI has them beside its own."""
+"""The tab's tools for prompts and seed, like those of the WebUI."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -17,8 +17,7 @@ from fresco.webui.widgets.events import HIDDEN, keep_unsaved, on
 def make_prompt_tools(
     environment: Environment, prompt: Any, negative: Any
 ) -> tuple[Any, list[Any]]:
-    """Styles and LoRA files to add. Returns the message below, for `bind_img2img` too, and the
-    lists, in the order of `update_tools`."""
+    """Make the lists of styles and LoRA files; return the message below them, and the lists."""
     offer = environment.offer()
     with gr.Row(elem_id="fresco_prompt_tools", visible=bool(offer.styles or offer.loras)):
         style, lora = (
@@ -55,13 +54,13 @@ def make_prompt_tools(
 
 
 def update_tools(offer: Offer) -> list[Any]:
-    """New choices of the lists."""
+    """Make new choices for the lists."""
     return [gr.update(choices=list(names), visible=bool(names), value=None)
             for names in (offer.styles, offer.loras)]
 
 
 def bind_img2img(environment: Environment, controls: Any, told: Any) -> None:
-    """A button, shown where there is an img2img, that takes over what is written there."""
+    """Bind the button that copies the settings of img2img; it is shown if there is an img2img."""
     sent = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_from_img2img_values"))
     button = gr.Button(
         "Take over from img2img", elem_id="fresco_from_img2img", size="sm", visible=HIDDEN

@@ -1,4 +1,4 @@
-"""Sets the tab's controls to the settings in a result."""
+"""Set the tab's controls to the settings in a result."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -37,7 +37,7 @@ def make_restore_section(service: Service, controls: SettingControls) -> None:
 
 def _restorer(service: Service) -> Callable[..., tuple[Any, ...]]:
     def restore(file: Any) -> tuple[Any, ...]:
-        """What came of it, an empty box, then the values of the controls."""
+        """Return a message, an empty box, then the values of the controls."""
         try:
             with use_upload(file) as path:
                 found = restore_settings(path, path.name, service.environment.offer())

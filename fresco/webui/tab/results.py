@@ -1,4 +1,4 @@
-"""The places of the tab's results, which the page fills, and the event that answers it."""
+"""Make the places of the tab's results, which the page fills, and the event for its questions."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -16,7 +16,7 @@ the video and the files from the routes of the API, which ask who it is."""
 
 
 def make_results_section(page_key: str) -> None:
-    """Places that the page fills.
+    """Make places that the page fills.
 
     Args:
         page_key: by which the API knows the page, see `Service`.
@@ -27,7 +27,7 @@ def make_results_section(page_key: str) -> None:
 
 
 def bind_answers(answer: Callable[[str, str], str], source: Any) -> None:
-    """Answer the page's questions: it presses a hidden button, with the question as input."""
+    """Bind the answers to a hidden button, which the page presses with a question as input."""
     question, answered = (
         keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id=f"fresco_{name}"))
         for name in ("question", "answer")

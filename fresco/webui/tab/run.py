@@ -1,4 +1,4 @@
-"""The tab's buttons, and external keyframes."""
+"""The tab's buttons that start jobs, and its external keyframes."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BUTTONS = (
 
 @dataclass(frozen=True, slots=True)
 class RunParts:
-    """Components of this step that others need."""
+    """Components of this section that others need."""
 
     buttons: dict[Goal, Any]
     """One a goal."""
@@ -45,7 +45,7 @@ class RunParts:
 
 
 def make_run_section() -> RunParts:
-    """Buttons, progress and the list of jobs, which the page fills."""
+    """Make buttons, progress and the list of jobs, which the page fills."""
     buttons: dict[Goal, Any] = {}
     with gr.Row(elem_id="fresco_buttons"):
         for goal, label in _BUTTONS:
@@ -82,7 +82,7 @@ def _own_keys() -> tuple[Any, Any]:
 
 
 def bind_run(service: Service, parts: RunParts, source: Any, controls: SettingControls) -> None:
-    """What the buttons do."""
+    """Bind the buttons."""
     submitted = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_submitted"))
     inputs = [parts.chosen, source, parts.own_files, parts.own_path, controls.drawings,
               *controls.all]
@@ -98,7 +98,7 @@ def _submitter(service: Service, goal: Goal) -> Callable[..., str]:
     def submit(
         job: str, source: LoadedClip | None, files: Any, folder: str, drawings: str, *values: Any
     ) -> str:
-        """The job, and what was decided or went wrong: the page shows it while it is true."""
+        """Return the job and a message, which the page shows as long as it is true."""
         try:
             if goal is Goal.PROPAGATION:
                 status, text = propagate_job(
@@ -118,6 +118,6 @@ def _submitter(service: Service, goal: Goal) -> Callable[..., str]:
 
 
 def _paths(files: Any) -> list[Path]:
-    """What a control of several files gives: nothing, one, or a list."""
+    """Convert the value of a control of several files to a list."""
     several = files if isinstance(files, list) else [files] if files else []
     return [Path(get_path(file)) for file in several]

@@ -1,4 +1,4 @@
-"""The tab's controls of the settings, in sections."""
+"""Make the tab's controls of the settings, in sections."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fresco.webui.widgets.setting import make_setting_control
 
 @dataclass(slots=True)
 class SettingControls:
-    """The controls that were made so far, of all sections."""
+    """The controls made so far, of all sections."""
 
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
     """(group, name) -> control."""
@@ -37,7 +37,7 @@ class SettingControls:
     """Lists of styles and of LoRA files, which are no values."""
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
-        """Make the controls of some options here."""
+        """Make the controls of some options at this place."""
         known = {entry.place: entry for entry in list_entries()}
         controls = []
         for name in names:
@@ -50,7 +50,7 @@ class SettingControls:
         return controls
 
     def rest(self, group: str, *but: str) -> None:
-        """Make the controls of a group that are not there yet."""
+        """Make the controls of a group that are not made yet."""
         self.make(group, *(e.name for e in list_entries() if e.group == group
                            and e.place not in self.made and e.name not in but))
 
@@ -65,7 +65,7 @@ class SettingControls:
 
 
 def make_look_controls(controls: SettingControls, environment: Environment) -> None:
-    """What the result looks like: prompts, model, sampling."""
+    """Make the controls of prompts, model and sampling."""
     offer = environment.offer()
     prompts = controls.make("sampling", "prompt", "negative_prompt", lines=2)
     told, controls.tools = make_prompt_tools(environment, *prompts)
@@ -103,7 +103,7 @@ def make_look_controls(controls: SettingControls, environment: Environment) -> N
 
 
 def make_controlnet_controls(controls: SettingControls, environment: Environment) -> None:
-    """The host's ControlNet: a place for its units, which the page makes (fresco_control.js)."""
+    """Make the place for ControlNet units, which the page makes (fresco_control.js)."""
     offer = environment.offer()
     if not offer.control_models:
         # Each environment knows what to do there.
@@ -117,7 +117,7 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
 
 
 def make_guidance_controls(controls: SettingControls) -> None:
-    """The parts of FRESCO, and presets of them."""
+    """Make the controls of the parts of FRESCO, and of its presets."""
     preset = make_preset_control("Guidance preset", "fresco_preset")
     bind_preset(preset, dict(zip(PARTS, controls.make("guidance", *PARTS), strict=True)))
     with gr.Accordion("Guidance in detail", open=False, elem_id="fresco_guidance_detail"):
@@ -127,7 +127,7 @@ def make_guidance_controls(controls: SettingControls) -> None:
 def make_option_sections(
     controls: SettingControls, offer: Offer, make_mask_file: Callable[[], None]
 ) -> None:
-    """Everything behind the keyframes: propagation, blending, flow, mask, output.
+    """Make the sections of propagation, blending, flow, mask and output.
 
     Args:
         make_mask_file: makes the upload of masks, in its place.
@@ -151,7 +151,7 @@ def make_option_sections(
 
 
 def update_offer(offer: Offer) -> list[Any]:
-    """New choices of the host's own controls, in their order; what is chosen is kept."""
+    """Make new choices of the host's own controls, in order; chosen values stay."""
     updates = [gr.update(choices=list(offer.models)), gr.update(choices=list(offer.samplers)),
                gr.update(choices=_schedules(offer), visible=bool(offer.schedulers))]
     return [*updates, gr.update(), gr.update(choices=[LANCZOS, *offer.upscalers],
@@ -159,7 +159,7 @@ def update_offer(offer: Offer) -> list[Any]:
 
 
 def _schedules(offer: Offer) -> list[str]:
-    """The host's schedules behind the sampler's own, which some hosts list too."""
+    """List the host's schedules after the sampler's own, which some hosts list, too."""
     return list(dict.fromkeys([AS_SAMPLER, *offer.schedulers]))
 
 
@@ -168,6 +168,6 @@ def _first(names: Sequence[str]) -> str | None:
 
 
 def _make_drawing_board() -> Any:
-    """Where masks are drawn (javascript/fresco_mask.js). Returns the text that holds them."""
+    """Make the place where masks are drawn (javascript/fresco_mask.js), and its text."""
     gr.HTML('<div id="fresco_mask_board"></div>')
     return keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_mask_drawings"))

@@ -34,7 +34,7 @@ _EMPTIED = (*("",) * len(_TEXTS), None)
 
 @dataclass(frozen=True, slots=True)
 class SourceParts:
-    """Components of this step that others need."""
+    """Components of this section that others need."""
 
     source: Any
     """State of `LoadedClip` or None."""
@@ -51,7 +51,7 @@ class SourceParts:
 
 
 def make_source_section() -> SourceParts:
-    """Upload or path, and what was read."""
+    """Make upload, path, and the place for facts about the video."""
     with gr.Row(elem_id="fresco_source"):
         with gr.Column(scale=5, min_width=280):
             upload = make_file_control(
@@ -71,7 +71,7 @@ def make_source_section() -> SourceParts:
 
 
 def make_keyframe_section(controls: SettingControls) -> Any:
-    """The timeline and the controls that find keyframes. Returns the button that finds them."""
+    """Make the timeline and its controls; return the button that finds keyframes."""
     gr.HTML('<div id="fresco_timeline"></div>')
     with gr.Row(elem_id="fresco_detect_row"):
         controls.make("keyframes", "min_interval", "max_interval")
@@ -91,11 +91,11 @@ def bind_source(
     service: Service, detections: Detections, parts: SourceParts, controls: SettingControls,
     run: RunParts, detect: Any,
 ) -> None:
-    """What happens when a video or a job is opened, and when keyframes are to be found."""
+    """Bind opening a video or a job, and finding keyframes."""
     identity = keep_unsaved(gr.Textbox(visible=HIDDEN, elem_id="fresco_detection"))
 
     def begin(source: LoadedClip | None, *values: Any) -> str:
-        """Returns the id of the pass, or why none began; the page shows either."""
+        """Return the id of the detection, or why none began."""
         if source is None:
             return json.dumps({"error": ""})
         try:
@@ -162,7 +162,7 @@ def _path_loader(service: Service) -> Any:
 
 def _job_opener(service: Service) -> Any:
     def load(job: str) -> tuple[Any, ...]:
-        """A job's clip, facts and message, then the values of the controls."""
+        """Return a job's clip, facts and message, then the values of the controls."""
         try:
             request = service.engine.request(job)
             with open_source(Path(request.source)) as opened:
@@ -179,7 +179,7 @@ def _job_opener(service: Service) -> Any:
 
 def _call_opener(service: Service) -> Any:
     def load(text: str) -> tuple[Any, ...]:
-        """A guided call of img2img: its clip, facts and message, then the values of the controls.
+        """Return clip, facts and message of a guided img2img call, then the values of the controls.
 
         Args:
             text: name of the source and numbers of the keyframes, as JSON.
@@ -216,6 +216,6 @@ def _shown(path: str, name: str, info: VideoInfo) -> tuple[LoadedClip, str, str]
 
 
 def _kept(error: Exception, controls: int) -> tuple[Any, ...]:
-    """What went wrong. The video loaded before stays, with all that was written for it."""
+    """Describe an error; the video that was loaded before stays."""
     message = render_note(describe_error(error), "bad")
     return gr.update(), gr.update(), message, *[gr.update()] * controls

@@ -1,4 +1,4 @@
-"""Sentences of the tab, and HTML around them. Texts of files and users are escaped in it."""
+"""Make sentences of the tab and HTML around them. Texts of files and users are escaped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = logging.getLogger("fresco")
 
 
 def with_labels(text: str) -> str:
-    """A message of the core or the server, with options named by the labels of their controls.
+    """Replace the names of options in a message by the labels of their controls.
 
     An option without a control in the tab keeps its name.
     """
@@ -52,7 +52,7 @@ def _label_of(entry: Entry) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong, in words; an unforeseen error is logged with its traceback."""
+    """Describe an error; an unexpected one is logged with its traceback."""
     if isinstance(error, FrescoError):
         return with_labels(str(error))
     log.error("The tab met an error that was not foreseen.", exc_info=error)
@@ -60,7 +60,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def dump_job(status: JobStatus) -> dict[str, Any]:
-    """The status of a job for JSON, with labels in its sentences and durations in words."""
+    """Convert the status of a job for JSON, with labels in its sentences and durations in words."""
     left, began, ended = status.seconds_left, status.started, status.ended
     whole = status.job_seconds_left
     return {
@@ -74,7 +74,7 @@ def dump_job(status: JobStatus) -> dict[str, Any]:
 
 
 def _count_share(status: JobStatus) -> float | None:
-    """Share of a running job's time that has passed, 0 to 1; None: not known."""
+    """Share of a running job's time that has passed, 0 to 1; None if not known."""
     left = status.job_seconds_left
     if left is None or status.started is None or status.state.ended:
         return None
@@ -83,7 +83,7 @@ def _count_share(status: JobStatus) -> float | None:
 
 
 def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -> str:
-    """What the shown video lacks, and the button that makes it; empty: nothing."""
+    """Say what is missing in the shown video, and which button makes it; empty if nothing."""
     if not status.state.ended:
         return "The video of the previous run stays until there is a new one." if has_video else ""
     old = "The video is still that of the previous run. " if status.result == EARLIER_RESULT else ""
@@ -100,7 +100,7 @@ def name_next_step(status: JobStatus, request: JobRequest, *, has_video: bool) -
 
 
 def render_note(text: str, kind: str = "note") -> str:
-    """A sentence as HTML; kinds are note, good and bad."""
+    """Make HTML of a sentence; kinds are note, good and bad."""
     if not text:
         return ""
     role = "alert" if kind == "bad" else "status"
@@ -109,7 +109,7 @@ def render_note(text: str, kind: str = "note") -> str:
 
 
 def format_timecode(seconds: float) -> str:
-    """The length of a video as players show it: `4.2 s`, `1:23 min`, `1:02:03 h`."""
+    """Format the length of a video as players do: `4.2 s`, `1:23 min`, `1:02:03 h`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -118,7 +118,7 @@ def format_timecode(seconds: float) -> str:
 
 
 def render_facts(name: str, info: VideoInfo) -> str:
-    """What was read of a video, as HTML."""
+    """Make HTML of the facts about a video."""
     rate = f"{float(info.rate):.3f}".rstrip("0").rstrip(".")
     known = [
         ("Video", name), ("Size", f"{info.width} x {info.height}"),
@@ -136,7 +136,7 @@ def render_facts(name: str, info: VideoInfo) -> str:
 
 
 def _describe_state(check: Check) -> tuple[str, str, str]:
-    """Class, sign and word of a line of the check."""
+    """Class, sign and word for a line of the check."""
     if check.fine:
         return "good", "&#10003;", "works"
     return ("bad", "&#10007;", "does not work") if check.needed else (
@@ -144,7 +144,7 @@ def _describe_state(check: Check) -> tuple[str, str, str]:
 
 
 def render_checks(checks: Iterable[Check]) -> str:
-    """The check of the installation, as HTML."""
+    """Make HTML of the check of the installation."""
     rows = "".join(
         f'<tr class="fresco_{kind}"><td>{sign}<span class="fresco_unseen">{said}</span></td>'
         f"<th>{html.escape(check.name)}</th><td>{html.escape(with_labels(check.text))}</td></tr>"

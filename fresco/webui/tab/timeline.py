@@ -1,4 +1,4 @@
-"""The data of the tab's timeline, and import and export of keyframes."""
+"""Data of the tab's timeline, and import and export of keyframes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_POINTS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A clip as the timeline draws it. Frames are numbered as in the source."""
+    """The data of a clip's timeline. Frames are numbered as in the source."""
 
     first: int
     """First frame used."""
@@ -46,12 +46,12 @@ class Timeline:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Keyframes that cannot be taken away: the ends of the shots."""
+        """Keyframes that cannot be removed: the ends of the shots."""
         return tuple(sorted({end for shot in self.shots for end in shot}))
 
 
 def dump_timeline(timeline: Timeline) -> dict[str, Any]:
-    """For JSON."""
+    """Convert a timeline for JSON."""
     changes, stride = sample_curve(timeline.changes)
     return {
         "first": timeline.first, "last": timeline.last, "rate": timeline.rate,
@@ -62,14 +62,14 @@ def dump_timeline(timeline: Timeline) -> dict[str, Any]:
 
 
 def sample_curve(changes: Sequence[float]) -> tuple[list[float], int]:
-    """The curve's points and how many frames each stands for; peaks are kept."""
+    """Sample a curve, and keep its peaks; also return how many frames each point stands for."""
     stride = -(-len(changes) // _MOST_POINTS) or 1
     points = [max(changes[i:i + stride]) for i in range(0, len(changes), stride)]
     return [round(point, _DIGITS) for point in points], stride
 
 
 def import_keys(text: str, first: int, last: int) -> tuple[tuple[int, ...], dict[str, str]]:
-    """Keyframes and their words from what was written, pasted or dropped; empty: none.
+    """Read keyframes and their texts from a text; empty if it has none.
 
     The words are those of an object of `export_keys`, or of any schedule of prompts, whose frames
     then are the keyframes. No file of the server is ever read: the text comes from a client.
@@ -92,7 +92,7 @@ def import_keys(text: str, first: int, last: int) -> tuple[tuple[int, ...], dict
 
 
 def import_words(text: str) -> dict[str, str]:
-    """Words for single keyframes from what was written; no file of the server is read."""
+    """Read texts for single keyframes; no file of the server is read."""
     if not text.strip():
         return {}
     require_written(text, "Words for keyframes")
@@ -100,7 +100,7 @@ def import_words(text: str) -> dict[str, str]:
 
 
 def require_written(text: str, what: str) -> None:
-    """Raise SettingsError where a text names a file instead of saying what is meant."""
+    """Raise SettingsError if a text names a file instead of its content."""
     path = Path(text.strip().splitlines()[0]) if text.strip() else Path()
     if not _WRITTEN.match(text) or path.suffix.lower() in (".txt", ".json"):
         raise SettingsError(
@@ -110,11 +110,11 @@ def require_written(text: str, what: str) -> None:
 
 
 def export_keys(keys: Sequence[int], words: Mapping[str, str]) -> str:
-    """Keyframes and their words as JSON that `import_keys` and the command line read."""
+    """Write keyframes and their texts as JSON that `import_keys` and the command line read."""
     return json.dumps({"keyframes": list(keys), "prompts": dict(words)}, ensure_ascii=False)
 
 
 def format_words(words: Mapping[str, str]) -> str:
-    """Words for keyframes as they are written by hand, one frame a line."""
+    """Write texts for keyframes as they are written by hand, one frame a line."""
     ordered = sorted(words.items(), key=lambda pair: int(pair[0]))
     return "\n".join(f"{number}: {text}" for number, text in ordered if text)

@@ -1,4 +1,4 @@
-"""Settings from the values of the tab's controls, and back."""
+"""Convert the values of the tab's controls to settings, and back."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TAKEN_NUMBERS = {
 
 
 def list_entries() -> tuple[Entry, ...]:
-    """The options that have a control, in their order."""
+    """List the options that have a control, in order."""
     return tuple(entry for entry in entries() if not entry.option.instead)
 
 
 def count_controls() -> int:
-    """Controls in all: options, then checkpoint, sampler, schedule, ControlNet and upscaler."""
+    """Number of controls: options, then checkpoint, sampler, schedule, ControlNet, upscaler."""
     return len(list_entries()) + 5
 
 
 def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostOptions]:
-    """Settings and the host's options from the controls' values, options first.
+    """Read settings and the host's options from the controls' values, options first.
 
     Args:
         last: last frame of the source.
@@ -58,7 +58,8 @@ def read_values(values: Sequence[Any], last: int) -> tuple[FrescoSettings, HostO
 
 
 def _typed(entry: Entry, value: Any) -> Any:
-    """A control's value as the option's type; a field without a number is refused."""
+    """Convert a control's value to the option's type; SettingsError for a field without a number.
+    """
     if entry.type in (int, float):
         if value is None or value == "":
             raise SettingsError(f"{entry.label} is empty; give a number.")
@@ -78,7 +79,7 @@ def _host_options(values: Sequence[Any]) -> HostOptions:
 
 
 def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
-    """What the controls show for a job's settings, in their order; None: as it is."""
+    """Make the controls' values from a job's settings, in order; None: unchanged."""
     values: list[Any] = []
     for entry in list_entries():
         value = getattr(getattr(settings, entry.group), entry.name)
@@ -93,7 +94,7 @@ def write_values(settings: FrescoSettings, host: HostOptions) -> list[Any]:
 def read_img2img(
     found: Mapping[str, Any], offer: Offer
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """What the page of img2img holds, as options and host options; and what is not offered."""
+    """Read options and host options from the page of img2img; also return what is not offered."""
     values: dict[str, Any] = {
         name: str(found.get(name) or "") for name in ("prompt", "negative_prompt")
     }

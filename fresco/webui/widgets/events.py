@@ -1,4 +1,4 @@
-"""Differences of gradio 3.41 to 6, and events that call functions of the page."""
+"""Hide the differences between gradio 3.41 and 6, and call functions of the page."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -23,7 +23,7 @@ def on(
     event: Any, function: Callable[..., Any] | None, inputs: Sequence[Any] = (),
     outputs: Sequence[Any] = (), *, script: str | None = None,
 ) -> Any:
-    """Bind an event past the queue, so that it answers while the WebUI makes images.
+    """Bind an event without gradio's queue, so that it answers while the WebUI makes images.
 
     Args:
         event: such as `button.click`.
@@ -43,11 +43,11 @@ def on(
 
 
 def keep_unsaved(component: Any) -> Any:
-    """Keep a component's value out of the WebUI's saved defaults: it belongs to one job."""
+    """Leave a component out of the WebUI's saved defaults, because its value belongs to one job."""
     component.do_not_save_to_config = True
     return component
 
 
 def get_path(value: Any) -> str:
-    """Path of what a file control gives: gradio 3 an object, gradio 4 a text."""
+    """Path of a file control's value: gradio 3 gives an object, gradio 4 a text."""
     return str(getattr(value, "name", value) or "")

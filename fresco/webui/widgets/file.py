@@ -1,8 +1,8 @@
-"""A file control whose upload survives what else the page does meanwhile.
+"""A file control whose upload does not break when the page does other things.
 
-Gradio 3.41's own upload is forgotten as soon as any other answer arrives before its end, and then
-waits for ever. The page therefore sends the files itself (javascript/fresco.js) and hands over
-where they lie; without its script the control still is gradio's own.
+Gradio 3.41 forgets its own upload if another answer arrives before its end, and then waits for
+ever. So the page sends the files itself (javascript/fresco.js) and then passes on where they are.
+Without that script the control works as gradio's own.
 """
 
 # pyright: reportMissingImports=false
@@ -23,7 +23,7 @@ from fresco.webui.widgets.uploads import check_sent_files, drop_sent_file
 
 @dataclass(frozen=True, slots=True)
 class FileControl:
-    """A gradio `File` and the event after the page has sent files."""
+    """A gradio `File`, and the event after the page has sent files."""
 
     file: Any
     """The component."""
@@ -34,7 +34,7 @@ class FileControl:
 def make_file_control(
     elem_id: str, *, label: str, several: bool = False, **more: Any
 ) -> FileControl:
-    """Make one.
+    """Make a file control.
 
     Args:
         elem_id: names the element; hidden ones beside it are named after it.
@@ -59,7 +59,7 @@ def make_file_control(
 
 @contextmanager
 def use_upload(file: Any) -> Iterator[Path]:
-    """Give the path of an upload; gradio's own copy is removed once the block ends well.
+    """Yield the path of an upload; gradio's own copy is removed if the context ends well.
 
     Args:
         file: the value of a file control.

@@ -1,7 +1,6 @@
-"""Hands the clip and the settings of the latest guided img2img calls to the tab.
+"""Pass the clip and the settings of the latest guided img2img calls to the tab.
 
-The images go from page to page. Kept in memory, so that nothing is written for calls that nobody
-takes over.
+The images themselves go through the page. Calls are kept in memory only.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _lock = threading.Lock()
 
 
 def hand_over(name: str, numbers: Sequence[int], call: Handover) -> None:
-    """Remember a call by its source's name and the numbers of its keyframes, as in infotexts."""
+    """Store a call by its source's name and the numbers of its keyframes, as in infotexts."""
     with _lock:
         _known[name, tuple(numbers)] = call
         _known.move_to_end((name, tuple(numbers)))
@@ -44,7 +43,7 @@ def hand_over(name: str, numbers: Sequence[int], call: Handover) -> None:
 
 
 def take_over(name: str, numbers: Sequence[int]) -> Handover | None:
-    """The latest call of that source whose keyframes include these; None: there is none."""
+    """Find the latest call of that source whose keyframes include these; None if there is none."""
     with _lock:
         for (source, made), call in reversed(_known.items()):
             if source == name and set(numbers) <= set(made):

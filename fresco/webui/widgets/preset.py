@@ -1,4 +1,4 @@
-"""The choice of a preset, which sets the switches of guidance: img2img and the tab share it."""
+"""The choice of a preset, which sets the switches of guidance, in img2img and the tab."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -17,7 +17,7 @@ PARTS = tuple(PRESETS["off"])
 
 
 def make_preset_control(label: str, identity: str) -> Any:
-    """The choice; it shows what was chosen last, and the switches count.
+    """Make the choice. It shows the latest choice; the switches are what counts.
 
     Args:
         identity: the control's `elem_id`.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def close_folders(blocks: Any, folders: Iterable[Path]) -> None:
-    """Keep gradio's route `/file=` from serving what lies in some folders.
+    """Keep gradio's route `/file=` from serving files in some folders.
 
     It serves whatever lies in its working folder, to everybody where the page has no login; the
     routes of the API ask who it is (docs/webui-hosts.md, section 2.10).

@@ -1,4 +1,4 @@
-"""One control made from one option: the script in img2img and the tab share it."""
+"""Make one control from one option, for img2img and the tab."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WIDEST = 20_000
 
 
 def make_setting_control(entry: Entry, label: str, identity: str, **further: Any) -> Any:
-    """The control that fits an option's type and range, with its help and default.
+    """Make the control that fits an option's type and range, with its help and default.
 
     Args:
         label: shown, and the key of users' own defaults: keep it stable.
@@ -43,7 +43,7 @@ def make_setting_control(entry: Entry, label: str, identity: str, **further: Any
 
 
 def find_step(entry: Entry) -> float:
-    """The widest round step on whose grid the lowest value and the default both lie."""
+    """Find the largest round step from the lowest value that meets the default."""
     low, high = float(entry.option.low or 0), float(entry.option.high or 1)
     distance = float(str(entry.default)) - low
     for step in _STEPS:
@@ -54,5 +54,5 @@ def find_step(entry: Entry) -> float:
 
 
 def _text(value: Any) -> str:
-    """Lists and mappings are written by hand; their default is empty."""
+    """Write a list or mapping as by hand; their default is empty."""
     return value if isinstance(value, str) else ""

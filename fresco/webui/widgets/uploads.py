@@ -1,4 +1,4 @@
-"""Files that the page sent to gradio's upload route."""
+"""Check files that the page sent to gradio's upload route."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fresco.errors import SettingsError
 
 
 def check_sent_files(text: str) -> list[str]:
-    """Paths of files that the page sent to gradio's upload route.
+    """Return the paths of files that the page sent to gradio's upload route.
 
     Args:
         text: JSON list of the paths that the route answered.
@@ -34,13 +34,13 @@ def check_sent_files(text: str) -> list[str]:
 
 
 def drop_sent_file(path: Path) -> None:
-    """Remove gradio's own copy of an upload that is kept elsewhere by now."""
+    """Remove gradio's own copy of an upload that is stored elsewhere."""
     if path.resolve().is_relative_to(_find_root()):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _find_root() -> Path:
-    """The folder of gradio's uploads."""
+    """Find the folder of gradio's uploads."""
     folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
     return Path(folder).resolve()
