@@ -620,7 +620,7 @@ class OutputSettings:
         "",
         "Pattern for the name of the result, of {clip}, {prompt}, {seed} and {number}; empty: "
         "{clip}_fresco, and {clip}-{prompt}-{seed} for downloads. A name given on the command line "
-        "counts more.",
+        "is used instead.",
         letters=200,
         images=False,
         label="Name of the result",

@@ -127,8 +127,8 @@ def ensure_weights(
         return path
     if is_offline(offline):
         raise WeightsError(
-            f"{weight.name} ({weight.size} bytes) is not in {folder}, and the network is off. "
-            f"Fetch it from {weight.address} and put it into that folder, or allow the network."
+            f"{weight.name} ({weight.size} bytes) is not in {folder}, and downloads are off. "
+            f"Fetch it from {weight.address} and put it into that folder, or allow downloads."
         )
     part = folder / f"{weight.name}.part"
     try:

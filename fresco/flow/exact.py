@@ -133,8 +133,8 @@ def open_exact(path: Path) -> ExactEstimator:
     known: Any = read_json(path) if path.is_file() else None
     if not isinstance(known, dict):
         raise SettingsError(
-            f"flow.estimator is files, but {path or 'flow.path'} says not which frames its motion "
-            "belongs to; motion from files is for whole runs. Choose another estimator here."
+            f"flow.estimator is files, but {path or 'flow.path'} does not say which frames its "
+            "motion belongs to. Motion from files works in whole runs only; choose another here."
         )
     files = FlowFiles({
         direction: {int(number): Path(place) for number, place in paths.items()}

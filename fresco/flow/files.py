@@ -116,7 +116,7 @@ def _find_directions(path: Path, folder: Path) -> tuple[str, ...]:
             held = tuple(d for d in (FORWARD, BACKWARD) if f"{d}.npy" in archive.namelist())
         if not held:
             raise SettingsError(
-                f"{path} holds neither an array `forward` nor `backward`; save them so."
+                f"{path} holds no array `forward` or `backward`; save one of these."
             )
         return held
     if path.suffix.lower() == ".exr":

@@ -142,7 +142,7 @@ def _load_weights(network: nn.Module, state: dict[str, Tensor], path: Path, name
     if wrong:
         raise WeightsError(
             f"{path} holds no weights of {name}: {len(wrong)} of its tensors do not fit, "
-            f"such as {wrong[0]}. Give the file named in the README."
+            f"such as {wrong[0]}. Give the published file."
         )
     network.load_state_dict(given)
 

@@ -248,7 +248,7 @@ def _shrink_size(size: int, error: OutOfMemoryError) -> int:
         ) from error
     smaller = max(SMALLEST, size * 3 // 4)
     log.warning(
-        "Out of memory with a batch of %d frames; going on with batches of %d. The look may "
+        "Out of memory with a batch of %d frames; continuing with batches of %d. The look may "
         "vary more from batch to batch; keyframes.batch_size %d avoids the failed try.",
         size, smaller, smaller,
     )
@@ -279,7 +279,7 @@ def translate_unguided(run: KeyframeRun, numbers: Sequence[int], stage: Stage) -
         if not found and not _fits(run, group):
             release_memory()
             smaller = size * 3 // 4
-            log.warning("Out of memory; going on with %d frames at a time.", smaller)
+            log.warning("Out of memory; continuing with %d frames at a time.", smaller)
             sizes = sizes[:position] + _cut_evenly(run, numbers[start:], smaller)
             write_json(place, sizes)
             continue

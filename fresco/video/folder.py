@@ -244,7 +244,7 @@ def check_index(index: int, info: VideoInfo) -> None:
     """Raise VideoError unless the source has a frame of that number."""
     if not 0 <= index < info.frames:
         raise VideoError(
-            f"Frame {index} was asked of {info.path}, which has {info.frames}; "
+            f"There is no frame {index} in {info.path}, which has {info.frames} frames; "
             f"give 0 to {info.frames - 1}."
         )
 

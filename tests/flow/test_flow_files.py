@@ -147,7 +147,7 @@ def test_what_a_file_calls_hidden_is_hidden_also_on_the_way(tmp_path: Path) -> N
 
 
 def test_an_index_is_needed() -> None:
-    with pytest.raises(SettingsError, match="motion from files is for whole runs"):
+    with pytest.raises(SettingsError, match="Motion from files works in whole runs only"):
         create_estimator(FlowSettings("files", ""))
 
 
@@ -161,7 +161,7 @@ def write_nothing(folder: Path) -> None:
     (lambda f: write_flo(f / "forward.flo", flat(0, 0)), "holds no frame number"),
     (lambda f: [write_flo(f / name, flat(0, 0)) for name in ("forward_1.flo", "fwd_01.flo")],
      "both are the forward motion of frame 1"),
-    (lambda f: np.savez(write_folder(f) / "1.npz", flow=flat(0, 0)), "neither an array"),
+    (lambda f: np.savez(write_folder(f) / "1.npz", flow=flat(0, 0)), "no array"),
     (lambda f: (write_folder(f) / "1.npz").write_bytes(b"no archive"), "cannot be read"),
 ])
 def test_folders_that_cannot_be_understood_are_refused(

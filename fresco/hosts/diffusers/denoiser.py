@@ -126,7 +126,7 @@ class Denoiser:
             try:
                 return list(self._evaluate(x, t, chunks, controlled).chunk(len(chunks)))
             except OutOfMemoryError as error:
-                log.warning("%s Going on with one conditioning a call, which is slower.", error)
+                log.warning("%s Continuing with one conditioning a call, which is slower.", error)
                 self.one_call = False
         return [self._evaluate(x, t, (chunk,), controlled) for chunk in chunks]
 

@@ -222,7 +222,7 @@ def _load_hub(name: str, dtype: torch.dtype, *, offline: bool) -> LoadedParts:
     try:
         config = diffusers.DiffusionPipeline.load_config(name, local_files_only=offline)
     except (OSError, ValueError) as error:
-        where = "in the hub's cache, and the network is off" if offline else "on the hub"
+        where = "in the hub's cache, and downloads are off" if offline else "on the hub"
         raise HostError(
             f"Model {name!r} is not a file or folder here and was not found {where}; check "
             "sampling.model."

@@ -97,7 +97,7 @@ def _find_file(name: str, files: Sequence[Path], folder: str) -> Path:
         return found[0]
     if found:
         both = " and ".join(map(str, found[:2]))
-        raise HostError(f"A prompt names the LoRA {name}, which {both} are; rename one.")
+        raise HostError(f"A prompt names the LoRA {name}, but {both} have that name; rename one.")
     close = difflib.get_close_matches(name, [path.stem for path in files], 1)
     hint = f"did you mean {close[0]}?" if close else f"{len(files)} LoRA files are there."
     raise HostError(

@@ -42,7 +42,7 @@ def find_prediction(file: TensorFile, family: str, prediction: str) -> dict[str,
     if ztsnr:
         raise HostError(
             f"{file.path.name} has a schedule that ends in pure noise (ztsnr), where only a model "
-            "that predicts v has an answer; if it does, set sampling.prediction to v-ztsnr."
+            "that predicts v can work; if it does, set sampling.prediction to v-ztsnr."
         )
     if beside is None and family == SD2:
         raise HostError(

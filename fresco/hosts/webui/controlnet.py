@@ -146,7 +146,7 @@ def _find_module(asked: str, known: Sequence[str]) -> str:
         raise SettingsError(
             f"A ControlNet unit's preprocessor is {asked!r}, which takes the look of one image and "
             "cannot follow the frames: IP-Adapter makes no hint of a frame, and reference units "
-            "replace the very attention that FRESCO guides. Choose another; in img2img a unit "
+            "replace the attention that FRESCO guides. Choose another; in img2img a unit "
             "with an image of its own acts on all frames alike."
         )
     raise SettingsError(

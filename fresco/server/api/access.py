@@ -54,7 +54,7 @@ class Access:
             if user:
                 pairs.append((user, password))
         if listed and not pairs:
-            raise SettingsError(f"{flag} names nobody; give user:password, or leave it away.")
+            raise SettingsError(f"{flag} has no user; give user:password, or leave it out.")
         return cls(tuple(pairs), dependencies, origins=origins or Origins(), flag=flag)
 
     def require(self, connection: HTTPConnection, *, from_page: bool = False) -> None:

@@ -212,7 +212,7 @@ class JobRoutes:
     ) -> Response:
         """The current image of a frame, of the source or of a step of the run: JPEG."""
         if not self._looking.acquire(timeout=_PATIENCE):
-            raise NoRoomError("Too many frames are looked at; ask again in a second.")
+            raise NoRoomError("Too many frames are requested at once; ask again in a second.")
         try:
             seen = self._service.frames.look(job, number, layer, unit=unit)
             if seen is None:
@@ -249,7 +249,7 @@ class JobRoutes:
         """A preview of the batch that the model is sampling: JPEG; 404 if there is none."""
         image = self._engine.look(job)
         if image is None:
-            raise MissingError(f"Job {job} shows nothing now; see its status for its stage.")
+            raise MissingError(f"Job {job} has no preview now; see its status for its stage.")
         return Response(encode_jpeg(image, _QUALITY), media_type="image/jpeg", headers={
             "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
         })
@@ -298,7 +298,7 @@ def _answer_seen(seen: Seen, side: int) -> Response:
 def _require_file(path: Path | None, job: str, what: str) -> Path:
     if path is None or not path.is_file():
         raise MissingError(
-            f"Job {job} has no {what}; see its status for how far it is, and its goal."
+            f"Job {job} has no {what}; see its status and its goal."
         )
     return path
 

@@ -61,7 +61,7 @@ class Origins:
         trusted = site in ("same-origin", "none")
         if not (guarded or trusted or not host or self._knows(_strip_port(host), further)):
             raise HTTPException(
-                403, f"This server does not know itself as {host[:200]!r}. If it is one of its "
+                403, f"{host[:200]!r} is not a known name of this server. If it is one of its "
                 f"names, {self._remedy(f'http://{host[:200]}')}; or start it with a login."
             )
         origin = headers.get("origin", "").lower()
@@ -73,8 +73,8 @@ class Origins:
         foreign = bool(site) if not origin else not _is_own(origin, own)
         if foreign:
             raise HTTPException(
-                403, f"A page of {origin[:200] or 'another site'} asks, which is not a page of "
-                f"this server. If it may, {self._remedy('its origin')}."
+                403, f"This request is from a page of {origin[:200] or 'another site'}, which is "
+                f"not a page of this server. To allow it, {self._remedy('its origin')}."
             )
 
     def _remedy(self, origin: str) -> str:

@@ -410,7 +410,7 @@ class JobEngine:
             if self._take_over():
                 self._begin()
             else:
-                log.warning("%s Jobs are listed and none is run.", self.refusal)
+                log.warning("%s Jobs are listed, but not run.", self.refusal)
 
     def close(self, timeout: float = 10) -> None:
         """Cancel the running job, which can be resumed, and end the worker."""

@@ -190,7 +190,7 @@ def _call_opener(service: Service) -> Any:
             call = take_over(name, [int(number) for number in wanted["numbers"]])
             if call is None:
                 raise SettingsError(
-                    f"The video {name} of these keyframes is not known any more; load it here. The "
+                    f"The video {name} of these keyframes is no longer known; load it here. The "
                     "keyframes lie under External keyframes."
                 )
             path = call.path

@@ -196,7 +196,7 @@ def test_truncated_file_is_told(tiny_file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("changes", "words"), [
     ({"model": ""}, "sampling.model is empty"),
     ({"model": "/nowhere/model.safetensors"}, "There is no model at /nowhere"),
-    ({"model": "nobody/has-this"}, "cache, and the network is off"),
+    ({"model": "nobody/has-this"}, "cache, and downloads are off"),
     ({"vae": "/nowhere/vae.safetensors"}, "sampling.vae /nowhere/vae.safetensors cannot be loaded"),
     ({"lora": ("/nowhere/lora.safetensors",)}, "There is no LoRA file"),
     ({"control": "canny", "control_model": "/nowhere/cn"}, "no ControlNet at /nowhere/cn"),

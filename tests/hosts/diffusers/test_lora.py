@@ -311,7 +311,7 @@ def test_loras_that_prompts_name_are_found(folder: Path) -> None:
 @pytest.mark.parametrize(("name", "words"), [
     ("inc", "names the LoRA inc, which is not in .*; did you mean ink"),
     ("zzzzzzzz", "names the LoRA zzzzzzzz, which is not in .*5 LoRA files are there"),
-    ("x", r"names the LoRA x, which .*a/x\.safetensors and .*b/x\.safetensors are; rename one"),
+    ("x", r"names the LoRA x, but .*a/x\.safetensors and .*b/x\.safetensors have that name"),
 ])
 def test_names_that_tell_no_file_are_refused(folder: Path, name: str, words: str) -> None:
     with pytest.raises(HostError, match=words):

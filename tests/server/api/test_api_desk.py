@@ -138,7 +138,7 @@ def test_the_batch_at_work_is_seen_and_time_is_told(
 ) -> None:
     """Of a job like an earlier one; while it does not sample there is nothing to see."""
     client, seen, left = Client(server.url), b"", None
-    assert "shows nothing now" in server.refused(404, "GET", f"jobs/{job}/preview")
+    assert "has no preview now" in server.refused(404, "GET", f"jobs/{job}/preview")
     settings = SETTINGS | {"sampling": SETTINGS["sampling"] | {"steps": 200, "strength": 1.0}}
     began = server.json("POST", "jobs", json={"video_id": video, "settings": settings})["id"]
     for _ in range(600):
