@@ -4,8 +4,9 @@ Prints JSON. `--sets FOLDER` paints every frame of reference sets of guides (a f
 style.png, k_*.png and t1_*.png) instead of a scene made here; `--original PROGRAM` lets another
 program of the same command line paint them too, in the same run. Its objective needs its field:
 one that writes OUTPUT.nnf beside its output (int32 width, height and two more, then x, y of every
-match) has one in the report. Ours runs several times: the least seconds count, but two threads
-are compared with one, taken in turn, by the medians, since a fast moment of one is no speed-up.
+match) has one in the report. `--before PROGRAM` compares with ours of an earlier version instead,
+both in turns on one thread. Ours runs several times: the least seconds count, but two threads are
+compared with one, taken in turn, by the medians, since a fast moment of one is no speed-up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -180,20 +181,42 @@ class Painter:
     folder: Path
     repeats: int
 
+    @property
+    def output(self) -> Path:
+        """What was painted last."""
+        return self.folder / "ours.png"
+
+    @property
+    def field(self) -> Path:
+        """Its field."""
+        return self.folder / "ours.nnf"
+
+    def once(self, *options: str, threads: int = 1) -> Numbers:
+        """Seconds and memory of one run."""
+        words = [str(self.program), *self.case.words, "-output", str(self.output),
+                 "-nnf", str(self.field), *options, "-threads", str(threads)]
+        return run(words, threads)
+
+    def energy(self) -> Numbers:
+        """Of what was painted last."""
+        return energy(self.case, self.output, self.field)
+
     def paint(self, *options: str, threads: Sequence[int] = (1,)) -> list[Numbers]:
         """One frame by each of these numbers of threads."""
-        output, field = self.folder / "ours.png", self.folder / "ours.nnf"
-        words = [str(self.program), *self.case.words, "-output", str(output), "-nnf", str(field)]
         turns = [
-            [run([*words, *options, "-threads", str(count)], count) for count in threads]
-            for _ in range(self.repeats)
+            [self.once(*options, threads=count) for count in threads] for _ in range(self.repeats)
         ]
-        quality = energy(self.case, output, field)
+        quality = self.energy()
         return [
-            {key: min(numbers[key] for numbers in runs) for key in runs[0]}
-            | {"median_wall_seconds": statistics.median(n["wall_seconds"] for n in runs)} | quality
+            least(runs) | quality
+            | {"median_wall_seconds": statistics.median(n["wall_seconds"] for n in runs)}
             for runs in zip(*turns, strict=True)
         ]
+
+
+def least(runs: Sequence[Numbers]) -> Numbers:
+    """The least of each number."""
+    return {key: min(numbers[key] for numbers in runs) for key in runs[0]}
 
 
 def paint_original(program: Path, case: Case, folder: Path) -> Numbers:
@@ -213,6 +236,20 @@ def compared(ours: Numbers, original: Numbers) -> Numbers:
     return result
 
 
+def compare_before(painter: Painter, before: Path) -> Mapping[str, object]:
+    """Both qualities by an earlier program and by this one, in turns."""
+    apart = painter.folder / "before"
+    apart.mkdir(exist_ok=True)
+    pair = (replace(painter, program=before, folder=apart), painter)
+    found: dict[str, object] = {"case": painter.case.name}
+    for quality in ("balanced", "best"):
+        turns = [[each.once("-quality", quality) for each in pair] for _ in range(painter.repeats)]
+        old, new = (least(runs) | each.energy()
+                    for runs, each in zip(zip(*turns, strict=True), pair, strict=True))
+        found[f"{quality}, before"], found[quality] = old, new | compared(new, old)
+    return found
+
+
 def measure(painter: Painter, original: Path | None) -> Mapping[str, object]:
     """All numbers of one frame."""
     case, folder = painter.case, painter.folder
@@ -222,7 +259,7 @@ def measure(painter: Painter, original: Path | None) -> Mapping[str, object]:
     found: dict[str, Numbers] = {
         "balanced": one, "balanced, 2 threads": two,
         "best": painter.paint("-quality", "best")[0],
-        "from its own field": painter.paint("-start", str(folder / "ours.nnf"))[0],
+        "from its own field": painter.paint("-start", str(painter.field))[0],
     }
     if original:
         theirs = paint_original(original, case, folder)
@@ -236,6 +273,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--original", type=Path, help="another program of the same command line")
+    parser.add_argument("--before", type=Path, help="program of an earlier version of ours")
     parser.add_argument("--sets", type=Path, help="folder of reference sets")
     parser.add_argument("--repeats", type=int, default=3, help="runs of ours, the least counts")
     parser.add_argument("--frames", nargs="*", default=[], help="frame numbers of the sets")
@@ -246,10 +284,11 @@ def main() -> None:
             reference_cases(options.sets, options.frames) if options.sets
             else (made_case(folder, side) for side in (128, 256, 512))
         )
-        program = find_program()
+        painters = (Painter(find_program(), case, folder, options.repeats) for case in cases)
         report = [
-            measure(Painter(program, case, folder, options.repeats), options.original)
-            for case in cases
+            compare_before(painter, options.before) if options.before
+            else measure(painter, options.original)
+            for painter in painters
         ]
     json.dump({"benchmark": "propagation", "effort": EFFORT, "cases": report}, sys.stdout, indent=1)
     sys.stdout.write("\n")
