@@ -14,17 +14,17 @@ from fresco.errors import SettingsError
 from fresco.settings import SamplingSettings
 
 AUTO = "auto"
-"""The preprocessor that the name of the ControlNet tells."""
+"""Means the preprocessor that fits the name of the ControlNet."""
 NO_MODULE = "none"
-"""The preprocessor that gives the frame itself."""
+"""Name of the preprocessor that returns the frame itself."""
 CONTROL_MODES = ("balanced", "prompt", "control")
 """Whether the prompt or the ControlNet counts more."""
 RESIZE_MODES = ("crop", "stretch", "fill")
-"""How a hint of other proportions than the frames comes to their size."""
+"""How a hint with other proportions than the frames is brought to their size."""
 OWN = -1.0
-"""The threshold that the preprocessor has by itself."""
+"""Stands for the preprocessor's own default of a threshold."""
 MOST_UNITS = 16
-"""Units of one run."""
+"""Largest number of units of one run."""
 _MOST_THRESHOLD, _MOST_SIDE = 100_000.0, 4096
 _FIRST_FIELDS = ("model", "module", "weight", "start", "end")
 """Fields that version 0.1 had; cache keys hold them all, and others where they are not usual."""
@@ -134,7 +134,7 @@ def parse_unit(text: str) -> ControlUnit:
 
 def _split(text: str) -> list[str]:
     lexer = shlex.shlex(text, posix=True)
-    # Backslashes part the folders of Windows.
+    # On Windows backslashes separate folders.
     lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
     try:
         return list(lexer)

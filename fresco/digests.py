@@ -10,9 +10,9 @@ from typing import Any
 _HASH_BLOCK = 1 << 20
 """Bytes read at once."""
 _MOST_DIGESTS = 64
-"""Sources whose digests are remembered."""
+"""Number of sources whose digests are remembered."""
 State = tuple[tuple[str, int, int], ...]
-"""Names of files with their sizes and times of change."""
+"""Names of files, with their sizes and times of change."""
 _digests: dict[tuple[Path, State], str] = {}
 """Digests of sources by path and state."""
 

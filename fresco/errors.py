@@ -6,7 +6,7 @@ A message says what is wrong, the value, and what to do. Any other exception is 
 from __future__ import annotations
 
 _MOST_LETTERS = 4000
-"""Of a message; one that quotes a value of any length is shortened in its middle."""
+"""Most letters of a message; a longer one is shortened in its middle."""
 
 
 class FrescoError(Exception):

@@ -23,14 +23,14 @@ _SIGNS = (
     "not enough gpu video memory",  # DirectML
     "insufficient memory",  # OpenCV
 )
-"""Words of messages, in small letters."""
+"""Texts in error messages, in lower case, that mean a lack of memory."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt."""
 _MOST_FREED, _LARGEST_KEPT = 64 << 20, 32 << 20
 """Bytes of freed memory that are kept at most, and of a block that is; glibc allows no larger one.
 """
 _SPEAKERS = ("RuntimeError", "cv2.error")
-"""Classes of errors, or of their bases, whose message is looked at."""
+"""Classes of errors whose messages are checked."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -49,7 +49,7 @@ def memory_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OutOfMemoryError:
-        raise  # it says more than we know here
+        raise  # its message is more exact
     except Exception as error:
         if not is_out_of_memory(error):
             raise

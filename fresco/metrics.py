@@ -142,7 +142,7 @@ class _Motion:
     valid: Mask
     """[H, W], True where the frame before shows the same."""
     steady: Mask
-    """[H, W], True where the two frames before do."""
+    """[H, W], True where the two frames before show the same."""
     anchor_flow: Map
     """[H, W, 2] to the shot's first frame."""
     tracked: Mask

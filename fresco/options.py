@@ -33,7 +33,7 @@ PRESET = "preset"
 """Name in the group `guidance` that stands for a choice of its switches; it is read, not written.
 """
 _SEEDS = 1 << 32
-"""Seeds that a random one is drawn from: those that every host takes."""
+"""Number of seeds from which a random one is drawn; every host accepts these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Entry:
     default: Value
     """Its default."""
     option: Option
-    """All else about it."""
+    """Its range, help and other facts."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -75,7 +75,7 @@ def entries() -> tuple[Entry, ...]:
 
 
 _MOST_PARTS = 100_000
-"""Texts of one list or mapping: one for every frame of an hour."""
+"""Most texts of one list or mapping: one for every frame of an hour."""
 _KINDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text",
     tuple: "a list of texts", dict: "a mapping of texts",
@@ -141,7 +141,7 @@ def _check_lengths(name: str, value: Any, most: int) -> None:
 def _to_float(value: float) -> float:
     try:
         return float(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer above the range of floats
         return math.inf
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _POLL = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _SYNCHRONIZE, _FOREVER = 0x00100000, 0xFFFFFFFF
 """Windows: the right to wait for a process; to wait without limit."""
 
@@ -32,7 +32,7 @@ def end_with_parent(parent: int, finish: Callable[[], object] = lambda: None) ->
         try:
             finish()
         finally:
-            os._exit(1)  # from a thread, and whatever the others are at
+            os._exit(1)  # from a thread, whatever the others are doing
 
     threading.Thread(target=watch, name="fresco-parent", daemon=True).start()
 
@@ -41,7 +41,7 @@ def _wait_for_end(parent: int) -> None:
     if os.name == "nt":
         _wait_on_windows(parent)
         return
-    # An orphan is given another parent at once.
+    # A process whose parent has ended gets another parent at once.
     while os.getppid() == parent:
         time.sleep(_POLL)
 
@@ -52,7 +52,7 @@ def _wait_on_windows(parent: int) -> None:
     kernel = ctypes.WinDLL("kernel32")  # pyright: ignore[reportAttributeAccessIssue]
     kernel.OpenProcess.restype = ctypes.c_void_p
     handle = kernel.OpenProcess(_SYNCHRONIZE, False, parent)
-    if handle:  # else it is gone already
+    if handle:  # otherwise it has already ended
         kernel.WaitForSingleObject(ctypes.c_void_p(handle), _FOREVER)
 
 
@@ -63,7 +63,7 @@ def ordinary_threads() -> Iterator[None]:
     SVT-AV1 gives its threads, and the one that opens it, real-time priority if the system allows
     it, for example as root in a container. All other processes would then wait for them.
     """
-    if not hasattr(os, "sched_setscheduler"):  # Linux alone lets a program do that unasked
+    if not hasattr(os, "sched_setscheduler"):  # only Linux lets SVT-AV1 do that
         yield
         return
     before = _list_scheduling()

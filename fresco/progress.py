@@ -208,6 +208,6 @@ class Progress:
         try:
             yield stage
         finally:
-            self._window.look = before  # what it draws from may be large
+            self._window.look = before  # it may hold large arrays
         self._watch.check()
         stage.say("", finished=True)

@@ -44,7 +44,7 @@ class Option:
     """Whether the host's fingerprint covers it: cache keys then hold, for example, the digest of
     the model's weights instead of the model's name."""
     needs: Callable[[FrescoSettings], bool] | None = None
-    """Tells from all settings whether the option has an effect; None: it always has one."""
+    """Returns, for all settings, whether the option has an effect; None: it always has one."""
     held: bool = False
     """Whether cache keys already hold what follows from the option, such as the weights of the
     model or the size of the frames, so that its own value is left out of them."""
@@ -706,4 +706,4 @@ PRESETS: Mapping[str, Mapping[str, bool]] = {
 """Named choices of guidance, over what is on by default: the published method, the same with
 estimates that agree from batch to batch, the fast one, and no guidance."""
 FORMER_PRESETS: Mapping[str, str] = {"full": "paper"}
-"""Names of earlier versions, which files and programs may still say."""
+"""Names of earlier versions, which files and programs may still use."""

@@ -20,7 +20,7 @@ from fresco.workspace import Workspace
 _PREFIX = "fresco-"
 _SPACE = "files"
 _YOUNG = 10.0
-"""Seconds within which a folder is not yet held, perhaps, by the process that makes it."""
+"""Seconds within which the process that makes a folder may not have locked it yet."""
 
 
 @contextlib.contextmanager

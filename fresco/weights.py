@@ -26,9 +26,9 @@ log = logging.getLogger("fresco")
 BLOCK = 1 << 18
 """Bytes read at a time, so that a run can be stopped soon."""
 ATTEMPTS = 3
-"""Connections tried before a download is given up; each goes on where the last one broke."""
+"""Most connections of a download; each continues where the last one broke."""
 TIMEOUT = 30.0
-"""Seconds a server may be silent."""
+"""Seconds without data after which a connection counts as broken."""
 _NETWORK_ERRORS = (
     urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError
 )

@@ -63,7 +63,7 @@ _DIGEST = "sha256"
 _ARCHIVE_ERRORS = (
     OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError,
 )
-"""What reading a damaged .npz raises."""
+"""Errors of reading a damaged .npz."""
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_FILTER_UP = 2
 """A row is kept as its difference from the one above."""
@@ -92,7 +92,7 @@ def read_json(path: Path) -> Any | None:
     """Read JSON; None if the file is absent or damaged."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
-            return None  # a pipe would never end
+            return None  # a pipe would never end, so only files are read
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
@@ -181,7 +181,7 @@ def read_arrays(path: Path) -> dict[str, NDArray] | None:
 
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if archive.zip.testzip() is not None:  # before a damaged size is believed
+            if archive.zip.testzip() is not None:  # before a damaged size is used
                 return None
             with reading_arrays:
                 return {name: archive[name] for name in archive.files}
@@ -274,7 +274,7 @@ class Workspace:
         except OSError as error:
             raise explain(error, self.root) from error
         try:
-            # The system drops the lock when the process dies, however it dies.
+            # The system releases the lock when the process ends, for any reason.
             lock_file(self._lock_file)
         except OSError as error:
             self._lock_file.close()
@@ -312,7 +312,7 @@ class Workspace:
         )
         for path in list_hidden(self.root):
             found = find_part(path)
-            # Somebody may have chosen the folder in which other things lie, too.
+            # The user may have chosen a folder that has other files, too.
             if found and (alone or _CUT_NAME.fullmatch(found["stem"] or "")):
                 clear_left(path, found["tag"])
 

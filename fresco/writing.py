@@ -19,12 +19,12 @@ from typing import IO
 from fresco.errors import WorkspaceError
 
 _LONGEST_SUFFIX = 16
-"""Letters of an ending that a part keeps."""
+"""Most letters of an ending that a part keeps."""
 _PART = re.compile(
     r"\.(?P<stem>.+\.)?(?P<tag>[0-9a-f]{8}|[0-9a-f]+\.part)(?:\.[^.]+)?", re.DOTALL
 )
 _LEFT = 10.0
-"""Seconds after which a file of `write_atomically`, which takes a moment, was left by a kill."""
+"""Seconds after which a file of `write_atomically` counts as left by a killed process."""
 
 
 def explain(error: OSError, path: Path) -> WorkspaceError:

@@ -267,7 +267,7 @@ def propagate(arguments: argparse.Namespace) -> None:
 def _find_device(flow: FlowSettings) -> str:
     """Choose the device for flow if no model is loaded: an accelerator if there is one."""
     if flow.estimator in ("dis", "files"):
-        return "cpu"  # without a look, which takes torch
+        return "cpu"  # not checked, because that needs torch
     from fresco.hosts.devices import find_accelerator
 
     return str(find_accelerator() or "cpu")

@@ -57,7 +57,7 @@ class Bars:
         if bar is None:
             # A stage within another, such as a batch, leaves no line behind.
             bar = self._open[status.stage] = _new_bar(status, leave=not self._open)
-        bar.total = status.total or None  # some stages find it out on the way
+        bar.total = status.total or None  # some stages learn the total during their work
         bar.update(status.done - bar.n)
         if status.message:
             bar.set_postfix_str(status.message)

@@ -145,7 +145,7 @@ def _anchored(text: str) -> str:
 def _is_there(path: str) -> bool:
     try:
         return Path(path).expanduser().exists()
-    except (OSError, RuntimeError):  # words, longer than a name can be, or ~ of nobody
+    except (OSError, RuntimeError):  # words that are no path: too long, or ~ of an unknown user
         return False
 
 

@@ -40,7 +40,7 @@ EXIT_CODES: tuple[tuple[type[FrescoError], int], ...] = (
 )
 """Exit code of each error. 0 is success, 130 as of any program that Ctrl-C ended."""
 UNFORESEEN = 1
-"""Exit code of an error that nobody raised on purpose."""
+"""Exit code of an unexpected error."""
 INTERRUPTED = 130
 """Exit code after the second Ctrl-C."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _failed("Stopped at once. What is finished is kept; start the same command "
                            "again to go on.", INTERRUPTED)
-        except Exception as error:  # nothing above catches it
+        except Exception as error:  # errors that nothing else has caught
             return _explained(error, verbose=level == logging.DEBUG)
     return 0
 

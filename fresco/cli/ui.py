@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fresco.ui.environment import Choices
 
 DEMO_MODEL = Path(__file__).resolve().parents[2] / "demo" / "model" / "fresco-demo.safetensors"
-"""The small model of this project, for whoever names none."""
+"""The small model of this project, used if no model is named."""
 LOGIN = "FRESCO_LOGIN"
 """Variable with users and passwords, which other users of the machine cannot read."""
 WEBHOOKS = "FRESCO_WEBHOOKS"

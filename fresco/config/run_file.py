@@ -32,9 +32,9 @@ _RERENDER_KEYS = frozenset(
 )
 _GROUPS = frozenset(entry.group for entry in entries())
 _MOST_BYTES = 1 << 24
-"""Of a file; the longest run file, with words for thousands of frames, has some megabytes."""
+"""Largest size of a file; the longest run files, with thousands of prompts, have some megabytes."""
 _MOST_NODES = 200_000
-"""Values of a YAML file, each counted as often as aliases repeat it."""
+"""Most values of a YAML file, each counted as often as aliases repeat it."""
 
 
 def load_config(path: Path) -> ImportedRun:
@@ -106,7 +106,7 @@ def _parsed_yaml(text: str, path: Path) -> Any:
             loader.dispose()
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deep; flatten it.") from error
-    except ValueError as error:  # a number of thousands of digits, a date that does not exist
+    except ValueError as error:  # such as a date that does not exist
         raise SettingsError(f"{path} holds a value that cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

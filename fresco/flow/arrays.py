@@ -102,7 +102,7 @@ def _find_matches(
     """Where the way there and back ends near its start, with similar colours; False for NaN."""
     trip = flow + remap(other, flow, border=cv2.BORDER_CONSTANT)
     moved = remap(matched, flow, border=cv2.BORDER_CONSTANT)
-    # A sum above 255 is cut off; the limit is 191.
+    # Sums above 255 are clipped, which does not matter: the limit is 191.
     colours = cv2.transform(cv2.absdiff(image, moved), _SUM)
     return (_measure_length(trip) <= allowed) & (colours <= int(3 * COLOUR_DIFFERENCE))
 

@@ -39,7 +39,7 @@ class DisEstimator:
 
     def estimate(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """See `FlowEstimator.estimate`."""
-        # Here, since processes that only propagate do without torch.
+        # Imported here, because processes that only propagate do not need torch.
         from fresco.flow.tensors import estimate_by_frames
 
         return estimate_by_frames(self, source, target)
@@ -54,7 +54,7 @@ def _convert_to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _search_flow(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.float32]:
-    # A fresh one each time: a used one keeps the pyramid of the size it saw before.
+    # A new object each time: a used one keeps the pyramid of the size it saw before.
     search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
     # None, no start; OpenCV's stubs leave it out.
     return search.calc(source, target, None)  # type: ignore[call-overload]

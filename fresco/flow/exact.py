@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same files give other motion."""
 _READ = 64
-"""Files that are kept in memory at the size of the frames."""
+"""Number of files whose motion is kept in memory, at the size of the frames."""
 
 
 def digest_frame(image: NDArray[np.uint8]) -> str:
@@ -64,7 +64,7 @@ class ExactEstimator:
     frames: Mapping[str, tuple[int, ...]]
     """Numbers of the frames that an image is, by its digest; equal frames share one."""
     files: FlowFiles
-    """By the numbers of frames."""
+    """The files, by the numbers of frames."""
     fingerprint: str
     """See `FlowEstimator.fingerprint`."""
 

@@ -35,7 +35,7 @@ FORWARD, BACKWARD = "forward", "backward"
 _FLO_MARK = 202021.25
 """First number of a .flo file."""
 _MOST_SIDE = 65536
-"""Longest side that is believed."""
+"""Longest side that a file may state."""
 _VECTOR = "XYZW"
 """Channels of Blender's Vector pass; without layers they are R, G, B and A."""
 
@@ -221,7 +221,7 @@ def _read_exr(path: Path) -> tuple[NDArray[np.float32], ...]:
         with openexr.File(str(path), separate_channels=True) as file:
             channels = {name: np.asarray(channel.pixels, np.float32)
                         for part in file.parts for name, channel in part.channels.items()}
-    except Exception as error:  # the package raises of several kinds
+    except Exception as error:  # the package raises errors of several classes
         raise SettingsError(
             f"{path} cannot be read as OpenEXR ({error}); write it again."
         ) from error

@@ -30,19 +30,19 @@ class TextSizes:
     """Sizes of a text encoder."""
 
     prefix: str
-    """What its tensors' names begin with."""
+    """Beginning of the names of its tensors."""
     width: int
-    """Of its tokens."""
+    """Width of its tokens."""
     vocabulary: int
-    """Tokens it knows."""
+    """Number of tokens that it knows."""
     layers: int
-    """Its layers."""
+    """Number of its layers."""
     inner: int
     """Width inside its layers."""
     length: int
-    """Tokens of a prompt, start and end included."""
+    """Number of tokens of a prompt, start and end included."""
     pooled: int = 0
-    """Width of a whole prompt's vector; 0: it has none."""
+    """Width of the pooled vector of a prompt; 0: it has none."""
 
     @property
     def is_open_clip(self) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 def find_accelerator() -> torch.device | None:
     """Find the machine's accelerator; None if there is none."""
-    if hasattr(torch, "accelerator"):  # since torch 2.6, which cannot be asked for both at once
+    if hasattr(torch, "accelerator"):  # since torch 2.6; older versions are asked one by one
         here = torch.accelerator.is_available()
         return torch.accelerator.current_accelerator() if here else None
     if torch.cuda.is_available():

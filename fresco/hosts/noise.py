@@ -29,7 +29,7 @@ def choose_reference(last: float, trained: int) -> float:
 
 def compute_model_sigmas(alphas_cumprod: Tensor) -> tuple[float, ...]:
     """Compute the noise level sqrt((1 - a) / a) of every training timestep, rising."""
-    # The floor is diffusers' own for schedules that end in pure noise (a = 0).
+    # The lower bound is that of diffusers, for schedules that end in pure noise (a = 0).
     a = alphas_cumprod.detach().cpu().double().clamp(min=2**-24)
     return tuple(((1 - a) / a).sqrt().tolist())
 

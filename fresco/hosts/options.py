@@ -24,7 +24,7 @@ class HostOptions:
     control: tuple[ControlUnit, ...] = ()
     """ControlNet units."""
     upscaler: str = ""
-    """What enlarges keyframes, as the host lists it; empty: Lanczos."""
+    """Upscaler for keyframes, as the host lists it; empty: Lanczos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Slider:
     """A number of a preprocessor."""
 
     label: str
-    """As the host calls it."""
+    """Its name in the host."""
     low: float
     """Smallest value."""
     high: float
     """Largest value."""
     usual: float
-    """What it is unless another is given."""
+    """Its default."""
 
 
 Sliders = Mapping[str, Slider]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _ENLARGED = 4
-"""Pixels along a side of a latent's cell, half of what it stands for."""
+"""Pixels on the side of a latent's cell in the preview, half of those that it stands for."""
 _LONGEST = 1024
 """Longest side of the image."""
 

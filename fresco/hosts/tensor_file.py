@@ -34,7 +34,7 @@ _FOREIGN = (
     "numpy.dtypes.Float64DType", "numpy.dtypes.Float32DType", "numpy.dtypes.Int64DType",
     "_codecs.encode", "torch.nn.modules.container.ParameterDict",
 )
-"""What old checkpoints hold beside their tensors: notes of the training."""
+"""Objects in old checkpoints besides tensors: notes of the training."""
 
 
 class _StandIn:
@@ -68,7 +68,7 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata: Mapping[str, str] = {}
-        """What a .safetensors file says about itself."""
+        """The metadata of a .safetensors file."""
         self._state: dict[str, Tensor] | None = None
         if path.suffix == ".safetensors":
             shapes, self.metadata = _read_header(path)
@@ -129,7 +129,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         with _allowing_notes():
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises of every kind on damaged files
+    except Exception as error:  # torch raises errors of any class for damaged files
         if isinstance(error, (MemoryError, KeyboardInterrupt)):
             raise
         reason = str(error).partition("\n")[0]

@@ -26,13 +26,13 @@ Share = NDArray[np.float32]
 """[H, W] from 0 to 1: how much of a pixel is translated."""
 
 REVISION = 1
-"""Raised when carried masks change."""
+"""Increased when tracked masks change."""
 DISTANCES, DIRECTIONS = (8, 18, 30, 44), 16
 """Where the pixels lie that an uncovered one is compared with: how far away, in pixels of a frame
 whose shorter side is `MEASURED_SIDE`, and in how many ways. On a scene of known masks
 (benchmarks/masks.py) things that move 9 pixels a frame are lost with a reach of 16."""
 MEASURED_SIDE = 256
-"""Shorter side of that scene's frames."""
+"""Shorter side of the frames on which the distances were measured."""
 LIKENESS = 12.0
 """Grey levels of difference, root mean square, by which a neighbour counts 0.6 of an equal one."""
 SHARPENING = 1.5
@@ -48,7 +48,7 @@ class MaskStep:
     """A frame to which a mask is tracked."""
 
     number: int
-    """Of the frame."""
+    """Number of the frame."""
     image: Image
     """[H, W, 3] of the source."""
     flow: Flow
@@ -62,7 +62,7 @@ class CarriedMask:
     """A mask that was tracked from one side."""
 
     number: int
-    """Of the frame."""
+    """Number of the frame."""
     share: Share
     """The mask."""
     cost: Map

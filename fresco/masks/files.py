@@ -17,7 +17,7 @@ Size = tuple[int, int]
 """Width and height."""
 
 SHAPE = 0.02
-"""Share by which the proportions of a mask may be off those of the frames, and be rounding."""
+"""Share by which proportions of mask and frames may differ because of rounding."""
 
 
 def check_shape(name: str, mask: Size, frames: Size, *, what: str = "mask") -> bool:
@@ -75,13 +75,13 @@ class MaskSequence:
     path: Path
     """Folder, video, or image."""
     index: SourceIndex
-    """What opening it once has found."""
+    """Its index, from opening it once."""
     start: int
-    """Its first frame that is used."""
+    """Number of its first used frame."""
     still: bool
-    """Whether its one image counts for all frames."""
+    """Whether it is one image for all frames."""
     size: Size
-    """Of the masks."""
+    """Width and height of the masks."""
 
     def read(self, count: int) -> Iterator[Share]:
         """Read the masks of this number of used frames, in order."""

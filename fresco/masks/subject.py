@@ -45,7 +45,7 @@ def find_subjects(
         choice: `motion` or `u2netp`.
         settings: where weights lie.
     """
-    # Here, since runs that only propagate do without torch.
+    # Imported here, because runs that only propagate do not need torch.
     from fresco.flow.occlusion import ring_flow
     from fresco.guidance.saliency import estimate_subject
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from fresco.errors import SettingsError
 
 TELLING = "{clip}-{prompt}-{seed}"
-"""The pattern of downloads, where none is chosen."""
+"""The default pattern of downloads."""
 
 _FIELDS = ("clip", "prompt", "seed", "number")
 _NAMED = re.compile(r"\{([^{}]*)\}")
 _LONGEST = 120
 """Bytes of a name, so that what is written beside the result has room for its own ends."""
 _LONGEST_PROMPT = 40
-"""Letters of a prompt."""
+"""Most letters of a prompt in a name."""
 _EXTRA = re.compile(r"<[^<>]*>")
 """An extra network in a prompt."""
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')
@@ -52,7 +52,7 @@ def name_result(pattern: str, clip: str, prompt: str, seed: int, number: int = 1
         "seed": str(seed) if seed >= 0 else "random", "number": f"{number:04d}",
     }
     name = _NAMED.sub(lambda match: values[match[1]], pattern)
-    name = re.sub(r"-{2,}", "-", _UNSAFE.sub("-", name))  # an empty field leaves two
+    name = re.sub(r"-{2,}", "-", _UNSAFE.sub("-", name))  # an empty field leaves two separators
     name = _cut(name, _LONGEST).strip(" .-")
     return f"_{name}" if _RESERVED.fullmatch(name) else name or "result"
 

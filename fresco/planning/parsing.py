@@ -28,17 +28,17 @@ _WORDS = re.compile(r"^\s*(?:\{|[\"']?\d+[\"']?\s*:)")
 _LISTS = ("keyframes", "keys", "key_ind")
 """Names under which a JSON object may hold a list of keyframes."""
 _FILES = (".txt", ".json")
-"""Endings of a text that is taken for a file's name."""
+"""Endings by which a text counts as the name of a file."""
 _ANY_FRAME = 10**9
-"""Above every frame number that is understood."""
+"""Larger than every valid frame number."""
 _WEIGHTED = re.compile(r":\s*[+-]?[.\d]+\s*$")
 """The end of words in brackets that have a weight, as in (eyes:1.3)."""
 _WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """Endings of files of weights."""
 _MOST_BYTES = 1 << 20
-"""Of a file of keyframes or their words; the longest useful one is far below."""
+"""Largest size of a file of keyframes or their prompts."""
 _DEPTH = 16
-"""Levels of JSON; keyframes and their words need two."""
+"""Most levels of JSON; keyframes and their prompts need two."""
 _NEGATIVE_MARK = "--neg"
 """Deforum's mark of a negative prompt inside a prompt."""
 
@@ -133,7 +133,7 @@ def _find_path(text: str) -> Path:
     path = Path(text.strip())
     try:
         return path.expanduser()
-    except RuntimeError:  # ~ of a user who is not there
+    except RuntimeError:  # ~ of an unknown user
         return path
 
 

@@ -19,7 +19,7 @@ from fresco.planning.prompts import list_prompts
 from fresco.settings import SamplingSettings
 
 ROUND, SQUARE = 1.1, 1 / 1.1
-"""Weight of what stands in round and in square brackets."""
+"""Weights of round and of square brackets."""
 
 _NETWORK = re.compile(r"<(\w+):([^<>]+)>")
 _COMMENT = re.compile(r"#[^\n]*")
@@ -40,7 +40,7 @@ class Fragment:
     text: str
     """The words, without brackets."""
     weight: float = 1.0
-    """How strongly they count."""
+    """Their weight."""
 
 
 @dataclass(frozen=True, slots=True)

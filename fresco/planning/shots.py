@@ -25,7 +25,7 @@ _LONG_SIDE = 256
 """Frames are compared at this size: detail that moves a little must not count."""
 
 _FLASH_FRAMES = 4
-"""Longest flash, in frames, that is told from a cut."""
+"""Longest flash in frames that is distinguished from a cut."""
 
 _LEAST_JUMP = 10.0
 """Below this no usual threshold finds a cut, so flashes need not be looked for."""

@@ -73,7 +73,7 @@ def open_run(
         watch = SourceWatch(clip.source, workspace)
         with watch.dropping():
             yield RunContext(clip, settings, workspace, progress.watched(watch), watch, output)
-        # What was kept for the length of the run; an interrupted one goes on with it.
+        # Stored for this run only; an interrupted run uses it again.
         for kind in (_FRAMES, MOTION):
             for place in root.glob(f"{kind}-*"):
                 shutil.rmtree(place, ignore_errors=True)

@@ -25,7 +25,7 @@ _BESIDE = frozenset({"compare", "compare_frames", "measures"})
 """Options of files written beside a result; they do not change the result."""
 
 _WHERE_CHOSEN = frozenset({"background", "name"})
-"""Options of the output that change no image of the run, and are told where they are chosen."""
+"""Options of the output that change no image of the run."""
 
 _MAY_NAME_FILES = frozenset({"lora", "keys"})
 """Options that may name files, in addition to those declared as paths."""

@@ -26,8 +26,7 @@ from fresco.settings import OutputSettings
 _UNGUIDED, _COMPARISON, _REPORT = "frame-by-frame.mp4", "comparison.mp4", "report.json"
 """Endings of the names of the files beside a result."""
 _SEEN_FOR = 8
-"""Shortest length in seconds of the comparison of a part of the clip; a shorter one plays
-to and fro."""
+"""Shortest length in seconds of the comparison of a part of the clip; shorter ones are repeated."""
 _OURS, _ALONE = _OWN = "fresco", "frame_by_frame"
 """Names in the report of the results that have keyframes of their own."""
 

@@ -55,7 +55,7 @@ class _Shot:
 
 
 _Change = Callable[[_Shot], Iterator[Image]]
-"""Makes the keyframes of a shot anew, in order."""
+"""Makes the changed keyframes of a shot, in order."""
 
 
 def finish_keyframes(
@@ -105,7 +105,7 @@ def _change(
     whole = all(read_image(folder / frame_name(number)) is not None for number in numbers)
     if whole and read_origin(folder) == now:
         return folder
-    (folder / ORIGIN).unlink(missing_ok=True)  # until all are there
+    (folder / ORIGIN).unlink(missing_ok=True)  # until all exist
     with log_stage(names[1]), run.progress.stage(names[1], len(numbers)) as stage:
         for plan in plans:
             images = change(_Shot(run, keys, plan))

@@ -37,10 +37,10 @@ def digest_former_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], host: Host, estimator: FlowEstimator
 ) -> str | None:
     """Digest of all that keyframes depended on in version 0.1; None if it had no such run."""
-    from fresco.guidance.freeu import FreeU  # runs that only propagate do without torch
+    from fresco.guidance.freeu import FreeU  # needs torch, unlike runs that only propagate
 
     if _uses_new_options(run.settings) or FreeU.of(run.settings.guidance).is_on:
-        return None  # FreeU was another then
+        return None  # FreeU worked differently in version 0.1
     batches = [[batch.all for batch in plan.batches] for plan in plans]
     found = image_settings(run.settings, *_KNOWN)
     options = {

@@ -22,19 +22,19 @@ from fresco.flow.motion import estimate_motion
 Image = NDArray[np.uint8]
 
 VERSION = 1
-"""Raised when the same keyframes are joined in another way."""
+"""Increased when the same keyframes are joined in another way."""
 _ROUNDS = 6
-"""So many keyframes before and after have a say in each."""
+"""Number of rounds; so many keyframes before and after affect each."""
 _BORDER_WEIGHT = 4.0
 """Weight of a neighbour in another batch; that of other neighbours, and of the keyframe, is 1."""
 _FIRST_WEIGHT = 1.0
 """Weight of the first keyframe of the shot."""
 _COARSE = 4.0
-"""Standard deviation in pixels of what counts as broad."""
+"""Standard deviation in pixels of the blur that separates broad from fine differences."""
 _ALIKE = 8.0
-"""Difference of source colours, of 255, at which two frames hardly show the same any more."""
+"""Difference of source colours, of 255, at which two frames probably no longer show the same."""
 _MEANT = 32.0
-"""Broad difference of two keyframes, of 255, that is taken to be meant for the most part."""
+"""Broad difference of two keyframes, of 255, above which most of it is kept as intended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,17 @@ class _Member:
     """A keyframe and what it sees."""
 
     image: Map
-    """[H, W, 3], as it was."""
+    """[H, W, 3], the original image."""
     fixed: Map
     """[H, W, 3], itself and what it sees of the first one, weighted and added."""
     whole: Map
     """[H, W, 1], sum of all weights."""
     value: Map
-    """[H, W, 3], what it has become so far."""
+    """[H, W, 3], its present value."""
     before: _Sight | None = None
-    """Of the keyframe before."""
+    """What it sees of the keyframe before."""
     after: _Sight | None = None
-    """Of the keyframe after."""
+    """What it sees of the keyframe after."""
 
 
 def join_shot(

@@ -33,7 +33,7 @@ Plans = tuple[KeyframePlan, ...]
 
 def digest_keyframes(run: RunContext, plans: Plans, host: Host, estimator: FlowEstimator) -> str:
     """Digest of all that translated keyframes depend on."""
-    from fresco.guidance.freeu import VERSION, FreeU  # runs that only propagate do without torch
+    from fresco.guidance.freeu import VERSION, FreeU
 
     batches = [[batch.all for batch in plan.batches] for plan in plans]
     options = cache_settings(run.settings, "guidance", "sampling")
@@ -209,13 +209,13 @@ def _take_over_groups(run: RunContext, plans: Plans, keys: KeyframeRun) -> None:
 def _take_over(finished: KeyframeRun, keys: KeyframeRun, group: Sequence[Batch]) -> None:
     """Copy the batches of a group from another folder; their frames are the same in both."""
     in_force = batches_path(finished, group)
-    if in_force.exists():  # memory made some smaller
+    if in_force.exists():  # a lack of memory made some smaller
         shutil.copyfile(in_force, batches_path(keys, group))
     for batch in read_batches(finished, group):
         if finished.read_finished(batch) is None:
             break
         names = [frame_name(number) for number in batch.frames]
-        for name in (*names, keys.carry_path(batch).name):  # the carry says it is finished
+        for name in (*names, keys.carry_path(batch).name):  # the carry comes last
             shutil.copyfile(finished.folder / name, keys.folder / name)
 
 

@@ -36,7 +36,7 @@ def read_image_header(name: str, data: bytes) -> tuple[str, int, int]:
         raise SettingsError(
             f"{name} is too large; at most {MOST_PIXELS} pixels are read. Scale it down."
         ) from error
-    except Exception as error:  # Pillow raises of every kind on broken headers
+    except Exception as error:  # Pillow raises errors of any class for broken headers
         raise SettingsError(f"{name} is not a PNG or JPEG; send one, in base64.") from error
     if width * height > MOST_PIXELS:
         raise SettingsError(
@@ -50,7 +50,7 @@ def read_image_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path, formats=tuple(IMAGE_FORMATS)) as image:
             return image.size
-    except Exception:  # Pillow raises of every kind on broken headers
+    except Exception:  # Pillow raises errors of any class for broken headers
         return None
 
 

@@ -45,7 +45,7 @@ class Service:
     """The environment, jobs and videos that tab and API use."""
 
     environment: Environment
-    """The program around."""
+    """The program in which jobs run."""
     engine: JobEngine
     """The jobs."""
     videos: VideoStore

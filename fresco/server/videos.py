@@ -48,7 +48,7 @@ SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv",
     ".ogv", ".gif", ".3gp", ".mxf",
 })
-"""Endings that an uploaded file keeps; what it is, its content decides."""
+"""Endings that an uploaded file keeps; its content decides what it is."""
 
 MOST_PIXELS = 8192 * 8192
 """Largest number of pixels of a frame; a small file can claim a size that fills the memory."""
@@ -188,7 +188,7 @@ class VideoStore:
         try:
             if kept is None or kept.stat().st_size != size:
                 return False
-            # Of a video of version 0.1 the content is not noted.
+            # Version 0.1 did not store the digest of the content.
             return content == (facts.get("content") or digest_content(kept))
         except OSError:
             return False
@@ -213,7 +213,7 @@ class VideoStore:
         """Delete the video with this id, with its facts and scores."""
         with self._lock:
             folder = self.get(video).path.parent
-            # The facts go first: without them the video no longer exists for anybody.
+            # The facts are deleted first: without them the video no longer exists.
             (folder / _FACTS).unlink(missing_ok=True)
             self._added.pop(video, None)
         shutil.rmtree(folder, ignore_errors=True)
@@ -254,7 +254,7 @@ class VideoStore:
             return StoredVideo(video, _shown_name(str(facts["name"])), path, info,
                                path.stat().st_size)
         except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
-            return None  # somebody edited it
+            return None  # the file was edited by hand
 
 
 def _find_kept(folder: Path, facts: Mapping[str, Any]) -> Path | None:
@@ -375,7 +375,7 @@ class Detection:
     """Shots and keyframes of a video, as some settings choose them."""
 
     info: VideoInfo
-    """The whole video."""
+    """Facts about the whole video."""
     first: int
     """First frame used."""
     last: int
@@ -385,9 +385,9 @@ class Detection:
     changes: tuple[float, ...]
     """Change of every frame used against the one before; the first is 0."""
     plans: tuple[KeyframePlan, ...]
-    """One a shot; frames are numbered as in the video."""
+    """One for each shot; frames are numbered as in the video."""
     notes: tuple[str, ...]
-    """What a person should know."""
+    """Notes for the user."""
 
     @property
     def keyframes(self) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ _SCHEDULES = (_KARRAS, "leading", "linspace", "trailing")
 """Noise schedules: Karras' own, or where a scheduler's steps lie."""
 _LORA_ENDINGS = frozenset({".safetensors", ".pt", ".ckpt"})
 _LISTED = 5
-"""Names that a message lists at most."""
+"""Largest number of names that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ class Choices:
     models: tuple[str, ...] = ()
     """Checkpoints by name; the first is the default."""
     models_dir: str = ""
-    """Folder of further ones."""
+    """Folder with further ones."""
     control_models: tuple[str, ...] = ()
     """ControlNets by name."""
     control_dir: str = ""
-    """Folder of further ones."""
+    """Folder with further ones."""
     sampling: SamplingSettings = dataclasses.field(default_factory=SamplingSettings)
     """Device, number format, VAE, folders of LoRA files and embeddings."""
     flow: FlowSettings = dataclasses.field(default_factory=FlowSettings)
-    """Folder of weights, and whether the network is used."""
+    """Folder of weights, and whether downloads are allowed."""
     limits: Limits = dataclasses.field(default_factory=Limits)
-    """What a job may ask for."""
+    """Limits of a job."""
     open_folders: tuple[Path, ...] = ()
     """Folders whose files a client may name."""
     only_own: bool = True
-    """Whether this machine alone can ask, so that any file may be named."""
+    """Whether only this machine can reach the page, so that any file may be named."""
 
 
 class DiffusersEnvironment:
@@ -157,7 +157,7 @@ class DiffusersEnvironment:
         loaded, state = _key_of(settings), _describe_files(settings)
         if self._loaded and self._loaded[:2] == (loaded, state):
             return self._loaded[2].with_settings(settings)
-        self._loaded = None  # before another takes its room
+        self._loaded = None  # freed before another one is loaded
         host = load_host(settings, offline=self._choices.flow.offline)
         self._loaded = loaded, state, host
         return host
@@ -187,7 +187,7 @@ class DiffusersEnvironment:
         loaded = self._loaded
         try:
             return loaded[2].count_tokens(prompt) if loaded else None
-        except (FrescoError, RuntimeError):  # half a prompt, or a tokenizer at work elsewhere
+        except (FrescoError, RuntimeError):  # such as a tokenizer that another thread uses
             return None
 
     def complete_flow(self, settings: FlowSettings) -> FlowSettings:
@@ -297,7 +297,7 @@ def _describe_files(settings: SamplingSettings) -> str:
     names = [settings.model, settings.vae, *(unit.model for unit in list_units(settings)),
              *(str(x.path) for x in loras)]
     states = []
-    for name in filter(None, names):  # an empty one would be the folder at work
+    for name in filter(None, names):  # an empty path would be the current folder
         path = Path(name).expanduser()
         found = sorted(path.rglob("*")) if path.is_dir() else [path]
         files = (file for file in found if file.is_file())

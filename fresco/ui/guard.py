@@ -20,7 +20,7 @@ from fresco.server.api.routes import PREFIX
 
 _MEGABYTE = 1_000_000
 _MOST_EVENT = 16 * _MEGABYTE
-"""Bytes of what the page sends besides files: the values of all its controls."""
+"""Largest size in bytes of a request of the page without files: the values of all controls."""
 _UPLOAD = re.compile(r"^/(gradio_api/)?upload$")
 _FILES = re.compile(r"^/(gradio_api/)?(file|proxy|stream)([=/]|$)")
 """Routes by which gradio serves files of this machine and pages of others."""
@@ -36,11 +36,11 @@ class Guard:
     """An ASGI application that checks requests for another one."""
 
     app: ASGIApp
-    """What is guarded."""
+    """The application behind the checks."""
     access: Access
-    """Who may ask."""
+    """Who may use the page."""
     limit_upload: Callable[[], int]
-    """Largest upload in megabytes, as it is now."""
+    """Returns the current limit of uploads in megabytes."""
     head: str
     """HTML put into the head of the page."""
 
@@ -63,7 +63,7 @@ class Guard:
 
     def _limit(self, path: str, receive: Receive) -> Receive:
         """Limit the body of a request; a longer one is answered with 413."""
-        if path.startswith(f"{PREFIX}/"):  # has limits of its own
+        if path.startswith(f"{PREFIX}/"):  # the API has its own limits
             return receive
         megabytes = self.limit_upload()
         most = megabytes * _MEGABYTE + _MOST_EVENT if _UPLOAD.match(path) else _MOST_EVENT

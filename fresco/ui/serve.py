@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("fresco")
 
 _USUAL_PORTS = range(7860, 7880)
-"""Tried one after another where no port is asked for."""
+"""Ports that are tried one after another if none was given."""
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES} if sys.platform == "win32"
                    else {errno.EADDRINUSE})
 _CLOSING = 60.0
-"""Seconds that a job has to come to its next step."""
+"""Seconds that a job has to reach its next step."""
 _STREAMS = 2
-"""Seconds that answers under way have to end."""
+"""Seconds that running answers have to end."""
 _POLL = 0.2
 _REMEDY = "start fresco ui with --origin {}"
 _UPLOADS = "gradio"
-"""Folder of what the page uploads, until it is kept as a video or as keyframes."""
+"""Folder of the page's uploads, until they are stored as a video or as keyframes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Place:
     """Address and login of the page."""
 
     host: str = "127.0.0.1"
-    """Address of this machine."""
+    """Address at which the page is served."""
     port: int | None = None
     """Its port; 0: any; None: the first of the usual ones that is free."""
     login: str = ""
-    """Users and passwords, such as `user:password,other:word`; empty: nobody is asked."""
+    """Users and passwords, such as `user:password,other:word`; empty: no login."""
     origins: tuple[str, ...] = ()
     """Further addresses of the page, such as that of a proxy."""
 
@@ -157,7 +157,7 @@ def open_page(place: Place, jobs: Path, choices: Choices) -> Iterator[Page]:
             shutil.rmtree(uploads, ignore_errors=True)
             with _running(_build(service, place), bound) as thread:
                 yield Page(find_address(place, bound), service, thread)
-                service.engine.close(_CLOSING)  # the page shows it while it still answers
+                service.engine.close(_CLOSING)  # the page shows this while it still answers
         except BaseException:
             service.engine.close(0)
             raise
@@ -202,7 +202,7 @@ def _running(app: Any, bound: socket.socket) -> Iterator[threading.Thread]:
     server = uvicorn.Server(uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=_STREAMS, server_header=False,
     ))
-    # In a thread of its own: signals are ours.
+    # In its own thread, because this program handles the signals itself.
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [bound]}, name="fresco-server", daemon=True
     )

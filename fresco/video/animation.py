@@ -48,11 +48,11 @@ class _Pages:
     """The content of a file of several images."""
 
     numbers: tuple[int, ...]
-    """Of the images, as Pillow counts."""
+    """Numbers of the images, as Pillow counts."""
     times: tuple[Fraction, ...]
     """Seconds at which each is shown."""
     seconds: Fraction
-    """Until the last one ends."""
+    """Seconds until the last one ends."""
     transparent: bool
     """Whether some have transparent parts."""
 
@@ -84,7 +84,7 @@ def _read_pixels(image: Any, path: Path, number: int) -> NDArray[Any]:
     """Read one image: [H, W], [H, W, 3] or with alpha [H, W, 4]; 16 bits stay as they are."""
     try:
         image.seek(number)
-        # Palettes and rarer kinds become colours.
+        # Palettes and rarer kinds are converted to colours.
         kept = image.mode in ("L", "RGB", "RGBA") or image.mode.startswith("I;16")
         return np.array(image if kept else image.convert("RGBA"))
     except (OSError, EOFError, ValueError) as error:

@@ -23,7 +23,7 @@ from fresco.video.png_text import read_text
 from fresco.video.streams import open_container
 
 _HIGHEST_CRF = 51
-"""Of `output.crf`, whose scale is that of H.264."""
+"""Highest value of `output.crf`, whose scale is that of H.264."""
 
 _CPU_AVX2, _CPU_AVX512 = 11, 13
 """Numbers of OpenCV for `checkHardwareSupport`; Python has no names for them."""
@@ -39,23 +39,23 @@ class Codec:
     """A codec, and how frames are stored with it."""
 
     label: str
-    """Name for people."""
+    """Name for users."""
     encoder: str
     """FFmpeg's name."""
     suffixes: tuple[str, ...]
-    """Endings of files that can hold it; the first is that of a file without another wish."""
+    """Endings of files that can hold it; the first is the default."""
     layout: str
     """FFmpeg's pixel format."""
     quality: Callable[[int, bool], dict[str, str]]
     """Options of the encoder from `output.crf`, and whether the last frame is held long."""
     bits: int = 8
-    """Of a sample."""
+    """Bits of a sample."""
     halved: tuple[bool, bool] = (True, True)
     """Whether chroma has half the columns, and half the rows; the frame's sides are even then."""
     alpha_layout: str = ""
     """Pixel format of frames with alpha; empty: it has none."""
     tick: Fraction | None = None
-    """Seconds that every time is rounded to; None: the container decides."""
+    """Seconds to which every time is rounded; None: the container decides."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """By FFmpeg's name of a container: the four letters that the stream has there."""
 
@@ -112,7 +112,7 @@ class Codec:
         if self.layout not in ("bgr0", "bgra"):
             frame.colorspace, frame.color_range = colour.matrix, colour.span
         known: Any = frame
-        if hasattr(known, "color_primaries"):  # ProRes tells those of its frames; newer PyAV only
+        if hasattr(known, "color_primaries"):  # ProRes uses the tags of its frames; newer PyAV only
             known.color_primaries, known.color_trc = colour.primaries, colour.transfer
         return frame
 
@@ -175,7 +175,7 @@ def _choose_h265(crf: int, held: bool) -> dict[str, str]:
 
 
 def _choose_av1(crf: int, held: bool) -> dict[str, str]:
-    os.environ.setdefault("SVT_LOG", "1")  # else it tells its settings on every file
+    os.environ.setdefault("SVT_LOG", "1")  # otherwise it prints its settings for every file
     return {"crf": _scale(crf, 63), "preset": "8"}
 
 

@@ -43,17 +43,17 @@ class Colour:
     """What the colours of a video's frames mean, in the numbers of H.273."""
 
     primaries: int = UNSPECIFIED
-    """Red, green, blue and white."""
+    """Chromaticities of red, green, blue and white."""
     transfer: int = UNSPECIFIED
-    """From light to values."""
+    """Function from light to values."""
     matrix: int = UNSPECIFIED
-    """From RGB to Y, Cb and Cr."""
+    """Matrix from RGB to Y, Cb and Cr."""
     span: int = 0
     """`LIMITED` or `FULL`; 0: the stream does not say."""
 
 
 UNTOLD = Colour()
-"""Of a source that says nothing."""
+"""Colours of a source without tags."""
 
 
 def choose_stored(source: Colour, *, may_be_full: bool = True) -> Colour:

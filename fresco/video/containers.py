@@ -27,7 +27,7 @@ class Container:
     keeps_comment: bool = True
     """Whether it can hold a comment."""
     tick: Fraction | None = None
-    """Seconds that every stored time is rounded to; None: times are stored as they are."""
+    """Seconds to which every stored time is rounded; None: times are stored exactly."""
     by_pages: bool = False
     """Whether it is read back page by page, as an animated image."""
 

@@ -130,11 +130,11 @@ class FolderIndex:
     """Facts about images that were all decoded once."""
 
     files: tuple[tuple[Path, int, int], ...]
-    """Each with its bytes and the time of its last change, ns, by which a changed one is known."""
+    """The files with their sizes and times of change in ns, by which changes are recognised."""
     size: tuple[int, int]
-    """Height and width of all."""
+    """Height and width of all images."""
     notes: tuple[str, ...] = ()
-    """What a person should know about them."""
+    """Notes for the user."""
     transparent: bool = False
     """Whether some have transparent parts."""
 

@@ -88,13 +88,13 @@ class VideoInfo:
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height, after rotation."""
     notes: tuple[str, ...] = ()
-    """What a person should know about this source, in sentences."""
+    """Notes for the user, in sentences."""
     mirrored: bool = False
     """Whether the stored frames are mirrored, left to right, before they are turned."""
     clock_shifts: tuple[Fraction, ...] = ()
     """Seconds added to the stored times, part by part, where the clock starts again; else empty."""
     colour: Colour = UNTOLD
-    """What its colours mean."""
+    """What the values of its colours mean."""
     transparent: bool = False
     """Whether some of its frames have transparent parts."""
 
@@ -110,7 +110,7 @@ class VideoIndex:
     keys: tuple[int, ...]
     """Numbers of the frames where decoding can start."""
     state: tuple[int, int] = (0, 0)
-    """Bytes of the file and the time of its last change, ns, by which a changed one is known."""
+    """Size of the file and its time of change in ns, by which changes are recognised."""
 
 
 @dataclass(slots=True)
@@ -123,10 +123,10 @@ class _Contents:
     durations: dict[int, int] = field(default_factory=dict)
     end: Fraction = Fraction(0)
     packets: int = 0
-    """With data of the video, each of which should give an image."""
+    """Number of packets with data of the video; each should give an image."""
     broken: int = 0
     damaged: int = 0
-    """Images that the decoder had to repair."""
+    """Number of images that the decoder had to repair."""
     cut_off: str = ""
     interlaced: bool = False
     mirrored: bool = False

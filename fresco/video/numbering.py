@@ -11,7 +11,7 @@ from pathlib import Path
 from fresco.errors import VideoError
 
 _SHOWN = 5
-"""Ranges of missing numbers that a note lists."""
+"""Largest number of ranges of missing numbers that a note lists."""
 
 
 def sort_key(name: str) -> list[tuple[int, int | str]]:

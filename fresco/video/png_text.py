@@ -14,7 +14,7 @@ _HEADER_END = len(_SIGNATURE) + 25
 """Bytes of the signature and of the first chunk, IHDR."""
 _KIND = b"iTXt"
 _MOST = 1 << 24
-"""Bytes of a text that is read, packed and unpacked."""
+"""Largest size in bytes of a text, compressed or not, that is read."""
 
 
 def add_text(png: bytes, text: str, keyword: str = COMMENT) -> bytes:

@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 SourceIndex = VideoIndex | FolderIndex
-"""What decoding a source once has found; picklable, for those who open it again."""
+"""Facts from decoding a source once; picklable, for other processes that open it."""
 
 _PAGES = frozenset({".webp", ".tif", ".tiff"})
 """Endings of files whose several images FFmpeg does not read one after the other."""
 
 _SEEKS = 3
-"""Key frames tried, nearest first, before decoding from the very start."""
+"""Number of key frames that are tried, nearest first, before decoding from the start."""
 
 
 class FrameSource(Protocol):

@@ -37,7 +37,7 @@ class SoundSource:
     path: Path
     """A file; a silent one is fine."""
     span: tuple[Time, Time] = (None, None)
-    """First and last second that are wanted, on the video's clock; None: all there is."""
+    """First and last wanted second on the video's clock; None: everything."""
     shift: Fraction = Fraction(0)
     """Second of that clock that becomes 0 in the result."""
     clock_shifts: tuple[Fraction, ...] = ()
@@ -55,7 +55,7 @@ class SoundInfo:
     codec: str
     notes: tuple[str, ...]
     stamps: Sequence[int]
-    """Of every packet with data, in the stream's units, rising."""
+    """Timestamps of all packets with data, in the stream's units, rising."""
 
 
 def read_sound_info(sound: SoundSource) -> SoundInfo | None:
@@ -155,7 +155,7 @@ class SoundCopy:
         self._packets = self._copy_packets(source, stream, target, info)
         self._waiting: Any = None
         self.seconds = Fraction(0)
-        """How far the sound was written."""
+        """Seconds of sound written so far."""
 
     def pump(self, until: Time) -> None:
         """Write the sound up to a time of the output; None: all of it."""

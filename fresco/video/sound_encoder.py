@@ -57,10 +57,10 @@ _BY_COUNT = {
     1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",
     16: "hexadecagonal", 24: "22.2",
 }
-"""What FFmpeg takes channels for that nothing is said about."""
+"""Layout that FFmpeg assumes for channels without one, by their number."""
 
 _PIECE = 1 << 16
-"""Samples of silence made at once."""
+"""Number of samples of silence made at once."""
 
 
 _PROGRAM = f"""
@@ -69,7 +69,7 @@ sys.path[:] = json.loads(sys.argv[1])
 from {__name__} import main
 main(sys.argv[2])
 """
-"""What the other process runs."""
+"""Program of the other process."""
 
 
 def choose_rate(rate: int, encoder: str = AAC) -> int:
@@ -123,7 +123,7 @@ def _run_encoder(request: list[Any]) -> None:
     )
     with done:
         try:
-            # Its input stays open: that it closes tells the process that this one is gone.
+            # Its input stays open; if it closes, the process knows that this one has ended.
             answer = done.stdout.read() if done.stdout else b""
             code = done.wait()
         except BaseException:

@@ -21,7 +21,7 @@ _WORDS = {
     "audio": "sound", "video": "a cover picture", "subtitle": "subtitles", "data": "data",
     "attachment": "attached files",
 }
-"""What a stream of each type is called where a file has no video."""
+"""Words for streams of each type, for a message about a file without video."""
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 

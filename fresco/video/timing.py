@@ -36,9 +36,9 @@ class RepairedStamps:
     """Timestamps that rise, in the units of the stored ones."""
 
     stamps: tuple[Place, ...]
-    """One for each stored."""
+    """One timestamp for each stored one."""
     replaced: frozenset[int]
-    """Numbers of those that were wrong or missing."""
+    """Numbers of the timestamps that were wrong or missing."""
     shifts: tuple[int, ...]
     """What was added to the stored ones, part by part: (0,) where the clock never starts again."""
     parts: tuple[int, ...]

@@ -50,7 +50,7 @@ _FILE_ERRORS = frozenset({
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EMFILE,
     errno.ENFILE,
 })
-"""Errors that the place of a file gives; all others come from the container or the encoder."""
+"""Errors of the file's place; all others come from the container or the encoder."""
 
 
 def check_target(path: Path, codec: str = AUTOMATIC) -> None:
@@ -359,7 +359,7 @@ class VideoWriter:
         try:
             rest = self._stream.encode(None)
             if self._held:
-                rest[-1].duration = self._last_length  # the encoder forgets the frame's
+                rest[-1].duration = self._last_length  # the encoder loses that of the frame
             self._output.mux(rest)
             self._pump_sound(None)
             self._stack.close()

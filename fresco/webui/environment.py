@@ -184,7 +184,7 @@ def _found_model(name: str) -> str:
 
 
 def _samplers() -> list[str]:
-    # Before 1.9 only the names can be had.
+    # Before 1.9 only the names are available.
     return [name for name in sd_samplers.visible_sampler_names() if name not in UNGUIDED_SAMPLERS]
 
 

@@ -75,9 +75,9 @@ class _Uses:
     """The names that one module needs."""
 
     names: set[str] = field(default_factory=set)
-    """Of the WebUI."""
+    """Names of the WebUI."""
     own_modules: list[str] = field(default_factory=list)
-    """Of FRESCO, imported with it."""
+    """Modules of FRESCO that are imported with it."""
 
 
 @functools.cache

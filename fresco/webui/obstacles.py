@@ -20,7 +20,7 @@ log = logging.getLogger("fresco")
 
 _WHAT_TO_DO = "Update the WebUI or FRESCO; FRESCO's README lists the WebUIs in which it was tried."
 _MOST_NAMED = 3
-"""Missing names in one sentence."""
+"""Most missing names in one sentence."""
 _HOST_PACKAGES = ("modules", "modules_forge", "backend")
 
 

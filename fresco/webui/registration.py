@@ -40,7 +40,7 @@ _TAB = ("FRESCO", "fresco_tab")
 _LOGIN = "login_check"
 _MOST = 1 << 20
 _NOT_BY_API = {"restrict_api": True}
-"""Of options that name folders and addresses of the server."""
+"""Arguments of options that name folders and addresses of the server."""
 
 
 _PARTS: Mapping[Part, Sequence[str]] = {
@@ -53,7 +53,7 @@ _PARTS: Mapping[Part, Sequence[str]] = {
 
 def register() -> None:
     """Register everything; called by the WebUI's script at every load."""
-    if not log.isEnabledFor(logging.WARNING):  # Forge Neo shows errors alone
+    if not log.isEnabledFor(logging.WARNING):  # Forge Neo shows errors only
         log.setLevel(logging.WARNING)
     look_for_obstacles(_PARTS)
     listens = _listen("on_app_started", add_api, "FRESCO's API")
@@ -62,7 +62,7 @@ def register() -> None:
     _listen("on_ui_tabs", add_tab, "The tab FRESCO")
     _listen("on_before_image_saved", _name_saved_image, "Frame numbers in the names of images")
     page = guard_entrance("The wait of jobs for the page", _find_page)()
-    if listens and page:  # else nothing would ever tell jobs that the page is built
+    if listens and page:  # otherwise jobs would never learn that the page is built
         _listen("on_app_started", page.built, "The wait of jobs for the page")
         _listen("on_script_unloaded", page.rebuild, "The wait of jobs for the page")
         page.rebuild()
@@ -183,7 +183,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         from fresco.webui.tab.page import build_tab
 
         return [(build_tab(opened), title, identity)]
-    except Exception as error:  # the WebUI would drop the tab without a word
+    except Exception as error:  # the WebUI would leave out the tab without a message
         reason = get_obstacle(Part.SERVER) or report_obstacle("The tab FRESCO", error)
         with gr.Blocks(analytics_enabled=False) as blocks:
             gr.Markdown(reason)

@@ -16,9 +16,9 @@ SCHEDULE = {
 }
 """The noise schedule that Stable Diffusion and SDXL were trained with."""
 VAE_SCALES = {SD1: 0.18215, SD2: 0.18215, SDXL: 0.13025}
-"""Family -> what its latents are multiplied with."""
+"""Family -> factor with which its latents are multiplied."""
 _HEAD_WIDTH = 64
-"""Of an attention head in the UNets of Stable Diffusion 2.x and SDXL, and in text encoders."""
+"""Width of an attention head in UNets of Stable Diffusion 2.x and SDXL, and in text encoders."""
 
 
 OPEN_CLIP_PAD = 0

@@ -120,7 +120,7 @@ class Denoiser:
 
     def _evaluate_chunks(self, x: Tensor, t: Tensor, controlled: bool) -> list[Tensor]:
         chunks = self.chunks
-        # Prompts of other lengths than the negative ones have calls of their own, as in the WebUI.
+        # If prompts and negative prompts differ in length, each has its own call, as in the WebUI.
         lengths = {part.tokens.shape[1] for part in self._conditioning.values()}
         if self.one_call and len(chunks) > 1 and len(lengths) == 1:
             try:

@@ -40,11 +40,11 @@ class Source:
     """Where in a file a tensor of a network is."""
 
     name: str
-    """Of the file's tensor."""
+    """Name of the file's tensor."""
     third: int | None = None
-    """Which of three tensors that the file stacks: queries, keys, values. None: it is alone."""
+    """Which third of a stack of queries, keys and values it is; None: it is not stacked."""
     transposed: bool = False
-    """Whether the file has rows for columns."""
+    """Whether rows and columns are exchanged in the file."""
 
     def shape_in_file(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape that the file's tensor must have for one of this shape in the network."""

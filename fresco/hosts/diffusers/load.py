@@ -61,7 +61,7 @@ _LATENT_CHANNELS = 4
 _LIBRARY_ERRORS = (
     OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError,
 )
-"""What diffusers and transformers raise on files that they cannot take."""
+"""Errors that diffusers and transformers raise for files that they cannot load."""
 
 
 def load_host(settings: SamplingSettings, *, offline: bool) -> DiffusersHost:
@@ -237,7 +237,7 @@ def _from_pretrained(
     kinds = [("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL),
              ("text_encoder", CLIPTextModel)]
     pipeline: Any = diffusers.StableDiffusionPipeline
-    # What Stable Diffusion's folders bring along and nobody needs here.
+    # Parts of Stable Diffusion's folders that are not needed here.
     unneeded: dict[str, Any] = {
         "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
     }
@@ -246,7 +246,7 @@ def _from_pretrained(
         pipeline, unneeded = diffusers.StableDiffusionXLPipeline, {"add_watermarker": False}
     parts: dict[str, Any] = {}
     for part, kind in kinds:
-        # Apart, since a pipeline does not say what it fills by chance.
+        # One by one, because a pipeline does not say which weights it fills with noise.
         network = _load_network(
             kind, source, f"The {part} of model {name}", local=local, subfolder=part
         )

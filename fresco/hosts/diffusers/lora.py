@@ -58,7 +58,7 @@ class _Target:
     weight: Tensor
     """Its weight, in place."""
     part: str
-    """Network whose it is: unet, text_encoder or text_encoder_2."""
+    """Network that it belongs to: unet, text_encoder or text_encoder_2."""
 
 
 def choose_loras(settings: SamplingSettings) -> tuple[ChosenLora, ...]:

@@ -109,7 +109,7 @@ SLIDERS: Mapping[str, Sliders] = {"canny": {
     "threshold_a": Slider("Lower threshold", 0, 255, 50),
     "threshold_b": Slider("Upper threshold", 0, 255, 100),
 }}
-"""Numbers of those that have some."""
+"""Adjustable numbers of the preprocessors that have some."""
 
 
 def complete_units(units: Sequence[ControlUnit]) -> tuple[ControlUnit, ...]:

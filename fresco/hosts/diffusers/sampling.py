@@ -55,7 +55,7 @@ class Sampling:
     """What a sampling needs besides its batch."""
 
     scheduler: Any
-    """Of diffusers, timesteps set."""
+    """Scheduler of diffusers, with its timesteps set."""
     timesteps: Tensor
     """Timestep of every model call, on the CPU."""
     model_sigmas: tuple[float, ...]
@@ -63,11 +63,11 @@ class Sampling:
     predict: Predict
     """The model."""
     codec: Codec
-    """For background smoothing."""
+    """The VAE, for background smoothing."""
     generator: torch.Generator
     """Source of the noise that the scheduler adds."""
     begin_call: Callable[[Step], None] = lambda step: None
-    """Hears of each model call before it."""
+    """Called before each model call."""
 
     def run(
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage,

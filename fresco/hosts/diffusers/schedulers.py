@@ -16,7 +16,7 @@ from fresco.errors import HostError, SettingsError
 _LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 """951, 901, ... 1 for 20 steps: what FRESCO's figures were made with."""
 _FREE = {"clip_sample": False}
-"""Latents reach beyond 1, where some classes cut them unless the model's own file forbids it."""
+"""Latents exceed 1; some classes would clip them, unless the model's own file forbids it."""
 _LINEAR = {"timestep_spacing": "linspace"}
 _MULTI = "DPMSolverMultistepScheduler"
 _SINGLE = "DPMSolverSinglestepScheduler"

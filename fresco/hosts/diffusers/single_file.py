@@ -146,7 +146,7 @@ def _build_text_encoder(sizes: TextSizes, family: str, path: Path) -> Any:
             f"{path.name} has a text encoder of sizes that no CLIP has ({error}); it is damaged "
             "or of another kind."
         ) from error
-    for module in model.modules():  # not in any file
+    for module in model.modules():  # not stored in files
         if getattr(module, "position_ids", None) is not None:
             module.position_ids = torch.arange(sizes.length)[None]
     return model

@@ -85,7 +85,7 @@ class LatentCodec:
         """Apply `work` to some frames at a time, again in float32 if the VAE overflows."""
         result = torch.cat([work(part) for part in parts])
         before = find_dtype(self._vae)
-        # A look at values waits for the device, so a VAE in float32 is looked at in decode only.
+        # Reading values waits for the device, so a VAE in float32 is checked in decode only.
         if before == torch.float32 or _is_finite(result):
             return result
         log.warning(

@@ -26,7 +26,7 @@ class A1111Model:
     """`HostModel` of the WebUI, whose model is one of `ldm` or `sgm`."""
 
     model: Any
-    """The WebUI's own object."""
+    """The WebUI's own model object."""
     unet: LdmUNet
     """Its guided UNet."""
     sigmas: Sequence[float]

@@ -26,7 +26,7 @@ def load_checkpoint(name: str) -> Any:
     if hasattr(sd_models, "forge_model_reload"):
         _load_in_forge(info)
     elif getattr(_find_loaded(), "filename", None) != info.filename:
-        # Loading writes the choice into the settings, which are everybody's.
+        # Loading writes the choice into the settings, which all users share.
         with sd_models.SkipWritingToConfig():
             sd_models.reload_model_weights(info=info)
     if _find_loaded() is None:

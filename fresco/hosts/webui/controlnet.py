@@ -22,7 +22,7 @@ from fresco.hosts.webui.controlnet_extension import ExtensionControl
 
 _TITLE = "controlnet"
 _NO_MODULE = "none"
-"""Name of no preprocessor, in small letters: Forge kinds begin it with a capital."""
+"""Name of the choice of no preprocessor, in lower case; Forge kinds capitalise it."""
 _OWN_IMAGE = (
     "clip", "facexlib", "insightface", "instant_id", "ip-adapter", "reference", "revision",
     "shuffle", "t2ia_style",
@@ -39,7 +39,7 @@ class HostControl(Protocol):
     """ControlNet of one kind of WebUI."""
 
     name: str
-    """As a person knows it."""
+    """Name for users."""
 
     @property
     def on_by_default(self) -> bool:
@@ -201,7 +201,7 @@ def count_units(scripts: Any) -> int:
 
 _MODES = {"prompt": "My prompt is more important", "control": "ControlNet is more important"}
 _RESIZES = {"stretch": "Just Resize", "fill": "Resize and Fill"}
-"""Words of ControlNet for what is not its usual way."""
+"""ControlNet's names of the resize modes that are not its default."""
 
 
 def list_fields(unit: ControlUnit) -> dict[str, Any]:

@@ -26,14 +26,14 @@ from fresco.hosts.webui.controlnet_start import changed_values, started
 _CONDITIONS = (
     "control_cond", "control_cond_for_hr_fix", "control_mask", "control_mask_for_hr_fix",
 )
-"""Of a unit's parameters: tensors with a row an image."""
+"""Fields of a unit's parameters: tensors with one row for each image."""
 _METHODS = (
     "bound_check_params", "get_enabled_units", "get_input_data",
     "process_unit_after_click_generate",
 )
-"""Of the script, that are used here."""
+"""Methods of the script that are used here."""
 _HINTED_INPAINTS = ("inpaint_global_harmonious", "inpaint_noobai")
-"""Preprocessors that act in the sampling, but on nothing besides the hints."""
+"""Preprocessors that act during the sampling, but only on the hints."""
 
 
 class BuiltinControl:

@@ -22,9 +22,9 @@ from fresco.hosts.options import Slider, Sliders
 from fresco.hosts.webui.controlnet_start import changed_values
 
 _ACTING = ("colorfix", "inpaint_only", "recolor")
-"""In names of preprocessors that lay the first frame's colours or surroundings over all images."""
+"""Parts of names of preprocessors that put the first frame's colours over all images."""
 _INPAINT = "inpaint"
-"""In names of preprocessors that take a mask."""
+"""Parts of names of preprocessors that take a mask."""
 _PUBLIC = ("internal_controlnet.external_code", "scripts.external_code")
 
 
@@ -224,7 +224,7 @@ class _PerFrame:
             hints: [N, 3, H, W]
         """
         self._network, self._hints = network, hints
-        # Once a batch, not once a call.
+        # Converted once a batch, not at each call.
         self._sent: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:

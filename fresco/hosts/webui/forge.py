@@ -27,11 +27,11 @@ from fresco.hosts.patching import replaced_method
 from fresco.hosts.webui.model import ReferencePoint
 
 _NUMBERS: Mapping[Chunk, int] = {"positive": 0, "negative": 1}
-"""How a Forge kind numbers conditionings."""
+"""Numbers of the conditionings in Forge kinds."""
 _MEMORY = ("backend.memory_management", "ldm_patched.modules.model_management")
 """Modules that keep models on the card: of Forge and Neo, of reForge and forge-classic."""
 _UNCOMPILED = "_orig_apply_model"
-"""Where Neo's torch.compile keeps the method that it wraps."""
+"""Attribute in which Neo's torch.compile stores the original method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ForgeModel:
     """`HostModel` for a Forge kind."""
 
     model: Any
-    """The host's own object."""
+    """The host's own model object."""
     unet: LdmUNet
     """Its guided UNet."""
     sigmas: Sequence[float]

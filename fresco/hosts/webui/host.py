@@ -105,7 +105,7 @@ class WebuiHost:
     ) -> BatchResult:
         """Translate one batch by an img2img call, with the WebUI's sampler and scripts."""
         with self._turn(), _own_errors():
-            stage.check()  # the wait for the queue may have been long
+            stage.check()  # the job may have waited long for the queue
             model = self._model()
             sampling = request.apply_to(self._sampling)
             seed = _fit_seed(sampling)

@@ -13,7 +13,7 @@ from fresco.guidance.ports import Chunk
 from fresco.hosts.ldm.unet import LdmUNet
 
 _LATENT_CHANNELS = 4
-"""Of all models that can be guided; older hosts do not say it."""
+"""Channels of the latents of all models that can be guided; older hosts do not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,6 @@ def draw_preview() -> NDArray[np.uint8] | None:
         return None
     if getattr(shared, "parallel_processing_allowed", True):
         getattr(state, "do_set_current_image", state.set_current_image)()
-    # Else the sampling itself draws, so that two threads never move parts of the model.
+    # For other kinds the sampling itself draws, so that two threads never move parts of the model.
     image = state.current_image
     return None if image is None else np.asarray(image.convert("RGB"), np.uint8)

@@ -59,6 +59,6 @@ def count_tokens(prompt: str) -> tuple[int, int] | None:
         text, _ = importlib.import_module("modules.extra_networks").parse_prompt(prompt)
         count, length = hijack.get_prompt_lengths(text)
         return int(count), int(length)
-    except Exception as error:  # half a prompt, a model on its way, or another kind of text encoder
+    except Exception as error:  # such as an incomplete prompt, or a model being moved
         log.debug("The tokens of a prompt are not known: %r", error)
         return None

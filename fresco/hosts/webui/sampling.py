@@ -46,23 +46,23 @@ class BatchSampling:
     model: HostModel
     """The WebUI's model; the hooks of the guide are installed on its UNet."""
     sampler: Any
-    """Of this call."""
+    """Sampler of this call."""
     guide: SamplingGuide
-    """Of this batch."""
+    """Guide of this batch."""
     latents: Tensor
     """[N, C, h, w] clean."""
     seed: int
-    """Of the call."""
+    """Seed of the call."""
     carry: BatchCarry | None
-    """From the batch before."""
+    """Latents of the batch before."""
     record: list[Tensor] = field(default_factory=list)
-    """First and last latent at every model call, where the sampler works."""
+    """First and last latent at every model call, on the sampler's device."""
     levels: list[float] = field(default_factory=list)
-    """Noise level of every call to come, as planned."""
+    """Planned noise level of every call."""
     reference: float = 0.0
     """What the sampler calls the level of the reference pass: a sigma or a timestep."""
     _pinned: Tensor | None = field(default=None, init=False)
-    """The carry where the sampler works."""
+    """The carry on the sampler's device."""
     _finite: Tensor | None = field(default=None, init=False)
     """Whether the last call's result is finite; not read yet."""
 

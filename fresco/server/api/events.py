@@ -44,7 +44,7 @@ class Events:
         self, request: Request, job: str, version: int, *, seconds: float = STREAM
     ) -> AsyncIterator[bytes]:
         """Yield every status newer than `version`, until the job ends or the client disconnects."""
-        # Made here, as it belongs to the loop of the server.
+        # Created here, because it belongs to the server's event loop.
         self._limiter = self._limiter or anyio.CapacityLimiter(_LISTENERS)
         began = said = time.monotonic()
         yield b"retry: 1000\n\n"
@@ -63,7 +63,7 @@ class Events:
                     return
                 await anyio.sleep(_PAUSE)
             elif status.state.ended or now - asked < WAIT / 2:
-                # Told already, or an engine that was closed and has no more to tell.
+                # Already sent, or the engine was closed and sends nothing more.
                 return
             elif now - said > HEARTBEAT:
                 said = now

@@ -26,7 +26,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _CODES: tuple[tuple[type[FrescoError], int], ...] = (
     (UnknownJobError, 404), (UnknownVideoError, 404), (JobConflictError, 409),
     (TooLargeError, 413), (SettingsError, 422), (VideoError, 422),
-    # Of this machine, not of the client: a full disk, a missing file of weights.
+    # Faults of this machine, not of the client: a full disk, a missing file of weights.
     (FrescoError, 503),
 )
 """Status codes by class of error; the first one that fits is used."""

@@ -106,7 +106,7 @@ def _add_routes_with_body(router: APIRouter, parts: _Parts, service: Service) ->
     ):
         lane = lanes.detections if path in ("/keyframes", "/hint") else (
             lanes.uploads if take is take_upload else lanes.requests)
-        # FastAPI reads no body (see route.py), and knows of it only what it shows.
+        # FastAPI does not read the body (see route.py); this is for its documentation only.
         content = {kind: {"schema": payload}}
         if take is take_keyframe:
             content |= {image: {"schema": _FILE} for image in IMAGE_TYPES}

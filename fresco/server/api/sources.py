@@ -16,7 +16,7 @@ from fresco.server.service import Service
 from fresco.settings import FrescoSettings
 
 INLINE_MEGABYTES = 256
-"""Most of a file within JSON; larger ones are uploaded."""
+"""Largest file within JSON in megabytes; larger ones must be uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class LocatedVideo:
     """Where a video is stored."""
 
     path: Path
-    """On the server."""
+    """Path on the server."""
     title: str
-    """For people."""
+    """Name for users."""
     answer: Mapping[str, str] = field(default_factory=dict)
-    """What the client is told: the id it can name the video by, if there is one."""
+    """What the client receives: the id of the video, if it has one."""
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def limit_inline(service: Service) -> int:
 
 def require_path(service: Service, name: str, text: str) -> Path:
     """Return a file or folder of the server, if this client may name it."""
-    # Asked first: whoever may not name a path does not learn whether it exists.
+    # Checked first, so that a client without permission does not learn whether a path exists.
     service.environment.require_allowed(text)
     path = Path(text)
     try:

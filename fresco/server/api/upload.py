@@ -36,11 +36,11 @@ RESULT_SCHEMA: dict[str, Any] = {
 }
 _FIELD = "video"
 _FIELDS = (b"video", b"file")
-"""Names of the field that a file may come in."""
+"""Names of the form's field for a file."""
 _MOST_HEADERS = 1 << 16
-"""Bytes of all headers within a form."""
+"""Largest size in bytes of all headers within a form."""
 _MOST_OTHER = 1 << 20
-"""Bytes of a form besides its file."""
+"""Largest size in bytes of a form besides its file."""
 _LONGEST_HEADER = 4096
 """Bytes of a header that is parsed; old parsers take long over long ones."""
 _MEGABYTE = 1_000_000

@@ -453,7 +453,7 @@ class JobEngine:
             while (job := self._next()) is not None:
                 try:
                     self._run_job(job)
-                except BaseException as error:  # whatever a job does, the next one is run
+                except BaseException as error:  # after any error of a job, the next one runs
                     self._give_up(job, error)
         finally:
             self._store.release()
@@ -534,7 +534,7 @@ class JobEngine:
             return State.FAILED, {"message": str(error)}
         except OSError as error:
             return State.FAILED, {"message": str(explain(error, Path(error.filename or folder)))}
-        except BaseException as error:  # whatever a job does, the next one is run
+        except BaseException as error:  # after any error of a job, the next one runs
             if is_out_of_memory(error):
                 return State.FAILED, {"message": _NO_MEMORY}
             log.exception("Job %s failed in a way that was not foreseen.", job)

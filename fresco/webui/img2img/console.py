@@ -23,7 +23,7 @@ _REPORTERS = ("report", "display")
 """Functions of the WebUI that print an exception: of a call of the page, and of a plot's cell."""
 _FORGE_THREAD = "modules_forge.main_thread"
 _WAITING = 4
-"""Refusals that may wait for their report; older ones were reported by nobody."""
+"""Largest number of refusals that wait for their report."""
 
 _waiting: deque[ExitStack] = deque()
 

@@ -39,7 +39,7 @@ class CallFrames:
     """Of places in `images`, not of numbers in the source. Every keyframe is new in exactly one; a
     batch without anchors begins a shot."""
     notes: tuple[str, ...] = ()
-    """What a person should know."""
+    """Notes for the user."""
     masks: tuple[Image, ...] = ()
     """One for all keyframes, one for each, or none."""
 
@@ -74,7 +74,7 @@ def collect_frames(
                 probe_video(path, "video")
                 return _read_source(path, request, known)
             except VideoError as error:
-                # The sender has no use for a path of the server.
+                # The message must not name a path of the server.
                 raise VideoError(str(error).replace(str(path), "video")) from error
     return _read_source(request.video or Path(request.path), request, known)
 

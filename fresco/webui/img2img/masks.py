@@ -33,7 +33,7 @@ class Drawing:
     """The mask that was painted in img2img."""
 
     mask: Image
-    """As img2img gives it."""
+    """The mask as img2img gives it."""
     frame: int
     """Number of the frame that it was painted on."""
 
@@ -137,7 +137,7 @@ def _masks_in(path: Path, numbers: Sequence[int], count: int, size: Size) -> tup
         require_size((info.width, info.height), size)
         wanted = numbers if info.frames > 1 else (0,)
         images = (source.frame(number) for number in wanted)
-        if isinstance(source, VideoReader):  # its codec leaves noise in black and white
+        if isinstance(source, VideoReader):  # video codecs change black and white a little
             return tuple(to_image(read_levels(image)) for image in images)
         return tuple(fromarray(image).convert("L") for image in images)
 
@@ -168,7 +168,7 @@ def _open_mask(data: bytes, place: int, size: Size) -> Image:
     """Open a mask by its header, because a small file can name a size that fills the memory."""
     try:
         mask = open_image(io.BytesIO(data))
-    except Exception as error:  # Pillow raises of every kind on broken or enormous images
+    except Exception as error:  # Pillow raises errors of any class for broken or enormous images
         raise SettingsError(
             f"masks[{place}] cannot be read as an image ({len(data)} bytes); send a PNG of the "
             "frames' size."

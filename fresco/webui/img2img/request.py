@@ -46,7 +46,7 @@ these positions, so none ever moves; a new option is added at the end, behind th
 FOUND = ("motion", "u2netp")
 """Values of mask.source that need no masks."""
 _MOST_DIGITS = 9
-"""Digits of a frame number."""
+"""Most digits of a frame number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def list_options() -> tuple[Entry, ...]:
 
 def name_flat(entry: Entry) -> str:
     """Name of an option without its group."""
-    # `source` alone would be where the frames come from.
+    # `source` alone would look like the source of the frames.
     return f"{entry.group}_{entry.name}" if entry.group == "mask" else entry.name
 
 

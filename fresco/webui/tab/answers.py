@@ -45,11 +45,11 @@ _THUMBNAIL = 96
 _SIDE = 1280
 """Longest side of an image that is shown large."""
 _QUALITY = 90
-"""Of JPEG."""
+"""Quality of JPEG."""
 _LISTED = 100
-"""Latest jobs listed."""
+"""Largest number of jobs that are listed, latest first."""
 _MOST_LETTERS = 20_000
-"""Of a prompt whose tokens are counted."""
+"""Most letters of a prompt whose tokens are counted."""
 _LOG_END = 200_000
 """Characters of the end of a log that are shown."""
 
@@ -58,7 +58,7 @@ _CHANGING = CHANGING | {"cancel", "resume", "delete", "again", "delete_video"}
 _MEASURED = 15
 """Other results whose length is kept, for pages that look at other jobs."""
 _REMEMBERED = 256
-"""Latest answers to such questions that are given again."""
+"""Number of latest answers to such questions that are stored."""
 
 Question = Mapping[str, Any]
 
@@ -116,7 +116,7 @@ class Answers:
         page = str(question.get("page") or "")
         if not page or question["ask"] not in _CHANGING:
             return self._answer(number, ask, question, source)
-        # A page that hears nothing asks again: whatever is asked for is done once.
+        # A page without an answer asks again; the action is still done only once.
         with self._lock:
             found = self._given.get((page, number))
             mine = found or self._given.setdefault((page, number), Future())

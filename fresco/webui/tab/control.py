@@ -25,12 +25,12 @@ from fresco.server.videos import encode_jpeg
 from fresco.webui.tab.text import NO_VIDEO, describe_error
 
 _KEPT = 8
-"""Latest hints that are kept for the page."""
+"""Number of latest hints that are kept for the page."""
 _SIDE, _QUALITY = 640, 90
 """Longest side of a hint that is shown, and quality of its JPEG."""
 _MOST_LETTERS = 100_000
 _PAGE_ONLY = "enabled"
-"""What the page keeps of a unit besides its fields."""
+"""Fields of a unit that only the page uses."""
 
 
 def read_control(text: str) -> tuple[ControlUnit, ...]:

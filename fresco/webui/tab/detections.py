@@ -16,7 +16,7 @@ from fresco.webui.tab.text import describe_error, with_labels
 from fresco.webui.tab.timeline import Timeline, dump_timeline
 
 _KEPT = 16
-"""Latest passes whose answers are kept."""
+"""Number of latest detections whose answers are kept."""
 
 
 @dataclass(slots=True)

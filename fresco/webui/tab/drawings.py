@@ -19,9 +19,9 @@ from fresco.settings import FrescoSettings, MaskSettings
 from fresco.workspace import frame_name, write_image
 
 _LARGEST, _MOST = 16_000_000, 200
-"""Letters of one drawing, and drawings of one job."""
+"""Most letters of one drawing, and most drawings of one job."""
 _MOST_DIGITS = 9
-"""Digits of a frame number."""
+"""Most digits of a frame number."""
 
 
 @contextmanager

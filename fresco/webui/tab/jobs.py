@@ -37,11 +37,11 @@ class LoadedClip:
     path: str
     """File or folder."""
     name: str
-    """For people."""
+    """Name for users."""
     last: int
     """Its last frame."""
     loading: str = ""
-    """Differs at every loading, of the same video too: edits belong to one loading."""
+    """Number that differs at every loading, because edits belong to one loading."""
 
 
 def read_detection_settings(values: Sequence[Any], last: int) -> FrescoSettings:

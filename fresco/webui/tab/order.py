@@ -25,7 +25,7 @@ _THUMBNAIL, _QUALITY = 48, 80
 """Height of the image of a job, and quality of its JPEG."""
 _MOST_THUMBNAILS = 24
 _LONGEST = 90
-"""Letters of a prompt in the list."""
+"""Most letters of a prompt in the list."""
 _MOST_DAYS = 36_500
 
 Question = Mapping[str, Any]

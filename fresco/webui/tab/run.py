@@ -33,7 +33,7 @@ class RunParts:
     """Components of this section that others need."""
 
     buttons: dict[Goal, Any]
-    """One a goal."""
+    """One button for each goal."""
     chosen: Any
     """Id of the job that the page has selected; the page gives it with every event."""
     open: Any

@@ -30,11 +30,11 @@ class SettingControls:
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
     """(group, name) -> control."""
     host: dict[str, Any] = field(default_factory=dict)
-    """Name -> control of what the host itself offers."""
+    """Controls of the host's own options, by name."""
     drawings: Any = None
     """Masks drawn in the page."""
     tools: list[Any] = field(default_factory=list)
-    """Lists of styles and of LoRA files, which are no values."""
+    """Lists of styles and of LoRA files, which are not values of settings."""
 
     def make(self, group: str, *names: str, **further: Any) -> list[Any]:
         """Make the controls of some options at this place."""

@@ -45,9 +45,9 @@ class SourceParts:
     load: Any
     """The button of the path."""
     facts: Any
-    """What was read."""
+    """Place for facts about the video."""
     message: Any
-    """What went wrong."""
+    """Place for messages."""
 
 
 def make_source_section() -> SourceParts:

@@ -20,7 +20,7 @@ from fresco.planning.parsing import (
 _WRITTEN = re.compile(r"\s*(?:[\[{\"'\d#+-]|key)", re.IGNORECASE)
 """How keyframes or their words begin when they are written out."""
 _DIGITS = 6
-"""Digits of a change score: more than a pixel of the curve shows."""
+"""Digits of a change score, more than the curve can show."""
 _MOST_POINTS = 20_000
 """Points of the curve; of longer clips the largest change of each stretch is drawn."""
 
@@ -42,7 +42,7 @@ class Timeline:
     keys: tuple[int, ...]
     """Keyframes as they were found, rising."""
     notes: tuple[str, ...] = ()
-    """What a person should know."""
+    """Notes for the user."""
 
     @property
     def ends(self) -> tuple[int, ...]:

@@ -11,8 +11,7 @@ import gradio as gr
 _MAJOR = int(gr.__version__.partition(".")[0])
 _THREE = _MAJOR == 3
 HIDDEN: Any = "hidden" if _MAJOR >= 5 else False
-"""Value of `visible` of what is not seen, but is on the page; gradio 5 leaves out what is not
-visible."""
+"""Value of `visible` for hidden components; gradio 5 would leave out invisible ones."""
 _SCRIPT = "_js" if _THREE else "js"
 """Name of the argument that holds an event's JavaScript."""
 _REPEATED: dict[str, Any] = {} if _THREE else {"trigger_mode": "multiple"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from fresco.settings import FrescoSettings
 
 _MOST = 16
-"""Calls that are remembered."""
+"""Number of calls that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)

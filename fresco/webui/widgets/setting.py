@@ -10,7 +10,7 @@ import gradio as gr
 from fresco.options import Entry
 
 _FEWEST_STEPS = 50
-"""Steps that a slider of fractions has at least."""
+"""Smallest number of steps of a slider of fractions."""
 _STEPS = (100.0, 50.0, 10.0, 5.0, 1.0, 0.5, 0.1, 0.05, 0.01, 0.005, 0.001)
 _WIDEST = 20_000
 """Span of a slider that can still be aimed; above it a number is typed."""
