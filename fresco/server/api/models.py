@@ -281,7 +281,7 @@ def _build_settings_body() -> type[ApiModel]:
         groups.setdefault(entry.group, {})[entry.name] = _option_field(entry)
     groups["guidance"][PRESET] = checked(_check_preset, {
         "type": "string", "enum": [*PRESETS, *FORMER_PRESETS],
-    }), Field(None, description="The parts of guidance that are on; options beside it count more.")
+    }), Field(None, description="Parts of guidance that are on; options beside it override it.")
     abouts = {group: getattr(FrescoSettings(), group).__doc__ for group in groups}
     return build_model("SettingsBody", {
         group: (
