@@ -35,7 +35,7 @@ class ControlUnit:
     """A ControlNet unit; each keyframe has its own hint."""
 
     model: str
-    """As the host lists it; on the command line a file, a folder or a hub name."""
+    """Model as the host lists it; on the command line a file, a folder or a hub name."""
     module: str = AUTO
     """Preprocessor, as the host lists it; auto: by the name of the model."""
     weight: float = 1.0

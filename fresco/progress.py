@@ -36,7 +36,7 @@ class StageStatus:
     finished: bool = False
     """True in the last status of a stage."""
     found: int = 0
-    """Of the units finished, those that an earlier run had made."""
+    """Number of finished units that an earlier run had made."""
 
     @property
     def made(self) -> int:

@@ -45,7 +45,7 @@ class WeightFile:
     sha256: str
     """Hex digest of its bytes."""
     address: str
-    """Where it is published."""
+    """Address at which it is published."""
     licence: str
     """Licence its authors give."""
 

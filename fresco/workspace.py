@@ -50,7 +50,7 @@ _ARTEFACT = re.compile(r"[a-z]+\d*-[0-9a-f]{16}(?:\.[a-z0-9]+)?")
 _FLOW = "flow"
 """Folder of the flow between frames in a workspace."""
 _CUT_NAME = re.compile(r"(?:scan\d*|sound)-[0-9a-f]*\.")
-"""What is left of the name of an artefact that is a file in that of its part."""
+"""Part of the name of an artefact that remains in the name of its unfinished file."""
 SEEN = "seen"
 """File of a workspace that says what its source was like at the last look."""
 _LOCK = "lock"

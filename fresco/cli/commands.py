@@ -45,7 +45,7 @@ class RunInputs:
     source: Path
     """The clip."""
     output: Path
-    """Where the result goes."""
+    """Path of the result."""
     settings: FrescoSettings
     """All options."""
 

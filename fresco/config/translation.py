@@ -59,7 +59,7 @@ class ImportedRun:
     source: Path | None
     """The clip, found; None if the file names none or it is not there (the report says so)."""
     output: Path | None
-    """Where the result goes; None if the file does not say."""
+    """Path of the result; None if the file does not say."""
     report: ImportReport
     """What became of every key."""
 

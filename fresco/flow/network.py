@@ -36,9 +36,9 @@ class NetworkSpec:
     estimate: EstimatePair
     """Both flows of a pair of padded images [1, 3, H, W] in 0..255."""
     multiple: int
-    """What both sides must be multiples of."""
+    """Number of which both sides must be multiples."""
     smallest: int
-    """What both sides must reach."""
+    """Smallest length of both sides."""
     note: str
     """One sentence for the user."""
 

@@ -132,7 +132,7 @@ class PatchEngine:
     fingerprint: str
     """Digest of the program; a process that finds a different program must not take part."""
     version: str = ""
-    """What the program says of itself, as shown to the user."""
+    """Name and version of the program, as shown to the user."""
     threads: int = 1
     """Threads of each program; the result does not depend on it."""
     guides: tuple[GuideFolder, ...] = ()
@@ -199,7 +199,7 @@ class DraftEngine:
 
 
 AnyEngine = Engine | DraftEngine
-"""What carries keyframes to other frames."""
+"""Any engine that carries keyframes to other frames."""
 
 
 def _digest_options(settings: FrescoSettings, own: str, **used: str) -> str:

@@ -110,8 +110,7 @@ def find_levels(
 def even_shot(
     read: Callable[[int], tuple[Image, Image]], prompts: Sequence[str], estimator: FlowEstimator
 ) -> Iterator[Image]:
-    """The keyframes of a shot, of one exposure and colour, one after the other; see `find_levels`.
-    """
+    """Give the keyframes of a shot one exposure and colour; yield them one after the other."""
     for place, level in enumerate(find_levels(read, prompts, estimator)):
         yield take_off(read(place)[0], level)
 

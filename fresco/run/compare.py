@@ -149,7 +149,7 @@ def _write_panels(
 
 
 def _list_times(times: Sequence[Fraction], repeat: int) -> list[Fraction]:
-    """When each frame is shown, played forwards and backwards in turns.
+    """List when each frame is shown, if the frames are played forwards and backwards in turns.
 
     Args:
         times: of the frames once, and their end.
@@ -164,6 +164,6 @@ def _read(source: FrameSource, first: int, last: int) -> Iterator[NDArray[np.uin
 
 
 def _read_backwards(source: FrameSource, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames from last to first; some at a time are kept."""
+    """Yield the frames from last to first; some are read at a time."""
     for end in range(last, first - 1, -_CHUNK):
         yield from list(source.frames(max(first, end - _CHUNK + 1), end))[::-1]

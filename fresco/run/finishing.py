@@ -1,4 +1,4 @@
-"""Finished keyframes changed as a whole before they are carried to all frames, where asked for."""
+"""Change finished keyframes as the options ask, before they are propagated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Shot:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Of every keyframe."""
+        """Prompt of every keyframe."""
         return compose_prompts(self.plan.keyframes, self.run.settings.sampling)
 
     @property
@@ -43,7 +43,7 @@ class _Shot:
         return frozenset(n for n, key in enumerate(self.plan.keyframes) if key in starts)
 
     def read(self, place: int) -> tuple[Image, Image]:
-        """A keyframe and its source by position."""
+        """Read a keyframe and its source by position."""
         number = self.plan.keyframes[place]
         image = read_image(self.keys / frame_name(number))
         if image is None:
@@ -62,11 +62,12 @@ def finish_keyframes(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, estimator: FlowEstimator, *,
     batches: bool = True,
 ) -> Path:
-    """The folder of keyframes to carry: of one exposure and colour, and joined, if that is asked
-    for.
+    """Change all keyframes as the options ask, and return their folder.
+
+    They get one exposure and colour, and are joined, each if its option is on.
 
     Args:
-        keys: folder of the keyframes, at the size of the run's frames; they stay as they are.
+        keys: folder of the keyframes, at the size of the run's frames; they are not changed.
         batches: whether the keyframes were translated in the batches of the plans.
     """
     wanted, flow = run.settings.propagation, estimator.fingerprint
@@ -92,7 +93,7 @@ def _change(
     run: RunContext, plans: Sequence[KeyframePlan], keys: Path, names: tuple[str, str],
     made_by: str, change: _Change,
 ) -> Path:
-    """The folder of changed keyframes; it is found whole, or made from the first keyframe on.
+    """Make the folder of changed keyframes, from the first one on, unless it is complete.
 
     Args:
         names: of the kind of folder, and of the stage.

@@ -1,7 +1,8 @@
-"""Keyframes of a shot brought nearer to each other along the motion, most at borders of batches.
+"""Bring the keyframes of a shot nearer to each other along the motion, most at borders of batches.
 
-Broad shapes and colours move toward what the keyframes before and after show, and the first one.
-Fine detail stays each keyframe's own. A design of this project: docs/method.md, section 17.
+Broad shapes and colours change toward those of the keyframes before and after, and of the first
+one. Fine detail of each keyframe stays. This is a design of our own, see docs/method.md, section
+17.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MEANT = 32.0
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a keyframe sees of another one."""
+    """What one keyframe shows of another one."""
 
     flow: Flow
     """[H, W, 2] pixels, from the keyframe to the other."""
@@ -47,13 +48,13 @@ class _Sight:
     """[H, W, 1], 0 where the other does not show the same."""
 
     def look(self, other: Map) -> Map:
-        """The other's values [H, W, 3], moved and weighted."""
+        """The other keyframe's values [H, W, 3], moved and weighted."""
         return self.weight * remap(other, self.flow)
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A keyframe and what it sees."""
+    """A keyframe, and what it shows of others."""
 
     image: Map
     """[H, W, 3], the original image."""
@@ -73,14 +74,14 @@ def join_shot(
     read: Callable[[int], tuple[Image, Image]], prompts: Sequence[str],
     borders: Collection[int], estimator: FlowEstimator,
 ) -> Iterator[Image]:
-    """The keyframes of a shot, joined, one after the other.
+    """Join the keyframes of a shot; yield them one after the other.
 
-    About two for each round are in memory. Keyframes with different prompts do not count for each
+    About two for each round are in memory. Keyframes with different prompts do not affect each
     other.
 
     Args:
         read: a keyframe and its source by position, each [H, W, 3].
-        prompts: of every keyframe.
+        prompts: prompt of every keyframe.
         borders: positions of keyframes whose batch is not that of the one before.
     """
     members: Iterable[_Member] = _link(read, prompts, borders, estimator)
@@ -92,7 +93,9 @@ def join_shot(
 
 
 def _agree(members: Iterable[_Member]) -> Iterator[_Member]:
-    """One round: each keyframe becomes the weighted mean of itself and of what it sees."""
+    """Do one round: each keyframe becomes the weighted mean of itself and of what it shows of
+    others.
+    """
     before: _Member | None = None
     now: _Member | None = None
     for after in itertools.chain(members, [None]):
@@ -110,7 +113,7 @@ def _link(
     read: Callable[[int], tuple[Image, Image]], prompts: Sequence[str],
     borders: Collection[int], estimator: FlowEstimator,
 ) -> Iterator[_Member]:
-    """The keyframes of a shot with what each one sees of its neighbours and of the first."""
+    """Find for each keyframe of a shot what it shows of its neighbours and of the first one."""
     start = read(0)
     before, waiting = start, _begin(start[0])
     for place in range(1, len(prompts)):
@@ -144,7 +147,7 @@ def _see(
     one: tuple[Image, Image], other: tuple[Image, Image], flow: Flow, occlusion: Mask,
     weight: float,
 ) -> _Sight:
-    """What a keyframe sees of another one, each given with its source."""
+    """Find what a keyframe shows of another one; each is given with its source."""
     shown = (~occlusion & find_inside(flow)).astype(np.float32)[..., None]
     (keyframe, source), (other_keyframe, other_source) = (
         tuple(image.astype(np.float32) for image in pair) for pair in (one, other)
@@ -156,11 +159,11 @@ def _see(
 
 
 def _blur(values: Map) -> Map:
-    """What is broad of [H, W, 3], borders repeated."""
+    """Blur [H, W, 3], borders repeated."""
     blurred = cv2.GaussianBlur(values, (0, 0), _COARSE, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, np.float32)
 
 
 def _square(difference: Map) -> Map:
-    """[H, W, 1], mean square over the colours of [H, W, 3]."""
+    """Mean square over the colours of [H, W, 3], as [H, W, 1]."""
     return np.asarray(np.square(difference).mean(axis=-1, keepdims=True), np.float32)

@@ -138,7 +138,7 @@ class Page:
     """The page while it is served."""
 
     address: str
-    """Where this machine opens it."""
+    """Address at which this machine opens the page."""
     service: Service
     """Its jobs and videos."""
     thread: threading.Thread

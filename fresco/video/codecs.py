@@ -57,7 +57,7 @@ class Codec:
     tick: Fraction | None = None
     """Seconds to which every time is rounded; None: the container decides."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """By FFmpeg's name of a container: the four letters that the stream has there."""
+    """Four-letter tag of the stream, by FFmpeg's name of the container."""
 
     @property
     def deep(self) -> bool:
@@ -230,7 +230,7 @@ CODECS = {
         alpha_layout="bgra", tick=Fraction(1, 1000),
     ),
 }
-"""By the name that `output.codec` gives it."""
+"""Codecs by their names in `output.codec`."""
 
 ALPHA = tuple(name for name, codec in CODECS.items() if codec.alpha_layout)
 """Names of the codecs that keep transparency."""

@@ -47,7 +47,7 @@ CONTAINERS = {
         "webp", "image/webp", "webp", has_sound=False, keeps_comment=False, by_pages=True
     ),
 }
-"""By the ending, in lower case."""
+"""Containers by the ending of the file name, in lower case."""
 
 HOLD_SETTINGS = (
     *(suffix for suffix, container in CONTAINERS.items() if container.keeps_comment), ".png"

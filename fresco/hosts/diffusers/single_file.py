@@ -59,7 +59,7 @@ class LoadedParts:
     zero_empty: bool = False
     """Whether an empty negative prompt is conditioning of zeros."""
     vae_scale: float = 0.18215
-    """What latents are multiplied with, where another VAE does not say it."""
+    """Factor with which latents are multiplied, if another VAE does not state it."""
 
 
 def load_single_file(

@@ -26,9 +26,9 @@ from fresco.hosts.sites import choose_sites
 Sources = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From the input of a layer: what its keys and what its values are made of (hypernetworks)."""
 _OPTIONS = "transformer_options"
-"""What a Forge kind tells the UNet and its layers of an evaluation."""
+"""Argument with which a Forge kind describes an evaluation to the UNet and its layers."""
 _CONDITIONINGS: Sequence[Chunk] = ("positive", "negative")
-"""By the number that a Forge kind gives them."""
+"""Conditionings by their numbers in Forge kinds."""
 
 
 class LdmProjections(LayerProjections):

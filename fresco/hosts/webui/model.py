@@ -27,7 +27,7 @@ class ReferencePoint:
     sigma: float
     """Noise level."""
     mark: float
-    """What the sampler calls this level: a sigma or a timestep."""
+    """This level in the sampler's own units: a sigma or a timestep."""
 
 
 class HostModel(Protocol):

@@ -60,7 +60,7 @@ class BatchSampling:
     levels: list[float] = field(default_factory=list)
     """Planned noise level of every call."""
     reference: float = 0.0
-    """What the sampler calls the level of the reference pass: a sigma or a timestep."""
+    """Level of the reference pass in the sampler's own units: a sigma or a timestep."""
     _pinned: Tensor | None = field(default=None, init=False)
     """The carry on the sampler's device."""
     _finite: Tensor | None = field(default=None, init=False)

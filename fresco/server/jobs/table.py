@@ -52,7 +52,7 @@ class _Job:
 
 
 class NothingToDoError(JobConflictError):
-    """What was asked for already exists."""
+    """The requested result already exists."""
 
 
 class JobTable:

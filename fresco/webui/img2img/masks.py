@@ -61,8 +61,9 @@ def collect_masks(request: Request, numbers: Sequence[int], count: int, size: Si
 def open_tracked(
     request: Request, own: Drawing | None, first: int, count: int, size: Size
 ) -> Iterator[MaskSettings | None]:
-    """Within: the masks that are tracked to the keyframes, or found in the frames; None: there is
-    one for all frames or one for each.
+    """Within the context, the masks that are tracked to the keyframes, or found in the frames.
+
+    None if there is one mask for all frames or one for each.
 
     Args:
         own: the mask of img2img itself.
