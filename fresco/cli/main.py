@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         prog="fresco", description="Video-to-video translation with Stable Diffusion and FRESCO.",
-        epilog="Exit codes: 0 done, 1 unforeseen error, 2 settings, 3 input, 4 model or weights, "
+        epilog="Exit codes: 0 done, 1 unexpected error, 2 settings, 3 input, 4 model or weights, "
         "5 propagation, 6 workspace, 130 cancelled (the same command resumes).",
     )
     parser.add_argument("--version", action="version", version=f"fresco {__version__}")
