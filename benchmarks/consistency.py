@@ -24,6 +24,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ VARIANTS: Mapping[str, Parts] = {
 }
 """Which parts of guidance are on beside (or instead of) those that are by default. `consensus` is
 FRESCO with it, `consensus alone` has no other part."""
+BASELINE = "FRESCO"
+"""The row that every table repeats."""
 EVEN = " and even colours"
 """End of the names of variants with `propagation.even_colours`."""
 JOINED = " and joined keyframes"
@@ -267,34 +270,37 @@ def run_variant(
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: for each set of options the keyframes, and where they are propagated the video."""
     lines = []
-    for options, group in group_rows(rows):
-        told = describe_options(options)
+    for group in group_rows(rows):
+        told = describe_options(group)
         for clips, names, found in find_complete(group):
             lines += make_means(clips, names, found, "measures", f"Keyframes, {told}")
+            lines += make_jumps(clips, names, found, "measures")
             videos = [name for name in names if all("video" in found[clip, name] for clip in clips)]
-            if videos and options.get("video"):
+            if videos:
                 lines += make_means(clips, videos, found, "video", f"The video, {told}")
-            lines += make_jumps(clips, names, found)
+                lines += make_jumps(clips, videos, found, "video")
     return "\n".join(lines[:-1])
 
 
-def group_rows(
-    rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
-    """Rows by their options, in the order in which these come first."""
-    groups: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
+def group_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows by their options, in the order in which these come first. Clips may have their own
+    distance between keyframes."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        known = next((group for options, group in groups if options == row["options"]), None)
-        if known is None:
-            groups.append((row["options"], known := []))
-        known.append(row)
-    return groups
+        options = {name: value for name, value in row["options"].items() if name != "every"}
+        groups.setdefault(json.dumps(options, sort_keys=True), []).append(row)
+    return list(groups.values())
 
 
-def describe_options(options: Mapping[str, Any]) -> str:
-    """What distinguishes one set of options from another, in words."""
-    every, count = options.get("every"), options.get("frames")
-    distance = f"one every {every} frames of the whole clip" if count == 0 else \
+def describe_options(group: Sequence[Mapping[str, Any]]) -> str:
+    """What distinguishes the options of one group of rows from those of another, in words."""
+    options = group[0]["options"]
+    distances = {Path(row["clip"]).stem: row["options"].get("every") for row in group}
+    (every, _), = Counter(distances.values()).most_common(1)
+    others = [f"{clip} {own}" for clip, own in distances.items() if own != every]
+    beside = f" ({', '.join(others)})" if others else ""
+    count = options.get("frames")
+    distance = f"one every {every}{beside} frames of the whole clip" if count == 0 else \
         f"{count} of them, at most {every} frames apart"
     return f"batches of {options.get('batch_size')}, {distance}"
 
@@ -319,18 +325,23 @@ def make_means(
     return [*lines, ""]
 
 
-def make_jumps(clips: Sequence[str], names: Sequence[str], found: Found) -> list[str]:
-    """Lines with border jumps of the keyframes clip by clip, also over the source's own."""
-    title = "Border jump of the keyframes clip by clip"
+def make_jumps(
+    clips: Sequence[str], names: Sequence[str], found: Found, part: str
+) -> list[str]:
+    """Lines with border jumps clip by clip, also over the source's own; none for one clip, whose
+    jumps are its means."""
+    if len(clips) == 1:
+        return []
+    title = "Border jump clip by clip"
     title += ", and in brackets over that of the source:" if SOURCE in names else ":"
     lines = [title, "",
              "| | " + " | ".join(Path(clip).stem for clip in clips) + " |",
              "|---" * (len(clips) + 1) + "|"]
     for name in names:
-        jumps = [found[clip, name]["measures"]["batch_border_jump"] for clip in clips]
+        jumps = [found[clip, name][part]["batch_border_jump"] for clip in clips]
         cells = ["-" if jump is None else f"{jump:.2f}" for jump in jumps]
         for place, (clip, jump) in enumerate(zip(clips, jumps, strict=True)):
-            own = found[clip, SOURCE]["measures"]["batch_border_jump"] if SOURCE in names else None
+            own = found[clip, SOURCE][part]["batch_border_jump"] if SOURCE in names else None
             if own and jump is not None:
                 cells[place] += f" ({jump / own:.2f})"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -340,18 +351,22 @@ def make_jumps(clips: Sequence[str], names: Sequence[str], found: Found) -> list
 def find_complete(
     rows: Sequence[Mapping[str, Any]]
 ) -> list[tuple[list[str], list[str], Found]]:
-    """Clips, and the variants that all of them have, with each row by both: first of as many clips
-    as possible, then of fewer that have more variants. Where all have one variant only, none."""
+    """Clips, the variants that all of them have, and each row by both: first of as many clips as
+    possible, then of fewer with those variants that no table before has, beside `BASELINE`."""
     found = {(row["clip"], row["variant"]): row for row in rows}
     every = list(dict.fromkeys(row["clip"] for row in rows))
     names = [name for name in VARIANTS if any((clip, name) in found for clip in every)]
+    sets = [[clip for clip in every if (clip, name) in found] for name in names]
     tables: list[tuple[list[str], list[str], Found]] = []
-    for name in names:
-        clips = [clip for clip in every if (clip, name) in found]
-        shared = [each for each in names if all((clip, each) in found for clip in clips)]
-        if len(shared) > 1 and clips not in [known for known, _, _ in tables]:
-            tables.append((clips, shared, found))
-    return sorted(tables, key=lambda table: -len(table[0]))
+    shown: set[str] = set()
+    for clips in sorted(sets, key=lambda clips: -len(clips)):
+        shared = [name for name in names if all((clip, name) in found for clip in clips)]
+        new = [name for name in shared if name not in shown]
+        if new and len(shared) > 1:
+            wanted = [name for name in shared if name in new or name == BASELINE]
+            tables.append((clips, wanted, found))
+            shown.update(new)
+    return tables
 
 
 def find_clip(name: str) -> Path:

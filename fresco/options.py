@@ -20,6 +20,7 @@ from fresco.control import list_units
 from fresco.errors import SettingsError
 from fresco.settings import (
     FORMER_PRESETS,
+    JOINING_PRESETS,
     PRESETS,
     SMALLEST_SIDE,
     FlowSettings,
@@ -190,10 +191,18 @@ def find_preset(guidance: Mapping[str, Any]) -> str | None:
     return None
 
 
-def expand_preset(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace a preset among options of the group `guidance` by its options; the others stay."""
-    own = {name: value for name, value in items.items() if name != PRESET}
-    return preset_options(items[PRESET]) | own if PRESET in items else own
+def expand_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `guidance.preset`, in options by group, by its options; those given as well stay."""
+    guidance = values.get("guidance")
+    if not isinstance(guidance, Mapping) or PRESET not in guidance:
+        return dict(values)
+    name = guidance[PRESET]
+    switches = preset_options(name) | {k: v for k, v in guidance.items() if k != PRESET}
+    join = {"join_keyframes": name in JOINING_PRESETS}
+    propagation = values.get("propagation", {})
+    if isinstance(propagation, Mapping):
+        propagation = join | dict(propagation)
+    return {**values, "guidance": switches, "propagation": propagation}
 
 
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
@@ -203,6 +212,7 @@ def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> 
     `guidance.preset` is expanded; options named beside it count more.
     """
     base = base or FrescoSettings()
+    values = expand_preset(values)
     known = {(e.group, e.name): e for e in entries()}
     groups = [f.name for f in dataclasses.fields(FrescoSettings)]
     changed: dict[str, Any] = {}
@@ -212,8 +222,6 @@ def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> 
         if not isinstance(items, Mapping):
             raise SettingsError(f"{group} is {items!r}; give a mapping of options.")
         names = [name for g, name in known if g == group]
-        if group == "guidance":
-            items = expand_preset(items)
         for name in items:
             if name not in names:
                 raise _unknown(str(name), names, group)

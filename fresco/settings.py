@@ -705,5 +705,7 @@ PRESETS: Mapping[str, Mapping[str, bool]] = {
 }
 """Named choices of guidance, over what is on by default: the published method, the same with
 estimates that agree from batch to batch, the fast one, and no guidance."""
+JOINING_PRESETS = frozenset({"steady"})
+"""Presets that also join keyframes; the others do not."""
 FORMER_PRESETS: Mapping[str, str] = {"full": "paper"}
 """Names of earlier versions, which files and programs may still use."""

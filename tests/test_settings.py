@@ -167,6 +167,9 @@ def test_a_preset_may_stand_among_the_options() -> None:
     """In files and in what programs send; options beside it count more, and nothing writes it."""
     steady = from_dict({"guidance": {"preset": "steady", "temporal_attention": False}})
     assert (steady.guidance.consensus, steady.guidance.temporal_attention) == (True, False)
+    assert steady.propagation.join_keyframes
+    apart = {"guidance": {"preset": "steady"}, "propagation": {"join_keyframes": False}}
+    assert not from_dict(apart).propagation.join_keyframes
     for published in ("paper", "full"):
         assert from_dict({"guidance": {"preset": published}}, steady) == FrescoSettings()
     assert "preset" not in to_dict(steady)["guidance"]

@@ -77,18 +77,21 @@ def test_the_table_is_of_clips_that_have_every_row() -> None:
             make_row("b.mp4", "consensus", batch_border_jump=1.5),
             make_row("a.mp4", "consensus alone"), make_row("a.mp4", "FRESCO", 8),
             make_row("a.mp4", "consensus", 8, batch_border_jump=7.0)]
+    rows[4]["options"]["every"] = 2
     for row in rows[-2:]:
         row["options"]["video"] = True
         row["video"] = row["measures"] | {"batch_border_jump": 4.0}
     means = consistency.make_table(rows).split("**Keyframes, batches of ")[1:]
-    assert [part[:42] for part in means] == [
-        "5, one every 10 frames of the whole clip**"] * 2 + [
-        "8, one every 10 frames of the whole clip**"]
+    assert [part[:part.index("*")] for part in means] == [
+        "5, one every 10 (b 2) frames of the whole clip"] * 2 + [
+        "8, one every 10 frames of the whole clip"]
     assert "means over 2 clips: a, b.\n" in means[0]
     assert "| FRESCO | 2.5 | 1 |" in means[0]
     assert "| consensus | 1.00 | 1.50 |" in means[0]
     assert "; 1 clip: a.\n" in means[1]
     assert "| consensus alone | 1 | 1 |" in means[1]
+    assert "| FRESCO | 2 | 1 |" in means[1]  # again, to compare with
+    assert "| consensus |" not in means[1]
     keyframes, video = means[2].split("**The video, batches of 8, ")
     assert "| consensus | 7 | 1 |" in keyframes
     assert "| consensus | 4 | 1 |" in video

@@ -486,10 +486,8 @@ def merge_settings(
     found = {} if given is None else {
         group: list_given(options) for group, options in list_given(given).items()
     }
-    if "guidance" in found:
-        found["guidance"] = expand_preset(found["guidance"])
     groups = {group: dataclasses.replace(getattr(base, group), **options)
-              for group, options in found.items()}
+              for group, options in expand_preset(found).items()}
     settings = check_pairs(dataclasses.replace(base, **groups))
     refuse_composed(list_prompts(settings.sampling))
     return settings

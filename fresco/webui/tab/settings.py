@@ -119,7 +119,8 @@ def make_controlnet_controls(controls: SettingControls, environment: Environment
 def make_guidance_controls(controls: SettingControls) -> None:
     """Make the controls of the parts of FRESCO, and of its presets."""
     preset = make_preset_control("Guidance preset", "fresco_preset")
-    bind_preset(preset, dict(zip(PARTS, controls.make("guidance", *PARTS), strict=True)))
+    parts = dict(zip(PARTS, controls.make("guidance", *PARTS), strict=True))
+    bind_preset(preset, parts, *controls.make("propagation", "join_keyframes"))
     with gr.Accordion("Guidance in detail", open=False, elem_id="fresco_guidance_detail"):
         controls.rest("guidance")
 

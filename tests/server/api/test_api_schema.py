@@ -55,6 +55,7 @@ def test_the_schema_has_every_option() -> None:
 
 def test_a_preset_stands_for_switches() -> None:
     steady = parse_settings({"guidance": {"preset": "steady", "temporal_attention": False}})
+    assert steady.propagation.join_keyframes
     assert (steady.guidance.consensus, steady.guidance.temporal_attention) == (True, False)
     assert parse_settings({"guidance": {"preset": "paper"}}, steady) == FrescoSettings()
     with pytest.raises(SettingsError, match="paper, steady, attention, off"):

