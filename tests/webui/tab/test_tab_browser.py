@@ -455,6 +455,17 @@ def test_controlnets_are_added_one_by_one(page: TabPage, clip: Path) -> None:
     assert json.loads(page.text("control_units")) == []
 
 
+def test_a_preset_sets_its_switches(page: TabPage) -> None:
+    page.press("#fresco_section_parts .label-wrap")
+    switches = ("guidance_consensus", "propagation_join_keyframes")
+    on = " && ".join(f"document.querySelector('#fresco_{name} input').checked" for name in switches)
+    off = " && ".join(f"!document.querySelector('#fresco_{name} input').checked"
+                      for name in switches)
+    for choice, wanted in (("steady", on), ("paper", off)):
+        page.press(f"#fresco_preset input[value={choice}]")
+        page.until(wanted)
+
+
 def test_own_keyframes(page: TabPage, clip: Path, tmp_path: Path) -> None:
     page.open_clip(clip)
     page.put(**QUICK)
