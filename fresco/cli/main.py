@@ -106,7 +106,8 @@ def _add_translate(made: Any) -> None:
                         "of images if the name has no suffix [default: CLIP_fresco.mp4, or the "
                         "codec's ending].")
     parser.add_argument("--preset", metavar="{" + ",".join(PRESETS) + "}", help="Named choice of "
-                        "the parts of guidance; attention is the fast one.")
+                        "the parts of guidance: as published; with the fewest jumps; the fast "
+                        "one; none.")
     parser.add_argument("--preview", metavar="N", help="Translate the first N keyframes only.")
     add_flags(parser, "translate")
 
