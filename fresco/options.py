@@ -206,8 +206,7 @@ def expand_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], base: FrescoSettings | None = None) -> FrescoSettings:
-    """Make settings from a nested dict over `base`; SettingsError for unknown names or wrong
-    values.
+    """Make settings from a nested dict over `base`; SettingsError if a name or value is wrong.
 
     `guidance.preset` is expanded; options named beside it count more.
     """

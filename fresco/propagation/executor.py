@@ -84,8 +84,10 @@ def _begin_worker(parent: int) -> None:
 
 
 def _use_one_thread() -> None:
-    """Let libraries use one thread: cores are shared out by process, and the number of threads
-    changes the last digits of a flow."""
+    """Let libraries of this process use one thread, because processes share the cores.
+
+    The number of threads also changes the last digits of a flow.
+    """
     cv2.setNumThreads(1)
     keep_freed_memory()
     if "torch" in sys.modules:  # OpenCV's flow does not need it

@@ -93,9 +93,7 @@ def join_shot(
 
 
 def _agree(members: Iterable[_Member]) -> Iterator[_Member]:
-    """Do one round: each keyframe becomes the weighted mean of itself and of what it shows of
-    others.
-    """
+    """Do one round: each keyframe becomes the weighted mean of itself and the others."""
     before: _Member | None = None
     now: _Member | None = None
     for after in itertools.chain(members, [None]):

@@ -57,8 +57,7 @@ UNTOLD = Colour()
 
 
 def choose_stored(source: Colour, *, may_be_full: bool = True) -> Colour:
-    """Choose how a result is stored: like its source if that is known, else BT.709 in limited
-    range.
+    """Choose how a result is stored: like its source, or if unknown as BT.709, limited range.
 
     Frames stay values of the source's primaries and transfer all the way; they are only taken
     from one matrix and range to RGB and back.
@@ -187,9 +186,7 @@ def _convert(frame: VideoFrame, target: str, **how: int) -> VideoFrame:
 
 
 def _unpack(frame: VideoFrame, bits: int) -> VideoFrame:
-    """Convert a frame to a layout with one plane a component, with the same depth, range and
-    matrix.
-    """
+    """Convert a frame to one plane a component, with the same depth, range and matrix."""
     parts = frame.format.components
     if len({part.plane for part in parts}) == len(parts):
         return frame

@@ -302,8 +302,7 @@ class VideoWriter:
             logger.warning("%s: %s", self.path.name, note)
 
     def write(self, rgb: NDArray[Any]) -> None:
-        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4], of the size given at the
-        start.
+        """Write the next frame, RGB [H, W, 3], or with alpha [H, W, 4], of the given size.
 
         It is uint8, or uint16 if the writer is `deep`.
         """

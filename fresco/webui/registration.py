@@ -226,9 +226,7 @@ def _read_flags() -> Any:
 
 
 def _access(app: Any) -> Access:
-    """Make the access by --api-auth, like that of the WebUI's own API; without it, by the page's
-    login.
-    """
+    """Make the access by --api-auth, like the WebUI's own API; without it, by the page's login."""
     from fresco.server.api.access import Access
 
     flags = _read_flags()

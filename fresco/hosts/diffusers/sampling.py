@@ -73,9 +73,7 @@ class Sampling:
         self, latents: Tensor, guide: SamplingGuide | None, carry: BatchCarry | None, stage: Stage,
         *, preview: LatentPreview | None = None,
     ) -> tuple[Tensor, BatchCarry]:
-        """Denoise [N, C, h, w] from the first timestep on; the anchors' latents are those of
-        `carry`.
-        """
+        """Denoise [N, C, h, w] from the first timestep on; the anchors follow `carry`."""
         sigmas = interpolate_sigmas(self.timesteps, self.model_sigmas)
         _check_carry(carry, len(sigmas))
         pinned = send_carry(carry, latents) if carry is not None else None
@@ -130,21 +128,20 @@ def send_timesteps(timesteps: Tensor, device: torch.device) -> Tensor:
 
 
 def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw noise in the shape of [N, C, h, w] on the CPU, so that it is the same for every device.
-    """
+    """Draw noise in the shape of [N, C, h, w] on the CPU, so that every device gets the same."""
     return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
 
 
 def make_start_latents(scheduler: Any, timesteps: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """Make the start of SDEdit; all frames have the first one's noise (docs/method.md, section 9).
-    """
+    """Make SDEdit's start; all frames have the first one's noise (docs/method.md, section 9)."""
     shared = noise[:1].expand_as(clean).contiguous().cpu()
     return scheduler.add_noise(clean.cpu(), shared, timesteps[:1].repeat(len(clean))).to(clean)
 
 
 def place_reference(last: Tensor, trained: int) -> Tensor:
-    """Choose the timestep of the reference pass, see `noise.choose_reference`, as a timestep of the
-    scheduler.
+    """Choose the timestep of the reference pass, as a timestep of the scheduler.
+
+    See `noise.choose_reference`.
     """
     return torch.full_like(last, choose_reference(float(last), trained))
 
@@ -153,8 +150,7 @@ def capture_reference(
     predict: Callable[..., Tensor], guide: SamplingGuide, clean: Tensor, noise: Tensor,
     t: Tensor, sigma: float,
 ) -> None:
-    """Run the reference pass on almost clean frames, without ControlNet (docs/method.md, section
-    5).
+    """Run the reference pass (docs/method.md, section 5): almost clean frames, no ControlNet.
 
     Args:
         noise: another one for every frame

@@ -199,8 +199,7 @@ class _TextModel:
         self._pad: int = tokenizer.pad_token_id
 
     def encode(self, chunk: _Chunk, length: int, number: int) -> tuple[Tensor, Tensor | None]:
-        """Encode a chunk: [1, length + 2, C], weights applied, and its pooled vector [1, P] or
-        None.
+        """Encode a chunk: [1, length + 2, C], weights applied, and the pooled [1, P] or None.
 
         Args:
             number: place of the encoder, by which embeddings have their vectors

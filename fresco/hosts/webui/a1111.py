@@ -68,9 +68,7 @@ class A1111Model:
 
     @contextmanager
     def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:
-        """Within the context, no tokens are merged. The WebUI sets its ratio again at the next
-        call.
-        """
+        """Within the context, no tokens are merged; the WebUI sets its ratio again later."""
         sd_models.apply_token_merging(p.sd_model, 0)  # merged tokens have no motion path
         yield
 

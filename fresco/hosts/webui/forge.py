@@ -83,8 +83,7 @@ class ForgeModel:
 
     @contextmanager
     def sampling(self, p: Any, *, smooths: bool) -> Iterator[None]:
-        """Within the context, no tokens are merged, the UNet is not compiled, and the VAE has
-        memory.
+        """Within the context, no merged tokens, no compiled UNet, and memory for the VAE.
 
         `p.sample` copies its patcher and lets scripts change it, and then calls the sampler. So the
         patcher is inspected when the sampler is called.

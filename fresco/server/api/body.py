@@ -101,8 +101,7 @@ class Lane:
             self._left += 1
 
     async def receive(self, body: Incoming, sink: Sink, most: int) -> None:
-        """Pass a body to `sink`; 413 if it is longer than `most` bytes, 408 if it does not arrive.
-        """
+        """Pass a body to `sink`; 413 if it is longer than `most` bytes, 408 if it does not come."""
         async for block in self._take_blocks(body, most):
             await self.run_shortly(partial(sink.write, block))
 
