@@ -11,4 +11,5 @@ source tools/setup_venv.sh
 "$PY" -m tools.readme_animation demo-output/painted.mp4 docs/painted.webp --widest 640 --every 1 --quality 60
 "$PY" -m tools.mask_picture
 "$PY" -m tools.format_picture
+"$PY" -m tools.border_picture # ten minutes
 "$PY" -m tools.tab_pictures # needs Chromium

