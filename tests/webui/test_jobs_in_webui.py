@@ -74,6 +74,25 @@ def test_the_same_job_gives_the_same_pictures_and_its_own_options_count(
     assert translated(webui, {**request_of_keys, "host": {"sampler": "DDIM"}}) != first
 
 
+def test_a_whole_job_by_the_steady_preset(
+    webui: HttpHost, request_of_keys: dict[str, Any]
+) -> None:
+    """It also joins the keyframes, so its video is another one."""
+    videos = []
+    for change in ({"preset": "paper"}, {"preset": "steady"}):
+        guidance = {**request_of_keys["settings"]["guidance"], **change}
+        settings = {**request_of_keys["settings"], "guidance": guidance}
+        job = webui.ask(
+            "/fresco/jobs", {**request_of_keys, "goal": "all", "settings": settings}
+        )["id"]
+        assert ended(webui, job) == "done"
+        kept = webui.ask(f"/fresco/jobs/{job}")["settings"]
+        wanted = change["preset"] == "steady"
+        assert kept["guidance"]["consensus"] is kept["propagation"]["join_keyframes"] is wanted
+        videos.append(webui.read(f"/fresco/jobs/{job}/video"))
+    assert videos[0] != videos[1]
+
+
 def test_a_job_on_another_checkpoint_leaves_the_selected_one_to_all_others(
     webui: HttpHost, request_of_keys: dict[str, Any]
 ) -> None:
