@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +228,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
+
+
+def copy_file(source: Path, target: Path, *, lasting: bool = True) -> None:
+    """Copy a file whole or not at all.
+
+    Args:
+        lasting: see `write_atomically`.
+    """
+    with write_atomically(target, lasting=lasting) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def lock_file(file: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fresco.flow.arrays import to_float, to_half
 from fresco.workspace import reading_arrays, write_arrays
-from fresco.writing import explain, write_atomically, write_bytes
+from fresco.writing import copy_file, explain, write_bytes
 
 Arrays = dict[str, NDArray]
 
@@ -130,7 +130,10 @@ def _link(source: Path, target: Path) -> None:
     """Link a file to another name, or copy it if the file system has no links."""
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, target) from error
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -138,8 +141,7 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         return  # another process was faster
     except OSError:
-        with write_atomically(target, lasting=False) as temporary:
-            shutil.copyfile(source, temporary)
+        copy_file(source, target, lasting=False)
 
 
 def _narrow(arrays: Arrays) -> Arrays:

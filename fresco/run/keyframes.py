@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fresco.run.context import RunContext, log_stage
 from fresco.run.former import digest_former_keyframes
 from fresco.settings import SamplingSettings
 from fresco.workspace import frame_name, read_image, read_json, write_json
+from fresco.writing import copy_file
 
 PLAN_NAME = "plan.json"
 """File of the workspace that says which keyframes are used, and in which folder they are."""
@@ -210,13 +210,13 @@ def _take_over(finished: KeyframeRun, keys: KeyframeRun, group: Sequence[Batch])
     """Copy the batches of a group from another folder; their frames are the same in both."""
     in_force = batches_path(finished, group)
     if in_force.exists():  # a lack of memory made some smaller
-        shutil.copyfile(in_force, batches_path(keys, group))
+        copy_file(in_force, batches_path(keys, group))
     for batch in read_batches(finished, group):
         if finished.read_finished(batch) is None:
             break
         names = [frame_name(number) for number in batch.frames]
         for name in (*names, keys.carry_path(batch).name):  # the carry comes last
-            shutil.copyfile(finished.folder / name, keys.folder / name)
+            copy_file(finished.folder / name, keys.folder / name)
 
 
 def find_translated(

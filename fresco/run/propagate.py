@@ -28,7 +28,7 @@ from fresco.run.keyframes import note_frames
 from fresco.run.result import ImageLookup, read_stored
 from fresco.settings import FlowSettings, FrescoSettings
 from fresco.workspace import drop_damaged, frame_name, has_room, read_json, write_json
-from fresco.writing import explain
+from fresco.writing import copy_file, explain
 
 log = logging.getLogger("fresco")
 
@@ -157,8 +157,7 @@ def _take_over_segments(
             judged = name_judgements(other, first, last).name
             for name in (*(f"{SIDES}/{name}" for name in names), judged, *names):
                 if (other / name).exists():
-                    (folder / name).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(other / name, folder / name)
+                    copy_file(other / name, folder / name)
 
 
 def _drop_scratch(folder: Path) -> None:

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from fresco.propagation.scratch import load_arrays, save_arrays
+from fresco.errors import WorkspaceError
+from fresco.propagation.scratch import Scratch, load_arrays, save_arrays
 from fresco.workspace import read_arrays
 
 
@@ -43,3 +45,12 @@ def test_threads_read_side_by_side(tmp_path: Path) -> None:
     finally:
         sys.setswitchinterval(interval)
         gc.set_threshold(*thresholds)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -> None:
+    stands = tmp_path / "stands here"
+    stands.write_text("")
+    with Scratch(tmp_path / "own", "key") as scratch:
+        scratch.put("source", 1, image=np.zeros(3))
+        with pytest.raises(WorkspaceError, match="stands here"):
+            scratch.give("source", 1, stands / "folder")

@@ -86,9 +86,6 @@ def test_a_whole_job_by_the_steady_preset(
             "/fresco/jobs", {**request_of_keys, "goal": "all", "settings": settings}
         )["id"]
         assert ended(webui, job) == "done"
-        kept = webui.ask(f"/fresco/jobs/{job}")["settings"]
-        wanted = change["preset"] == "steady"
-        assert kept["guidance"]["consensus"] is kept["propagation"]["join_keyframes"] is wanted
         videos.append(webui.read(f"/fresco/jobs/{job}/video"))
     assert videos[0] != videos[1]
 

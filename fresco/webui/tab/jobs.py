@@ -20,6 +20,7 @@ from fresco.video.folder import IMAGE_SUFFIXES
 from fresco.webui.tab.drawings import place_drawings
 from fresco.webui.tab.text import NO_VIDEO
 from fresco.webui.tab.values import list_entries, read_values
+from fresco.writing import copy_file
 
 _REACH = {Goal.PREVIEW: 0, Goal.KEYFRAMES: 1, Goal.ALL: 2}
 """Goals that continue one another, from the nearest to the farthest."""
@@ -171,7 +172,7 @@ def _own_folder(service: Service, files: Sequence[Path], folder: str) -> Iterato
     place = service.engine.new_folder()
     try:
         for path in files:
-            shutil.copyfile(path, place / path.name)
+            copy_file(path, place / path.name, lasting=False)
         yield str(place)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
