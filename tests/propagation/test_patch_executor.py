@@ -134,8 +134,9 @@ def test_a_cluster_gives_the_same_bytes(
 
 
 def test_a_worker_of_a_cluster_that_dies_costs_its_segment_and_is_told(
-    tmp_path: Path, far: Cluster, alone: dict[str, bytes]
+    tmp_path: Path, far: Cluster, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(OVERRIDE, str(far.program))  # what the worker that takes its place gets
     scene = DyingScene(9, height=40, width=48, square=12, at=2, flag=str(tmp_path / "died"))
     jobs = make_jobs(scene, KEYS, tmp_path / "dying", engine=far.engine)
     (note,) = run(jobs, 1, cluster=far.address)
