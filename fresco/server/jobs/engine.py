@@ -370,13 +370,15 @@ class JobEngine:
 
     def _end_run(self, job: str, state: State) -> None:
         """Set the state of a job after a run; queue it again if a keyframe was replaced meanwhile.
+
+        Also if the run failed: it may have read the keyframe while it was replaced.
         """
         request = self._table.request(job)
         if state is State.DONE and request.goal is Goal.KEYFRAME:
             self._store.note_retouched(job, request.frame)
         if state is State.DONE and _makes_video(request) and job not in self._renewed:
             self._store.forget_retouched(job)
-        if state is State.FAILED or self._closing:
+        if self._closing or (state is State.FAILED and request.goal is Goal.KEYFRAME):
             self._renewed.pop(job, None)
         elif job in self._renewed:
             self._queue_renewed(job)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fresco.errors import SettingsError
+from fresco.errors import SettingsError, VideoError
+from fresco.run.inputs import Source
 from fresco.server.frames import Layer, color_flow
 from fresco.server.jobs.engine import JobEngine
 from fresco.server.jobs.job import EARLIER_RESULT, NEW_RESULT, Goal, JobRequest, State
@@ -163,6 +164,29 @@ def test_a_second_retouch_stops_the_run_of_the_first(service: Service, job: str)
     key = read_image(engine.outcome(job).keys[4])
     assert key is not None
     assert (key == 90).all()
+
+
+def test_a_run_that_fails_because_of_a_retouch_goes_on_with_it(
+    service: Service, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have read the keyframe while it was replaced, and say that its source has changed."""
+    check, struck = Source.check, list[str]()
+
+    def replaced_meanwhile(source: Source) -> None:
+        if not struck:
+            struck.append("once")
+            service.retouch(job, 4, np.full((64, 64, 3), 90, np.uint8))
+            raise VideoError("It has changed since the run began.")
+        check(source)
+
+    monkeypatch.setattr(Source, "check", replaced_meanwhile)
+    service.retouch(job, 8, np.full((64, 64, 3), 60, np.uint8))
+    status = ended(service.engine, job, 60)
+    assert struck
+    assert status.state is State.DONE, status.message
+    now = shown(service.engine, job)
+    for key, level in ((4, 90), (8, 60)):
+        assert np.abs(now[key].astype(int) - level).mean() < 4
 
 
 def test_what_cannot_be_retouched_is_named(service: Service, job: str) -> None:
